@@ -1,0 +1,39 @@
+package awa
+
+import (
+	"encoding/json"
+	"fmt"
+)
+
+// document turns what a caller passed as args or metadata into JSON. A
+// json.RawMessage and a []byte are taken as JSON already; nil stays nil, which
+// leaves the default to the server.
+func document(field string, v any) (json.RawMessage, error) {
+	switch v := v.(type) {
+	case nil:
+		return nil, nil
+	case json.RawMessage:
+		return v, nil
+	case []byte:
+		return v, nil
+	}
+	doc, err := json.Marshal(v)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", field, err)
+	}
+	return doc, nil
+}
+
+// ArgsOf encodes items as the arguments of one job each, for
+// EnqueueManyParams.Args.
+func ArgsOf[T any](items []T) ([]json.RawMessage, error) {
+	docs := make([]json.RawMessage, len(items))
+	for i, item := range items {
+		doc, err := json.Marshal(item)
+		if err != nil {
+			return nil, fmt.Errorf("awa: args %d: %w", i, err)
+		}
+		docs[i] = doc
+	}
+	return docs, nil
+}

@@ -1,0 +1,121 @@
+package awa
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+)
+
+// EnqueueParams describes one job. Kind is required; every other field may keep
+// its zero value, which leaves the default to the server.
+type EnqueueParams struct {
+	// Kind says which code runs the job: 1 to 200 characters.
+	Kind string
+	// Args are the job's arguments: anything json.Marshal accepts, or JSON as
+	// json.RawMessage or []byte. Defaults to {}.
+	Args any
+	// Queue defaults to "default".
+	Queue string
+	// Priority is 1 (first) to 4. Defaults to 2.
+	Priority int
+	// RunAt holds the job back until then. Defaults to now.
+	RunAt time.Time
+	// MaxAttempts is 1 to 1000. Defaults to 25.
+	MaxAttempts int
+	// Tags, at most 20.
+	Tags []string
+	// Metadata is kept beside the arguments, in the forms Args allows. Defaults
+	// to {}.
+	Metadata any
+	// UniqueKey admits one job at a time in the states of UniqueStates.
+	UniqueKey []byte
+	// UniqueStates are the states in which the job holds its key. Zero leaves
+	// them to the server.
+	UniqueStates StateMask
+	// OrderingKey sends jobs with equal keys through one lane of the queue, in
+	// order.
+	OrderingKey string
+	// Deadline is how long one attempt may run. Defaults to no limit.
+	Deadline time.Duration
+}
+
+// Enqueue adds a job and returns its id. If another job holds the unique key
+// its id is returned and nothing is added. The job exists when db's transaction
+// commits.
+//
+// Errors: ErrInvalidArgument, ErrQueueFull.
+func (c Client) Enqueue(ctx context.Context, db DBTX, p EnqueueParams) (int64, error) {
+	args, err := document("args", p.Args)
+	if err != nil {
+		return 0, wrap("enqueue", err)
+	}
+	metadata, err := document("metadata", p.Metadata)
+	if err != nil {
+		return 0, wrap("enqueue", err)
+	}
+	b := c.value("enqueue").
+		arg("kind", "text", p.Kind).
+		document("args", args).
+		text("queue", p.Queue).
+		integer("priority", p.Priority).
+		timestamp("run_at", p.RunAt).
+		integer("max_attempts", p.MaxAttempts).
+		texts("tags", p.Tags).
+		document("metadata", metadata)
+	if p.UniqueKey != nil {
+		b.arg("unique_key", "bytea", p.UniqueKey)
+	}
+	if p.UniqueStates != 0 {
+		b.arg("unique_states", "text::bit(8)", p.UniqueStates.String())
+	}
+	b.text("ordering_key", p.OrderingKey).
+		interval("deadline", p.Deadline)
+
+	var id int64
+	err = b.row(ctx, db).Scan(&id)
+	return id, wrap("enqueue", err)
+}
+
+// MarshalJSON writes the job as awa.enqueue_many(jobs jsonb) reads it.
+func (p EnqueueParams) MarshalJSON() ([]byte, error) {
+	args, err := document("args", p.Args)
+	if err != nil {
+		return nil, err
+	}
+	metadata, err := document("metadata", p.Metadata)
+	if err != nil {
+		return nil, err
+	}
+	job := struct {
+		Kind         string          `json:"kind"`
+		Args         json.RawMessage `json:"args,omitempty"`
+		Queue        string          `json:"queue,omitempty"`
+		Priority     int             `json:"priority,omitempty"`
+		RunAt        *time.Time      `json:"run_at,omitempty"`
+		MaxAttempts  int             `json:"max_attempts,omitempty"`
+		Tags         []string        `json:"tags,omitempty"`
+		Metadata     json.RawMessage `json:"metadata,omitempty"`
+		UniqueKey    string          `json:"unique_key,omitempty"`
+		UniqueStates string          `json:"unique_states,omitempty"`
+		OrderingKey  string          `json:"ordering_key,omitempty"`
+		Deadline     string          `json:"deadline,omitempty"`
+	}{
+		Kind: p.Kind, Args: args, Queue: p.Queue, Priority: p.Priority,
+		MaxAttempts: p.MaxAttempts, Tags: p.Tags, Metadata: metadata,
+		OrderingKey: p.OrderingKey,
+	}
+	if !p.RunAt.IsZero() {
+		job.RunAt = &p.RunAt
+	}
+	if p.UniqueKey != nil {
+		job.UniqueKey = fmt.Sprintf(`\x%x`, p.UniqueKey)
+	}
+	if p.UniqueStates != 0 {
+		job.UniqueStates = p.UniqueStates.String()
+	}
+	if p.Deadline != 0 {
+		job.Deadline = fmt.Sprintf("%d microseconds", p.Deadline.Microseconds())
+	}
+	return json.Marshal(job)
+}

@@ -1,0 +1,61 @@
+package awa
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// Conditions that a caller may want to tell apart. Test with errors.Is. The
+// *pgconn.PgError with the message, detail and hint of the server stays within
+// reach of errors.As.
+var (
+	// ErrStale: the receipt's attempt is closed (SQLSTATE AW001). Raised only by
+	// calls that are told to be strict; the others report stale receipts as
+	// results.
+	ErrStale = errors.New("stale receipt")
+	// ErrNotFound: no such job, queue or callback (AW002).
+	ErrNotFound = errors.New("not found")
+	// ErrWrongState: the job's state does not allow the operation (AW003).
+	ErrWrongState = errors.New("wrong state")
+	// ErrDuplicate: the unique key is held by another job (AW004, 23505).
+	ErrDuplicate = errors.New("duplicate")
+	// ErrNeedsRebase: the storage was restored into another cluster and needs
+	// awa.rebase() (AW005).
+	ErrNeedsRebase = errors.New("storage needs rebase")
+	// ErrInvalidArgument: an argument is outside its limits (AW006).
+	ErrInvalidArgument = errors.New("invalid argument")
+	// ErrQueueFull: the queue is at its max_depth and rejects (AW007).
+	ErrQueueFull = errors.New("queue is full")
+	// ErrRetry: nothing happened; make the same call again, in a new transaction
+	// (40001). Only REPEATABLE READ and SERIALIZABLE callers see it.
+	ErrRetry = errors.New("retry the transaction")
+)
+
+var bySQLState = map[string]error{
+	"AW001": ErrStale,
+	"AW002": ErrNotFound,
+	"AW003": ErrWrongState,
+	"AW004": ErrDuplicate,
+	"AW005": ErrNeedsRebase,
+	"AW006": ErrInvalidArgument,
+	"AW007": ErrQueueFull,
+	"23505": ErrDuplicate,
+	"40001": ErrRetry,
+}
+
+// wrap says which call failed and joins the sentinel for err's SQLSTATE, so that
+// errors.Is finds the sentinel and errors.As still finds the *pgconn.PgError.
+func wrap(op string, err error) error {
+	if err == nil {
+		return nil
+	}
+	var pgErr *pgconn.PgError
+	if errors.As(err, &pgErr) {
+		if sentinel := bySQLState[pgErr.Code]; sentinel != nil {
+			return fmt.Errorf("awa: %s: %w: %w", op, sentinel, err)
+		}
+	}
+	return fmt.Errorf("awa: %s: %w", op, err)
+}

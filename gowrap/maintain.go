@@ -1,0 +1,25 @@
+package awa
+
+import (
+	"context"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// TaskReport says what one maintenance task did.
+type TaskReport struct {
+	Task     string
+	Outcome  string
+	Affected int64 // jobs, rows or segments, as the task counts
+	Detail   string
+}
+
+// Maintain runs the tasks that are due (promotion, rescue, checkpoints, rotation,
+// pruning, …) in small bites and reports on each. Call it every second or so
+// from as many processes as you like.
+func (c Client) Maintain(ctx context.Context, db DBTX) ([]TaskReport, error) {
+	rows := c.columns("f.task, f.outcome, coalesce(f.affected, 0), coalesce(f.detail, '')", "maintain").
+		rows(ctx, db)
+	reports, err := pgx.CollectRows(rows, pgx.RowToStructByPos[TaskReport])
+	return reports, wrap("maintain", err)
+}

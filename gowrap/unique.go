@@ -1,0 +1,31 @@
+package awa
+
+// StateMask is a set of states, as the unique_states of a job: while the job is
+// in one of them it holds its unique key.
+type StateMask uint8
+
+// bitOf numbers the states from the left of bit(8).
+var bitOf = map[JobState]int{
+	StateScheduled: 0, StateAvailable: 1, StateRunning: 2, StateCompleted: 3,
+	StateRetryable: 4, StateFailed: 5, StateCancelled: 6, StateWaitingExternal: 7,
+}
+
+// InStates returns the set of the states given. Unknown states add nothing.
+func InStates(states ...JobState) StateMask {
+	var m StateMask
+	for _, s := range states {
+		if bit, ok := bitOf[s]; ok {
+			m |= 1 << (7 - bit)
+		}
+	}
+	return m
+}
+
+// String writes the set as PostgreSQL writes bit(8).
+func (m StateMask) String() string {
+	var bits [8]byte
+	for i := range bits {
+		bits[i] = '0' + byte(m>>(7-i)&1)
+	}
+	return string(bits[:])
+}
