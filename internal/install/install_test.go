@@ -1,0 +1,333 @@
+package install_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"testing/fstest"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/tern/v2/migrate"
+
+	"github.com/awaqueue/awa/internal/install"
+	"github.com/awaqueue/awa/internal/pgtest"
+)
+
+func TestMain(m *testing.M) { pgtest.Main(m) }
+
+// A toy release: a ring, a second migration, and one function.
+func fixture(migrations int, code string) install.Options {
+	all := []string{
+		`create schema {{ .schema }};
+create table {{ .schema }}.ready_entries (ready_slot smallint) partition by list (ready_slot);
+{{ range $i := until (int .segments) }}
+create table {{ $.schema }}.ready_entries_{{ $i }} partition of {{ $.schema }}.ready_entries for values in ({{ $i }});
+{{ end }}
+---- create above / drop below ----
+drop schema {{ .schema }} cascade;`,
+		`create table {{ .schema }}.second (id int) -- no semicolon at the end`,
+	}
+	fsys := fstest.MapFS{}
+	for i, sql := range all[:migrations] {
+		fsys[fmt.Sprintf("%03d_step.sql", i+1)] = &fstest.MapFile{Data: []byte(sql)}
+	}
+	return install.Options{
+		Migrations: fsys,
+		Code: fstest.MapFS{
+			"install.sql": {Data: []byte(`{{ template "api/f.sql" . }}`)},
+			"api/f.sql":   {Data: []byte(code)},
+		},
+	}
+}
+
+const (
+	codeOne = `create or replace function {{ .schema }}.f() returns int language sql as 'select 1';`
+	codeTwo = `create or replace function {{ .schema }}.f() returns int language sql as 'select 2';`
+)
+
+func mustMigrate(t *testing.T, conn *pgx.Conn, o install.Options) install.Result {
+	t.Helper()
+	res, err := install.Migrate(t.Context(), conn, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return res
+}
+
+func scan[T any](t *testing.T, conn *pgx.Conn, query string) T {
+	t.Helper()
+	var v T
+	if err := conn.QueryRow(t.Context(), query).Scan(&v); err != nil {
+		t.Fatalf("%s: %v", query, err)
+	}
+	return v
+}
+
+func TestMigrateUpgradesStepByStep(t *testing.T) {
+	t.Parallel()
+	conn := pgtest.Conn(t, pgtest.Empty(t))
+
+	if res := mustMigrate(t, conn, fixture(1, codeOne)); res.From != 0 || res.To != 1 || !res.CodeInstalled || res.Segments != 8 {
+		t.Errorf("first install: %+v", res)
+	}
+	if res := mustMigrate(t, conn, fixture(1, codeOne)); res.Changed() {
+		t.Errorf("a second run did something: %+v", res)
+	}
+	if res := mustMigrate(t, conn, fixture(1, codeTwo)); res.From != 1 || res.To != 1 || !res.CodeInstalled {
+		t.Errorf("new code alone: %+v", res)
+	}
+	if got := scan[int](t, conn, "select awa.f()"); got != 2 {
+		t.Errorf("f() is %d, want the new 2", got)
+	}
+	if res := mustMigrate(t, conn, fixture(2, codeTwo)); res.From != 1 || res.To != 2 || len(res.Applied) != 1 {
+		t.Errorf("a new migration: %+v", res)
+	}
+}
+
+func TestMigrateIsAtomic(t *testing.T) {
+	t.Parallel()
+	conn := pgtest.Conn(t, pgtest.Empty(t))
+	_, err := install.Migrate(t.Context(), conn, fixture(2, "select 1;\nselect no_such_function();"))
+	if err == nil || !strings.Contains(err.Error(), "line 2") {
+		t.Errorf("the error does not name the line: %v", err)
+	}
+	if scan[bool](t, conn, "select to_regnamespace('awa') is not null or to_regclass('public.awa_schema_version') is not null") {
+		t.Error("a failed install left something behind")
+	}
+	if n := scan[int](t, conn, "select count(*) from pg_locks where locktype = 'advisory' and database = (select oid from pg_database where datname = current_database())"); n != 0 {
+		t.Errorf("a failed install holds %d advisory locks", n)
+	}
+	mustMigrate(t, conn, fixture(2, codeOne)) // the same connection goes on
+}
+
+func TestMigrateConcurrently(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Empty(t)
+	var wg sync.WaitGroup
+	errs := make([]error, 4)
+	for i := range errs {
+		conn := pgtest.Conn(t, url)
+		wg.Go(func() { _, errs[i] = install.Migrate(context.Background(), conn, fixture(2, codeOne)) })
+	}
+	wg.Wait()
+	if err := errors.Join(errs...); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestMigrateRefusesNewer(t *testing.T) {
+	t.Parallel()
+	conn := pgtest.Conn(t, pgtest.Empty(t))
+	mustMigrate(t, conn, fixture(2, codeTwo))
+	if _, err := install.Migrate(t.Context(), conn, fixture(1, codeOne)); !errors.Is(err, install.ErrNewer) {
+		t.Errorf("got %v, want ErrNewer", err)
+	}
+	if _, err := install.Status(t.Context(), conn, fixture(1, codeOne)); !errors.Is(err, install.ErrNewer) {
+		t.Errorf("status: got %v, want ErrNewer", err)
+	}
+	if got := scan[int](t, conn, "select awa.f()"); got != 2 {
+		t.Error("the refused install replaced the code")
+	}
+}
+
+func TestSegmentsAreFixedAtFirstInstall(t *testing.T) {
+	t.Parallel()
+	conn := pgtest.Conn(t, pgtest.Empty(t))
+	with := func(n int, code string) install.Options {
+		o := fixture(1, code)
+		o.Segments = n
+		return o
+	}
+	mustMigrate(t, conn, with(5, codeOne))
+	if res := mustMigrate(t, conn, with(0, codeTwo)); res.Segments != 5 {
+		t.Errorf("an upgrade took %d segments, want the installed 5", res.Segments)
+	}
+	if _, err := install.Migrate(t.Context(), conn, with(6, codeOne)); err == nil || !strings.Contains(err.Error(), "has 5 segments, not 6") {
+		t.Errorf("a conflicting number: %v", err)
+	}
+	for _, n := range []int{-1, 2, 33} {
+		if _, err := install.Migrate(t.Context(), conn, with(n, codeOne)); err == nil {
+			t.Errorf("%d segments were accepted", n)
+		}
+	}
+}
+
+func TestSchemaNames(t *testing.T) {
+	t.Parallel()
+	conn := pgtest.Conn(t, pgtest.Empty(t))
+	for _, name := range []string{"Awa", "1awa", "a-b", `a"b`, "a.b", "pg_awa", strings.Repeat("a", 41)} {
+		o := fixture(1, codeOne)
+		o.Schema = name
+		if _, err := install.Migrate(t.Context(), conn, o); err == nil || !strings.Contains(err.Error(), "schema name") {
+			t.Errorf("%q: %v", name, err)
+		}
+	}
+	o := fixture(1, codeOne)
+	o.Schema = "jobs_2"
+	mustMigrate(t, conn, o)
+	mustMigrate(t, conn, fixture(1, codeOne)) // two installations side by side
+	if got := scan[int](t, conn, "select jobs_2.f() + version from public.jobs_2_schema_version"); got != 2 {
+		t.Errorf("schema jobs_2: got %d", got)
+	}
+}
+
+func TestStatus(t *testing.T) {
+	t.Parallel()
+	conn := pgtest.Conn(t, pgtest.Empty(t))
+	status := func(o install.Options) install.State {
+		t.Helper()
+		s, err := install.Status(t.Context(), conn, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	if s := status(fixture(1, codeOne)); s.Current() || s.Version != 0 || len(s.Pending) != 1 {
+		t.Errorf("before: %+v", s)
+	}
+	if scan[bool](t, conn, "select to_regclass('public.awa_schema_version') is not null") {
+		t.Error("status wrote to the database")
+	}
+	mustMigrate(t, conn, fixture(1, codeOne))
+	if s := status(fixture(1, codeOne)); !s.Current() {
+		t.Errorf("after: %+v", s)
+	}
+	if s := status(fixture(1, codeTwo)); s.Current() || s.CodeCurrent || len(s.Pending) != 0 {
+		t.Errorf("other code: %+v", s)
+	}
+}
+
+func TestMissingTemplateData(t *testing.T) {
+	t.Parallel()
+	conn := pgtest.Conn(t, pgtest.Empty(t))
+	_, err := install.Migrate(t.Context(), conn, fixture(1, "-- one\nselect {{ .scheme }};"))
+	if err == nil || !strings.Contains(err.Error(), "code line 2") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// tern itself reads the version that we wrote.
+func TestTernAgrees(t *testing.T) {
+	t.Parallel()
+	conn := pgtest.Conn(t, pgtest.Empty(t))
+	mustMigrate(t, conn, fixture(2, codeOne))
+	m, err := migrate.NewMigrator(t.Context(), conn, "public.awa_schema_version")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if v, err := m.GetCurrentVersion(t.Context()); err != nil || v != 2 {
+		t.Errorf("tern reads version %d, %v", v, err)
+	}
+}
+
+func printed(t *testing.T, o install.PrintOptions) string {
+	t.Helper()
+	var b bytes.Buffer
+	if err := install.Print(&b, o); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+func TestPrintInstallsAndUpgrades(t *testing.T) {
+	t.Parallel()
+	conn := pgtest.Conn(t, pgtest.Empty(t))
+	run := func(sql string) error { _, err := conn.Exec(t.Context(), sql); return err }
+
+	first := printed(t, install.PrintOptions{Options: fixture(1, codeOne)})
+	if err := run(first); err != nil {
+		t.Fatal(err)
+	}
+	if res := mustMigrate(t, conn, fixture(1, codeOne)); res.Changed() {
+		t.Errorf("Migrate does not know what the script installed: %+v", res)
+	}
+	if err := run(first); err == nil || !strings.Contains(err.Error(), "is at version 1") {
+		t.Errorf("a second run of the script: %v", err)
+	}
+	_ = run("rollback")
+	if err := run(printed(t, install.PrintOptions{Options: fixture(2, codeTwo), From: 1})); err != nil {
+		t.Fatal(err)
+	}
+	if res := mustMigrate(t, conn, fixture(2, codeTwo)); res.Changed() {
+		t.Errorf("Migrate does not know the upgrade: %+v", res)
+	}
+	other := fixture(2, codeTwo)
+	other.Segments = 5
+	if err := run(printed(t, install.PrintOptions{Options: other, From: 2})); err == nil || !strings.Contains(err.Error(), "has 8 segments") {
+		t.Errorf("a script for another ring: %v", err)
+	}
+}
+
+func TestPrintWithoutTransaction(t *testing.T) {
+	t.Parallel()
+	conn := pgtest.Conn(t, pgtest.Empty(t))
+	sql := printed(t, install.PrintOptions{Options: fixture(2, codeOne), NoTransaction: true})
+	tx, err := conn.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.Exec(t.Context(), sql); err != nil {
+		t.Fatal(err)
+	}
+	if err := tx.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if scan[bool](t, conn, "select to_regnamespace('awa') is not null") {
+		t.Error("the script ended the caller's transaction")
+	}
+}
+
+// The real release, by the script and by Migrate, gives one schema; and it
+// installs under another name.
+func TestReleaseByPsql(t *testing.T) {
+	t.Parallel()
+	psql, err := exec.LookPath("psql")
+	if err != nil {
+		t.Skip("no psql in PATH")
+	}
+	url := pgtest.Empty(t)
+	script := filepath.Join(t.TempDir(), "awa.sql")
+	o := install.PrintOptions{Options: install.Options{Schema: "other_awa", Segments: 3}}
+	if err := os.WriteFile(script, []byte(printed(t, o)), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.Command(psql, "-Xq", "-v", "ON_ERROR_STOP=1", "-d", url, "-f", script).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	conn := pgtest.Conn(t, url)
+	if res := mustMigrate(t, conn, o.Options); res.Changed() {
+		t.Errorf("Migrate does not know what psql installed: %+v", res)
+	}
+	if scan[bool](t, conn, "select to_regnamespace('awa') is not null") {
+		t.Error("a schema of another name made awa")
+	}
+}
+
+// Every file of the code package is in its table of contents.
+func TestTableOfContentsIsComplete(t *testing.T) {
+	t.Parallel()
+	code := os.DirFS("../../plpgsql")
+	toc, err := fs.ReadFile(code, "install.sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = fs.WalkDir(code, ".", func(path string, d fs.DirEntry, err error) error {
+		if err == nil && filepath.Ext(path) == ".sql" && path != "install.sql" &&
+			!strings.Contains(string(toc), `{{ template "`+path+`" . }}`) {
+			t.Errorf("install.sql leaves out %s", path)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}

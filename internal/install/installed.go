@@ -1,0 +1,78 @@
+package install
+
+import (
+	"context"
+	"fmt"
+	"regexp"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// installed is what a database holds.
+type installed struct {
+	version  int    // 0: nothing
+	segments int    // 0: no ring
+	hash     string // of the code; "": unknown
+}
+
+// stamp is what the installer leaves as comment on the storage schema.
+func stamp(version int, hash string) string {
+	return fmt.Sprintf("awa: schema version %d, code sha256:%s", version, hash)
+}
+
+var codeHash = regexp.MustCompile(`code sha256:([0-9a-f]{64})`)
+
+type querier interface {
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+}
+
+// inspect reads what is installed. It writes nothing and needs no right
+// beyond reading the catalogue and the version table.
+func inspect(ctx context.Context, db querier, o Options) (installed, error) {
+	var in installed
+	var known bool
+	if err := db.QueryRow(ctx,
+		`select to_regclass($1) is not null`, o.versionTable()).Scan(&known); err != nil {
+		return in, fmt.Errorf("install: inspect: %w", err)
+	}
+	if !known {
+		return in, nil
+	}
+	if err := db.QueryRow(ctx, `select version from `+o.versionTable()).Scan(&in.version); err != nil {
+		return in, fmt.Errorf("install: read %s: %w", o.versionTable(), err)
+	}
+	var comment string
+	if err := db.QueryRow(ctx,
+		`select coalesce(obj_description(to_regnamespace($1), 'pg_namespace'), ''),
+		        (select count(*) from pg_inherits where inhparent = to_regclass($1 || '.ready_entries'))`,
+		o.Schema).Scan(&comment, &in.segments); err != nil {
+		return in, fmt.Errorf("install: inspect: %w", err)
+	}
+	if m := codeHash.FindStringSubmatch(comment); m != nil {
+		in.hash = m[1]
+	}
+	return in, nil
+}
+
+// isCurrent reports whether the database holds exactly this release.
+func (in installed) isCurrent(r release) bool {
+	return in.version == r.latest() && in.hash == r.hash
+}
+
+// target compiles the release for the database that in describes, and refuses
+// a database that is ahead of it.
+func (in installed) target(o Options) (release, int, error) {
+	segments, err := o.segments(in.segments)
+	if err != nil {
+		return release{}, 0, err
+	}
+	r, err := o.compile(segments)
+	if err != nil {
+		return release{}, 0, err
+	}
+	if in.version > r.latest() {
+		return release{}, 0, fmt.Errorf("%w: schema %s is at version %d, this program knows versions up to %d: use the newer program",
+			ErrNewer, o.Schema, in.version, r.latest())
+	}
+	return r, segments, nil
+}

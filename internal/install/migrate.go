@@ -1,0 +1,156 @@
+package install
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/tern/v2/migrate"
+)
+
+// ErrNewer is returned when a database was migrated by a newer program.
+var ErrNewer = errors.New("install: the database is newer than this program")
+
+// Result says what Migrate did.
+type Result struct {
+	// Schema is the storage schema.
+	Schema string
+	// From and To are the versions before and after.
+	From, To int
+	// Applied are the names of the migrations that ran.
+	Applied []string
+	// CodeInstalled is whether the functions were written anew.
+	CodeInstalled bool
+	// Segments is the number of segments of the ring.
+	Segments int
+}
+
+// Changed reports whether Migrate did anything.
+func (r Result) Changed() bool { return r.From != r.To || r.CodeInstalled }
+
+// Migrate brings the database to this program's version: pending migrations,
+// then the functions, in one transaction. It does nothing when all is current,
+// waits for a Migrate that runs elsewhere, and leaves nothing behind when it
+// fails. conn must not be in a transaction.
+func Migrate(ctx context.Context, conn *pgx.Conn, opts Options) (Result, error) {
+	o, err := opts.withDefaults()
+	if err != nil {
+		return Result{}, err
+	}
+	// A deploy that changes nothing takes no lock.
+	if res, done, err := migrateStep(ctx, conn, o, check); done || err != nil {
+		return res, err
+	}
+	if err := lock(ctx, conn); err != nil {
+		return Result{}, err
+	}
+	defer unlock(ctx, conn)
+	var res Result
+	err = pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+		res, _, err = migrateStep(ctx, tx, o, func(ctx context.Context, in installed, r release) error {
+			return apply(ctx, tx, o, in, r)
+		})
+		return err
+	})
+	if err != nil {
+		return Result{}, err
+	}
+	return res, nil
+}
+
+// check is the step that changes nothing.
+func check(context.Context, installed, release) error { return nil }
+
+// migrateStep looks at the database and, unless it is current, does act. done
+// is whether it was current.
+func migrateStep(ctx context.Context, db querier, o Options,
+	act func(context.Context, installed, release) error) (res Result, done bool, err error) {
+	in, err := inspect(ctx, db, o)
+	if err != nil {
+		return Result{}, false, err
+	}
+	r, segments, err := in.target(o)
+	if err != nil {
+		return Result{}, false, err
+	}
+	res = Result{Schema: o.Schema, From: in.version, To: r.latest(), Segments: segments}
+	if in.isCurrent(r) {
+		return res, true, nil
+	}
+	for _, m := range r.pending(in.version) {
+		res.Applied = append(res.Applied, m.Name)
+	}
+	res.CodeInstalled = true
+	return res, false, act(ctx, in, r)
+}
+
+// apply runs what is pending, then the code.
+func apply(ctx context.Context, tx pgx.Tx, o Options, in installed, r release) error {
+	if err := exec(ctx, tx, o.versionTable(), o.createVersionTable()); err != nil {
+		return err
+	}
+	for _, m := range r.pending(in.version) {
+		o.Logger.InfoContext(ctx, "install: run migration", "schema", o.Schema, "name", m.Name)
+		if err := exec(ctx, tx, m.Name, m.UpSQL); err != nil {
+			return err
+		}
+		if err := exec(ctx, tx, o.versionTable(), o.setVersion(m.Sequence)); err != nil {
+			return err
+		}
+	}
+	o.Logger.InfoContext(ctx, "install: install code", "schema", o.Schema, "sha256", r.hash)
+	if err := exec(ctx, tx, "code", r.code); err != nil {
+		return err
+	}
+	return exec(ctx, tx, "stamp", o.stamp(r))
+}
+
+// createVersionTable makes the table as tern makes it, so that tern itself may
+// read it.
+func (o Options) createVersionTable() string {
+	return fmt.Sprintf(`create table if not exists %[1]s (version int4 not null primary key);
+insert into %[1]s (version) select 0 where not exists (select from %[1]s);`, o.versionTable())
+}
+
+func (o Options) setVersion(version int32) string {
+	return fmt.Sprintf("update %s set version = %d;", o.versionTable(), version)
+}
+
+func (o Options) stamp(r release) string {
+	return fmt.Sprintf("comment on schema %s is '%s';", o.Schema, stamp(r.latest(), r.hash))
+}
+
+// exec runs one text of many statements; an error points at its line.
+func exec(ctx context.Context, tx pgx.Tx, name, sql string) error {
+	_, err := tx.Exec(ctx, sql)
+	var pgErr *pgconn.PgError
+	if errors.As(err, &pgErr) && pgErr.Position > 0 {
+		if at, lineErr := migrate.ExtractErrorLine(sql, int(pgErr.Position)); lineErr == nil {
+			return fmt.Errorf("install: %s line %d: %w\n%s", name, at.LineNum, err, at.Text)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("install: %s: %w", name, err)
+	}
+	return nil
+}
+
+// lockNum is the number of tern's advisory lock: tern's own commands and this
+// package exclude each other.
+const lockNum = int64(9628173550095224)
+
+// lock is taken outside the transaction, so that its snapshot sees what the
+// previous holder committed.
+func lock(ctx context.Context, conn *pgx.Conn) error {
+	if _, err := conn.Exec(ctx, `select pg_advisory_lock($1)`, lockNum); err != nil {
+		return fmt.Errorf("install: lock: %w", err)
+	}
+	return nil
+}
+
+func unlock(ctx context.Context, conn *pgx.Conn) {
+	// When this fails the connection is gone, and the lock with it.
+	_, _ = conn.Exec(context.WithoutCancel(ctx), `select pg_advisory_unlock($1)`, lockNum)
+}

@@ -1,0 +1,99 @@
+package install
+
+import (
+	"fmt"
+	"io"
+	"strings"
+)
+
+// PrintOptions says what Print writes.
+type PrintOptions struct {
+	Options
+	// From is the version that the script starts at: 0 for a first install, or
+	// the installed version for an upgrade.
+	From int
+	// NoTransaction leaves out begin and commit, for tools that bring their own
+	// transaction.
+	NoTransaction bool
+}
+
+// Print writes what Migrate does as plain SQL, for psql and for other
+// migration tools. The script does its own bookkeeping, so that Migrate knows
+// what it installed, and refuses a database that is not at From.
+func Print(w io.Writer, opts PrintOptions) error {
+	o, err := opts.Options.withDefaults()
+	if err != nil {
+		return err
+	}
+	segments, err := o.segments(0)
+	if err != nil {
+		return err
+	}
+	r, err := o.compile(segments)
+	if err != nil {
+		return err
+	}
+	if opts.From < 0 || opts.From > r.latest() {
+		return fmt.Errorf("install: no version %d to start from: this program knows 0 to %d", opts.From, r.latest())
+	}
+
+	var b strings.Builder
+	fmt.Fprintf(&b, "-- awa: schema %s from version %d to version %d, %d segments\n\n",
+		o.Schema, opts.From, r.latest(), segments)
+	if !opts.NoTransaction {
+		b.WriteString("begin;\n\n")
+	}
+	fmt.Fprintf(&b, guard, lockNum, o.versionTable(), opts.From, o.Schema, segments)
+	for _, m := range r.pending(opts.From) {
+		fmt.Fprintf(&b, "\n-- migrations/%s\n\n%s\n\n%s\n", m.Name, terminated(m.UpSQL), o.setVersion(m.Sequence))
+	}
+	fmt.Fprintf(&b, "\n-- The functions\n\n%s\n\n%s\n", terminated(r.code), o.stamp(r))
+	if !opts.NoTransaction {
+		b.WriteString("\ncommit;\n")
+	}
+	_, err = io.WriteString(w, b.String())
+	return err
+}
+
+// guard is the head of the script: tern's lock, tern's version table, and the
+// refusal of a database that the rest does not fit.
+const guard = `do $guard$
+declare
+  v_version  integer;
+  v_segments integer;
+begin
+  perform pg_advisory_xact_lock(%[1]d);
+  if to_regclass('%[2]s') is null then
+    create table %[2]s (version int4 not null primary key);
+    insert into %[2]s (version) values (0);
+  end if;
+  select version into v_version from %[2]s;
+  if v_version <> %[3]d then
+    raise exception using errcode = '55000',
+      message = format('awa: schema %%s is at version %%s, and this script starts at version %[3]d',
+        '%[4]s', v_version),
+      hint = format('Print a script that starts there: awa-admin migrate print --from %%s', v_version);
+  end if;
+  select count(*) into v_segments from pg_inherits
+  where inhparent = to_regclass('%[4]s.ready_entries');
+  if v_segments <> 0 and v_segments <> %[5]d then
+    raise exception using errcode = '55000',
+      message = format('awa: schema %%s has %%s segments, and this script is for %[5]d',
+        '%[4]s', v_segments),
+      hint = format('Print a script for them: awa-admin migrate print --segments %%s', v_segments);
+  end if;
+end
+$guard$;
+`
+
+// terminated ends the last statement, which a migration may leave open, on a
+// line of its own when a comment may come last.
+func terminated(sql string) string {
+	sql = strings.TrimSpace(sql)
+	if sql == "" || strings.HasSuffix(sql, ";") && !strings.Contains(lastLine(sql), "--") {
+		return sql
+	}
+	return sql + "\n;"
+}
+
+func lastLine(sql string) string { return sql[strings.LastIndexByte(sql, '\n')+1:] }
