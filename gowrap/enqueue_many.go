@@ -26,6 +26,10 @@ type EnqueueManyParams struct {
 	Tags []string
 	// Metadata of every job. Defaults to {}.
 	Metadata any
+	// OrderingKey of every job: they go through one lane of the queue, in order.
+	OrderingKey string
+	// Deadline is how long one attempt may run. Defaults to no limit.
+	Deadline time.Duration
 }
 
 // EnqueueMany adds one job for each of p.Args in one statement and returns the
@@ -52,6 +56,8 @@ func (c Client) EnqueueMany(ctx context.Context, db DBTX, p EnqueueManyParams) (
 		integer("max_attempts", p.MaxAttempts).
 		texts("tags", p.Tags).
 		document("metadata", metadata).
+		text("ordering_key", p.OrderingKey).
+		interval("deadline", p.Deadline).
 		row(ctx, db).Scan(&ids)
 	return ids, wrap("enqueue many", err)
 }

@@ -1,0 +1,84 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	awa "github.com/awaqueue/awa/gowrap"
+	"github.com/awaqueue/awa/internal/bench"
+)
+
+// cpu measures the CPU time of the server that one-job calls take. Claims and
+// finishes go through connections of their own, so that the times of the two
+// backends are those of the two calls. Commits are asynchronous.
+func (r *run) cpu(ctx context.Context) error {
+	const calls = 20_000
+	var claims, finishes, enqueues []float64
+	for range r.runs {
+		err := r.withDatabase(ctx, func(db *bench.Database) error {
+			if err := preload(ctx, db, lane, calls+1000); err != nil {
+				return err
+			}
+			var conns [3]*pgx.Conn
+			for i := range conns {
+				conn, err := db.Connect(ctx, bench.Asynchronous)
+				if err != nil {
+					return err
+				}
+				defer conn.Close(ctx)
+				conns[i] = conn
+			}
+			step := func() error {
+				jobs, err := queue.Claim(ctx, conns[0], awa.ClaimParams{Queue: lane})
+				if err != nil || len(jobs) != 1 {
+					return errors.Join(err, fmt.Errorf("claimed %d jobs", len(jobs)))
+				}
+				if _, err = queue.Complete(ctx, conns[1], jobs[0].Receipt); err != nil {
+					return err
+				}
+				_, err = queue.Enqueue(ctx, conns[2], awa.EnqueueParams{Kind: "bench", Queue: "other", Args: jobs[0].Args})
+				return err
+			}
+			for range 1000 { // plans and caches are warm after that
+				if err := step(); err != nil {
+					return err
+				}
+			}
+			var before [3]time.Duration
+			for i, conn := range conns {
+				used, ok := bench.ProcessCPU(conn.PgConn().PID())
+				if !ok {
+					return errUnknownCPU
+				}
+				before[i] = used
+			}
+			for range calls {
+				if err := step(); err != nil {
+					return err
+				}
+			}
+			for i, samples := range []*[]float64{&claims, &finishes, &enqueues} {
+				used, _ := bench.ProcessCPU(conns[i].PgConn().PID())
+				*samples = append(*samples, microseconds(used-before[i])/calls)
+			}
+			return nil
+		})
+		if errors.Is(err, errUnknownCPU) {
+			fmt.Println("  skipped:", err)
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+	r.report.Add("claim of one job", "µs CPU", claims, bench.AtMost(200))
+	r.report.Add("complete of one job", "µs CPU", finishes, bench.AtMost(150))
+	r.report.Add("enqueue of one job", "µs CPU", enqueues, nil)
+	return nil
+}
+
+var errUnknownCPU = errors.New("the CPU time of a backend can be read on Linux, on the server's own machine")

@@ -1,0 +1,97 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/awaqueue/awa/internal/bench"
+)
+
+// drain measures how fast a preloaded queue empties, and beside it how fast this
+// machine inserts the same rows into a plain table with the same indexes: the
+// ratio of the two means something on any machine.
+func (r *run) drain(ctx context.Context) error {
+	type config struct {
+		workers, batch int
+		goal           *bench.Goal
+	}
+	configs := []config{
+		{1, 200, bench.AtLeast(45_000)},
+		{2, 200, bench.AtLeast(80_000)},
+		{1, 500, nil},
+		{2, 500, nil},
+	}
+	drained := make([][]float64, len(configs))
+	ratios := make([][]float64, len(configs))
+	var bare []float64
+	for range r.runs {
+		for i, c := range configs {
+			err := r.withDatabase(ctx, func(db *bench.Database) error {
+				if err := preload(ctx, db, lane, r.jobs); err != nil {
+					return err
+				}
+				took, err := drainAll(ctx, db, lane, c.workers, c.batch)
+				if err != nil {
+					return err
+				}
+				if err := mustHaveCompleted(ctx, db, lane, r.jobs); err != nil {
+					return err
+				}
+				plain, err := r.bareInsert(ctx, db)
+				if err != nil {
+					return err
+				}
+				drained[i] = append(drained[i], rate(r.jobs, took))
+				bare = append(bare, rate(r.jobs, plain))
+				ratios[i] = append(ratios[i], plain.Seconds()/took.Seconds())
+				return nil
+			})
+			if err != nil {
+				return err
+			}
+		}
+	}
+	for i, c := range configs {
+		r.report.Add(fmt.Sprintf("drain, %d connections, claims of %d", c.workers, c.batch), "jobs/s", drained[i], c.goal)
+	}
+	r.report.Add("bare insert of the same rows", "rows/s", bare, nil)
+	for i, c := range configs {
+		var goal *bench.Goal
+		if c.workers == 2 && c.batch == 200 {
+			goal = bench.AtLeast(0.6)
+		}
+		r.report.Add(fmt.Sprintf("drain / bare, %d connections, claims of %d", c.workers, c.batch), "", ratios[i], goal)
+	}
+	return nil
+}
+
+// bareInsert times a plain insert of the preloaded rows.
+func (r *run) bareInsert(ctx context.Context, db *bench.Database) (took time.Duration, err error) {
+	err = with(ctx, db, bench.Durable, func(conn *pgx.Conn) error {
+		var segment string
+		err := conn.QueryRow(ctx, `
+			select tableoid::regclass::text
+			from awa.ready_entries
+			group by 1 order by count(*) desc limit 1`).Scan(&segment)
+		if err != nil {
+			return err
+		}
+		if _, err := conn.Exec(ctx, "create table bare (like "+segment+" including indexes)"); err != nil {
+			return err
+		}
+		if err := db.Settle(ctx); err != nil {
+			return err
+		}
+		start := time.Now()
+		tag, err := conn.Exec(ctx, "insert into bare select * from "+segment)
+		took = time.Since(start)
+		if err == nil && tag.RowsAffected() != int64(r.jobs) {
+			err = fmt.Errorf("segment %s holds %d rows of %d", segment, tag.RowsAffected(), r.jobs)
+		}
+		return err
+	})
+	return took, err
+}

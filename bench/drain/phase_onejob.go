@@ -1,0 +1,71 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/awaqueue/awa/internal/bench"
+)
+
+// oneJob measures workers that claim one job at a time and complete it in a
+// transaction of its own, on one queue and on a queue each.
+func (r *run) oneJob(ctx context.Context) error {
+	workers := []int{1, 4, 16, 64}
+	one := make([][]float64, len(workers))
+	many := make([][]float64, len(workers))
+	var ratios []float64
+	for range r.runs {
+		for i, n := range workers {
+			a, err := r.oneJobRate(ctx, n, 1)
+			if err != nil {
+				return err
+			}
+			b, err := r.oneJobRate(ctx, n, n)
+			if err != nil {
+				return err
+			}
+			one[i], many[i] = append(one[i], a), append(many[i], b)
+			if n == 16 {
+				ratios = append(ratios, a/b)
+			}
+		}
+	}
+	for i, n := range workers {
+		r.report.Add(fmt.Sprintf("%d connections, one queue", n), "jobs/s", one[i], nil)
+		r.report.Add(fmt.Sprintf("%d connections, %d queues", n, n), "jobs/s", many[i], nil)
+	}
+	r.report.Add("one queue / many queues at 16", "", ratios, bench.AtLeast(0.85))
+	return nil
+}
+
+func (r *run) oneJobRate(ctx context.Context, workers, queues int) (perSecond float64, err error) {
+	err = r.withDatabase(ctx, func(db *bench.Database) error {
+		// More than any machine finishes in the time.
+		jobs := int(r.seconds.Seconds()*20_000)/queues + 1
+		for q := range queues {
+			if err := preload(ctx, db, fmt.Sprint(lane, q), jobs); err != nil {
+				return err
+			}
+		}
+		var done atomic.Int64
+		end := time.Now().Add(r.seconds)
+		took, err := crew(ctx, db, workers, func(i int, w *worker) error {
+			for time.Now().Before(end) {
+				n, err := w.step(ctx, fmt.Sprint(lane, i%queues), 1)
+				if err != nil {
+					return err
+				}
+				if n == 0 {
+					return nil
+				}
+				done.Add(1)
+			}
+			return nil
+		})
+		perSecond = rate(int(done.Load()), took)
+		return err
+	})
+	return perSecond, err
+}
