@@ -256,18 +256,6 @@ func (s *Server) TCPURL(database string) string {
 	return u.String()
 }
 
-// Env is the environment that makes psql and every libpq program talk to
-// database, and DATABASE_URL beside it.
-func (s *Server) Env(database string) []string {
-	return append(withoutPG(os.Environ()),
-		"DATABASE_URL="+s.DatabaseURL(database),
-		"PGHOST="+s.dir,
-		"PGPORT="+strconv.Itoa(s.port),
-		"PGUSER="+superuser,
-		"PGDATABASE="+database,
-	)
-}
-
 // Dir is the server's directory; it goes with Stop.
 func (s *Server) Dir() string { return s.dir }
 

@@ -6,45 +6,25 @@ package pgtest
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
-	"net/url"
 	"os"
-	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/awaqueue/awa/internal/install"
 	"github.com/awaqueue/awa/internal/localpg"
+	"github.com/awaqueue/awa/internal/scratch"
 )
 
-// server is the one server of this process; its template database has awa
-// installed, so that a new database is a file copy.
-type server struct {
-	admin    string // URL of the database to issue create database from
-	local    *localpg.Server
-	mu       sync.Mutex // guards template
-	template string
-}
-
-var theServer = sync.OnceValues(startServer)
-var started bool // whether theServer ran; read by Main alone, after the tests
-
-func startServer() (*server, error) {
-	started = true
-	if admin := os.Getenv("DATABASE_URL"); admin != "" {
-		return &server{admin: admin}, nil
-	}
-	local, err := localpg.Start(context.Background(), localpg.Options{})
-	if err != nil {
-		return nil, err
-	}
-	return &server{admin: local.URL(), local: local}, nil
+// process is what the tests of one process share.
+var process struct {
+	mu       sync.Mutex // guards what follows
+	server   *scratch.Server
+	template *scratch.Database // has awa installed; a new database is its copy
 }
 
 // Main runs the tests, then removes what they left: the throw-away server, or
@@ -53,24 +33,23 @@ func startServer() (*server, error) {
 //	func TestMain(m *testing.M) { pgtest.Main(m) }
 func Main(m *testing.M) {
 	code := m.Run()
-	if started {
-		if s, err := theServer(); err == nil {
-			if err := s.close(); err != nil {
-				fmt.Fprintln(os.Stderr, "pgtest:", err)
-			}
-		}
+	if err := closeProcess(context.Background()); err != nil {
+		fmt.Fprintln(os.Stderr, "pgtest:", err)
 	}
 	os.Exit(code)
 }
 
-func (s *server) close() error {
-	if s.local != nil {
-		return s.local.Stop()
+func closeProcess(ctx context.Context) error {
+	process.mu.Lock()
+	defer process.mu.Unlock()
+	var err error
+	if process.template != nil {
+		err = process.template.Drop(ctx)
 	}
-	if s.template == "" {
-		return nil
+	if process.server != nil {
+		err = errors.Join(err, process.server.Close())
 	}
-	return s.drop(context.Background(), s.template)
+	return err
 }
 
 // URL returns the connection string of a fresh database with awa installed. It
@@ -108,9 +87,9 @@ func Conn(t testing.TB, url string) *pgx.Conn {
 	return conn
 }
 
-func fresh(t testing.TB, make func(context.Context) (string, func() error, error)) string {
+func fresh(t testing.TB, create func(context.Context) (string, func() error, error)) string {
 	t.Helper()
-	url, drop, err := make(context.Background())
+	url, drop, err := create(context.Background())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -124,117 +103,50 @@ func fresh(t testing.TB, make func(context.Context) (string, func() error, error
 
 // New is URL for examples, which have no testing.TB: it returns the connection
 // string and what drops the database.
-func New(ctx context.Context) (string, func() error, error) {
-	s, err := theServer()
+func New(ctx context.Context) (url string, drop func() error, err error) {
+	server, template, err := prepare(ctx, true)
 	if err != nil {
 		return "", nil, err
 	}
-	template, err := s.installed(ctx)
+	return created(server.Create(ctx, template.Name))
+}
+
+func newEmpty(ctx context.Context) (url string, drop func() error, err error) {
+	server, _, err := prepare(ctx, false)
 	if err != nil {
 		return "", nil, err
 	}
-	return s.create(ctx, template)
+	return created(server.Create(ctx, scratch.Empty))
 }
 
-func newEmpty(ctx context.Context) (string, func() error, error) {
-	s, err := theServer()
+func created(db *scratch.Database, err error) (string, func() error, error) {
 	if err != nil {
 		return "", nil, err
 	}
-	return s.create(ctx, "template1")
+	return db.URL, func() error { return db.Drop(context.Background()) }, nil
 }
 
-// installed returns the name of the template database, made at the first call.
-func (s *server) installed(ctx context.Context) (string, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.template != "" {
-		return s.template, nil
-	}
-	url, drop, err := s.create(ctx, "template1")
-	if err != nil {
-		return "", err
-	}
-	name, err := s.install(ctx, url)
-	if err != nil {
-		return "", errors.Join(err, drop())
-	}
-	s.template = name
-	return name, nil
-}
-
-// install installs awa into the database of url and closes it to connections:
-// a template in use cannot be copied.
-func (s *server) install(ctx context.Context, url string) (name string, err error) {
-	err = s.do(ctx, func(admin *pgx.Conn) error {
-		// Roles belong to the cluster, so test processes that share a server
-		// take turns. The session's end gives the lock back.
-		if _, err := admin.Exec(ctx, `select pg_advisory_lock(hashtext('awa pgtest'))`); err != nil {
-			return err
-		}
-		conn, err := pgx.Connect(ctx, url)
+// prepare opens the server and, where asked, makes the template, at the first
+// call that needs them.
+func prepare(ctx context.Context, installed bool) (*scratch.Server, *scratch.Database, error) {
+	process.mu.Lock()
+	defer process.mu.Unlock()
+	if process.server == nil {
+		server, err := scratch.Open(ctx, localpg.Options{})
 		if err != nil {
-			return err
+			return nil, nil, err
 		}
-		name = conn.Config().Database
-		_, err = install.Migrate(ctx, conn, install.Options{})
-		if err = errors.Join(err, conn.Close(ctx)); err != nil {
-			return err
+		process.server = server
+	}
+	if installed && process.template == nil {
+		template, err := process.server.CreateInstalled(ctx, install.Options{})
+		if err != nil {
+			return nil, nil, err
 		}
-		_, err = admin.Exec(ctx, "alter database "+name+" with allow_connections false")
-		return err
-	})
-	return name, err
-}
-
-func (s *server) create(ctx context.Context, template string) (string, func() error, error) {
-	name := "awa_test_" + strings.ToLower(rand.Text()[:12])
-	err := s.do(ctx, func(admin *pgx.Conn) error {
-		// Another session of this moment on template1 makes the copy fail.
-		for attempt := 1; ; attempt++ {
-			_, err := admin.Exec(ctx, "create database "+name+" template "+template)
-			if err == nil || attempt == 10 {
-				return err
-			}
-			time.Sleep(50 * time.Millisecond)
+		if err := template.Seal(ctx); err != nil {
+			return nil, nil, errors.Join(err, template.Drop(ctx))
 		}
-	})
-	if err != nil {
-		return "", nil, err
+		process.template = template
 	}
-	url, err := withDatabase(s.admin, name)
-	return url, func() error { return s.drop(context.Background(), name) }, err
-}
-
-func (s *server) drop(ctx context.Context, name string) error {
-	return s.do(ctx, func(admin *pgx.Conn) error {
-		_, err := admin.Exec(ctx, "drop database if exists "+name+" with (force)")
-		return err
-	})
-}
-
-// do runs f on a connection of its own to the admin database.
-func (s *server) do(ctx context.Context, f func(*pgx.Conn) error) error {
-	conn, err := pgx.Connect(ctx, s.admin)
-	if err != nil {
-		return fmt.Errorf("pgtest: %w", err)
-	}
-	defer conn.Close(ctx)
-	if err := f(conn); err != nil {
-		return fmt.Errorf("pgtest: %w", err)
-	}
-	return nil
-}
-
-// withDatabase is dsn, a URL or keyword/value string, with another database.
-func withDatabase(dsn, name string) (string, error) {
-	if !strings.Contains(dsn, "://") {
-		return dsn + " dbname=" + name, nil // the last of a keyword wins
-	}
-	u, err := url.Parse(dsn)
-	if err != nil {
-		return "", fmt.Errorf("pgtest: DATABASE_URL: %w", err)
-	}
-	u.Path = "/" + name
-	return u.String(), nil
+	return process.server, process.template, nil
 }
