@@ -1,0 +1,47 @@
+package awa_test
+
+import (
+	"context"
+	"fmt"
+	"log"
+
+	awa "github.com/awaqueue/awa/gowrap"
+)
+
+// Something has to call Maintain now and then: it promotes what is due and
+// reclaims what is done.
+func ExampleClient_Maintain() {
+	ctx := context.Background()
+	pool, done := freshPool(ctx)
+	defer done()
+
+	reports, err := awa.New().Maintain(ctx, pool)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(len(reports) > 0)
+	// Output: true
+}
+
+// A healthy storage violates nothing, and its counters have no drift to heal.
+func ExampleClient_Check() {
+	ctx := context.Background()
+	pool, done := freshPool(ctx)
+	defer done()
+
+	queue := awa.New()
+	violations, err := queue.Check(ctx, pool)
+	if err != nil {
+		log.Fatal(err)
+	}
+	counters, err := queue.RebuildTerminalCounters(ctx, pool)
+	if err != nil {
+		log.Fatal(err)
+	}
+	var drift int64
+	for _, c := range counters {
+		drift += c.Drift()
+	}
+	fmt.Println(len(violations), "violations, drift", drift)
+	// Output: 0 violations, drift 0
+}
