@@ -132,7 +132,7 @@ func prepare(ctx context.Context, installed bool) (*scratch.Server, *scratch.Dat
 	process.mu.Lock()
 	defer process.mu.Unlock()
 	if process.server == nil {
-		server, err := scratch.Open(ctx, localpg.Options{})
+		server, err := scratch.Open(ctx, os.Getenv("DATABASE_URL"), localpg.Options{})
 		if err != nil {
 			return nil, nil, err
 		}

@@ -1,5 +1,5 @@
-// Package scratch makes databases that are dropped after use: on the server of
-// DATABASE_URL, or else on a throw-away one.
+// Package scratch makes databases that are dropped after use: on a given server,
+// or else on a throw-away one.
 package scratch
 
 import (
@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"os"
 	"strings"
 	"time"
 
@@ -22,13 +21,13 @@ import (
 // Server is where databases are made.
 type Server struct {
 	admin string          // of the database to issue create database from
-	local *localpg.Server // nil: the server of DATABASE_URL
+	local *localpg.Server // nil: a given server
 }
 
-// Open returns the server of DATABASE_URL, whose role must be allowed to create
-// databases, or starts a throw-away one with opts.
-func Open(ctx context.Context, opts localpg.Options) (*Server, error) {
-	if dsn := os.Getenv("DATABASE_URL"); dsn != "" {
+// Open returns the server of dsn, whose role must be allowed to create databases,
+// or starts a throw-away one with opts when dsn is empty.
+func Open(ctx context.Context, dsn string, opts localpg.Options) (*Server, error) {
+	if dsn != "" {
 		return &Server{admin: dsn}, nil
 	}
 	local, err := localpg.Start(ctx, opts)
@@ -156,7 +155,7 @@ func withDatabase(dsn, name string) (string, error) {
 	}
 	u, err := url.Parse(dsn)
 	if err != nil {
-		return "", fmt.Errorf("scratch: DATABASE_URL: %w", err)
+		return "", fmt.Errorf("scratch: connection string: %w", err)
 	}
 	u.Path = "/" + name
 	return u.String(), nil

@@ -1,0 +1,59 @@
+package cli
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"os"
+	"strconv"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// dsn is the connection string that the user gave, or "".
+func (a *app) dsn() string { return cmp.Or(a.databaseURL, os.Getenv("DATABASE_URL")) }
+
+// config is where and how to connect. An empty connection string leaves it to
+// the PG* variables.
+func (a *app) config() (*pgx.ConnConfig, error) {
+	config, err := pgx.ParseConfig(a.dsn())
+	if err != nil {
+		return nil, err
+	}
+	if _, set := config.RuntimeParams["application_name"]; !set {
+		config.RuntimeParams["application_name"] = "awa-admin"
+	}
+	if a.timeout > 0 {
+		config.ConnectTimeout = a.timeout
+		config.RuntimeParams["statement_timeout"] = strconv.FormatInt(max(1, a.timeout.Milliseconds()), 10)
+	}
+	config.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) {
+		a.log.Info(n.Message, "severity", n.Severity)
+	}
+	return config, nil
+}
+
+// withConn runs f on a connection.
+func (a *app) withConn(ctx context.Context, f func(*pgx.Conn) error) error {
+	config, err := a.config()
+	if err != nil {
+		return err
+	}
+	conn, err := pgx.ConnectConfig(ctx, config)
+	if err != nil {
+		return fmt.Errorf("connect: %w", err)
+	}
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		defer cancel()
+		_ = conn.Close(ctx)
+	}()
+	return f(conn)
+}
+
+// sql puts the storage schema in the place of each %[1]s.
+func (a *app) sql(format string) string {
+	return fmt.Sprintf(format, pgx.Identifier{a.schema}.Sanitize())
+}

@@ -1,0 +1,56 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os/exec"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// violated ends a command with exit code 2: its output has told why.
+var violated = errors.New("violated")
+
+// report prints err as a user needs it, message, SQLSTATE and hint, and returns
+// the exit code.
+func report(w io.Writer, err error) int {
+	var child *exec.ExitError
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.Is(err, violated):
+		return exitViolated
+	case errors.As(err, &child):
+		return childExit(child)
+	}
+	fmt.Fprintf(w, "awa-admin: %v\n", err)
+	var pgErr *pgconn.PgError
+	if errors.As(err, &pgErr) {
+		if pgErr.Detail != "" {
+			fmt.Fprintf(w, "detail: %s\n", pgErr.Detail)
+		}
+		if hint := hintOf(pgErr); hint != "" {
+			fmt.Fprintf(w, "hint: %s\n", hint)
+		}
+	}
+	return exitError
+}
+
+// hintOf is the server's hint, or ours where awa is missing.
+func hintOf(err *pgconn.PgError) string {
+	switch err.Code {
+	case "3F000", "42883", "42P01": // no such schema, function, relation
+		return "Is this version of awa installed? See: awa-admin migrate status"
+	}
+	return err.Hint
+}
+
+// childExit is the exit code of a command that awa-admin ran, as a shell tells
+// it.
+func childExit(err *exec.ExitError) int {
+	if code := err.ExitCode(); code >= 0 {
+		return code
+	}
+	return exitError // ended by a signal
+}

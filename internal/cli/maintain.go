@@ -1,0 +1,108 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/spf13/cobra"
+)
+
+const maintainSQL = `select * from %[1]s.maintain()`
+
+func (a *app) maintainCommand() *cobra.Command {
+	var loop bool
+	var interval time.Duration
+	cmd := &cobra.Command{
+		Use:   "maintain",
+		Short: "Run the maintenance that is due, once or for ever",
+		Long: `Run the maintenance that is due: promotion, rescue, checkpoints, rotation and
+pruning, one row per task. With --loop it goes on until it is told to stop, and
+prints the tasks that did something.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if !loop {
+				return a.withConn(cmd.Context(), func(conn *pgx.Conn) error {
+					return a.runStatement(cmd, conn, statement{sql: always(maintainSQL), none: "nothing was due"}, nil)
+				})
+			}
+			return a.maintainLoop(cmd, interval)
+		},
+	}
+	cmd.Flags().BoolVar(&loop, "loop", false, "go on until told to stop")
+	cmd.Flags().DurationVar(&interval, "interval", 100*time.Millisecond, "pause between two rounds of --loop")
+	return cmd
+}
+
+// maintainLoop runs rounds until the context is done. A fault of the first round
+// ends it; a later one is told, and the next round tries again on a new
+// connection.
+func (a *app) maintainLoop(cmd *cobra.Command, interval time.Duration) error {
+	ctx := cmd.Context()
+	rounds := 0
+	for pause := interval; ; pause = min(2*pause, max(interval, 10*time.Second)) {
+		before := rounds
+		err := a.withConn(ctx, func(conn *pgx.Conn) error {
+			return a.maintainRounds(cmd, conn, interval, &rounds)
+		})
+		switch {
+		case ctx.Err() != nil:
+			return nil // told to stop
+		case rounds == 0:
+			return err
+		case rounds > before:
+			pause = interval
+		}
+		a.log.WarnContext(ctx, "maintain: Round failed; will try again", "error", err, "in", pause)
+		if !sleep(ctx, pause) {
+			return nil
+		}
+	}
+}
+
+// maintainRounds runs rounds on one connection until one fails, and counts the
+// good ones.
+func (a *app) maintainRounds(cmd *cobra.Command, conn *pgx.Conn, interval time.Duration, rounds *int) error {
+	ctx := cmd.Context()
+	for {
+		t, err := query(ctx, conn, a.sql(maintainSQL+` as m where m.affected > 0`))
+		if err != nil {
+			return err
+		}
+		*rounds++
+		if err := a.printRound(cmd.OutOrStdout(), t); err != nil {
+			return err
+		}
+		if !sleep(ctx, interval) {
+			return ctx.Err()
+		}
+	}
+}
+
+// printRound writes one line per task, as text or as a JSON object: a stream
+// has neither a header nor an end.
+func (a *app) printRound(w io.Writer, t table) error {
+	for i, row := range t.rows {
+		line := time.Now().Format(time.TimeOnly) + " " + strings.TrimSpace(strings.Join(row, " "))
+		if a.output == "json" {
+			line = string(t.objects[i])
+		}
+		if _, err := fmt.Fprintln(w, line); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sleep reports whether it slept to the end.
+func sleep(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(d):
+		return true
+	}
+}

@@ -1,0 +1,31 @@
+package cli
+
+import "github.com/spf13/cobra"
+
+func (a *app) queueCommand() *cobra.Command {
+	return family("queue", "Look at queues", a.queueCountsCommand())
+}
+
+func (a *app) queueCountsCommand() *cobra.Command {
+	return a.statement(statement{
+		use:   "counts [QUEUE]",
+		short: "Count the jobs of a queue, or of every queue, by state",
+		args:  cobra.MaximumNArgs(1),
+		sql: func(args []string) string {
+			if len(args) == 0 {
+				return `select c.*
+from (select l.queue from %[1]s.queue_lanes as l union select m.queue from %[1]s.queue_meta as m) as q
+cross join lateral %[1]s.queue_counts(queue => q.queue) as c
+order by c.queue`
+			}
+			return `select * from %[1]s.queue_counts(queue => $1)`
+		},
+		params: func(args []string) []any {
+			if len(args) == 0 {
+				return nil
+			}
+			return []any{args[0]}
+		},
+		none: "no queues",
+	})
+}

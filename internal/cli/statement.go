@@ -1,0 +1,58 @@
+package cli
+
+import (
+	"github.com/jackc/pgx/v5"
+	"github.com/spf13/cobra"
+)
+
+// statement is the shape of most commands: one SQL statement, its rows.
+type statement struct {
+	use, short, long string
+	args             cobra.PositionalArgs // default: none; they become $1, $2, …
+	sql              func(args []string) string
+	params           func(args []string) []any // default: none
+	verdict          func(table) error         // default: always well
+	none             string                    // printed instead of an empty table
+}
+
+func (a *app) statement(s statement) *cobra.Command {
+	if s.args == nil {
+		s.args = cobra.NoArgs
+	}
+	return &cobra.Command{
+		Use:   s.use,
+		Short: s.short,
+		Long:  s.long,
+		Args:  s.args,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.withConn(cmd.Context(), func(conn *pgx.Conn) error {
+				return a.runStatement(cmd, conn, s, args)
+			})
+		},
+	}
+}
+
+func (a *app) runStatement(cmd *cobra.Command, conn *pgx.Conn, s statement, args []string) error {
+	var params []any
+	if s.params != nil {
+		params = s.params(args)
+	}
+	t, err := query(cmd.Context(), conn, a.sql(s.sql(args)), params...)
+	if err != nil {
+		return err
+	}
+	if len(t.rows) == 0 && s.none != "" && a.output == "table" {
+		cmd.Println(s.none)
+	} else if err := a.print(cmd.OutOrStdout(), t); err != nil {
+		return err
+	}
+	if s.verdict != nil {
+		return s.verdict(t)
+	}
+	return nil
+}
+
+// always is a statement that does not depend on the arguments.
+func always(sql string) func([]string) string {
+	return func([]string) string { return sql }
+}

@@ -1,0 +1,92 @@
+package cli
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+)
+
+func (a *app) storageCommand() *cobra.Command {
+	return family("storage", "Look at the storage and look after it",
+		a.statement(statement{
+			use:   "status",
+			short: "Show the segments of the ring and what prune last met",
+			sql:   always(`select * from %[1]s.storage_status()`),
+		}),
+		a.statement(statement{
+			use:     "rotate",
+			short:   "Seal the current segment and go on in the next one",
+			sql:     always(`select %[1]s.rotate() as outcome`),
+			verdict: unlessBlocked,
+		}),
+		a.statement(statement{
+			use:     "prune",
+			short:   "Reclaim the oldest sealed segment",
+			long:    "Reclaim the oldest sealed segment. Exits with 2 when that is blocked or the\nsegment is busy; storage status tells the reason.",
+			sql:     always(`select %[1]s.prune() as outcome`),
+			verdict: unlessBlocked,
+		}),
+		a.statement(statement{
+			use:     "check",
+			short:   "Prove every invariant of the storage",
+			long:    "Prove every invariant of the storage and print those that are violated. Exits\nwith 2 when there are any.",
+			sql:     always(`select * from %[1]s.check()`),
+			verdict: unlessRows,
+			none:    "healthy: no invariant is violated",
+		}),
+		a.statement(statement{
+			use:   "rebuild-terminal-counters",
+			short: "Recount the terminal jobs and heal the counters",
+			long:  "Recount the terminal jobs and write that as the new checkpoint. Exact beside\nrunning writers. Prints the keys whose counter was wrong.",
+			sql: always(`select r.ready_slot, r.queue, r.priority, r.enqueue_shard, r.before, r.after,
+       coalesce(r.after, 0) - coalesce(r.before, 0) as drift
+from %[1]s.rebuild_terminal_counters() as r
+where coalesce(r.after, 0) <> coalesce(r.before, 0)
+order by r.queue, r.priority, r.enqueue_shard, r.ready_slot`),
+			none: "no drift",
+		}),
+		a.resetCommand(),
+	)
+}
+
+func (a *app) resetCommand() *cobra.Command {
+	var yes bool
+	cmd := a.statement(statement{
+		use:   "reset",
+		short: "Empty the storage: every job, every count, every cursor",
+		sql:   always(`select %[1]s.reset() as outcome`),
+	})
+	cmd.Flags().BoolVar(&yes, "yes", false, "yes, lose every job")
+	run := cmd.RunE
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if yes {
+			return run(cmd, args)
+		}
+		config, err := a.config()
+		if err != nil {
+			return err
+		}
+		return fmt.Errorf("reset loses every job in schema %s of database %s at %s: repeat with --yes",
+			a.schema, config.Database, config.Host)
+	}
+	return cmd
+}
+
+// unlessBlocked is the verdict on a task that says how it went.
+func unlessBlocked(t table) error {
+	for row := range t.rows {
+		switch t.value(row, "outcome") {
+		case "blocked", "busy":
+			return violated
+		}
+	}
+	return nil
+}
+
+// unlessRows is the verdict on a list of faults.
+func unlessRows(t table) error {
+	if len(t.rows) > 0 {
+		return violated
+	}
+	return nil
+}

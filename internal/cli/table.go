@@ -1,0 +1,121 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// table is what a query returned, each row once as text and once as JSON.
+type table struct {
+	columns []string
+	rows    [][]string
+	objects []json.RawMessage
+}
+
+// query runs one statement. The server writes the JSON, so that arrays,
+// documents and timestamps come out as JSON has them, in the order of the
+// columns.
+func query(ctx context.Context, conn *pgx.Conn, sql string, args ...any) (table, error) {
+	sql = "select q.*, row_to_json(q)::text from (\n" + sql + "\n) as q"
+	all := append([]any{pgx.QueryResultFormats{pgx.TextFormatCode}}, args...)
+	rows, err := conn.Query(ctx, sql, all...)
+	if err != nil {
+		return table{}, err
+	}
+	defer rows.Close()
+	var t table
+	for rows.Next() {
+		raw := rows.RawValues()
+		last := len(raw) - 1
+		row := make([]string, last)
+		for i := range row {
+			row[i] = string(raw[i])
+		}
+		t.rows = append(t.rows, row)
+		t.objects = append(t.objects, json.RawMessage(string(raw[last])))
+	}
+	fields := rows.FieldDescriptions()
+	for _, f := range fields[:max(0, len(fields)-1)] {
+		t.columns = append(t.columns, f.Name)
+	}
+	return t, rows.Err()
+}
+
+// value is the text of a column of a row; empty for null and for a column that
+// does not exist.
+func (t table) value(row int, column string) string {
+	for i, name := range t.columns {
+		if name == column {
+			return t.rows[row][i]
+		}
+	}
+	return ""
+}
+
+// print writes the rows: aligned, or as a JSON array of one object a line.
+func (a *app) print(w io.Writer, t table) error {
+	if a.output == "json" {
+		return printJSON(w, t)
+	}
+	return printTable(w, t)
+}
+
+func printJSON(w io.Writer, t table) error {
+	var b strings.Builder
+	b.WriteString("[")
+	for i, object := range t.objects {
+		if i > 0 {
+			b.WriteString(",")
+		}
+		b.WriteString("\n  ")
+		b.Write(object)
+	}
+	if len(t.objects) > 0 {
+		b.WriteString("\n")
+	}
+	b.WriteString("]\n")
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// wide is the number of columns from which a single row reads better as a
+// list.
+const wide = 9
+
+func printTable(w io.Writer, t table) error {
+	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	if len(t.rows) == 1 && len(t.columns) > wide {
+		for i, name := range t.columns {
+			fmt.Fprintf(tw, "%s\t%s\n", name, oneLine(t.rows[0][i]))
+		}
+		return tw.Flush()
+	}
+	writeRow(tw, t.columns)
+	for _, row := range t.rows {
+		writeRow(tw, row)
+	}
+	return tw.Flush()
+}
+
+// writeRow leaves out trailing cells that are empty, so that no line ends in
+// spaces.
+func writeRow(w io.Writer, cells []string) {
+	end := len(cells)
+	for end > 1 && cells[end-1] == "" {
+		end--
+	}
+	line := make([]string, end)
+	for i := range line {
+		line[i] = oneLine(cells[i])
+	}
+	fmt.Fprintln(w, strings.Join(line, "\t"))
+}
+
+// oneLine keeps a value from breaking the table.
+var oneLine = strings.NewReplacer("\n", " ", "\t", " ", "\r", " ").Replace
