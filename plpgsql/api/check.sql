@@ -1,0 +1,172 @@
+-- Check: every invariant of the storage.
+
+create or replace function {{ .schema }}.check ()
+  returns table (invariant text, detail text, expected bigint, actual bigint)
+  language plpgsql
+  volatile
+  parallel unsafe
+  security definer
+  set search_path = pg_catalog, {{ .schema }}, pg_temp
+  set work_mem = '64MB'
+  set jit = off
+as $$
+#variable_conflict use_column
+begin
+  return query
+  with
+  lanes as materialized (
+    select distinct q.lane, q.queue, q.priority, q.enqueue_shard from queue_lanes as q
+  ),
+  claimed as materialized (
+    select c.ready_slot, c.batch_id, c.lane, j.job_id, coalesce(j.run_lease, 1) as run_lease
+    from claims as c
+    cross join lateral unnest(c.job_ids, c.run_leases) as j (job_id, run_lease)
+  ),
+  closed as materialized (
+    select o.ready_slot, o.batch_id, o.lane, o.outcome, j.job_id, coalesce(j.run_lease, 1) as run_lease
+    from attempt_outcomes as o
+    left join claims as c on c.ready_slot = o.ready_slot and c.batch_id = o.batch_id
+    cross join lateral unnest(
+      coalesce(o.job_ids, c.job_ids),
+      case when o.job_ids is null then c.run_leases else o.run_leases end) as j (job_id, run_lease)
+  ),
+  ready as materialized (
+    select r.ready_slot, r.lane, r.xid, r.job_id, r.run_lease from ready_entries as r
+  ),
+  cursors as materialized (
+    select distinct on (c.lane) c.* from lane_cursors as c order by c.lane, c.generation desc
+  ),
+  history as materialized (
+    select d.ready_slot, d.queue, d.priority, d.enqueue_shard, count(*) as jobs
+    from done_entries as d
+    group by d.ready_slot, d.queue, d.priority, d.enqueue_shard
+  ),
+  -- A row whose window has passed must be in a claim.
+  offered as (
+    select r.*
+    from ready as r
+    join cursors as c on c.lane = r.lane
+    cross join lateral (
+      select c.last_segment - ((c.last_segment - r.ready_slot) % {{ .segments }} + {{ .segments }}) % {{ .segments }} as segment
+    ) as s
+    where r.xid > '0'
+      and (pg_visible_in_snapshot(r.xid, c.s_prev)
+        or (pg_visible_in_snapshot(r.xid, c.s_cur)
+          and (c.drained or (s.segment, r.xid, r.job_id) <= (c.segment, c.pos_xid, c.pos_job_id))))
+  ),
+  totals as (
+    select l.queue,
+      (select count(*) from ready as r join lanes as k on k.lane = r.lane
+       where k.queue = l.queue and r.xid > '0'
+         and not exists (select from claimed as c where c.job_id = r.job_id and c.run_lease = r.run_lease)) as available,
+      (select count(*) from claimed as c join lanes as k on k.lane = c.lane
+       where k.queue = l.queue
+         and not exists (select from closed as x where x.job_id = c.job_id and x.run_lease = c.run_lease)) as running
+    from (select distinct k.queue from lanes as k) as l
+  )
+  select 'terminal counters equal history',
+    format('slot %s queue %L priority %s shard %s', coalesce(h.ready_slot, n.ready_slot),
+      coalesce(h.queue, n.queue), coalesce(h.priority, n.priority), coalesce(h.enqueue_shard, n.enqueue_shard)),
+    coalesce(h.jobs, 0), coalesce(n.live_terminal_count, 0)
+  from history as h
+  full join queue_terminal_live_counts as n
+    on n.ready_slot = h.ready_slot and n.queue = h.queue and n.priority = h.priority and n.enqueue_shard = h.enqueue_shard
+  where coalesce(h.jobs, 0) <> coalesce(n.live_terminal_count, 0)
+  union all
+  select 'an attempt closes once', format('job %s lease %s', x.job_id, x.run_lease), 1, count(*)
+  from closed as x
+  group by x.job_id, x.run_lease
+  having count(*) > 1
+  union all
+  select 'an attempt is claimed once', format('job %s lease %s', c.job_id, c.run_lease), 1, count(*)
+  from claimed as c
+  group by c.job_id, c.run_lease
+  having count(*) > 1
+  union all
+  select 'every outcome has its claim', format('slot %s batch %s job %s', x.ready_slot, x.batch_id, x.job_id), 1, 0
+  from closed as x
+  where not exists (
+    select from claimed as c
+    where c.ready_slot = x.ready_slot and c.batch_id = x.batch_id and c.job_id = x.job_id and c.run_lease = x.run_lease)
+  union all
+  select 'every outcome counts its jobs', format('slot %s batch %s seq %s', o.ready_slot, o.batch_id, o.seq),
+    cardinality(coalesce(o.job_ids, c.job_ids)), o.jobs
+  from attempt_outcomes as o
+  left join claims as c on c.ready_slot = o.ready_slot and c.batch_id = o.batch_id
+  where o.jobs is distinct from cardinality(coalesce(o.job_ids, c.job_ids))
+  union all
+  select 'every claim has its ready rows', format('slot %s batch %s job %s', c.ready_slot, c.batch_id, c.job_id), 1, 0
+  from claimed as c
+  where not exists (
+    select from ready as r
+    where r.ready_slot = c.ready_slot and r.lane = c.lane and r.job_id = c.job_id and r.run_lease = c.run_lease)
+  union all
+  select 'every removal has its outcome', format('slot %s job %s', m.ready_slot, m.job_id), 1, 0
+  from outcome_removals as m
+  where not exists (
+    select from closed as x
+    where x.ready_slot = m.ready_slot and x.job_id = m.job_id and x.run_lease = m.run_lease and x.outcome = m.outcome)
+  union all
+  select 'a job is in one place', format('job %s', p.job_id), 1, count(*)
+  from (
+    select r.job_id from ready as r
+    where not exists (select from closed as x where x.job_id = r.job_id and x.run_lease = r.run_lease)
+    union all
+    select d.job_id from deferred_jobs as d
+    union all
+    select e.id from done_entries as e
+  ) as p
+  group by p.job_id
+  having count(*) > 1
+  union all
+  select 'a row that was offered was claimed', format('slot %s job %s lease %s', o.ready_slot, o.job_id, o.run_lease), 1, 0
+  from offered as o
+  where not exists (select from claimed as c where c.job_id = o.job_id and c.run_lease = o.run_lease)
+  union all
+  select 'cursors stay inside their snapshots', format('lane %s generation %s', c.lane, c.generation), 1, 0
+  from cursors as c
+  where pg_snapshot_xmax(c.s_prev) > pg_snapshot_xmax(c.s_cur)
+    or pg_snapshot_xmax(c.s_cur) > pg_snapshot_xmax(pg_current_snapshot())
+    or c.pos_xid >= pg_snapshot_xmax(c.s_cur)
+    or c.segment > c.last_segment
+  union all
+  select 'available equals ready rows without a claim', format('queue %L', t.queue), t.available, n.available
+  from totals as t
+  cross join lateral _queue_counts(t.queue) as n
+  where n.available <> t.available
+  union all
+  select 'running equals claims without an outcome', format('queue %L', t.queue), t.running, n.running
+  from totals as t
+  cross join lateral _queue_counts(t.queue) as n
+  where n.running <> t.running
+  union all
+  select 'rollups are not negative', format('lane %s segment %s', e.lane, e.generation), 0,
+    least(e.ready, e.closed, e.completed, e.failed, e.cancelled)
+  from terminal_rollup_entries as e
+  where least(e.ready, e.closed, e.completed, e.failed, e.cancelled) < 0
+  union all
+  select 'the ring ledger has no gap', format('segment %s in slot %s', r.generation, r.slot), r.n - 1, r.generation
+  from (
+    select r.*, row_number() over (order by r.generation) as n from segment_rotations as r
+  ) as r
+  where r.generation <> r.n - 1 or r.slot <> r.generation % {{ .segments }}
+  union all
+  select 'pruned segments are the oldest', format('segment %s', p.generation), p.n - 1, p.generation
+  from (
+    select p.generation, row_number() over (order by p.generation) as n from segment_prunes as p
+  ) as p
+  where p.generation <> p.n - 1 or p.generation >= (select max(r.generation) from segment_rotations as r)
+  union all
+  select 'the ring has a slot for every segment', 'unpruned segments', {{ .segments }},
+    (select max(r.generation) from segment_rotations as r) - (select coalesce(max(p.generation), -1) from segment_prunes as p)
+  where (select max(r.generation) from segment_rotations as r) - (select coalesce(max(p.generation), -1) from segment_prunes as p) > {{ .segments }}
+  union all
+  select 'a lane belongs to one queue', format('lane %s', l.lane), 1, count(*)
+  from lanes as l
+  group by l.lane
+  having count(*) > 1;
+end;
+$$;
+
+comment on function {{ .schema }}.check is
+  'Checks every invariant of the storage and returns the violations; no row means healthy. Reads everything that is retained, so it takes seconds per million jobs; exact while others write, and blocks nobody but prune.';

@@ -1,0 +1,155 @@
+-- Terminal counters: checkpoint and rebuild. Both hold singleton lock 2.
+
+create or replace function {{ .schema }}.checkpoint_terminal_counters ()
+  returns bigint
+  language plpgsql
+  volatile
+  parallel unsafe
+  security definer
+  set search_path = pg_catalog, {{ .schema }}, pg_temp
+  set plan_cache_mode = force_generic_plan
+  set enable_seqscan = off
+  set jit = off
+as $$
+declare
+  v_keys  bigint := 0;
+  v_rows  bigint;
+begin
+  if _snapshot_is_stale() then
+    perform _stale_snapshot('checkpoint');
+  elsif not _try_singleton(2) then
+    return 0;  -- another session is at it
+  end if;
+  for v_slot in 0 .. {{ sub (int .segments) 1 }} loop
+    with newest as materialized (
+      select s.checkpoint, s.snapshot
+      from checkpoint_snapshots as s
+      where s.ready_slot = v_slot
+      order by s.checkpoint desc
+      limit 1
+    ),
+    head as materialized (
+      select coalesce((select n.checkpoint from newest as n), 0) + 1 as checkpoint,
+        coalesce((select n.snapshot from newest as n), '1:1:') as prev,
+        _hide_own(pg_current_snapshot()) as cur
+    ),
+    tail as materialized (
+      select t.*
+      from head as h
+      cross join lateral _segment_tail(v_slot, h.prev, h.cur, _sealed_in(v_slot, h.prev)) as t
+    ),
+    dated as (
+      insert into checkpoint_snapshots (checkpoint, ready_slot, source, snapshot)
+      select h.checkpoint, v_slot, 'checkpoint', h.cur from head as h
+      where exists (select from tail)
+    )
+    insert into terminal_count_checkpoints (
+      lane, checkpoint, enqueued, closed, completed, failed, cancelled, ready_slot)
+    select t.lane, h.checkpoint,
+      coalesce(b.enqueued, 0) + t.enqueued, coalesce(b.closed, 0) + t.closed,
+      coalesce(b.completed, 0) + t.completed, coalesce(b.failed, 0) + t.failed,
+      coalesce(b.cancelled, 0) + t.cancelled, v_slot
+    from tail as t
+    cross join head as h
+    left join lateral (
+      select k.* from terminal_count_checkpoints as k
+      where k.ready_slot = v_slot and k.lane = t.lane
+      order by k.checkpoint desc
+      limit 1
+    ) as b on true;
+    get diagnostics v_rows = row_count;
+    v_keys := v_keys + v_rows;
+  end loop;
+  return v_keys;
+end;
+$$;
+
+comment on function {{ .schema }}.checkpoint_terminal_counters is
+  'Writes the totals of every key that changed and the snapshot they are true in; returns the number of keys. Shortens what a reader of the counters must add up. Does nothing while another session checkpoints or rebuilds. Raises 40001 under a stale REPEATABLE READ snapshot.';
+
+create or replace function {{ .schema }}.rebuild_terminal_counters ()
+  returns table (ready_slot smallint, queue text, priority smallint, enqueue_shard smallint, before bigint, after bigint)
+  language plpgsql
+  volatile
+  parallel unsafe
+  security definer
+  set search_path = pg_catalog, {{ .schema }}, pg_temp
+  set jit = off
+as $$
+#variable_conflict use_column
+begin
+  if _snapshot_is_stale() then
+    perform _stale_snapshot('rebuild');
+  elsif not _try_singleton(2) then
+    raise exception using errcode = '55P03',
+      message = 'the terminal counters are being checkpointed or rebuilt by another session',
+      hint = 'One rebuild is enough; call again when the other session has committed.';
+  end if;
+  for v_slot in 0 .. {{ sub (int .segments) 1 }} loop
+    return query
+    with newest as materialized (
+      select s.checkpoint, s.snapshot
+      from checkpoint_snapshots as s
+      where s.ready_slot = v_slot
+      order by s.checkpoint desc
+      limit 1
+    ),
+    head as materialized (
+      select coalesce((select n.checkpoint from newest as n), 0) + 1 as checkpoint,
+        coalesce((select n.snapshot from newest as n), '1:1:') as prev,
+        _hide_own(pg_current_snapshot()) as cur
+    ),
+    counted as materialized (
+      -- What the counters say: the newest row of each key plus the tail.
+      select k.lane, sum(k.enqueued) as enqueued, sum(k.closed) as closed,
+        sum(k.completed) as completed, sum(k.failed) as failed, sum(k.cancelled) as cancelled
+      from (
+        select * from (
+          select distinct on (b.lane) b.lane, b.enqueued, b.closed, b.completed, b.failed, b.cancelled
+          from terminal_count_checkpoints as b
+          where b.ready_slot = v_slot
+          order by b.lane, b.checkpoint desc
+        ) as b
+        union all
+        select t.* from head as h
+        cross join lateral _segment_tail(v_slot, h.prev, h.cur, _sealed_in(v_slot, h.prev)) as t
+      ) as k
+      group by k.lane
+    ),
+    truth as materialized (
+      select t.* from head as h cross join lateral _segment_truth(v_slot, h.cur) as t
+    ),
+    compared as materialized (
+      select coalesce(c.lane, t.lane) as lane,
+        coalesce(c.completed, 0) + coalesce(c.failed, 0) + coalesce(c.cancelled, 0) as before,
+        coalesce(t.completed, 0) + coalesce(t.failed, 0) + coalesce(t.cancelled, 0) as after,
+        coalesce(t.enqueued, 0) as enqueued, coalesce(t.closed, 0) as closed, coalesce(t.completed, 0) as completed,
+        coalesce(t.failed, 0) as failed, coalesce(t.cancelled, 0) as cancelled,
+        (c.completed, c.failed, c.cancelled) is distinct from (t.completed, t.failed, t.cancelled) as drifted
+      from counted as c
+      full join truth as t on t.lane = c.lane
+    ),
+    dated as (
+      insert into checkpoint_snapshots (checkpoint, ready_slot, source, snapshot)
+      select h.checkpoint, v_slot, 'rebuild', h.cur from head as h
+      where exists (select from compared)
+    ),
+    written as (
+      insert into terminal_count_checkpoints (
+        lane, checkpoint, enqueued, closed, completed, failed, cancelled, ready_slot)
+      select c.lane, h.checkpoint, c.enqueued, c.closed, c.completed, c.failed, c.cancelled, v_slot
+      from compared as c
+      cross join head as h
+    )
+    select v_slot::smallint, l.queue, l.priority, l.enqueue_shard, c.before::bigint, c.after::bigint
+    from compared as c
+    left join (select distinct q.lane, q.queue, q.priority, q.enqueue_shard from queue_lanes as q) as l
+      on l.lane = c.lane
+    where c.drifted and (c.before <> 0 or c.after <> 0)
+    order by l.queue, l.priority, l.enqueue_shard;
+  end loop;
+end;
+$$;
+
+comment on function {{ .schema }}.rebuild_terminal_counters is
+  'Recounts history, one segment per snapshot, and makes that the new checkpoint. Exact beside writers, whom it never blocks. Returns the keys that had drifted, with the value before and after; no row means there was nothing to heal. Raises 55P03 while another session rebuilds or checkpoints, 40001 under a stale REPEATABLE READ snapshot.';

@@ -1,0 +1,90 @@
+-- Enqueue: one job. Visible to claimers when the caller commits.
+
+create or replace function {{ .schema }}.enqueue (
+  kind          text,
+  args          jsonb       default '{}',
+  queue         text        default 'default',
+  priority      integer     default 2,
+  run_at        timestamptz default null,
+  max_attempts  integer     default 25,
+  tags          text[]      default '{}',
+  metadata      jsonb       default '{}',
+  unique_key    bytea       default null,
+  unique_states bit(8)      default null,
+  ordering_key  text        default null,
+  deadline      interval    default null
+)
+  returns bigint
+  language plpgsql
+  volatile
+  parallel unsafe
+  security definer
+  set search_path = pg_catalog, {{ .schema }}, pg_temp
+  set plan_cache_mode = force_generic_plan
+  set enable_seqscan = off
+as $$
+declare
+  -- Before the ring is read: a transaction numbered after a rotation has
+  -- settled can then never write into an older segment.
+  v_xid    xid8 := pg_current_xact_id();
+  v_now    timestamptz := now();
+  v_job_id bigint;
+  v_slot   integer;
+  v_shards integer;
+  v_shard  integer := 0;
+  v_lane   bigint;
+begin
+  if not (length(enqueue.kind) between 1 and 200 and length(enqueue.queue) between 1 and 200
+      and enqueue.priority between 1 and 4 and enqueue.max_attempts between 1 and 1000)
+    or enqueue.kind is null or enqueue.queue is null or enqueue.priority is null or enqueue.max_attempts is null
+    or enqueue.args is null or enqueue.metadata is null or jsonb_typeof(enqueue.metadata) <> 'object'
+    or cardinality(enqueue.tags) > 0
+  then
+    perform _check_job(enqueue.kind, enqueue.queue, enqueue.priority, enqueue.max_attempts,
+      enqueue.tags, enqueue.args, enqueue.metadata);
+  end if;
+
+  select g.slot, m.enqueue_shards into v_slot, v_shards
+  from (select r.slot from segment_rotations as r order by r.generation desc limit 1) as g
+  left join queue_meta as m on m.queue = enqueue.queue;
+
+  if v_shards > 1 then
+    v_shard := _shard(enqueue.ordering_key, v_shards);
+  end if;
+  v_lane := _lane(enqueue.queue, enqueue.priority, v_shard);
+  if not exists (select from queue_lanes as l where l.lane = v_lane and l.queue = enqueue.queue) then
+    perform _register_lane(v_lane, enqueue.queue, enqueue.priority, v_shard);
+  end if;
+  v_job_id := nextval('job_id_seq');
+
+  if enqueue.run_at > clock_timestamp()
+    or (current_setting('transaction_isolation') in ('repeatable read', 'serializable') and _snapshot_is_stale())
+  then
+    insert into deferred_jobs (
+      job_id, lane, state, run_at, created_at, run_lease, attempt, max_attempts, kind, args,
+      metadata, tags, unique_key, unique_states, ordering_key, deadline)
+    values (
+      v_job_id, v_lane, 'scheduled', coalesce(enqueue.run_at, v_now), v_now, 1, 1, enqueue.max_attempts,
+      enqueue.kind, enqueue.args, nullif(enqueue.metadata, '{}'), nullif(enqueue.tags, '{}'),
+      enqueue.unique_key, enqueue.unique_states, enqueue.ordering_key, enqueue.deadline);
+    return v_job_id;
+  end if;
+
+  case v_slot
+{{ range $i := until (int .segments) }}
+  when {{ $i }} then
+    insert into ready_entries_{{ $i }} (
+      lane, xid, job_id, run_at, created_at, run_lease, ready_slot, attempt, max_attempts, kind, args,
+      metadata, tags, unique_key, unique_states, ordering_key, deadline)
+    values (
+      v_lane, v_xid, v_job_id, coalesce(enqueue.run_at, v_now), v_now, 1, {{ $i }}, 1, enqueue.max_attempts,
+      enqueue.kind, enqueue.args, nullif(enqueue.metadata, '{}'), nullif(enqueue.tags, '{}'),
+      enqueue.unique_key, enqueue.unique_states, enqueue.ordering_key, enqueue.deadline);
+{{ end }}
+  end case;
+  return v_job_id;
+end;
+$$;
+
+comment on function {{ .schema }}.enqueue is
+  'Adds one job and returns its id. The job exists when the caller''s transaction commits; with run_at in the future it waits until then. Never waits for another producer or a claimer. Raises AW006 for an argument out of bounds.';

@@ -1,0 +1,142 @@
+-- Enqueue many: one call, one visible step.
+
+create or replace function {{ .schema }}.enqueue_many (
+  kind          text,
+  args          jsonb[],
+  queue         text        default 'default',
+  priority      integer     default 2,
+  run_at        timestamptz default null,
+  max_attempts  integer     default 25,
+  tags          text[]      default '{}',
+  metadata      jsonb       default '{}',
+  ordering_key  text        default null,
+  deadline      interval    default null
+)
+  returns bigint[]
+  language plpgsql
+  volatile
+  parallel unsafe
+  security definer
+  set search_path = pg_catalog, {{ .schema }}, pg_temp
+  set plan_cache_mode = force_generic_plan
+  set enable_seqscan = off
+as $$
+declare
+  v_xid      xid8 := pg_current_xact_id();  -- before the ring is read, see enqueue
+  v_now      timestamptz := now();
+  v_jobs     integer := cardinality(enqueue_many.args);
+  v_ids      bigint[];
+  v_metadata jsonb := nullif(enqueue_many.metadata, '{}');
+  v_tags     text[] := nullif(enqueue_many.tags, '{}');
+  v_slot     integer;
+  v_shards   integer;
+  v_shard    integer := 0;
+  v_lane     bigint;
+begin
+  perform _check_job(enqueue_many.kind, enqueue_many.queue, enqueue_many.priority,
+    enqueue_many.max_attempts, enqueue_many.tags, '{}', enqueue_many.metadata);
+  if v_jobs is null or array_ndims(enqueue_many.args) > 1 then
+    perform _invalid('args is null or has more than one dimension', 'Pass one jsonb per job in a plain array.');
+  elsif array_position(enqueue_many.args, null) is not null then
+    perform _invalid(format('args[%s] is null', array_position(enqueue_many.args, null)),
+      'Pass a JSON value for every job.');
+  elsif v_jobs = 0 then
+    return '{}';
+  end if;
+
+  select g.slot, m.enqueue_shards into v_slot, v_shards
+  from (select r.slot from segment_rotations as r order by r.generation desc limit 1) as g
+  left join queue_meta as m on m.queue = enqueue_many.queue;
+  if v_shards > 1 then
+    v_shard := _shard(enqueue_many.ordering_key, v_shards);
+  end if;
+  v_lane := _lane(enqueue_many.queue, enqueue_many.priority, v_shard);
+  perform _register_lane(v_lane, enqueue_many.queue, enqueue_many.priority, v_shard);
+
+  v_ids := array(select nextval('job_id_seq') from generate_series(1, v_jobs));
+
+  if enqueue_many.run_at > clock_timestamp() or _snapshot_is_stale() then
+    insert into deferred_jobs (
+      job_id, lane, state, run_at, created_at, run_lease, attempt, max_attempts, kind, args,
+      metadata, tags, ordering_key, deadline)
+    select u.id, v_lane, 'scheduled', coalesce(enqueue_many.run_at, v_now), v_now, 1, 1,
+      enqueue_many.max_attempts, enqueue_many.kind, u.args, v_metadata, v_tags,
+      enqueue_many.ordering_key, enqueue_many.deadline
+    from unnest(v_ids, enqueue_many.args) as u (id, args);
+    return v_ids;
+  end if;
+
+  case v_slot
+{{ range $i := until (int .segments) }}
+  when {{ $i }} then
+    insert into ready_entries_{{ $i }} (
+      lane, xid, job_id, run_at, created_at, run_lease, ready_slot, attempt, max_attempts, kind, args,
+      metadata, tags, ordering_key, deadline)
+    select v_lane, v_xid, u.id, coalesce(enqueue_many.run_at, v_now), v_now, 1, {{ $i }}, 1,
+      enqueue_many.max_attempts, enqueue_many.kind, u.args, v_metadata, v_tags,
+      enqueue_many.ordering_key, enqueue_many.deadline
+    from unnest(v_ids, enqueue_many.args) as u (id, args);
+{{ end }}
+  end case;
+  return v_ids;
+end;
+$$;
+
+comment on function {{ .schema }}.enqueue_many (text, jsonb[], text, integer, timestamptz, integer, text[], jsonb, text, interval) is
+  'Adds one job per element of args, all alike otherwise, and returns their ids in order. One queue order, one commit. Never waits for another producer. Raises AW006 for an argument out of bounds; then nothing is added.';
+
+create or replace function {{ .schema }}.enqueue_many (
+  jobs  jsonb,
+  queue text default 'default'
+)
+  returns bigint[]
+  language plpgsql
+  volatile
+  parallel unsafe
+  security definer
+  set search_path = pg_catalog, {{ .schema }}, pg_temp
+as $$
+declare
+  v_known constant text[] := array['kind', 'args', 'queue', 'priority', 'run_at', 'max_attempts', 'tags',
+    'metadata', 'unique_key', 'unique_states', 'ordering_key', 'deadline'];
+  v_job jsonb;
+  v_key text;
+  v_ids bigint[] := '{}';
+begin
+  if enqueue_many.jobs is null or jsonb_typeof(enqueue_many.jobs) <> 'array' then
+    perform _invalid(format('jobs is %s', coalesce('a JSON ' || jsonb_typeof(enqueue_many.jobs), 'null')),
+      'Pass a JSON array of objects with the argument names of enqueue.');
+  end if;
+  for v_job in select j.value from jsonb_array_elements(enqueue_many.jobs) as j loop
+    if jsonb_typeof(v_job) <> 'object' then
+      perform _invalid(format('jobs holds %s', left(v_job::text, 80)), 'Each job is a JSON object.');
+    end if;
+    select k.key into v_key from jsonb_object_keys(v_job) as k (key) where k.key <> all (v_known) limit 1;
+    if found then
+      perform _invalid(format('unknown key %L in %s', v_key, left(v_job::text, 80)),
+        'The keys are the argument names of enqueue.');
+    end if;
+    v_ids := v_ids || (
+      select enqueue(
+        kind          => o.kind,
+        args          => coalesce(o.args, '{}'),
+        queue         => coalesce(o.queue, enqueue_many.queue),
+        priority      => coalesce(o.priority, 2),
+        run_at        => o.run_at,
+        max_attempts  => coalesce(o.max_attempts, 25),
+        tags          => coalesce(o.tags, '{}'),
+        metadata      => coalesce(o.metadata, '{}'),
+        unique_key    => o.unique_key,
+        unique_states => o.unique_states,
+        ordering_key  => o.ordering_key,
+        deadline      => o.deadline)
+      from jsonb_to_record(v_job) as o (
+        kind text, args jsonb, queue text, priority integer, run_at timestamptz, max_attempts integer,
+        tags text[], metadata jsonb, unique_key bytea, unique_states bit(8), ordering_key text, deadline interval));
+  end loop;
+  return v_ids;
+end;
+$$;
+
+comment on function {{ .schema }}.enqueue_many (jsonb, text) is
+  'Adds the jobs of a JSON array, each an object with the argument names of enqueue; queue is the default for those that name none. Returns their ids in order. Raises AW006 and adds nothing when one of them is invalid.';

@@ -1,0 +1,128 @@
+-- Fail, and the clock of retries.
+
+create or replace function {{ .schema }}.backoff (attempt integer)
+  returns interval
+  language sql
+  volatile
+  parallel safe
+  set search_path = pg_catalog, pg_temp
+as $$
+  -- Doubling stops where the cap is reached, so no attempt overflows.
+  select least(
+    make_interval(secs => power(2, least(greatest(backoff.attempt, 1), 20) - 1) * (1 + random() * 0.25)),
+    interval '24 hours')
+$$;
+
+comment on function {{ .schema }}.backoff is
+  'The default delay before the attempt after this one: 1 s doubled per attempt, up to a quarter more at random, at most 24 hours.';
+
+create or replace function {{ .schema }}.fail_many (
+  receipts    {{ .schema }}.receipt[],
+  errors      text[]   default null,
+  retry_after interval default null,
+  terminal    boolean  default false
+)
+  returns table (receipt {{ .schema }}.receipt, state {{ .schema }}.job_state)
+  language plpgsql
+  volatile
+  parallel unsafe
+  security definer
+  set search_path = pg_catalog, {{ .schema }}, pg_temp
+  set plan_cache_mode = force_generic_plan
+  set enable_seqscan = off
+  set jit = off
+as $$
+declare
+  v_now     timestamptz := clock_timestamp();
+  v_open    receipt[];
+  v_failing receipt[];
+  v_retried receipt[];
+  v_entries jsonb[];
+  v_again   jsonb[];
+  v_stale   receipt[];
+begin
+  if fail_many.errors is not null and cardinality(fail_many.errors) <> cardinality(fail_many.receipts) then
+    perform _invalid(
+      format('%s receipts and %s errors', cardinality(fail_many.receipts), cardinality(fail_many.errors)),
+      'Pass one error per receipt, or none.');
+  end if;
+  if fail_many.retry_after < '0' then
+    perform _invalid(format('retry_after is %s', fail_many.retry_after), 'Pass a delay of zero or more.');
+  end if;
+
+  -- Whether an attempt was the last stands in its immutable ready row.
+  select
+    array_agg(a.receipt) filter (where a.last), array_agg(a.entry) filter (where a.last),
+    array_agg(a.receipt) filter (where not a.last), array_agg(a.entry) filter (where not a.last)
+  into v_failing, v_entries, v_retried, v_again
+  from (
+    select o as receipt,
+      coalesce(fail_many.terminal, false) or r.attempt >= r.max_attempts as last,
+      jsonb_build_object(
+        'error', left(coalesce(g.error, ''), 10000), 'attempt', r.attempt, 'at', v_now) as entry
+    from _open_receipts(fail_many.receipts) as o
+    join ready_entries as r
+      on r.ready_slot = o.ready_slot and r.job_id = o.job_id and r.run_lease = o.run_lease
+    cross join lateral (
+      select u.error
+      from unnest(fail_many.receipts, fail_many.errors) as u (ready_slot, batch_id, job_id, run_lease, error)
+      where u.batch_id = o.batch_id and u.job_id = o.job_id
+      limit 1
+    ) as g
+  ) as a;
+
+  if v_failing is not null then
+    v_stale := array(select s from _close_attempts(v_failing, 'f', v_entries) as s);
+    return query
+    select g.receipt, 'failed'::job_state
+    from unnest(fail_many.receipts) with ordinality as u (ready_slot, batch_id, job_id, run_lease, n)
+    cross join lateral (select row(u.ready_slot, u.batch_id, u.job_id, u.run_lease)::receipt as receipt) as g
+    where exists (select from unnest(v_failing) as f where f.batch_id = u.batch_id and f.job_id = u.job_id and f.run_lease = u.run_lease)
+      and not exists (select from unnest(v_stale) as s where s.batch_id = u.batch_id and s.job_id = u.job_id);
+  end if;
+
+  if v_retried is not null then
+    v_stale := array(select s from _close_attempts(v_retried, 'r', v_again) as s);
+    insert into deferred_jobs (
+      job_id, lane, state, run_at, created_at, run_lease, attempt, max_attempts, kind, args,
+      metadata, tags, errors, progress, unique_key, unique_states, ordering_key, deadline)
+    select r.job_id, r.lane, 'retryable', v_now + coalesce(fail_many.retry_after, backoff(r.attempt)), r.created_at,
+      r.run_lease + 1, r.attempt + 1, r.max_attempts, r.kind, r.args, r.metadata, r.tags,
+      _bounded_errors(r.errors, o.entry), r.progress, r.unique_key, r.unique_states, r.ordering_key, r.deadline
+    from unnest(v_retried, v_again) as o (ready_slot, batch_id, job_id, run_lease, entry)
+    join ready_entries as r
+      on r.ready_slot = o.ready_slot and r.job_id = o.job_id and r.run_lease = o.run_lease
+    where not exists (select from unnest(v_stale) as s where s.batch_id = o.batch_id and s.job_id = o.job_id)
+    order by r.job_id;
+    return query
+    select g.receipt, 'retryable'::job_state
+    from unnest(fail_many.receipts) as u
+    cross join lateral (select row(u.ready_slot, u.batch_id, u.job_id, u.run_lease)::receipt as receipt) as g
+    where exists (select from unnest(v_retried) as f where f.batch_id = u.batch_id and f.job_id = u.job_id and f.run_lease = u.run_lease)
+      and not exists (select from unnest(v_stale) as s where s.batch_id = u.batch_id and s.job_id = u.job_id);
+  end if;
+end;
+$$;
+
+comment on function {{ .schema }}.fail_many is
+  'Closes attempts as failed: each is deferred for a retry after retry_after (default backoff(attempt)), or failed for good when terminal or when its attempts are used up. Returns each accepted receipt with the state it came to; stale receipts are left out. Waits only for concurrent finishes of the same batches. Raises AW006 for mismatched arrays or a negative delay.';
+
+create or replace function {{ .schema }}.fail (
+  receipt     {{ .schema }}.receipt,
+  error       text     default null,
+  retry_after interval default null,
+  terminal    boolean  default false
+)
+  returns {{ .schema }}.job_state
+  language sql
+  volatile
+  parallel unsafe
+  security definer
+  set search_path = pg_catalog, {{ .schema }}, pg_temp
+as $$
+  select f.state
+  from fail_many(array[fail.receipt], array[fail.error], fail.retry_after, fail.terminal) as f
+$$;
+
+comment on function {{ .schema }}.fail is
+  'Closes an attempt as failed and returns the state the job came to: retryable, after retry_after or the default backoff, or failed when terminal or when its attempts are used up. Null when the receipt is stale. Waits only for a concurrent finish of the same batch. Raises AW006 for a negative delay.';

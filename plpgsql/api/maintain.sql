@@ -1,0 +1,56 @@
+-- Maintain: whatever is due, in small bites.
+
+create or replace function {{ .schema }}.maintain ()
+  returns table (task text, outcome text, affected bigint, detail text)
+  language plpgsql
+  volatile
+  parallel unsafe
+  security definer
+  set search_path = pg_catalog, {{ .schema }}, pg_temp
+  set jit = off
+as $$
+#variable_conflict use_column
+declare
+  v_settings storage_settings;
+  v_current  segment_rotations;
+  v_oldest   bigint;
+  v_rows     bigint;
+begin
+  select s.* into v_settings from storage_settings as s;
+
+  v_rows := _promote(1000);
+  return query select 'promote', case when v_rows > 0 then 'promoted' else 'idle' end, v_rows, null::text;
+
+  v_rows := checkpoint_terminal_counters();
+  return query select 'checkpoint', case when v_rows > 0 then 'written' else 'idle' end, v_rows, null::text;
+
+  select r.* into v_current from segment_rotations as r order by r.generation desc limit 1;
+  if clock_timestamp() - v_current.rotated_at > v_settings.segment_max_age
+    or pg_total_relation_size(format('%I.%I', '{{ .schema }}', 'ready_entries_' || v_current.slot)) > v_settings.segment_max_bytes
+  then
+    outcome := rotate();
+    return query select 'rotate', outcome, (outcome = 'rotated')::integer::bigint, format('segment %s', v_current.generation);
+  end if;
+
+  -- History stays until it is old or the ring needs the slot.
+  select r.* into v_current from segment_rotations as r order by r.generation desc limit 1;
+  select coalesce(max(p.generation) + 1, 0) into v_oldest from segment_prunes as p;
+  if v_oldest < v_current.generation and (
+    v_current.generation - v_oldest >= {{ sub (int .segments) 2 }}
+    or exists (
+      select from segment_rotations as r
+      where r.generation = v_oldest + 1 and r.rotated_at < clock_timestamp() - v_settings.history_retention))
+  then
+    outcome := prune();
+    return query select 'prune', outcome, (outcome = 'pruned')::integer::bigint, format('segment %s', v_oldest);
+  end if;
+
+  v_rows := _fold_lanes();
+  if v_rows > 0 then
+    return query select 'lanes', 'folded', v_rows, null::text;
+  end if;
+end;
+$$;
+
+comment on function {{ .schema }}.maintain is
+  'Runs the due housekeeping in small bites and reports each task: promotes due jobs, checkpoints the counters, rotates and prunes segments. Call it every second or more often, from one session or many; each task is done by one session at a time and the others skip it.';

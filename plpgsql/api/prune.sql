@@ -1,0 +1,192 @@
+-- Prune: give the oldest sealed segment back by TRUNCATE.
+--
+-- Everything is proved and copied without locks; then the children are locked
+-- for a moment, nothing may have changed since, and they are emptied.
+
+create or replace function {{ .schema }}._prune_segment (p_generation bigint, p_current smallint)
+  returns text
+  language plpgsql
+  volatile
+  set work_mem = '64MB'
+  set lock_timeout = '50ms'
+as $$
+declare
+  v_slot     integer := p_generation % {{ .segments }};
+  v_own      xid8 := pg_current_xact_id();
+  v_proof    pg_snapshot;
+  v_rows     bigint;
+  v_claims   bigint;
+  v_limit    bigint;
+  v_terminal bigint;
+  -- Open attempts, and failed jobs to keep, column by column.
+  v_lanes    bigint[];
+  v_jobs     bigint[];
+  v_leases   integer[];
+  v_batches  bigint[];
+  f_lanes    bigint[];
+  f_jobs     bigint[];
+  f_leases   integer[];
+  f_batches  bigint[];
+  f_seqs     integer[];
+  f_errors   jsonb[];
+begin
+  -- A few stragglers do not pin a segment: one in a hundred, or any up to the
+  -- limit once the ring has no other slot left to open.
+  select count(*) into v_rows from ready_entries as r where r.ready_slot = v_slot;
+  select count(*) into v_claims from claims as c where c.ready_slot = v_slot;
+  select case
+    when p_generation + {{ sub (int .segments) 1 }} <= (select max(r.generation) from segment_rotations as r) then s.straggler_limit
+    else least(s.straggler_limit, v_rows / 100) end
+  into v_limit from storage_settings as s;
+
+  -- The proof, in one snapshot.
+  select pg_current_snapshot(), array_agg(o.lane), array_agg(o.job_id), array_agg(o.run_lease), array_agg(o.batch_id)
+  into v_proof, v_lanes, v_jobs, v_leases, v_batches
+  from (select o.* from _open_attempts(v_slot) as o limit v_limit + 1) as o;
+  if cardinality(v_jobs) > v_limit then
+    return 'blocked';
+  end if;
+  select array_agg(f.lane), array_agg(f.job_id), array_agg(f.run_lease), array_agg(f.batch_id), array_agg(f.seq), array_agg(f.error)
+  into f_lanes, f_jobs, f_leases, f_batches, f_seqs, f_errors
+  from _retained_failures(v_slot) as f;
+
+  -- What survives goes to the current segment. Bodies of claimed and of
+  -- finished attempts get xid 0, which no window offers; a waiting remainder
+  -- is offered anew, last in its lane.
+  insert into ready_entries (
+    lane, xid, job_id, run_at, created_at, run_lease, ready_slot, attempt, max_attempts, kind, args,
+    metadata, tags, errors, progress, unique_key, unique_states, ordering_key, deadline)
+  select r.lane, case when k.waiting then v_own else '0' end, r.job_id, r.run_at, r.created_at, r.run_lease, p_current,
+    r.attempt, r.max_attempts, r.kind, r.args, r.metadata, r.tags, r.errors, r.progress,
+    r.unique_key, r.unique_states, r.ordering_key, r.deadline
+  from (
+    select o.job_id, o.run_lease, o.batch_id is null as waiting
+    from unnest(v_jobs, v_leases, v_batches) as o (job_id, run_lease, batch_id)
+    union all
+    select f.job_id, f.run_lease, false from unnest(f_jobs, f_leases) as f (job_id, run_lease)
+  ) as k
+  join ready_entries as r on r.ready_slot = v_slot and r.job_id = k.job_id and r.run_lease = k.run_lease;
+
+  -- A running attempt keeps its batch, so its receipt stays good.
+  insert into claims (batch_id, lane, claimed_at, lease_expires_at, ready_slot, job_ids, run_leases, worker)
+  select c.batch_id, c.lane, c.claimed_at, c.lease_expires_at, p_current,
+    array_agg(o.job_id order by o.job_id), array_agg(o.run_lease order by o.job_id), c.worker
+  from unnest(v_jobs, v_leases, v_batches) as o (job_id, run_lease, batch_id)
+  join claims as c on c.ready_slot = v_slot and c.batch_id = o.batch_id
+  group by c.batch_id, c.lane, c.claimed_at, c.lease_expires_at, c.worker;
+
+  with kept as (
+    select f.lane, o.finalized_at, c.claimed_at, c.lease_expires_at, c.worker,
+      _batch_id(max(f.job_id << 4 | f.run_lease & 15)) as batch_id,
+      array_agg(f.job_id order by f.job_id) as job_ids,
+      array_agg(f.run_lease order by f.job_id) as run_leases,
+      array_agg(f.error order by f.job_id) as errors
+    from unnest(f_lanes, f_jobs, f_leases, f_batches, f_seqs, f_errors) as f (lane, job_id, run_lease, batch_id, seq, error)
+    join claims as c on c.ready_slot = v_slot and c.batch_id = f.batch_id
+    join attempt_outcomes as o on o.ready_slot = v_slot and o.batch_id = f.batch_id and o.seq = f.seq
+    group by f.lane, f.batch_id, f.seq, o.finalized_at, c.claimed_at, c.lease_expires_at, c.worker
+  ),
+  claimed as (
+    insert into claims (batch_id, lane, claimed_at, lease_expires_at, ready_slot, job_ids, run_leases, worker)
+    select k.batch_id, k.lane, k.claimed_at, k.lease_expires_at, p_current, k.job_ids, k.run_leases, k.worker
+    from kept as k
+  )
+  insert into attempt_outcomes (
+    batch_id, lane, xid, finalized_at, seq, jobs, ready_slot, outcome, job_ids, run_leases, errors)
+  select k.batch_id, k.lane, v_own, k.finalized_at, 0, cardinality(k.job_ids), p_current, 'f', null, null, k.errors
+  from kept as k;
+
+  -- Ground truth becomes the permanent record, less what survives.
+  with kept as (
+    select k.lane, sum(k.waiting) as waiting, sum(k.failed) as failed
+    from (
+      select o.lane, 1 as waiting, 0 as failed
+      from unnest(v_lanes, v_batches) as o (lane, batch_id) where o.batch_id is null
+      union all
+      select f.lane, 0, 1 from unnest(f_lanes) as f (lane)
+    ) as k
+    group by k.lane
+  ),
+  folded as (
+    insert into terminal_rollup_entries (lane, generation, ready, closed, completed, failed, cancelled)
+    select t.lane, p_generation, t.enqueued - coalesce(k.waiting, 0), t.closed - coalesce(k.failed, 0),
+      t.completed, t.failed - coalesce(k.failed, 0), t.cancelled
+    from _segment_truth(v_slot, '9223372036854775807:9223372036854775807:') as t
+    left join kept as k on k.lane = t.lane
+    returning completed + failed + cancelled as terminal
+  )
+  select coalesce(sum(f.terminal), 0) into v_terminal from folded as f;
+
+  case v_slot
+{{ range $i := until (int .segments) }}
+  when {{ $i }} then
+    lock table ready_entries_{{ $i }}, claims_{{ $i }}, attempt_outcomes_{{ $i }}, outcome_removals_{{ $i }},
+      lane_cursors_{{ $i }}, terminal_count_deltas_{{ $i }}, checkpoint_snapshots_{{ $i }},
+      terminal_count_checkpoints_{{ $i }} in access exclusive mode;
+
+    -- Nobody can be writing here any more. Whatever the proof did not see
+    -- means a later prune.
+    if _segment_changed({{ $i }}, v_proof, v_own)
+      or (array_position(v_batches, null) is not null and v_claims <> (select count(*) from claims_{{ $i }}))
+    then
+      raise exception using errcode = '55P03', message = 'the segment changed while it was pruned';
+    end if;
+
+    -- A lane that claimed nowhere later keeps its cursor.
+    insert into lane_cursors (
+      lane, generation, segment, last_segment, pos_xid, pos_job_id, floor_xid,
+      claimed_total, bypassed_total, ready_slot, drained, s_prev, s_cur)
+    select c.lane, c.generation, c.segment, c.last_segment, c.pos_xid, c.pos_job_id, c.floor_xid,
+      c.claimed_total, c.bypassed_total, p_current, c.drained, c.s_prev, c.s_cur
+    from (
+      select distinct on (k.lane) k.* from lane_cursors_{{ $i }} as k order by k.lane, k.generation desc
+    ) as c
+    where not exists (select from lane_cursors as n where n.lane = c.lane and n.generation > c.generation);
+
+    truncate ready_entries_{{ $i }}, claims_{{ $i }}, attempt_outcomes_{{ $i }}, outcome_removals_{{ $i }},
+      lane_cursors_{{ $i }}, terminal_count_deltas_{{ $i }}, checkpoint_snapshots_{{ $i }},
+      terminal_count_checkpoints_{{ $i }};
+{{ end }}
+  end case;
+
+  insert into segment_prunes (generation, slot, epoch, ready_rows, terminal_jobs, relocated, carried)
+  values (p_generation, v_slot, nextval('storage_epoch'), v_rows, v_terminal,
+    coalesce(cardinality(v_jobs), 0), coalesce(cardinality(f_jobs), 0));
+  return 'pruned';
+exception
+  when lock_not_available or deadlock_detected then
+    return 'busy';
+end;
+$$;
+
+create or replace function {{ .schema }}.prune ()
+  returns text
+  language plpgsql
+  volatile
+  parallel unsafe
+  security definer
+  set search_path = pg_catalog, {{ .schema }}, pg_temp
+  set jit = off
+as $$
+declare
+  v_current    segment_rotations;
+  v_generation bigint;
+begin
+  if not _try_singleton(1) then
+    return 'busy';
+  end if;
+  if _snapshot_is_stale() then
+    perform _stale_snapshot('prune');
+  end if;
+  perform _settle_epoch();
+  select r.* into v_current from segment_rotations as r order by r.generation desc limit 1;
+  select coalesce(max(p.generation) + 1, 0) into v_generation from segment_prunes as p;
+  if v_generation >= v_current.generation then
+    return 'empty';
+  end if;
+  return _prune_segment(v_generation, v_current.slot);
+end;
+$$;
+
+comment on function {{ .schema }}.prune is
+  'Empties the oldest sealed segment, whose history becomes totals in queue_terminal_rollups; failed jobs inside their queue''s failed_retention and a few stragglers move to the current segment. Returns pruned; empty when no segment is sealed; blocked when more than a few of its jobs wait or run (see storage_status); busy when the segment is in use. Holds ACCESS EXCLUSIVE on that segment for milliseconds and waits at most 50 ms for it.';

@@ -1,0 +1,70 @@
+-- Queues: settings, pause and resume.
+
+create or replace function {{ .schema }}.configure_queue (queue text, settings jsonb)
+  returns void
+  language plpgsql
+  volatile
+  parallel unsafe
+  security definer
+  set search_path = pg_catalog, {{ .schema }}, pg_temp
+as $$
+declare
+  v_known constant text[] := array['enqueue_shards', 'dlq_enabled', 'priority_aging_interval', 'rate_limit',
+    'rate_burst', 'failed_retention', 'dlq_retention', 'notify', 'max_depth'];
+  v_key text;
+begin
+  if configure_queue.queue is null or length(configure_queue.queue) not between 1 and 200 then
+    perform _invalid(format('queue %L', left(configure_queue.queue, 40)), 'A queue name is a text of 1 to 200 characters.');
+  end if;
+  if configure_queue.settings is null or jsonb_typeof(configure_queue.settings) <> 'object' then
+    perform _invalid('settings is not a JSON object', format('The keys are %s.', array_to_string(v_known, ', ')));
+  end if;
+  select k.key into v_key from jsonb_object_keys(configure_queue.settings) as k (key) where k.key <> all (v_known) limit 1;
+  if found then
+    perform _invalid(format('unknown setting %L', v_key), format('The keys are %s.', array_to_string(v_known, ', ')));
+  end if;
+  insert into queue_meta (queue) values (configure_queue.queue) on conflict do nothing;
+  update queue_meta as m
+  set (enqueue_shards, dlq_enabled, priority_aging_interval, rate_limit, rate_burst, failed_retention,
+       dlq_retention, notify, max_depth)
+    = (select coalesce(n.enqueue_shards, 1), coalesce(n.dlq_enabled, false), n.priority_aging_interval, n.rate_limit,
+         n.rate_burst, coalesce(n.failed_retention, '72 hours'), n.dlq_retention, coalesce(n.notify, true), n.max_depth
+       from jsonb_populate_record(m, configure_queue.settings) as n)
+  where m.queue = configure_queue.queue;
+exception
+  when check_violation or data_exception then
+    perform _invalid(format('settings %s: %s', configure_queue.settings, sqlerrm), 'enqueue_shards goes from 1 to 64; intervals and numbers in their usual spelling.');
+end;
+$$;
+
+comment on function {{ .schema }}.configure_queue is
+  'Changes the named settings of a queue, creating its entry; a null resets a setting to its default. Waits for a concurrent change of the same queue. Raises AW006 for an unknown key or a value out of bounds.';
+
+create or replace function {{ .schema }}.pause_queue (queue text)
+  returns void
+  language sql
+  volatile
+  parallel unsafe
+  security definer
+  set search_path = pg_catalog, {{ .schema }}, pg_temp
+as $$
+  insert into queue_meta (queue, paused, paused_at) values (pause_queue.queue, true, now())
+  on conflict (queue) do update set paused = true, paused_at = excluded.paused_at
+$$;
+
+comment on function {{ .schema }}.pause_queue is
+  'Claims of the queue yield nothing until resume_queue; enqueueing and finishing go on. Waits for a concurrent change of the same queue.';
+
+create or replace function {{ .schema }}.resume_queue (queue text)
+  returns void
+  language sql
+  volatile
+  parallel unsafe
+  security definer
+  set search_path = pg_catalog, {{ .schema }}, pg_temp
+as $$
+  update queue_meta as m set paused = false, paused_at = null where m.queue = resume_queue.queue and m.paused
+$$;
+
+comment on function {{ .schema }}.resume_queue is
+  'Ends pause_queue. A queue that is not paused is left alone.';

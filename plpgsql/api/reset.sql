@@ -1,0 +1,25 @@
+-- Reset: an empty queue system.
+
+create or replace function {{ .schema }}.reset (keep_config boolean default false)
+  returns void
+  language plpgsql
+  volatile
+  parallel unsafe
+  security definer
+  set search_path = pg_catalog, {{ .schema }}, pg_temp
+as $$
+begin
+  truncate ready_entries, claims, attempt_outcomes, outcome_removals, lane_cursors,
+    terminal_count_deltas, checkpoint_snapshots, terminal_count_checkpoints, terminal_rollup_entries,
+    deferred_jobs, queue_lanes, segment_rotations, segment_prunes;
+  if not coalesce(reset.keep_config, false) then
+    truncate queue_meta;
+  end if;
+  -- Job ids go on: a receipt from before never meets a job of after.
+  insert into segment_rotations (generation, slot, epoch, xid)
+  values (0, 0, nextval('storage_epoch'), '0');
+end;
+$$;
+
+comment on function {{ .schema }}.reset is
+  'Removes every job, all history, counters, cursors and ledgers, and the queue settings unless keep_config. Takes ACCESS EXCLUSIVE on all of it, so it waits for every open transaction that used the queues.';

@@ -1,0 +1,1 @@
+-- Every retired or re-typed signature, never pruned.

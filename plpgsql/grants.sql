@@ -1,0 +1,65 @@
+-- Every grant of the schema, in one place. Functions run as the schema's
+-- owner; nobody else touches a table.
+
+do $grants$
+declare
+  v_role text;
+begin
+  foreach v_role in array array['awa_producer', 'awa_worker', 'awa_operator', 'awa_reader'] loop
+    if not exists (select from pg_catalog.pg_roles as r where r.rolname = v_role) then
+      -- Not a race: a concurrent install holds the same advisory lock, and an
+      -- install into another database may win.
+      begin
+        execute pg_catalog.format('create role %I nologin', v_role);
+      exception when duplicate_object or unique_violation then
+        null;
+      end;
+    end if;
+  end loop;
+end;
+$grants$;
+
+revoke all on schema {{ .schema }} from public;
+revoke all on all functions in schema {{ .schema }} from public;
+revoke all on all tables in schema {{ .schema }} from public;
+
+grant usage on schema {{ .schema }} to awa_producer, awa_worker, awa_operator, awa_reader;
+
+grant execute on function
+  {{ .schema }}.enqueue,
+  {{ .schema }}.enqueue_many (text, jsonb[], text, integer, timestamptz, integer, text[], jsonb, text, interval),
+  {{ .schema }}.enqueue_many (jsonb, text)
+to awa_producer, awa_operator;
+
+grant execute on function
+  {{ .schema }}.claim,
+  {{ .schema }}.complete,
+  {{ .schema }}.complete_many,
+  {{ .schema }}.fail,
+  {{ .schema }}.fail_many,
+  {{ .schema }}.maintain
+to awa_worker, awa_operator;
+
+grant execute on function
+  {{ .schema }}.configure_queue,
+  {{ .schema }}.pause_queue,
+  {{ .schema }}.resume_queue,
+  {{ .schema }}.checkpoint_terminal_counters,
+  {{ .schema }}.rebuild_terminal_counters,
+  {{ .schema }}.rotate,
+  {{ .schema }}.prune,
+  {{ .schema }}.reset
+to awa_operator;
+
+grant execute on function
+  {{ .schema }}.backoff,
+  {{ .schema }}.queue_counts,
+  {{ .schema }}.storage_status,
+  {{ .schema }}.check
+to awa_producer, awa_worker, awa_operator, awa_reader;
+
+grant select on
+  {{ .schema }}.done_entries,
+  {{ .schema }}.queue_terminal_live_counts,
+  {{ .schema }}.queue_terminal_rollups
+to awa_operator, awa_reader;

@@ -1,0 +1,41 @@
+-- awa's functions: the table of contents. Re-run as a whole on every upgrade,
+-- in one transaction. Bodies name tables bare: each public function pins its
+-- search_path, and this one serves while they are created.
+set local search_path = pg_catalog, {{ .schema }}, pg_temp;
+
+{{ template "drops.sql" . }}
+
+-- Internal: no promise, no grant.
+{{ template "internal/errors.sql" . }}
+{{ template "internal/lanes.sql" . }}
+{{ template "internal/ring.sql" . }}
+{{ template "internal/snapshots.sql" . }}
+{{ template "internal/validate.sql" . }}
+{{ template "internal/close_attempts.sql" . }}
+{{ template "internal/promote.sql" . }}
+{{ template "internal/terminal_counts.sql" . }}
+{{ template "internal/segment_work.sql" . }}
+
+-- Produce
+{{ template "api/enqueue.sql" . }}
+{{ template "api/enqueue_many.sql" . }}
+
+-- Work
+{{ template "api/claim.sql" . }}
+{{ template "api/complete.sql" . }}
+{{ template "api/fail.sql" . }}
+
+-- Queues
+{{ template "api/queues.sql" . }}
+{{ template "api/queue_counts.sql" . }}
+
+-- Storage
+{{ template "api/counters.sql" . }}
+{{ template "api/rotate.sql" . }}
+{{ template "api/prune.sql" . }}
+{{ template "api/maintain.sql" . }}
+{{ template "api/storage_status.sql" . }}
+{{ template "api/check.sql" . }}
+{{ template "api/reset.sql" . }}
+
+{{ template "grants.sql" . }}

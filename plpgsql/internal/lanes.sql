@@ -1,0 +1,72 @@
+-- Lanes: one (queue, priority, enqueue_shard) stream each. The number follows
+-- from the name: 56 bits of the queue's hash, 2 of priority, 6 of shard.
+
+create or replace function {{ .schema }}._lane (p_queue text, p_priority integer, p_shard integer)
+  returns bigint
+  language sql
+  immutable
+  parallel safe
+as $$
+  select (pg_catalog.hashtextextended(p_queue, 0) & (-256)::bigint)
+       | ((p_priority - 1) << 6)::bigint | p_shard::bigint
+$$;
+
+-- The advisory key that one claimer of a lane holds until its commit. Two
+-- lanes may share a key; they then wait for each other, nothing worse.
+create or replace function {{ .schema }}._lane_key (p_lane bigint)
+  returns integer
+  language sql
+  immutable
+  parallel safe
+as $$
+  select pg_catalog.hashint8(p_lane)
+$$;
+
+-- Makes a lane known to claimers. Never waits: a producer that cannot see
+-- another's uncommitted row adds an equal one.
+create or replace function {{ .schema }}._register_lane (
+  p_lane bigint, p_queue text, p_priority integer, p_shard integer
+)
+  returns void
+  language plpgsql
+  volatile
+as $$
+begin
+  if exists (select from queue_lanes as l where l.lane = p_lane and l.queue <> p_queue) then
+    perform _invalid(
+      pg_catalog.format('queue name %L collides with another queue''s lane', p_queue),
+      'Choose another queue name.');
+  end if;
+  insert into queue_lanes (lane, queue, priority, enqueue_shard)
+  select p_lane, p_queue, p_priority, p_shard
+  where not exists (select from queue_lanes as l where l.lane = p_lane);
+end;
+$$;
+
+-- Equal rows left by producers that registered a lane at the same time.
+create or replace function {{ .schema }}._fold_lanes ()
+  returns bigint
+  language plpgsql
+  volatile
+as $$
+declare
+  v_rows bigint;
+begin
+  delete from queue_lanes as l
+  where exists (select from queue_lanes as k where k.lane = l.lane and k.ctid < l.ctid);
+  get diagnostics v_rows = row_count;
+  return v_rows;
+end;
+$$;
+
+-- The shard of an ordering key, or any shard for a job without one.
+create or replace function {{ .schema }}._shard (p_ordering_key text, p_shards integer)
+  returns integer
+  language sql
+  volatile
+as $$
+  select case when p_ordering_key is null
+    then pg_catalog.floor(pg_catalog.random() * p_shards)::integer
+    else (pg_catalog.hashtextextended(p_ordering_key, 1) & 2147483647)::integer % p_shards
+  end
+$$;

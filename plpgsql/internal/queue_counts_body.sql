@@ -1,0 +1,97 @@
+  with lanes as materialized (
+    select distinct q.lane from queue_lanes as q where q.queue = $1
+  ),
+  counted as (
+    select sum(t.enqueued) as enqueued, sum(t.closed) as closed, sum(t.completed) as completed,
+      sum(t.failed) as failed, sum(t.cancelled) as cancelled
+    from (
+{{ range $i := until (int .segments) }}{{ if $i }}      union all
+{{ end }}      select b.enqueued, b.closed, b.completed, b.failed, b.cancelled
+      from lanes as l
+      cross join lateral (
+        select k.* from terminal_count_checkpoints_{{ $i }} as k
+        where k.lane = l.lane
+        order by k.checkpoint desc
+        limit 1
+      ) as b
+      union all
+      select t.enqueued, t.closed, t.completed, t.failed, t.cancelled
+      from (
+        select coalesce((
+          select s.snapshot from checkpoint_snapshots_{{ $i }} as s
+          order by s.checkpoint desc limit 1), '1:1:'::pg_snapshot) as snapshot
+      ) as h
+      cross join lateral (
+        select count(*) as enqueued, 0::bigint as closed, 0::bigint as completed, 0::bigint as failed, 0::bigint as cancelled
+        from lanes as l
+        join ready_entries_{{ $i }} as r on r.lane = l.lane and r.xid >= pg_snapshot_xmax(h.snapshot)
+        union all
+        select count(*), 0, 0, 0, 0
+        from pg_snapshot_xip(h.snapshot) as late (xid)
+        cross join lanes as l
+        join ready_entries_{{ $i }} as r on r.lane = l.lane and r.xid = late.xid
+        union all
+        select 0, sum(o.jobs),
+          sum(o.jobs) filter (where o.outcome = 'c'),
+          sum(o.jobs) filter (where o.outcome = 'f'),
+          sum(o.jobs) filter (where o.outcome = 'x')
+        from (
+          select o.lane, o.jobs, o.outcome from attempt_outcomes_{{ $i }} as o
+          where o.xid >= pg_snapshot_xmax(h.snapshot)
+          union all
+          select o.lane, o.jobs, o.outcome
+          from pg_snapshot_xip(h.snapshot) as late (xid)
+          join attempt_outcomes_{{ $i }} as o on o.xid = late.xid
+        ) as o
+        where o.lane in (select l.lane from lanes as l)
+        union all
+        select 0, 0, sum(d.completed), sum(d.failed), sum(d.cancelled)
+        from (
+          select d.* from terminal_count_deltas_{{ $i }} as d
+          where d.xid >= pg_snapshot_xmax(h.snapshot)
+          union all
+          select d.*
+          from pg_snapshot_xip(h.snapshot) as late (xid)
+          join terminal_count_deltas_{{ $i }} as d on d.xid = late.xid
+        ) as d
+        where d.lane in (select l.lane from lanes as l)
+      ) as t
+{{ end }}    ) as t
+  ),
+  rolled as (
+    select sum(e.ready) as ready, sum(e.closed) as closed, sum(e.completed + e.failed + e.cancelled) as terminal
+    from lanes as l
+    join terminal_rollup_entries as e on e.lane = l.lane
+  ),
+  claimed as (
+    select sum(c.claimed_total) as total, sum(c.bypassed_total) as bypassed
+    from lanes as l
+    cross join lateral (
+      select k.claimed_total, k.bypassed_total from lane_cursors as k
+      where k.lane = l.lane
+      order by k.generation desc
+      limit 1
+    ) as c
+  ),
+  deferred as (
+    select count(*) filter (where d.state = 'scheduled') as scheduled,
+      count(*) filter (where d.state = 'retryable') as retryable
+    from lanes as l
+    join deferred_jobs as d on d.lane = l.lane
+  )
+  select $1,
+    (coalesce(k.enqueued, 0) + coalesce(r.ready, 0) - coalesce(c.total, 0) + coalesce(c.bypassed, 0))::bigint,
+    d.scheduled,
+    d.retryable,
+    (coalesce(c.total, 0) - coalesce(k.closed, 0) - coalesce(r.closed, 0))::bigint,
+    0::bigint,
+    coalesce(k.completed, 0)::bigint,
+    coalesce(k.failed, 0)::bigint,
+    coalesce(k.cancelled, 0)::bigint,
+    (coalesce(k.completed, 0) + coalesce(k.failed, 0) + coalesce(k.cancelled, 0))::bigint,
+    0::bigint,
+    coalesce(r.terminal, 0)::bigint
+  from counted as k
+  cross join rolled as r
+  cross join claimed as c
+  cross join deferred as d

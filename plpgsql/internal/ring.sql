@@ -1,0 +1,51 @@
+-- The ring: segment g lives in slot g mod {{ .segments }}.
+
+-- Advisory keys of this schema: (class, key). Lanes use class 1 of the pair
+-- form with _lane_key(); the singletons below have fixed keys in class 0.
+create or replace function {{ .schema }}._lock_class (p_class integer)
+  returns integer
+  language sql
+  immutable
+  parallel safe
+as $$
+  select pg_catalog.hashtext('awa/{{ .schema }}') + p_class
+$$;
+
+create or replace function {{ .schema }}._try_singleton (p_key integer)
+  returns boolean
+  language sql
+  volatile
+as $$
+  select pg_catalog.pg_try_advisory_xact_lock({{ .schema }}._lock_class(0), p_key)
+$$;
+
+-- True when this transaction's snapshot may predate a rotation or a prune:
+-- only a transaction-long snapshot can, and the epoch sequence, which is not
+-- transactional, gives it away.
+create or replace function {{ .schema }}._snapshot_is_stale ()
+  returns boolean
+  language plpgsql
+  volatile
+as $$
+begin
+  if pg_catalog.current_setting('transaction_isolation') in ('read committed', 'read uncommitted') then
+    return false;
+  end if;
+  return (select s.last_value from storage_epoch as s)
+    <> greatest(
+         (select r.epoch from segment_rotations as r order by r.generation desc limit 1),
+         (select max(p.epoch) from segment_prunes as p));
+end;
+$$;
+
+-- Heals the epoch after a rotation or prune that rolled back. Caller holds
+-- the ring lock.
+create or replace function {{ .schema }}._settle_epoch ()
+  returns void
+  language sql
+  volatile
+as $$
+  select pg_catalog.setval('{{ .schema }}.storage_epoch', greatest(
+    (select max(r.epoch) from segment_rotations as r),
+    (select max(p.epoch) from segment_prunes as p)))
+$$;

@@ -1,0 +1,122 @@
+-- Per-segment totals: a checkpoint is true in one snapshot, the tail is what
+-- that snapshot does not show. Both are read in one statement.
+
+-- What a segment's counters say and what its rows say, per lane, for rows
+-- visible in p_cur. enqueued counts rows that windows offer (xid above 0);
+-- closed counts every closure; the rest counts history.
+create or replace function {{ .schema }}._segment_truth (p_slot integer, p_cur pg_snapshot)
+  returns table (lane bigint, enqueued bigint, closed bigint, completed bigint, failed bigint, cancelled bigint)
+  language plpgsql
+  stable
+as $$
+begin
+  case p_slot
+{{ range $i := until (int .segments) }}
+  when {{ $i }} then
+    return query
+    select t.lane, sum(t.enqueued)::bigint, sum(t.closed)::bigint, sum(t.completed)::bigint,
+      sum(t.failed)::bigint, sum(t.cancelled)::bigint
+    from (
+      select r.lane, count(*) as enqueued, 0::bigint as closed, 0::bigint as completed, 0::bigint as failed, 0::bigint as cancelled
+      from ready_entries_{{ $i }} as r
+      where r.xid > '0' and pg_visible_in_snapshot(r.xid, p_cur)
+      group by r.lane
+      union all
+      select o.lane, 0, n.jobs,
+        case when o.outcome = 'c' then n.jobs else 0 end,
+        case when o.outcome = 'f' then n.jobs else 0 end,
+        case when o.outcome = 'x' then n.jobs else 0 end
+      from attempt_outcomes_{{ $i }} as o
+      left join claims_{{ $i }} as c on c.batch_id = o.batch_id and o.job_ids is null
+      cross join lateral (select cardinality(coalesce(o.job_ids, c.job_ids))::bigint as jobs) as n
+      where pg_visible_in_snapshot(o.xid, p_cur)
+      union all
+      select m.lane, 0, 0,
+        case when m.outcome = 'c' then -1 else 0 end,
+        case when m.outcome = 'f' then -1 else 0 end,
+        case when m.outcome = 'x' then -1 else 0 end
+      from outcome_removals_{{ $i }} as m
+      where pg_visible_in_snapshot(m.xid, p_cur)
+    ) as t
+    group by t.lane;
+{{ end }}
+  end case;
+end;
+$$;
+
+-- What the counters add up to for rows visible in p_cur and not in p_prev,
+-- the snapshot of the newest checkpoint. p_sealed: no transaction numbered
+-- after p_prev can have written ready rows here, so only late ones are looked
+-- for.
+create or replace function {{ .schema }}._segment_tail (p_slot integer, p_prev pg_snapshot, p_cur pg_snapshot, p_sealed boolean)
+  returns table (lane bigint, enqueued bigint, closed bigint, completed bigint, failed bigint, cancelled bigint)
+  language plpgsql
+  stable
+as $$
+declare
+  v_late xid8[] := array(select x from pg_snapshot_xip(p_prev) as x where pg_visible_in_snapshot(x, p_cur));
+begin
+  case p_slot
+{{ range $i := until (int .segments) }}
+  when {{ $i }} then
+    return query
+    select t.lane, sum(t.enqueued)::bigint, sum(t.closed)::bigint, sum(t.completed)::bigint,
+      sum(t.failed)::bigint, sum(t.cancelled)::bigint
+    from (
+      select l.lane, r.rows as enqueued, 0::bigint as closed, 0::bigint as completed, 0::bigint as failed, 0::bigint as cancelled
+      from (select distinct q.lane from queue_lanes as q where not p_sealed) as l
+      cross join lateral (
+        select count(*) as rows from ready_entries_{{ $i }} as r
+        where r.lane = l.lane and r.xid >= pg_snapshot_xmax(p_prev) and r.xid < pg_snapshot_xmax(p_cur)
+          and pg_visible_in_snapshot(r.xid, p_cur)
+      ) as r
+      where r.rows > 0
+      union all
+      select l.lane, r.rows, 0, 0, 0, 0
+      from (select distinct q.lane from queue_lanes as q where v_late <> '{}') as l
+      cross join unnest(v_late) as late (xid)
+      cross join lateral (
+        select count(*) as rows from ready_entries_{{ $i }} as r where r.lane = l.lane and r.xid = late.xid
+      ) as r
+      where r.rows > 0
+      union all
+      select o.lane, 0, o.jobs,
+        case when o.outcome = 'c' then o.jobs else 0 end,
+        case when o.outcome = 'f' then o.jobs else 0 end,
+        case when o.outcome = 'x' then o.jobs else 0 end
+      from attempt_outcomes_{{ $i }} as o
+      where o.xid >= pg_snapshot_xmax(p_prev) and pg_visible_in_snapshot(o.xid, p_cur)
+      union all
+      select o.lane, 0, o.jobs,
+        case when o.outcome = 'c' then o.jobs else 0 end,
+        case when o.outcome = 'f' then o.jobs else 0 end,
+        case when o.outcome = 'x' then o.jobs else 0 end
+      from unnest(v_late) as late (xid)
+      join attempt_outcomes_{{ $i }} as o on o.xid = late.xid
+      union all
+      select d.lane, 0, 0, d.completed, d.failed, d.cancelled
+      from terminal_count_deltas_{{ $i }} as d
+      where d.xid >= pg_snapshot_xmax(p_prev) and pg_visible_in_snapshot(d.xid, p_cur)
+      union all
+      select d.lane, 0, 0, d.completed, d.failed, d.cancelled
+      from unnest(v_late) as late (xid)
+      join terminal_count_deltas_{{ $i }} as d on d.xid = late.xid
+    ) as t
+    group by t.lane;
+{{ end }}
+  end case;
+end;
+$$;
+
+-- True when every transaction numbered after p_prev writes ready rows into a
+-- newer segment than the one in p_slot.
+create or replace function {{ .schema }}._sealed_in (p_slot integer, p_prev pg_snapshot)
+  returns boolean
+  language sql
+  stable
+as $$
+  select exists (
+    select from segment_rotations as sealing
+    where sealing.generation > (select max(r.generation) from segment_rotations as r where r.slot = p_slot)
+      and pg_visible_in_snapshot(sealing.xid, p_prev))
+$$;

@@ -1,0 +1,39 @@
+-- Argument checks of producers. Raise AW006.
+
+create or replace function {{ .schema }}._check_job (
+  p_kind text, p_queue text, p_priority integer, p_max_attempts integer, p_tags text[], p_args jsonb, p_metadata jsonb
+)
+  returns void
+  language plpgsql
+  immutable
+as $$
+begin
+  if p_kind is null or length(p_kind) not between 1 and 200 then
+    perform _invalid(format('kind %L has %s characters', left(p_kind, 40), coalesce(length(p_kind), 0)),
+      'A kind is a text of 1 to 200 characters.');
+  end if;
+  if p_queue is null or length(p_queue) not between 1 and 200 then
+    perform _invalid(format('queue %L has %s characters', left(p_queue, 40), coalesce(length(p_queue), 0)),
+      'A queue name is a text of 1 to 200 characters.');
+  end if;
+  if p_priority is null or p_priority not between 1 and 4 then
+    perform _invalid(format('priority is %s', coalesce(p_priority::text, 'null')),
+      'Priorities go from 1 (first) to 4.');
+  end if;
+  if p_max_attempts is null or p_max_attempts not between 1 and 1000 then
+    perform _invalid(format('max_attempts is %s', coalesce(p_max_attempts::text, 'null')),
+      'max_attempts goes from 1 to 1000.');
+  end if;
+  if cardinality(p_tags) > 20 or array_position(p_tags, null) is not null then
+    perform _invalid(format('%s tags, null among them: %s', cardinality(p_tags), array_position(p_tags, null) is not null),
+      'A job has at most 20 tags, none of them null.');
+  end if;
+  if p_args is null then
+    perform _invalid('args is null', 'Pass a JSON value; an empty object is the default.');
+  end if;
+  if p_metadata is null or jsonb_typeof(p_metadata) <> 'object' then
+    perform _invalid(format('metadata is %s', coalesce('a JSON ' || jsonb_typeof(p_metadata), 'null')),
+      'metadata is a JSON object.');
+  end if;
+end;
+$$;
