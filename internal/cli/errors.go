@@ -9,8 +9,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// violated ends a command with exit code 2: its output has told why.
-var violated = errors.New("violated")
+// errViolated ends a command with exit code 2: its output has told why.
+var errViolated = errors.New("violated")
 
 // report prints err as a user needs it, message, SQLSTATE and hint, and returns
 // the exit code.
@@ -19,7 +19,7 @@ func report(w io.Writer, err error) int {
 	switch {
 	case err == nil:
 		return exitOK
-	case errors.Is(err, violated):
+	case errors.Is(err, errViolated):
 		return exitViolated
 	case errors.As(err, &child):
 		return childExit(child)

@@ -82,7 +82,7 @@ func (a *app) migrateStatusCommand(segments *int) *cobra.Command {
 					return err
 				}
 				if !state.Current() {
-					return violated
+					return errViolated
 				}
 				return nil
 			})

@@ -77,7 +77,7 @@ func unlessBlocked(t table) error {
 	for row := range t.rows {
 		switch t.value(row, "outcome") {
 		case "blocked", "busy":
-			return violated
+			return errViolated
 		}
 	}
 	return nil
@@ -86,7 +86,7 @@ func unlessBlocked(t table) error {
 // unlessRows is the verdict on a list of faults.
 func unlessRows(t table) error {
 	if len(t.rows) > 0 {
-		return violated
+		return errViolated
 	}
 	return nil
 }

@@ -312,22 +312,27 @@ func TestReleaseByPsql(t *testing.T) {
 	}
 }
 
-// Every file of the code package is in its table of contents.
-func TestTableOfContentsIsComplete(t *testing.T) {
+// Every file of the code package is part of what is installed.
+func TestNoFileIsLeftOut(t *testing.T) {
 	t.Parallel()
 	code := os.DirFS("../../plpgsql")
-	toc, err := fs.ReadFile(code, "install.sql")
-	if err != nil {
-		t.Fatal(err)
-	}
-	err = fs.WalkDir(code, ".", func(path string, d fs.DirEntry, err error) error {
-		if err == nil && filepath.Ext(path) == ".sql" && path != "install.sql" &&
-			!strings.Contains(string(toc), `{{ template "`+path+`" . }}`) {
-			t.Errorf("install.sql leaves out %s", path)
+	var files []string
+	var all strings.Builder
+	err := fs.WalkDir(code, ".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || filepath.Ext(path) != ".sql" {
+			return err
 		}
+		files = append(files, path)
+		body, err := fs.ReadFile(code, path)
+		all.Write(body)
 		return err
 	})
 	if err != nil {
 		t.Fatal(err)
+	}
+	for _, path := range files {
+		if path != "install.sql" && !strings.Contains(all.String(), `template "`+path+`"`) {
+			t.Errorf("no template names %s", path)
+		}
 	}
 }

@@ -1,0 +1,47 @@
+.DEFAULT_GOAL := help
+SHELL := bash -eu -o pipefail
+export PATH := $(PATH):/usr/local/go/bin
+
+AWA := bin/awa-admin
+
+.PHONY: help setup demo build test test/sql test/iso test/go lint bench-drain clean
+
+help: ## Print this message
+	@awk -F ':.*## ' '/^[a-z\/-]+:.*## /{printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## Install what the tests need and this machine lacks
+	@scripts/setup test
+
+demo: ## Show what awa does, on a throw-away server
+	@scripts/setup demo
+	@$(MAKE) --no-print-directory build
+	@$(AWA) demo
+
+build: ## Build bin/awa-admin
+	@mkdir -p bin
+	go build -o $(AWA) ./cmd/awa-admin
+
+test: test/sql test/iso test/go ## Every test
+
+test/sql: setup build ## pgTAP and plpgsql_check: rolled-back files in parallel, committing ones alone
+	$(AWA) server run -- scripts/pgtap -j 2 pgtap/*.sql
+	$(AWA) server run -- scripts/pgtap pgtap/race/*.sql
+
+test/iso: setup build ## Isolation specs: every interleaving spelled out
+	$(AWA) server run -- scripts/isolation
+
+test/go: setup ## Go tests
+	go test ./...
+
+lint: ## gofmt, go vet, staticcheck
+	@files=$$(gofmt -l $$(git ls-files '*.go')); \
+	if [ -n "$$files" ]; then echo "gofmt: $$files" >&2; exit 1; fi
+	go vet ./...
+	go tool staticcheck ./...
+
+bench-drain: ## Measure throughput, latency and footprint
+	@scripts/setup demo
+	go run ./bench/drain
+
+clean: ## Remove what build made
+	rm -rf bin

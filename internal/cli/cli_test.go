@@ -1,0 +1,219 @@
+package cli_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/awaqueue/awa/internal/cli"
+	"github.com/awaqueue/awa/internal/pgtest"
+)
+
+func TestMain(m *testing.M) { pgtest.Main(m) }
+
+// result is how one command line ended.
+type result struct {
+	code           int
+	stdout, stderr string
+}
+
+func run(t *testing.T, ctx context.Context, args ...string) result {
+	t.Helper()
+	var stdout, stderr bytes.Buffer
+	code := cli.Run(ctx, args, strings.NewReader(""), &stdout, &stderr)
+	return result{code, stdout.String(), stderr.String()}
+}
+
+// on runs a command on the database of url and demands its exit code.
+func on(t *testing.T, url string, code int, args ...string) result {
+	t.Helper()
+	r := run(t, t.Context(), append([]string{"--database-url", url}, args...)...)
+	if r.code != code {
+		t.Fatalf("awa-admin %s: exit code %d, want %d\n%s%s", strings.Join(args, " "), r.code, code, r.stdout, r.stderr)
+	}
+	return r
+}
+
+func (r result) wants(t *testing.T, parts ...string) {
+	t.Helper()
+	for _, part := range parts {
+		if !strings.Contains(r.stdout+r.stderr, part) {
+			t.Errorf("no %q in:\n%s%s", part, r.stdout, r.stderr)
+		}
+	}
+}
+
+func decode[T any](t *testing.T, r result) T {
+	t.Helper()
+	var v T
+	if err := json.Unmarshal([]byte(r.stdout), &v); err != nil {
+		t.Fatalf("%v\n%s", err, r.stdout)
+	}
+	return v
+}
+
+func exec(t *testing.T, url, sql string) {
+	t.Helper()
+	if _, err := pgtest.Conn(t, url).Exec(t.Context(), sql); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestMigrate(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Empty(t)
+	on(t, url, 2, "migrate", "status").wants(t, "001_", "to be installed")
+	on(t, url, 1, "queue", "counts", "email").wants(t, "SQLSTATE 3F000", "hint: ", "awa-admin migrate status")
+	on(t, url, 0, "migrate").wants(t, "installed awa in schema awa")
+	on(t, url, 0, "migrate").wants(t, "is current")
+	on(t, url, 1, "migrate", "--segments", "5").wants(t, "fixed by the first install")
+	state := decode[struct{ Current bool }](t, on(t, url, 0, "migrate", "status", "-o", "json"))
+	if !state.Current {
+		t.Error("status does not see that all is current")
+	}
+}
+
+func TestMigratePrint(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Empty(t)
+	exec(t, url, on(t, url, 0, "migrate", "print").stdout)
+	on(t, url, 0, "migrate", "status").wants(t, "current")
+}
+
+func TestQueueCounts(t *testing.T) {
+	t.Parallel()
+	url := pgtest.URL(t)
+	on(t, url, 0, "queue", "counts").wants(t, "no queues")
+	exec(t, url, `select awa.enqueue('k', queue => 'b'), awa.enqueue('k', queue => 'a'), awa.enqueue('k', queue => 'a')`)
+
+	type counts struct {
+		Queue     string
+		Available int
+	}
+	one := decode[[]counts](t, on(t, url, 0, "queue", "counts", "a", "-o", "json"))
+	if len(one) != 1 || one[0] != (counts{"a", 2}) {
+		t.Errorf("queue a: %+v", one)
+	}
+	all := decode[[]counts](t, on(t, url, 0, "queue", "counts", "-o", "json"))
+	if len(all) != 2 || all[0] != (counts{"a", 2}) || all[1] != (counts{"b", 1}) {
+		t.Errorf("all queues: %+v", all)
+	}
+	on(t, url, 0, "queue", "counts").wants(t, "queue  available", "a      2")
+}
+
+func TestStorage(t *testing.T) {
+	t.Parallel()
+	url := pgtest.URL(t)
+	exec(t, url, `select awa.enqueue_many('k', array(select '{}'::jsonb from generate_series(1, 20)), queue => 'q');
+		select awa.complete_many(array(select c.receipt from awa.claim('q', 20) as c));`)
+
+	on(t, url, 0, "storage", "status")
+	on(t, url, 0, "storage", "check").wants(t, "healthy")
+	on(t, url, 0, "storage", "rebuild-terminal-counters").wants(t, "no drift")
+	on(t, url, 0, "storage", "rotate").wants(t, "rotated")
+	on(t, url, 0, "storage", "prune").wants(t, "pruned")
+	on(t, url, 0, "maintain")
+	pruned := decode[[]struct {
+		Pruned int64 `json:"pruned_terminal"`
+	}](t, on(t, url, 0, "queue", "counts", "q", "-o", "json"))
+	if len(pruned) != 1 || pruned[0].Pruned != 20 {
+		t.Errorf("after prune: %+v", pruned)
+	}
+	on(t, url, 1, "storage", "reset").wants(t, "repeat with --yes")
+	on(t, url, 0, "storage", "reset", "--yes")
+	on(t, url, 0, "storage", "check").wants(t, "healthy")
+}
+
+// A counter that lies is found by check and healed by the rebuild, which tells.
+func TestDrift(t *testing.T) {
+	t.Parallel()
+	url := pgtest.URL(t)
+	exec(t, url, `select awa.enqueue_many('k', array(select '{}'::jsonb from generate_series(1, 20)), queue => 'q');
+		select awa.complete_many(array(select c.receipt from awa.claim('q', 20) as c));`)
+	exec(t, url, `select awa.checkpoint_terminal_counters()`) // holds what is committed
+	exec(t, url, `update awa.terminal_count_checkpoints set completed = completed + 3`)
+
+	on(t, url, 2, "storage", "check").wants(t, "invariant")
+	type drift struct {
+		Queue         string
+		Before, After int
+		Drift         int
+	}
+	healed := decode[[]drift](t, on(t, url, 0, "storage", "rebuild-terminal-counters", "-o", "json"))
+	if len(healed) != 1 || healed[0] != (drift{"q", 23, 20, -3}) {
+		t.Errorf("healed: %+v", healed)
+	}
+	on(t, url, 0, "storage", "check").wants(t, "healthy")
+	on(t, url, 0, "storage", "rebuild-terminal-counters").wants(t, "no drift")
+}
+
+func TestPruneBlocked(t *testing.T) {
+	t.Parallel()
+	url := pgtest.URL(t)
+	exec(t, url, `select awa.enqueue_many('k', array(select '{}'::jsonb from generate_series(1, 20)), queue => 'q'); select awa.rotate()`)
+	on(t, url, 2, "storage", "prune").wants(t, "blocked")
+}
+
+func TestErrorsTellStateAndHint(t *testing.T) {
+	t.Parallel()
+	url := pgtest.URL(t)
+	on(t, url, 1, "queue", "counts", "x", "--schema", "elsewhere").wants(t, "SQLSTATE 3F000", "hint: ")
+	on(t, url, 1, "queue", "counts", "x", "--output", "yaml").wants(t, "want table or json")
+	on(t, url, 1, "queue", "no-such-command").wants(t, "unknown command")
+	on(t, "postgres://127.0.0.1:1/none", 1, "queue", "counts", "x", "--timeout", "2s").wants(t, "connect")
+}
+
+func TestTimeout(t *testing.T) {
+	t.Parallel()
+	url := pgtest.URL(t)
+	conn := pgtest.Conn(t, url)
+	tx, err := conn.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback(context.WithoutCancel(t.Context()))
+	if _, err := tx.Exec(t.Context(), `lock table awa.queue_lanes in access exclusive mode`); err != nil {
+		t.Fatal(err)
+	}
+	on(t, url, 1, "queue", "counts", "x", "--timeout", "200ms").wants(t, "SQLSTATE 57014")
+}
+
+func TestMaintainLoopStopsWhenTold(t *testing.T) {
+	t.Parallel()
+	url := pgtest.URL(t)
+	exec(t, url, `select awa.enqueue('k', queue => 'q', run_at => now() + interval '100 milliseconds')`)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+	defer cancel()
+	r := run(t, ctx, "--database-url", url, "maintain", "--loop", "--interval", "20ms")
+	if r.code != 0 {
+		t.Fatalf("exit code %d\n%s%s", r.code, r.stdout, r.stderr)
+	}
+	r.wants(t, "promote")
+	on(t, url, 0, "queue", "counts", "q").wants(t, "available         1")
+}
+
+func TestMaintainLoopEndsWhenItCannotStart(t *testing.T) {
+	t.Parallel()
+	on(t, pgtest.Empty(t), 1, "maintain", "--loop").wants(t, "SQLSTATE 3F000")
+}
+
+func TestServerRun(t *testing.T) {
+	t.Parallel()
+	r := run(t, t.Context(), "--database-url", pgtest.URL(t), "server", "run", "--", "sh", "-c", `echo "$PGDATABASE"; exit 7`)
+	if r.code != 7 {
+		t.Errorf("exit code %d, want the command's 7: %s", r.code, r.stderr)
+	}
+	r.wants(t, "awa_test_")
+}
+
+func TestDemo(t *testing.T) {
+	t.Parallel()
+	r := run(t, t.Context(), "--database-url", pgtest.URL(t), "demo")
+	if r.code != 0 {
+		t.Fatalf("exit code %d\n%s%s", r.code, r.stdout, r.stderr)
+	}
+	r.wants(t, "awa.enqueue(", "pruned", "awa.check()", "That was awa")
+}
