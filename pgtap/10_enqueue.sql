@@ -1,0 +1,173 @@
+-- Enqueue: what a producer may say, and what of it is kept.
+begin;
+select plan(45);
+-- Files that turn the ring run alone; all others share it.
+do $$ begin perform pg_advisory_xact_lock_shared(hashtext('awa pgtap')); end $$;
+
+-- Defaults
+
+create temp table defaults as select awa.enqueue('plain') as id;
+
+create temp table got_default as select * from awa.claim('default', 1, 'w');
+
+select results_eq(
+  'select job_id, kind, args, queue, priority, attempt, max_attempts, tags, metadata, progress, errors, deadline_at
+   from got_default',
+  $$ select id, 'plain', '{}'::jsonb, 'default', 2::smallint, 1::smallint, 25::smallint, '{}'::text[], '{}'::jsonb,
+       null::jsonb, '{}'::jsonb[], null::timestamptz
+     from defaults $$,
+  'a job of a kind alone carries every default');
+select results_eq('select run_at, created_at from got_default', 'select now(), now()',
+  'a job without run_at is due at the time of its transaction');
+
+-- Every argument
+
+create temp table everything as
+select awa.enqueue('send', '{"to": "a@b.c", "n": [1, 2]}', queue => 'tap/10/all', priority => 4,
+  run_at => now() - interval '1 day', max_attempts => 7, tags => array['x', 'y z', ''],
+  metadata => '{"m": {"deep": true}}', unique_key => '\x00ff', unique_states => B'10110000',
+  ordering_key => 'customer 7', deadline => interval '90 seconds') as id;
+create temp table got_everything as select * from awa.claim('tap/10/all', 5, 'w');
+
+select results_eq(
+  'select job_id, kind, args, queue, priority, attempt, max_attempts, run_at, tags, metadata from got_everything',
+  $$ select id, 'send', '{"to": "a@b.c", "n": [1, 2]}'::jsonb, 'tap/10/all', 4::smallint, 1::smallint, 7::smallint,
+       now() - interval '1 day', array['x', 'y z', ''], '{"m": {"deep": true}}'::jsonb
+     from everything $$,
+  'every argument comes back from the claim; a run_at in the past is kept and due');
+select results_eq(
+  $$ select deadline_at - (lease_expires_at - interval '5 minutes') from got_everything $$,
+  $$ values (interval '90 seconds') $$,
+  'the deadline runs from the claim');
+select results_eq(
+  'select r.unique_key, r.unique_states, r.ordering_key from awa.ready_entries as r join everything as e on r.job_id = e.id',
+  $$ values ('\x00ff'::bytea, B'10110000'::bit(8), 'customer 7') $$,
+  'unique key, unique states and ordering key are stored');
+
+-- Positions: kind, args, queue, priority come first
+
+select lives_ok($$ select awa.enqueue('k', '{"a": 1}', 'tap/10/positional', 1) $$,
+  'kind, args, queue and priority can be given by position');
+select results_eq($$ select kind, args, queue, priority from awa.claim('tap/10/positional') $$,
+  $$ values ('k', '{"a": 1}'::jsonb, 'tap/10/positional', 1::smallint) $$,
+  'arguments by position arrive at their names');
+
+-- Ids
+
+select results_eq(
+  $$ select array_agg(id order by n) = array_agg(id order by id), count(distinct id)
+     from (select n, awa.enqueue('id', queue => 'tap/10/ids') as id from generate_series(1, 10) as n) as s $$,
+  $$ values (true, 10::bigint) $$,
+  'ids are unique and ascend in the order of the calls');
+
+-- args need not be an object
+
+select awa.enqueue('args', a, queue => 'tap/10/args')
+from unnest(array['[1, 2]', '"text"', '7', 'false', 'null', '{}']::jsonb[]) with ordinality as u (a, n) order by n
+\g /dev/null
+select results_eq($$ select args from awa.claim('tap/10/args', 10) $$,
+  $$ select unnest(array['[1, 2]', '"text"', '7', 'false', 'null', '{}']::jsonb[]) $$,
+  'args may be any JSON value, JSON null included');
+
+-- Names
+
+create temp table names (name text);
+insert into names values
+  ('it''s'), ('"quoted"'), ('a;drop table x;--'), ('back\slash'), ('%I %s %L'), ('$1 $$'), (' leading and trailing '),
+  (E'tab\tand\nnewline'), ('Ünïcödé 日本語 🐘'), (repeat('🐘', 200)), (repeat('x', 200)), ('UPPER'), ('upper'), ('null'), ('1');
+select is(
+  (select count(*) from (select awa.enqueue(name, to_jsonb(name), queue => name, tags => array[name], ordering_key => name) from names) as s),
+  (select count(*) from names),
+  'kinds and queues of 1 to 200 characters are accepted, whatever the characters');
+select bag_eq(
+  'select c.queue, c.kind, c.args, c.tags from names as n cross join lateral awa.claim(n.name, 10) as c',
+  'select name, name as kind, to_jsonb(name) as args, array[name] as tags from names',
+  'each such queue delivers its own job, character by character');
+
+-- Limits. Each message names the value, each hint the remedy.
+
+create function pg_temp.refused (p_sql text) returns table (state text, message text, hinted boolean)
+  language plpgsql as $$
+declare
+  v_hint text;
+begin
+  execute p_sql;
+  state := 'accepted';
+  return next;
+exception when others then
+  get stacked diagnostics state = returned_sqlstate, message = message_text, v_hint = pg_exception_hint;
+  hinted := v_hint <> '';
+  return next;
+end;
+$$;
+
+select is((select (r.state, r.hinted, r.message like '%' || named || '%') from pg_temp.refused(sql) as r),
+  ('AW006'::text, true, true), format('%s is refused with AW006, the value %s in the message and a hint', title, named))
+from (values
+  ('priority 0',                 '0',                $$ select awa.enqueue('k', priority => 0) $$),
+  ('priority 5',                 '5',                $$ select awa.enqueue('k', priority => 5) $$),
+  ('priority -1',                '-1',               $$ select awa.enqueue('k', priority => -1) $$),
+  ('priority beyond smallint',   '70000',            $$ select awa.enqueue('k', priority => 70000) $$),
+  ('priority null',              'null',             $$ select awa.enqueue('k', priority => null) $$),
+  ('max_attempts 0',             '0',                $$ select awa.enqueue('k', max_attempts => 0) $$),
+  ('max_attempts 1001',          '1001',             $$ select awa.enqueue('k', max_attempts => 1001) $$),
+  ('max_attempts null',          'null',             $$ select awa.enqueue('k', max_attempts => null) $$),
+  ('an empty kind',              '''''',             $$ select awa.enqueue('') $$),
+  ('a kind of 201 characters',   '201',              $$ select awa.enqueue(repeat('k', 201)) $$),
+  ('a null kind',                'NULL',             $$ select awa.enqueue(null) $$),
+  ('an empty queue',             '''''',             $$ select awa.enqueue('k', queue => '') $$),
+  ('a queue of 201 characters',  '201',              $$ select awa.enqueue('k', queue => repeat('q', 201)) $$),
+  ('a null queue',               'NULL',             $$ select awa.enqueue('k', queue => null) $$),
+  ('21 tags',                    '21',               $$ select awa.enqueue('k', tags => array_fill('t'::text, array[21])) $$),
+  ('a null tag',                 'null',             $$ select awa.enqueue('k', tags => array['a', null]) $$),
+  ('tags in two dimensions',     'tags',             $$ select awa.enqueue('k', tags => array[['a', 'b'], ['c', 'd']]) $$),
+  ('null args',                  'args is null',     $$ select awa.enqueue('k', null) $$),
+  ('null metadata',              'null',             $$ select awa.enqueue('k', metadata => null) $$),
+  ('metadata that is an array',  'array',            $$ select awa.enqueue('k', metadata => '[]') $$),
+  ('metadata that is a string',  'string',           $$ select awa.enqueue('k', metadata => '"m"') $$),
+  ('metadata that is JSON null', 'null',             $$ select awa.enqueue('k', metadata => 'null') $$)
+) as v (title, named, sql);
+select is_empty($$ select * from awa.claim('default', 10) $$, 'a refused job is not added');
+
+select lives_ok($$ select awa.enqueue('k', queue => 'tap/10/edge', priority => 1, max_attempts => 1,
+    tags => array_fill('t'::text, array[20])) $$,
+  'priority 1, one attempt and 20 tags are within the limits');
+select lives_ok($$ select awa.enqueue('k', queue => 'tap/10/edge', priority => 4, max_attempts => 1000, tags => null) $$,
+  'priority 4, 1000 attempts and null tags are within the limits');
+select results_eq($$ select max_attempts, cardinality(tags) from awa.claim('tap/10/edge', 10) $$,
+  $$ values (1::smallint, 20), (1000::smallint, 0) $$, 'values at the limits are kept; null tags are no tags');
+
+-- Time
+
+create temp table later as
+select awa.enqueue('later', '{"a": 1}', queue => 'tap/10/later', priority => 3, run_at => now() + interval '1 hour', max_attempts => 3,
+  tags => array['t'], metadata => '{"m": 1}', unique_key => '\x01', unique_states => B'11110000', ordering_key => 'o',
+  deadline => interval '1 minute') as id;
+select is_empty($$ select * from awa.claim('tap/10/later', 10) $$, 'a job with run_at in the future cannot be claimed');
+select results_eq(
+  $$ select d.state, d.run_at, d.created_at, d.run_lease, d.attempt, d.max_attempts, d.kind, d.args, d.metadata, d.tags,
+       d.unique_key, d.unique_states, d.ordering_key, d.deadline
+     from awa.deferred_jobs as d join later as l on d.job_id = l.id $$,
+  $$ values ('scheduled'::awa.job_state, now() + interval '1 hour', now(), 1, 1::smallint, 3::smallint, 'later',
+       '{"a": 1}'::jsonb, '{"m": 1}'::jsonb, array['t'], '\x01'::bytea, B'11110000'::bit(8), 'o', interval '1 minute') $$,
+  'it waits as scheduled, with all it was given');
+select results_eq($$ select available, scheduled, terminal from awa.queue_counts('tap/10/later') $$,
+  'values (0::bigint, 1::bigint, 0::bigint)', 'it counts as scheduled, not as available');
+select lives_ok($$ select awa.enqueue('k', queue => 'tap/10/infinity', run_at => '-infinity'), awa.enqueue('k', queue => 'tap/10/infinity', run_at => 'infinity') $$,
+  'infinite times are times');
+select results_eq($$ select available, scheduled from awa.queue_counts('tap/10/infinity') $$,
+  'values (1::bigint, 1::bigint)', '-infinity is due, infinity never');
+
+-- A producer that rolls back
+
+savepoint undone;
+select awa.enqueue('k', queue => 'tap/10/undone') \g /dev/null
+rollback to undone;
+select results_eq($$ select available, scheduled from awa.queue_counts('tap/10/undone') $$,
+  'values (0::bigint, 0::bigint)', 'a job whose savepoint rolled back was never there');
+select is_empty($$ select * from awa.queue_lanes where queue = 'tap/10/undone' $$, 'nor was its lane');
+
+select is_empty('select * from awa.check()', 'the storage is sound after all of this');
+
+select * from finish();
+rollback;

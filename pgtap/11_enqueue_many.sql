@@ -1,0 +1,128 @@
+-- Enqueue many: one call, in order, all or nothing.
+begin;
+select plan(44);
+do $$ begin perform pg_advisory_xact_lock_shared(hashtext('awa pgtap')); end $$;
+
+create function pg_temp.refused (p_sql text) returns table (state text, message text, hinted boolean)
+  language plpgsql as $$
+declare
+  v_hint text;
+begin
+  execute p_sql;
+  state := 'accepted';
+  return next;
+exception when others then
+  get stacked diagnostics state = returned_sqlstate, message = message_text, v_hint = pg_exception_hint;
+  hinted := v_hint <> '';
+  return next;
+end;
+$$;
+
+-- From an array of args
+
+create temp table bulk as
+select awa.enqueue_many('k', array(select to_jsonb(n) from generate_series(1, 500) as n), queue => 'tap/11/array', priority => 3,
+  run_at => now() - interval '1 day', max_attempts => 9, tags => array['t'], metadata => '{"m": 1}', deadline => '1 minute') as ids;
+create temp table bulk_got as select c.*, row_number() over () as n from awa.claim('tap/11/array', 1000) as c;
+
+select is((select cardinality(ids) from bulk), 500, 'one id per element of args');
+select results_eq('select ids from bulk', 'select array(select unnest(ids) order by 1) from bulk', 'ids ascend in the order of args');
+select results_eq('select job_id, args from bulk_got order by n',
+  'select u.id, to_jsonb(u.n) from bulk cross join unnest(ids) with ordinality as u (id, n) order by u.n',
+  'each id carries its own args, and the claim follows the order');
+select results_eq(
+  'select distinct kind, queue, priority, attempt, max_attempts, run_at, tags, metadata, deadline_at is not null from bulk_got',
+  $$ values ('k', 'tap/11/array', 3::smallint, 1::smallint, 9::smallint, now() - interval '1 day', array['t'], '{"m": 1}'::jsonb, true) $$,
+  'the other arguments hold for all of them');
+
+select is(awa.enqueue_many('k', '{}'::jsonb[], queue => 'tap/11/none'), '{}'::bigint[], 'no args: no job and no id');
+select is_empty($$ select * from awa.claim('tap/11/none', 10) $$, 'an empty array adds nothing');
+
+select lives_ok($$ select awa.enqueue_many('k', array['1', '2']::jsonb[], queue => 'tap/11/later', run_at => now() + interval '1 hour') $$,
+  'a bulk can be scheduled');
+select results_eq($$ select available, scheduled from awa.queue_counts('tap/11/later') $$, 'values (0::bigint, 2::bigint)',
+  'a bulk with run_at in the future waits as a whole');
+
+select is((select (r.state, r.hinted, r.message like '%' || named || '%') from pg_temp.refused(sql) as r),
+  ('AW006'::text, true, true), format('array form: %s is refused with AW006, %s in the message and a hint', title, named))
+from (values
+  ('null args',              'null',    $$ select awa.enqueue_many('k', null::jsonb[], queue => 'tap/11/refused') $$),
+  ('a null element',         '2',       $$ select awa.enqueue_many('k', array['1', null, '3']::jsonb[], queue => 'tap/11/refused') $$),
+  ('two dimensions',         'args',    $$ select awa.enqueue_many('k', array[['1', '2'], ['3', '4']]::jsonb[], queue => 'tap/11/refused') $$),
+  ('a null kind',            'NULL',    $$ select awa.enqueue_many(null, array['1']::jsonb[], queue => 'tap/11/refused') $$),
+  ('a long kind',            '201',     $$ select awa.enqueue_many(repeat('k', 201), array['1']::jsonb[], queue => 'tap/11/refused') $$),
+  ('a long queue',           '201',     $$ select awa.enqueue_many('k', array['1']::jsonb[], queue => repeat('q', 201)) $$),
+  ('priority 5',             '5',       $$ select awa.enqueue_many('k', array['1']::jsonb[], queue => 'tap/11/refused', priority => 5) $$),
+  ('max_attempts 0',         '0',       $$ select awa.enqueue_many('k', array['1']::jsonb[], queue => 'tap/11/refused', max_attempts => 0) $$),
+  ('21 tags',                '21',      $$ select awa.enqueue_many('k', array['1']::jsonb[], queue => 'tap/11/refused', tags => array_fill('t'::text, array[21])) $$),
+  ('metadata of an array',   'array',   $$ select awa.enqueue_many('k', array['1']::jsonb[], queue => 'tap/11/refused', metadata => '[1]') $$),
+  ('a bad value for no job', '5',       $$ select awa.enqueue_many('k', '{}'::jsonb[], queue => 'tap/11/refused', priority => 5) $$)
+) as v (title, named, sql);
+
+-- From JSON
+
+create temp table mixed as
+select awa.enqueue_many('[
+  {"kind": "b", "priority": 3, "args": {"n": 1}},
+  {"kind": "a", "queue": "tap/11/own"},
+  {"kind": "c", "priority": 1, "args": [3], "max_attempts": 3, "tags": ["x", "y"], "metadata": {"m": 1}, "run_at": "2001-02-03T04:05:06Z",
+   "deadline": "2 minutes", "ordering_key": "o", "unique_key": "\\x0102", "unique_states": "11110000"},
+  {"kind": "d", "run_at": "2999-01-01T00:00:00Z"}
+]', queue => 'tap/11/json') as ids;
+create temp table mixed_got as
+select * from awa.claim('tap/11/json', 10) union all select * from awa.claim('tap/11/own', 10);
+
+select is((select cardinality(ids) from mixed), 4, 'JSON form: one id per object');
+select results_eq('select job_id, kind, queue, priority, args from mixed_got',
+  $$ select ids[3], 'c', 'tap/11/json', 1::smallint, '[3]'::jsonb from mixed
+     union all select ids[1], 'b', 'tap/11/json', 3::smallint, '{"n": 1}'::jsonb from mixed
+     union all select ids[2], 'a', 'tap/11/own', 2::smallint, '{}'::jsonb from mixed $$,
+  'JSON form: ids are in order; an object''s queue wins over the call''s, absent keys take the defaults of enqueue');
+select results_eq(
+  $$ select g.max_attempts, g.tags, g.metadata, g.run_at, r.deadline, r.ordering_key, r.unique_key, r.unique_states
+     from mixed_got as g join awa.ready_entries as r on r.job_id = g.job_id where g.kind = 'c' $$,
+  $$ values (3::smallint, array['x', 'y'], '{"m": 1}'::jsonb, '2001-02-03T04:05:06Z'::timestamptz, interval '2 minutes', 'o',
+       '\x0102'::bytea, B'11110000'::bit(8)) $$,
+  'JSON form: every key of enqueue is understood');
+select results_eq($$ select d.kind, d.state, d.job_id from awa.deferred_jobs as d, mixed as m where d.job_id = any (m.ids) $$,
+  $$ select 'd', 'scheduled'::awa.job_state, ids[4] from mixed $$, 'JSON form: a future run_at schedules that one');
+select is(awa.enqueue_many('[]'), '{}'::bigint[], 'JSON form: an empty array gives no ids');
+select results_eq($$ select kind, queue from unnest(awa.enqueue_many('[{"kind": "dflt"}]')) as u (id) join lateral awa.claim('default') on true $$,
+  $$ values ('dflt', 'default') $$, 'JSON form: the queue is default when nobody names one');
+
+select is((select (r.state, r.hinted, r.message like '%' || named || '%') from pg_temp.refused(sql) as r),
+  ('AW006'::text, true, true), format('JSON form: %s is refused with AW006, %s in the message and a hint', title, named))
+from (values
+  ('SQL null',                    'null',     $$ select awa.enqueue_many(null::jsonb, queue => 'tap/11/refused') $$),
+  ('an object',                   'object',   $$ select awa.enqueue_many('{"kind": "k"}', queue => 'tap/11/refused') $$),
+  ('a JSON null',                 'null',     $$ select awa.enqueue_many('null', queue => 'tap/11/refused') $$),
+  ('a null element',              'null',     $$ select awa.enqueue_many('[{"kind": "k"}, null]', queue => 'tap/11/refused') $$),
+  ('an element that is text',     'word',     $$ select awa.enqueue_many('[{"kind": "k"}, "word"]', queue => 'tap/11/refused') $$),
+  ('an unknown key',              'colour',   $$ select awa.enqueue_many('[{"kind": "k"}, {"kind": "k", "colour": "red"}]', queue => 'tap/11/refused') $$),
+  ('an object without kind',      'NULL',     $$ select awa.enqueue_many('[{"kind": "k"}, {"args": {}}]', queue => 'tap/11/refused') $$),
+  ('a later priority 9',          '9',        $$ select awa.enqueue_many('[{"kind": "k"}, {"kind": "k", "priority": 9}]', queue => 'tap/11/refused') $$),
+  ('a later max_attempts 0',      '0',        $$ select awa.enqueue_many('[{"kind": "k"}, {"kind": "k", "max_attempts": 0}]', queue => 'tap/11/refused') $$),
+  ('a later long queue',          '201',      format($$ select awa.enqueue_many('[{"kind": "k"}, {"kind": "k", "queue": "%s"}]', queue => 'tap/11/refused') $$, repeat('q', 201))),
+  ('a later list as metadata',    'array',    $$ select awa.enqueue_many('[{"kind": "k"}, {"kind": "k", "metadata": []}]', queue => 'tap/11/refused') $$),
+  ('a priority that is a word',   'high',     $$ select awa.enqueue_many('[{"kind": "k"}, {"kind": "k", "priority": "high"}]', queue => 'tap/11/refused') $$),
+  ('a run_at that is no time',    'someday',  $$ select awa.enqueue_many('[{"kind": "k"}, {"kind": "k", "run_at": "someday"}]', queue => 'tap/11/refused') $$),
+  ('tags that are no list',       'x',        $$ select awa.enqueue_many('[{"kind": "k"}, {"kind": "k", "tags": "x"}]', queue => 'tap/11/refused') $$),
+  ('a null queue for all',        'NULL',     $$ select awa.enqueue_many('[{"kind": "k"}]', queue => null) $$)
+) as v (title, named, sql);
+select results_eq($$ select available, scheduled, terminal from awa.queue_counts('tap/11/refused') $$,
+  'values (0::bigint, 0::bigint, 0::bigint)', 'a refused call adds none of its jobs');
+
+-- Calls that mix
+
+select lives_ok($$ select awa.enqueue_many(jsonb_agg(jsonb_build_object('kind', 'k' || n, 'priority', 1 + n % 4)), queue => 'tap/11/lanes')
+    from generate_series(1, 40) as n $$, 'one call may fill several lanes');
+select results_eq(
+  $$ select priority, count(*), array_agg(job_id order by n) = array_agg(job_id order by job_id)
+     from (select c.*, row_number() over () as n from awa.claim('tap/11/lanes', 100) as c) as c group by priority order by min(n) $$,
+  'select p::smallint, 10::bigint, true from generate_series(1, 4) as p',
+  'they are claimed by priority, and in order of ids inside one');
+
+select is_empty('select * from awa.check()', 'the storage is sound after all of this');
+
+select * from finish();
+rollback;
