@@ -1,0 +1,76 @@
+-- Queues: settings, pause and resume.
+begin;
+select plan(27);
+do $$ begin perform pg_advisory_xact_lock_shared(hashtext('awa pgtap')); end $$;
+
+select lives_ok($$ select awa.configure_queue('tap/13/all', '{"enqueue_shards": 3, "dlq_enabled": true, "priority_aging_interval": "10 minutes",
+    "rate_limit": 2.5, "rate_burst": 10, "failed_retention": "3 days", "dlq_retention": "30 days", "notify": false, "max_depth": 1000}') $$,
+  'every setting is known');
+select results_eq(
+  $$ select enqueue_shards::integer, dlq_enabled, priority_aging_interval, rate_limit, rate_burst, failed_retention, dlq_retention, notify, max_depth
+     from awa.queue_meta where queue = 'tap/13/all' $$,
+  $$ values (3, true, interval '10 minutes', 2.5::double precision, 10, interval '3 days', interval '30 days', false, 1000::bigint) $$,
+  'and kept');
+select lives_ok($$ select awa.configure_queue('tap/13/all', '{"rate_burst": 11}') $$, 'one setting can be changed alone');
+select results_eq(
+  $$ select enqueue_shards::integer, rate_limit, rate_burst, notify from awa.queue_meta where queue = 'tap/13/all' $$,
+  $$ values (3, 2.5::double precision, 11, false) $$, 'settings that are not named stay');
+select lives_ok($$ select awa.configure_queue('tap/13/all', '{"enqueue_shards": null, "notify": null, "failed_retention": null, "max_depth": null}') $$,
+  'null resets a setting');
+select results_eq(
+  $$ select a.enqueue_shards, a.notify, a.failed_retention, a.max_depth, a.rate_burst from awa.queue_meta as a where queue = 'tap/13/all' $$,
+  $$ select f.enqueue_shards, f.notify, f.failed_retention, f.max_depth, 11 from awa.queue_meta as f where queue = 'tap/13/fresh' $$,
+  'a reset setting equals that of a fresh queue')
+from awa.configure_queue('tap/13/fresh', '{}');
+
+create function pg_temp.refused (p_sql text) returns table (state text, message text, hinted boolean)
+  language plpgsql as $$
+declare
+  v_hint text;
+begin
+  execute p_sql;
+  state := 'accepted';
+  return next;
+exception when others then
+  get stacked diagnostics state = returned_sqlstate, message = message_text, v_hint = pg_exception_hint;
+  hinted := v_hint <> '';
+  return next;
+end;
+$$;
+select is((select (r.state, r.hinted, r.message like '%' || named || '%') from pg_temp.refused(sql) as r),
+  ('AW006'::text, true, true), format('%s is refused with AW006, %s in the message and a hint', title, named))
+from (values
+  ('an unknown setting',       'colour',    $$ select awa.configure_queue('tap/13/bad', '{"colour": "red"}') $$),
+  ('pausing by settings',      'paused',    $$ select awa.configure_queue('tap/13/bad', '{"paused": true}') $$),
+  ('the queue as a setting',   'queue',     $$ select awa.configure_queue('tap/13/bad', '{"queue": "tap/13/other"}') $$),
+  ('no shard',                 '0',         $$ select awa.configure_queue('tap/13/bad', '{"enqueue_shards": 0}') $$),
+  ('65 shards',                '65',        $$ select awa.configure_queue('tap/13/bad', '{"enqueue_shards": 65}') $$),
+  ('shards in words',          'many',      $$ select awa.configure_queue('tap/13/bad', '{"enqueue_shards": "many"}') $$),
+  ('a retention in words',     'a while',   $$ select awa.configure_queue('tap/13/bad', '{"failed_retention": "a while"}') $$),
+  ('settings as a list',       'settings',  $$ select awa.configure_queue('tap/13/bad', '[]') $$),
+  ('null settings',            'settings',  $$ select awa.configure_queue('tap/13/bad', null) $$),
+  ('a null queue',             'NULL',      $$ select awa.configure_queue(null, '{}') $$),
+  ('an empty queue',           '''''',      $$ select awa.configure_queue('', '{}') $$),
+  ('pausing a null queue',     'NULL',      $$ select awa.pause_queue(null) $$),
+  ('pausing an empty queue',   '''''',      $$ select awa.pause_queue('') $$)
+) as v (title, named, sql);
+select is_empty($$ select * from awa.queue_meta where queue = 'tap/13/bad' $$, 'a refused call leaves no queue behind');
+
+-- Pause and resume
+
+select awa.enqueue('k', queue => 'tap/13/pause') from generate_series(1, 3) \g /dev/null
+create temp table before_pause as select * from awa.claim('tap/13/pause', 1);
+select awa.pause_queue('tap/13/pause') \g /dev/null
+select is_empty($$ select * from awa.claim('tap/13/pause', 10) $$, 'a paused queue hands nothing out');
+select ok(awa.complete(receipt), 'what runs may finish') from before_pause;
+select isnt(awa.enqueue('k', queue => 'tap/13/pause'), null, 'and producers may add');
+select awa.pause_queue('tap/13/pause') \g /dev/null
+select awa.resume_queue('tap/13/pause'), awa.resume_queue('tap/13/unknown') \g /dev/null
+select is((select count(*) from awa.claim('tap/13/pause', 10)), 3::bigint, 'once resumed, however often it was paused, everything is handed out');
+select is_empty($$ select * from awa.queue_meta where queue = 'tap/13/unknown' $$, 'resuming an unknown queue adds none');
+select results_eq($$ select enqueue_shards::integer, paused from awa.queue_meta where queue = 'tap/13/pause' $$, 'values (1, false)',
+  'pausing leaves the settings alone');
+select is_empty('select * from awa.check()', 'the storage is sound after all of this');
+
+select * from finish();
+rollback;
