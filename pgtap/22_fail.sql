@@ -1,0 +1,197 @@
+-- Fail: retried while attempts are left, failed for good otherwise, stale
+-- never; and what the next attempt knows of the former ones.
+begin;
+select plan(58);
+-- Alone: maintain may turn the ring.
+do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
+
+-- Terminal
+
+select awa.enqueue('k', '{"n": 1}', queue => 'tap/22/terminal') \g /dev/null
+create temp table terminal as select c.* from awa.claim('tap/22/terminal', 1, 'w') as c;
+select is(awa.fail(receipt, 'boom', terminal => true), 'failed', 'a terminal failure closes the job as failed') from terminal;
+select is(awa.fail(receipt, 'boom', terminal => true), null, 'a second failure is stale: null') from terminal;
+select is(awa.fail(receipt, 'boom'), null, 'so is one that asks for a retry') from terminal;
+select is(awa.complete(receipt), false, 'so is a completion') from terminal;
+select results_eq(
+  $$ select d.id, d.state, d.attempt, d.args, cardinality(d.errors), d.errors[1] ->> 'error', (d.errors[1] ->> 'attempt')::integer,
+       (d.errors[1] ->> 'at')::timestamptz between now() and clock_timestamp() and d.finalized_at >= d.attempted_at
+     from awa.done_entries as d where d.queue = 'tap/22/terminal' $$,
+  $$ select job_id, 'failed'::awa.job_state, 1::smallint, '{"n": 1}'::jsonb, 1, 'boom', 1, true from terminal $$,
+  'a failed job keeps its body and the error with attempt and time');
+select results_eq($$ select available, scheduled, retryable, running, completed, failed, terminal from awa.queue_counts('tap/22/terminal') $$,
+  $$ values (0::bigint, 0::bigint, 0::bigint, 0::bigint, 0::bigint, 1::bigint, 1::bigint) $$, 'it counts as failed');
+
+-- Exhausted
+
+select awa.enqueue('k', queue => 'tap/22/exhausted', max_attempts => 1) \g /dev/null
+create temp table exhausted as select c.* from awa.claim('tap/22/exhausted') as c;
+select is(awa.fail(receipt, 'last'), 'failed', 'the last attempt fails for good') from exhausted;
+select results_eq($$ select state, errors[1] ->> 'error' from awa.done_entries where queue = 'tap/22/exhausted' $$,
+  $$ values ('failed'::awa.job_state, 'last') $$, 'with its error');
+
+-- Retried
+
+select awa.enqueue('k', '{"n": 1}', queue => 'tap/22/retry', priority => 3, max_attempts => 3, tags => array['t'], metadata => '{"m": 1}',
+  unique_key => '\x01', unique_states => B'11110000', ordering_key => 'o', deadline => '1 hour') as retry_id \gset
+create temp table attempts as select c.* from awa.claim('tap/22/retry') as c;
+create temp table retried_at as select clock_timestamp() as t;
+select is(awa.fail(receipt, 'first', retry_after => '1 hour'), 'retryable', 'with attempts left a failure is retried') from attempts where attempt = 1;
+select results_eq(
+  $$ select d.state, d.run_at - interval '1 hour' between (select t from retried_at) and clock_timestamp(), d.attempt, d.run_lease > 1, d.kind, d.args, d.max_attempts,
+       d.tags, d.metadata, d.unique_key, d.unique_states, d.ordering_key, d.deadline
+     from awa.deferred_jobs as d join awa.queue_lanes as l on l.lane = d.lane where l.queue = 'tap/22/retry' and l.priority = 3 $$,
+  $$ values ('retryable'::awa.job_state, true, 2::smallint, true, 'k', '{"n": 1}'::jsonb, 3::smallint,
+       array['t'], '{"m": 1}'::jsonb, '\x01'::bytea, B'11110000'::bit(8), 'o', interval '1 hour') $$,
+  'it waits for retry_after, with everything it was enqueued with');
+select results_eq($$ select available, retryable, running, terminal from awa.queue_counts('tap/22/retry') $$,
+  'values (0::bigint, 1::bigint, 0::bigint, 0::bigint)', 'it counts as retryable');
+select is(awa.complete(receipt), false, 'the first attempt''s receipt is stale now') from attempts;
+select is(awa.fail(receipt, 'again'), null, 'for a failure too') from attempts;
+select is_empty($$ select * from awa.claim('tap/22/retry', 10) $$, 'before its time it is not claimed');
+select isnt_empty($$ select * from awa.maintain() where task = 'promote' $$, 'maintain promotes');
+select is_empty($$ select * from awa.claim('tap/22/retry', 10) $$, 'but not before its time');
+
+update awa.deferred_jobs as d set run_at = clock_timestamp() - interval '1 ms' where d.job_id = :retry_id;
+select results_eq($$ select outcome, affected from awa.maintain() where task = 'promote' $$, $$ values ('promoted', 1::bigint) $$,
+  'when its time has come maintain promotes it');
+insert into attempts select c.* from awa.claim('tap/22/retry', 10) as c;
+select results_eq(
+  $$ select job_id, attempt, kind, args, priority, max_attempts, tags, metadata, cardinality(errors), errors[1] ->> 'error', deadline_at > now()
+     from attempts where attempt = 2 $$,
+  format($$ values (%s::bigint, 2::smallint, 'k', '{"n": 1}'::jsonb, 3::smallint, 3::smallint, array['t'], '{"m": 1}'::jsonb, 1, 'first', true) $$, :retry_id),
+  'the second attempt is the same job, one attempt on, and knows the first error');
+select results_eq('select count(distinct created_at), count(distinct (receipt).run_lease), count(distinct (receipt).batch_id) from attempts',
+  'values (1::bigint, 2::bigint, 2::bigint)', 'it keeps its creation time and gets a lease and batch of its own');
+select is(awa.complete(row((a.receipt).ready_slot, (b.receipt).batch_id, a.job_id, (a.receipt).run_lease)::awa.receipt), false,
+  'the first lease does not open the second batch') from attempts as a, attempts as b where a.attempt = 1 and b.attempt = 2;
+
+select is(awa.fail(receipt, 'second', retry_after => '0'), 'retryable', 'a retry may be due at once') from attempts where attempt = 2;
+select results_eq($$ select outcome, affected from awa.maintain() where task = 'promote' $$, $$ values ('promoted', 1::bigint) $$, 'and is promoted at once');
+insert into attempts select c.* from awa.claim('tap/22/retry', 10) as c;
+select is(awa.fail(receipt, 'third', retry_after => '1 hour'), 'failed', 'when attempts are used up retry_after does not help') from attempts where attempt = 3;
+select is((select array_agg(e ->> 'error' || ' ' || (e ->> 'attempt') order by n) from awa.done_entries as d
+    cross join lateral unnest(d.errors) with ordinality as u (e, n) where d.queue = 'tap/22/retry'),
+  array['first 1', 'second 2', 'third 3'], 'history shows every error, in order');
+select results_eq($$ select attempt, run_lease, state from awa.done_entries where queue = 'tap/22/retry' $$,
+  $$ values (3::smallint, 3::bigint, 'failed'::awa.job_state) $$, 'and the last attempt');
+select results_eq($$ select available, retryable, running, completed, failed, terminal from awa.queue_counts('tap/22/retry') $$,
+  'values (0::bigint, 0::bigint, 0::bigint, 0::bigint, 1::bigint, 1::bigint)', 'the job counts once');
+
+-- A retried job that succeeds
+
+select awa.enqueue('k', queue => 'tap/22/recovers') \g /dev/null
+select awa.fail(receipt, 'hiccup', retry_after => '0') from awa.claim('tap/22/recovers') \g /dev/null
+select count(*) from awa.maintain() \g /dev/null
+select results_eq($$ select awa.complete(receipt) from awa.claim('tap/22/recovers') $$, 'values (true)', 'a retry can be completed');
+select results_eq($$ select state, attempt, errors[1] ->> 'error' from awa.done_entries where queue = 'tap/22/recovers' $$,
+  $$ values ('completed'::awa.job_state, 2::smallint, 'hiccup') $$, 'history shows the attempts it took and their errors');
+
+-- Many errors: the history is bounded, its newest entries are kept
+
+select awa.enqueue('k', queue => 'tap/22/long', max_attempts => 1000) \g /dev/null
+create function pg_temp.fail_times (p_queue text, p_times integer) returns integer
+  language plpgsql as $$
+declare
+  v_done integer := 0;
+begin
+  for i in 1 .. p_times loop
+    perform from awa.claim(p_queue) as c where awa.fail(c.receipt, 'error ' || i, retry_after => '0') = 'retryable';
+    if found then
+      v_done := v_done + 1;
+    end if;
+    perform awa.maintain();
+  end loop;
+  return v_done;
+end;
+$$;
+select is(pg_temp.fail_times('tap/22/long', 70), 70, 'a job can fail seventy times');
+create temp table long as select c.* from awa.claim('tap/22/long') as c;
+select results_eq('select attempt::integer, cardinality(errors) < 70, errors[cardinality(errors)] ->> ''error'' from long',
+  $$ values (71, true, 'error 70') $$, 'its history is bounded and ends with the newest error');
+select is_empty(
+  $$ select * from (select (e ->> 'attempt')::integer as a, lag((e ->> 'attempt')::integer) over (order by n) as before
+     from long, unnest(errors) with ordinality as u (e, n)) as s where a <> before + 1 $$, 'without a gap');
+
+-- Error texts
+
+select awa.enqueue_many('k', array['1', '2', '3', '4']::jsonb[], queue => 'tap/22/texts', max_attempts => 1) \g /dev/null
+create temp table texts as select c.*, row_number() over () as n from awa.claim('tap/22/texts', 4) as c;
+select is(awa.fail(receipt), 'failed', 'an error text is not required') from texts where n = 1;
+select is(awa.fail(receipt, E'it''s "bad"\n日本語 %s $1 \\'), 'failed', 'any text will do') from texts where n = 2;
+select is(awa.fail(receipt, repeat('é', 1000000)), 'failed', 'also a very long one') from texts where n = 3;
+select results_eq($$ select coalesce(d.errors[1] ->> 'error', '') from awa.done_entries as d join texts as t on t.job_id = d.id where t.n < 3 order by n $$,
+  $$ values (''), (E'it''s "bad"\n日本語 %s $1 \\') $$, 'texts come back as they were');
+select ok((select length(d.errors[1] ->> 'error') between 1000 and 100000 and d.errors[1] ->> 'error' ~ '^é+$' from awa.done_entries as d join texts as t on t.job_id = d.id where n = 3),
+  'a very long one is cut');
+
+-- Arguments
+
+select throws_ok($$ select awa.fail((select receipt from texts where n = 4), 'e', retry_after => '-1 second') $$, 'AW006', null,
+  'a negative delay is refused');
+select throws_like($$ select awa.fail((select receipt from texts where n = 4), 'e', retry_after => '-1 second') $$, '%-00:00:01%',
+  'the message names it');
+select is((select running from awa.queue_counts('tap/22/texts')), 1::bigint, 'and the job runs on');
+select is(awa.fail(null, 'e'), null, 'a null receipt is stale');
+select is(awa.fail(row(0, 1, 2, 3)::awa.receipt, 'e'), null, 'so is an unknown one');
+select is(awa.fail(row(999, 1, 2, 3)::awa.receipt, 'e'), null, 'also in a slot that no ring has');
+select lives_ok($$ select awa.fail(row(0, 1, 2, 4294967297)::awa.receipt, 'e') $$, 'a lease beyond 32 bits is no error');
+select is(awa.fail(receipt, 'e', terminal => null), 'failed', 'terminal null means not by itself; here the attempt was the last') from texts where n = 4;
+
+-- fail_many
+
+select awa.enqueue_many('k', array['1', '2', '3', '4']::jsonb[], queue => 'tap/22/many', max_attempts => 2) \g /dev/null
+select awa.enqueue_many('k', array['5', '6']::jsonb[], queue => 'tap/22/many', max_attempts => 1) \g /dev/null
+create temp table many as
+select c.*, row_number() over () as n from (
+  select * from awa.claim('tap/22/many', 3) union all select * from awa.claim('tap/22/many', 3)) as c;
+select is(awa.complete(receipt), true, 'one of six completes') from many where n = 2;
+select bag_eq(
+  $$ select f.receipt, f.state from awa.fail_many(
+       (select array_agg(receipt order by n desc) || array[row(0, 1, 2, 3), null]::awa.receipt[] from many),
+       (select array_agg('error ' || n order by n desc) || array['unknown', null] from many), retry_after => '1 hour') as f $$,
+  $$ select receipt, (case when n < 5 then 'retryable' else 'failed' end)::awa.job_state from many where n <> 2 $$,
+  'fail_many returns each accepted receipt with its state; stale ones are left out');
+select bag_eq(
+  $$ select d.job_id, d.errors[1] ->> 'error' from awa.deferred_jobs as d join many as m on m.job_id = d.job_id
+     union all select d.id, d.errors[1] ->> 'error' from awa.done_entries as d join many as m on m.job_id = d.id where d.state = 'failed' $$,
+  $$ select job_id, 'error ' || n from many where n <> 2 $$, 'each with its own error');
+select results_eq($$ select retryable, running, completed, failed from awa.queue_counts('tap/22/many') $$,
+  'values (3::bigint, 0::bigint, 1::bigint, 2::bigint)', 'the figures follow');
+select is_empty('select * from awa.fail_many((select array_agg(receipt) from many))', 'all of them are stale now');
+select throws_ok($$ select * from awa.fail_many((select array_agg(receipt) from many), array['one error']) $$, 'AW006', null,
+  'one error for several receipts is refused');
+select is_empty('select * from awa.fail_many(null)', 'a null array fails nothing');
+select awa.enqueue('k', queue => 'tap/22/twice') \g /dev/null
+select is((select count(distinct f.receipt) from awa.claim('tap/22/twice') as c, lateral awa.fail_many(array[c.receipt, c.receipt], array['a', 'b']) as f), 1::bigint,
+  'a receipt given twice is failed');
+select is((select count(*) from awa.deferred_jobs as d join awa.queue_lanes as l on l.lane = d.lane where l.queue = 'tap/22/twice'), 1::bigint,
+  'once');
+
+-- Backoff
+
+select is_empty(
+  $$ select n, awa.backoff(n) from generate_series(1, 1000) as n, generate_series(1, 20)
+     where awa.backoff(n) not between interval '1 second' and interval '24 hours' $$,
+  'the backoff of attempts 1 to 1000 is between one second and a day');
+select is_empty(
+  $$ select n from generate_series(1, 15) as n, generate_series(1, 50)
+     where awa.backoff(n) not between make_interval(secs => 2 ^ (n - 1)) and make_interval(secs => 2 ^ (n - 1) * 1.25) $$,
+  'it doubles from one second, with up to a quarter of jitter');
+select is_empty($$ select n from generate_series(18, 1000) as n where awa.backoff(n) <> interval '24 hours' $$, 'and stays at a day');
+select ok((select count(distinct awa.backoff(8)) > 10 from generate_series(1, 50)), 'jitter spreads retries that failed together');
+select lives_ok($$ select awa.backoff(0), awa.backoff(-5), awa.backoff(2147483647), awa.backoff(-2147483648) $$, 'no attempt number overflows');
+select awa.enqueue('k', queue => 'tap/22/backoff') \g /dev/null
+select awa.fail(receipt, 'e') from awa.claim('tap/22/backoff') \g /dev/null
+select ok((select d.run_at - clock_timestamp() between '0' and '1.25 seconds' from awa.deferred_jobs as d join awa.queue_lanes as l on l.lane = d.lane where l.queue = 'tap/22/backoff'),
+  'without retry_after the first retry waits for backoff(1)');
+
+select is((select array_agg(distinct queue) from (
+    select coalesce(c.queue, h.queue) as queue
+    from (select queue, sum(live_terminal_count) as n from awa.queue_terminal_live_counts group by queue) as c
+    full join (select queue, count(*) as n from awa.done_entries group by queue) as h on h.queue = c.queue
+    where c.n is distinct from h.n) as s), null, 'counters equal history in every queue');
+select is_empty('select * from awa.check()', 'the storage is sound after all of this');
+
+select * from finish();
+rollback;
