@@ -148,6 +148,12 @@ func (b *call) build() string {
 	return string(append(b.sql, b.tail...))
 }
 
+// exec runs the statement for its effect.
+func (b *call) exec(ctx context.Context, db DBTX) error {
+	_, err := db.Exec(ctx, b.build(), b.args...)
+	return err
+}
+
 // row runs the statement for exactly one row.
 func (b *call) row(ctx context.Context, db DBTX) pgx.Row {
 	return db.QueryRow(ctx, b.build(), b.args...)

@@ -6,7 +6,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// RebuiltCounter is one terminal counter before and after a rebuild.
+// RebuiltCounter is one terminal counter that a rebuild corrected.
 type RebuiltCounter struct {
 	ReadySlot    int16
 	Queue        string
@@ -16,19 +16,22 @@ type RebuiltCounter struct {
 	After        int64
 }
 
-// Drift is what the rebuild corrected; 0 for a counter that was right.
+// Drift is what the rebuild corrected.
 func (r RebuiltCounter) Drift() int64 { return r.After - r.Before }
 
-// CheckpointTerminalCounters writes down the totals of the terminal counters, so
-// that reading them stays short. Maintain does it when it is due.
-func (c Client) CheckpointTerminalCounters(ctx context.Context, db DBTX) error {
-	_, err := db.Exec(ctx, c.value("checkpoint_terminal_counters").build())
-	return wrap("checkpoint terminal counters", err)
+// CheckpointTerminalCounters writes down the totals of the terminal counters that
+// changed, so that reading them stays short, and returns how many. Maintain does
+// it when it is due. It does nothing while another session is at it.
+func (c Client) CheckpointTerminalCounters(ctx context.Context, db DBTX) (keys int64, err error) {
+	err = c.value("checkpoint_terminal_counters").row(ctx, db).Scan(&keys)
+	return keys, wrap("checkpoint terminal counters", err)
 }
 
-// RebuildTerminalCounters counts the terminal jobs anew and reports every
-// counter. It is exact beside writers, and takes time in proportion to the
-// history that is kept.
+// RebuildTerminalCounters counts the terminal jobs anew and returns the counters
+// that had drifted: none when all were right. It is exact beside writers, never
+// blocks them, and takes time in proportion to the history that is kept.
+//
+// Errors: ErrBusy while another session rebuilds or checkpoints.
 func (c Client) RebuildTerminalCounters(ctx context.Context, db DBTX) ([]RebuiltCounter, error) {
 	rows := c.columns("f.ready_slot, f.queue, f.priority, f.enqueue_shard, f.before, f.after",
 		"rebuild_terminal_counters").

@@ -31,6 +31,8 @@ var (
 	// ErrRetry: nothing happened; make the same call again, in a new transaction
 	// (40001). Only REPEATABLE READ and SERIALIZABLE callers see it.
 	ErrRetry = errors.New("retry the transaction")
+	// ErrBusy: another session is at the same task; nothing happened (55P03).
+	ErrBusy = errors.New("another session is at it")
 )
 
 var bySQLState = map[string]error{
@@ -43,6 +45,7 @@ var bySQLState = map[string]error{
 	"AW007": ErrQueueFull,
 	"23505": ErrDuplicate,
 	"40001": ErrRetry,
+	"55P03": ErrBusy,
 }
 
 // wrap says which call failed and joins the sentinel for err's SQLSTATE, so that

@@ -6,12 +6,20 @@ import "context"
 const (
 	Pruned       = "pruned"  // the oldest sealed segment was reclaimed
 	PruneEmpty   = "empty"   // no sealed segment
-	PruneBlocked = "blocked" // the oldest sealed segment is still needed
+	PruneBlocked = "blocked" // more than a few of its jobs wait or run
 	PruneBusy    = "busy"    // a session holds it; try again later
 )
 
-// Rotate makes the next segment the current one if that is due and possible, and
-// reports what happened.
+// Outcomes of Rotate.
+const (
+	Rotated       = "rotated" // the next segment is the current one
+	RotateIdle    = "idle"    // the current segment is empty
+	RotateBlocked = "blocked" // the next slot is not pruned yet
+	RotateBusy    = "busy"    // another session rotates or prunes
+)
+
+// Rotate seals the current segment and opens the next, and reports what happened.
+// It waits for no one.
 func (c Client) Rotate(ctx context.Context, db DBTX) (outcome string, err error) {
 	err = c.value("rotate").row(ctx, db).Scan(&outcome)
 	return outcome, wrap("rotate", err)
@@ -24,9 +32,18 @@ func (c Client) Prune(ctx context.Context, db DBTX) (outcome string, err error) 
 	return outcome, wrap("prune", err)
 }
 
+// ResetParams says what a reset leaves.
+type ResetParams struct {
+	// KeepConfig keeps the settings of the queues.
+	KeepConfig bool
+}
+
 // Reset empties the whole storage: every job, count and ledger. There is no way
-// back.
-func (c Client) Reset(ctx context.Context, db DBTX) error {
-	_, err := db.Exec(ctx, c.value("reset").build())
-	return wrap("reset", err)
+// back. It waits for every open transaction that used the queues.
+func (c Client) Reset(ctx context.Context, db DBTX, p ResetParams) error {
+	b := c.value("reset")
+	if p.KeepConfig {
+		b.arg("keep_config", "boolean", true)
+	}
+	return wrap("reset", b.exec(ctx, db))
 }

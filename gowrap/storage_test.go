@@ -1,6 +1,7 @@
 package awa_test
 
 import (
+	"errors"
 	"testing"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -52,20 +53,22 @@ func TestStorageCalls(t *testing.T) {
 		if outcome := must[string](t)(queue.Prune(t.Context(), pool)); outcome == "" {
 			t.Error("prune said nothing")
 		}
-		if err := queue.CheckpointTerminalCounters(t.Context(), pool); err != nil {
-			t.Error(err)
-		}
-		var total int64
+		must[int64](t)(queue.CheckpointTerminalCounters(t.Context(), pool))
 		for _, c := range must[[]awa.RebuiltCounter](t)(queue.RebuildTerminalCounters(t.Context(), pool)) {
-			if c.Drift() != 0 {
-				t.Errorf("%+v", c)
-			}
-			if c.Queue == t.Name() {
-				total += c.After
+			t.Errorf("%+v", c)
+		}
+		slots := must[[]awa.SegmentStatus](t)(queue.StorageStatus(t.Context(), pool))
+		current := 0
+		for _, s := range slots {
+			if s.Phase == "current" && s.Generation != nil && s.RotatedAt != nil {
+				current++
 			}
 		}
-		if c := counts(t, pool, t.Name()); c.Completed != 5 || c.Terminal != total && c.PrunedTerminal == 0 {
-			t.Errorf("%+v, rebuilt %d", c, total)
+		if len(slots) < 3 || current != 1 {
+			t.Errorf("%+v", slots)
+		}
+		if c := counts(t, pool, t.Name()); c.Completed+c.PrunedTerminal != 5 || c.Completed != c.Terminal {
+			t.Errorf("%+v", c)
 		}
 		healthy(t, pool)
 	})
@@ -75,7 +78,7 @@ func TestReset(t *testing.T) {
 	pool := pgtest.Pool(t)
 	finish(t, pool, "q", 3)
 	enqueue(t, pool, awa.EnqueueParams{Kind: "k", Queue: "q"})
-	if err := queue.Reset(t.Context(), pool); err != nil {
+	if err := queue.Reset(t.Context(), pool, awa.ResetParams{}); err != nil {
 		t.Fatal(err)
 	}
 	if c := counts(t, pool, "q"); c != (awa.QueueCounts{Queue: "q"}) {
@@ -83,4 +86,48 @@ func TestReset(t *testing.T) {
 	}
 	finish(t, pool, "q", 3)
 	healthy(t, pool)
+}
+
+func TestResetKeepsConfigurationIfTold(t *testing.T) {
+	pool := pgtest.Pool(t)
+	for keep, claimed := range map[bool]int{true: 0, false: 1} {
+		if err := queue.PauseQueue(t.Context(), pool, "q"); err != nil {
+			t.Fatal(err)
+		}
+		if err := queue.Reset(t.Context(), pool, awa.ResetParams{KeepConfig: keep}); err != nil {
+			t.Fatal(err)
+		}
+		enqueue(t, pool, awa.EnqueueParams{Kind: "k", Queue: "q"})
+		if jobs := claim(t, pool, "q", 1); len(jobs) != claimed {
+			t.Errorf("keep %v: claimed %d jobs", keep, len(jobs))
+		}
+	}
+}
+
+func TestQueueSettings(t *testing.T) {
+	inEveryMode(t, func(t *testing.T, pool *pgxpool.Pool) {
+		name := t.Name()
+		if err := queue.ConfigureQueue(t.Context(), pool, name, map[string]any{"enqueue_shards": 4}); err != nil {
+			t.Fatal(err)
+		}
+		err := queue.ConfigureQueue(t.Context(), pool, name, map[string]any{"no_such_setting": 4})
+		if !errors.Is(err, awa.ErrInvalidArgument) {
+			t.Error(err)
+		}
+		for range 20 {
+			enqueue(t, pool, awa.EnqueueParams{Kind: "k", Queue: name})
+		}
+		if err := queue.PauseQueue(t.Context(), pool, name); err != nil {
+			t.Fatal(err)
+		}
+		if jobs := claim(t, pool, name, 20); len(jobs) != 0 {
+			t.Errorf("claimed %d jobs of a paused queue", len(jobs))
+		}
+		if err := queue.ResumeQueue(t.Context(), pool, name); err != nil {
+			t.Fatal(err)
+		}
+		if jobs := claim(t, pool, name, 20); len(jobs) != 20 {
+			t.Errorf("claimed %d jobs of four shards", len(jobs))
+		}
+	})
 }

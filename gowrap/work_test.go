@@ -146,6 +146,36 @@ func TestFail(t *testing.T) {
 	})
 }
 
+func TestFailManyReportsOnTheAccepted(t *testing.T) {
+	inEveryMode(t, func(t *testing.T, pool *pgxpool.Pool) {
+		for _, attempts := range []int{1, 2, 3} {
+			enqueue(t, pool, awa.EnqueueParams{Kind: "k", Queue: t.Name(), MaxAttempts: attempts})
+		}
+		jobs := claim(t, pool, t.Name(), 3)
+		must[bool](t)(queue.Complete(t.Context(), pool, jobs[2].Receipt))
+		want := map[awa.Receipt]awa.JobState{
+			jobs[0].Receipt: awa.StateFailed, jobs[1].Receipt: awa.StateRetryable,
+		}
+		params := awa.FailManyParams{Errors: []string{"a", `b'"\`, ""}, RetryAfter: time.Hour}
+		for _, j := range jobs {
+			params.Receipts = append(params.Receipts, j.Receipt)
+		}
+		results := must[[]awa.FailManyResult](t)(queue.FailMany(t.Context(), pool, params))
+		if len(results) != len(want) {
+			t.Errorf("%v", results)
+		}
+		for _, r := range results {
+			if state, ok := want[r.Receipt]; !ok || r.State != state {
+				t.Errorf("%+v, want %q", r, state)
+			}
+		}
+		params.Errors = []string{"too few"}
+		if _, err := queue.FailMany(t.Context(), pool, params); !errors.Is(err, awa.ErrInvalidArgument) {
+			t.Error(err)
+		}
+	})
+}
+
 func TestErrorsTravelWithTheJob(t *testing.T) {
 	inEveryMode(t, func(t *testing.T, pool *pgxpool.Pool) {
 		enqueue(t, pool, awa.EnqueueParams{Kind: "k", Queue: t.Name()})

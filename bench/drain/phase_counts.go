@@ -65,5 +65,6 @@ func settleCounters(ctx context.Context, conn *pgx.Conn) error {
 	if _, err := queue.Maintain(ctx, conn); err != nil {
 		return err
 	}
-	return queue.CheckpointTerminalCounters(ctx, conn)
+	_, err := queue.CheckpointTerminalCounters(ctx, conn)
+	return err
 }

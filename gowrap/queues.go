@@ -1,0 +1,30 @@
+package awa
+
+import "context"
+
+// ConfigureQueue changes settings of a queue, by their SQL names: whatever
+// json.Marshal makes an object of. A null puts a setting back to its default.
+//
+// Errors: ErrInvalidArgument.
+func (c Client) ConfigureQueue(ctx context.Context, db DBTX, queue string, settings any) error {
+	doc, err := document("settings", settings)
+	if err != nil {
+		return wrap("configure queue", err)
+	}
+	err = c.value("configure_queue").
+		arg("queue", "text", queue).
+		document("settings", doc).
+		exec(ctx, db)
+	return wrap("configure queue", err)
+}
+
+// PauseQueue makes claims of the queue yield nothing until ResumeQueue. Producers
+// and finishes go on.
+func (c Client) PauseQueue(ctx context.Context, db DBTX, queue string) error {
+	return wrap("pause queue", c.value("pause_queue").arg("queue", "text", queue).exec(ctx, db))
+}
+
+// ResumeQueue ends PauseQueue.
+func (c Client) ResumeQueue(ctx context.Context, db DBTX, queue string) error {
+	return wrap("resume queue", c.value("resume_queue").arg("queue", "text", queue).exec(ctx, db))
+}
