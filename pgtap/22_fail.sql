@@ -1,7 +1,7 @@
 -- Fail: retried while attempts are left, failed for good otherwise, stale
 -- never; and what the next attempt knows of the former ones.
 begin;
-select plan(58);
+select plan(61);
 -- Alone: maintain may turn the ring.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 
