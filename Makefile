@@ -19,7 +19,7 @@ demo: ## Show what awa does, on a throw-away server
 
 build: ## Build bin/awa-admin
 	@mkdir -p bin
-	go build -o $(AWA) ./cmd/awa-admin
+	go build -buildvcs=false -o $(AWA) ./cmd/awa-admin
 
 test: test/sql test/iso test/go ## Every test
 
@@ -34,7 +34,7 @@ test/go: setup ## Go tests
 	go test ./...
 
 lint: ## gofmt, go vet, staticcheck
-	@files=$$(gofmt -l $$(git ls-files '*.go')); \
+	@files=$$(gofmt -l .); \
 	if [ -n "$$files" ]; then echo "gofmt: $$files" >&2; exit 1; fi
 	go vet ./...
 	go tool staticcheck ./...
