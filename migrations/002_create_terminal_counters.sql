@@ -121,7 +121,9 @@ join (
       case when o.outcome = 'f' then o.jobs else 0 end,
       case when o.outcome = 'x' then o.jobs else 0 end
     from pg_snapshot_xip(h.snapshot) as late (xid)
-    join {{ $.schema }}.attempt_outcomes_{{ $i }} as o on o.xid = late.xid
+    cross join lateral (
+      select x.* from {{ $.schema }}.attempt_outcomes_{{ $i }} as x where x.xid = late.xid offset 0
+    ) as o
     where o.outcome in ('c', 'f', 'x')
     union all
     select d.lane, d.completed, d.failed, d.cancelled
@@ -130,7 +132,9 @@ join (
     union all
     select d.lane, d.completed, d.failed, d.cancelled
     from pg_snapshot_xip(h.snapshot) as late (xid)
-    join {{ $.schema }}.terminal_count_deltas_{{ $i }} as d on d.xid = late.xid
+    cross join lateral (
+      select x.* from {{ $.schema }}.terminal_count_deltas_{{ $i }} as x where x.xid = late.xid offset 0
+    ) as d
   ) as t
 {{ end -}}
 ) as k on k.lane = l.lane

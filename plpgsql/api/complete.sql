@@ -55,7 +55,7 @@ comment on function {{ .schema }}.complete is
 
 create or replace function {{ .schema }}.complete_many (receipts {{ .schema }}.receipt[])
   returns setof {{ .schema }}.receipt
-  language sql
+  language plpgsql
   volatile
   parallel unsafe
   security definer
@@ -65,7 +65,10 @@ create or replace function {{ .schema }}.complete_many (receipts {{ .schema }}.r
   set enable_bitmapscan = off
   set jit = off
 as $$
-  select s from _close_attempts(complete_many.receipts, 'c') as s
+begin
+  return query
+  select s.ready_slot, s.batch_id, s.job_id, s.run_lease from _close_attempts(complete_many.receipts, 'c') as s;
+end;
 $$;
 
 comment on function {{ .schema }}.complete_many is

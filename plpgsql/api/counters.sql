@@ -9,6 +9,7 @@ create or replace function {{ .schema }}.checkpoint_terminal_counters ()
   set search_path = pg_catalog, {{ .schema }}, pg_temp
   set plan_cache_mode = force_generic_plan
   set enable_seqscan = off
+  set max_parallel_workers_per_gather = 0
   set jit = off
 as $$
 declare
@@ -74,6 +75,7 @@ create or replace function {{ .schema }}.rebuild_terminal_counters ()
   parallel unsafe
   security definer
   set search_path = pg_catalog, {{ .schema }}, pg_temp
+  set max_parallel_workers_per_gather = 0
   set jit = off
 as $$
 #variable_conflict use_column

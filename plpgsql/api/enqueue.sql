@@ -33,6 +33,7 @@ declare
   v_shards integer;
   v_shard  integer := 0;
   v_lane   bigint;
+  v_known  boolean;
 begin
   if not (length(enqueue.kind) between 1 and 200 and length(enqueue.queue) between 1 and 200
       and enqueue.priority between 1 and 4 and enqueue.max_attempts between 1 and 1000)
@@ -44,15 +45,18 @@ begin
       enqueue.tags, enqueue.args, enqueue.metadata);
   end if;
 
-  select g.slot, m.enqueue_shards into v_slot, v_shards
-  from (select r.slot from segment_rotations as r order by r.generation desc limit 1) as g
-  left join queue_meta as m on m.queue = enqueue.queue;
-
+  v_lane := _lane(enqueue.queue, enqueue.priority, 0);
+  select
+    (select g.slot from segment_rotations as g order by g.generation desc limit 1),
+    (select m.enqueue_shards from queue_meta as m where m.queue = enqueue.queue),
+    exists (select from queue_lanes as l where l.lane = v_lane and l.queue = enqueue.queue)
+  into v_slot, v_shards, v_known;
   if v_shards > 1 then
     v_shard := _shard(enqueue.ordering_key, v_shards);
+    v_lane := _lane(enqueue.queue, enqueue.priority, v_shard);
+    v_known := false;
   end if;
-  v_lane := _lane(enqueue.queue, enqueue.priority, v_shard);
-  if not exists (select from queue_lanes as l where l.lane = v_lane and l.queue = enqueue.queue) then
+  if not v_known then
     perform _register_lane(v_lane, enqueue.queue, enqueue.priority, v_shard);
   end if;
   v_job_id := nextval('job_id_seq');

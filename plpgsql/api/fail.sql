@@ -37,8 +37,8 @@ declare
   v_open    receipt[];
   v_failing receipt[];
   v_retried receipt[];
-  v_entries jsonb[];
-  v_again   jsonb[];
+  v_entries jsonb;
+  v_again   jsonb;
   v_stale   receipt[];
 begin
   if fail_many.errors is not null and cardinality(fail_many.errors) <> cardinality(fail_many.receipts) then
@@ -52,11 +52,13 @@ begin
 
   -- Whether an attempt was the last stands in its immutable ready row.
   select
-    array_agg(a.receipt) filter (where a.last), array_agg(a.entry) filter (where a.last),
-    array_agg(a.receipt) filter (where not a.last), array_agg(a.entry) filter (where not a.last)
+    array_agg(a.receipt) filter (where a.last),
+    jsonb_object_agg((a.receipt).job_id, a.entry) filter (where a.last),
+    array_agg(a.receipt) filter (where not a.last),
+    jsonb_object_agg((a.receipt).job_id, a.entry) filter (where not a.last)
   into v_failing, v_entries, v_retried, v_again
   from (
-    select o as receipt,
+    select row(o.ready_slot, o.batch_id, o.job_id, o.run_lease)::receipt as receipt,
       coalesce(fail_many.terminal, false) or r.attempt >= r.max_attempts as last,
       jsonb_build_object(
         'error', left(coalesce(g.error, ''), 10000), 'attempt', r.attempt, 'at', v_now) as entry
@@ -88,8 +90,8 @@ begin
       metadata, tags, errors, progress, unique_key, unique_states, ordering_key, deadline)
     select r.job_id, r.lane, 'retryable', v_now + coalesce(fail_many.retry_after, backoff(r.attempt)), r.created_at,
       r.run_lease + 1, r.attempt + 1, r.max_attempts, r.kind, r.args, r.metadata, r.tags,
-      _bounded_errors(r.errors, o.entry), r.progress, r.unique_key, r.unique_states, r.ordering_key, r.deadline
-    from unnest(v_retried, v_again) as o (ready_slot, batch_id, job_id, run_lease, entry)
+      _bounded_errors(r.errors, v_again -> o.job_id::text), r.progress, r.unique_key, r.unique_states, r.ordering_key, r.deadline
+    from unnest(v_retried) as o
     join ready_entries as r
       on r.ready_slot = o.ready_slot and r.job_id = o.job_id and r.run_lease = o.run_lease
     where not exists (select from unnest(v_stale) as s where s.batch_id = o.batch_id and s.job_id = o.job_id)

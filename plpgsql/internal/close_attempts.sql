@@ -5,6 +5,18 @@
 -- for the other's commit and adds nothing. Batches are visited by slot and
 -- batch id, the one order in which they are ever waited for.
 
+-- The errors of jobs in the order of their ids; null for an outcome without.
+create or replace function {{ .schema }}._errors_of (p_job_ids bigint[], p_errors jsonb)
+  returns jsonb[]
+  language sql
+  immutable
+  parallel safe
+as $$
+  select case when p_errors is not null then
+    array(select p_errors -> j.job_id::text from unnest(p_job_ids) with ordinality as j (job_id, n) order by j.n)
+  end
+$$;
+
 -- Which of the receipts are open now, each with the slot where its claim
 -- stands: a straggler's claim moves when its segment is pruned.
 create or replace function {{ .schema }}._open_receipts (p_receipts {{ .schema }}.receipt[])
@@ -24,46 +36,77 @@ as $$
 $$;
 
 -- Closes the open ones among p_receipts and returns the others. p_errors, when
--- given, has one entry per receipt.
+-- given, maps job ids to the error that closes them.
 create or replace function {{ .schema }}._close_attempts (
-  p_receipts {{ .schema }}.receipt[], p_outcome "char", p_errors jsonb[] default null
+  p_receipts {{ .schema }}.receipt[], p_outcome "char", p_errors jsonb default null
 )
   returns setof {{ .schema }}.receipt
   language plpgsql
   volatile
 as $$
 declare
-  v_todo   receipt[] := p_receipts;
-  v_errors jsonb[] := p_errors;
-  v_now    timestamptz := clock_timestamp();
-  v_first  smallint;
-  v_last   smallint;
-  v_closed bigint := 0;
-  v_jobs   bigint;
-  v_whole  bigint[];
-  v_some   receipt[];
-  v_wholes bigint[];
-  v_somes  receipt[];
+  v_todo    receipt[] := p_receipts;
+  v_now     timestamptz := clock_timestamp();
+  v_slots   smallint[];
+  v_batches bigint[];
+  v_ids     bigint[];
+  v_leases  bigint[];
+  v_slot    smallint;
+  v_closed  bigint := 0;
+  v_jobs    bigint;
+  v_whole   bigint[];
+  v_some    receipt[];
+  v_wholes  bigint[];
+  v_somes   receipt[];
 begin
+  select array_agg(r.ready_slot), array_agg(r.batch_id), array_agg(r.job_id), array_agg(r.run_lease)
+  into v_slots, v_batches, v_ids, v_leases
+  from unnest(p_receipts) as r;
+  v_jobs := cardinality(v_ids);
+
+  -- A whole batch, as it was claimed: nothing to sort out.
+  if v_batches[1] = all (v_batches) and v_slots[1] = all (v_slots) then
+    case v_slots[1]
+{{ range $i := until (int .segments) }}
+    when {{ $i }} then
+      insert into attempt_outcomes_{{ $i }} (
+        batch_id, lane, xid, finalized_at, seq, jobs, ready_slot, outcome, job_ids, run_leases, errors)
+      select c.batch_id, c.lane, pg_current_xact_id(), v_now, 0, v_jobs, {{ $i }}, p_outcome, null, null,
+        _errors_of(c.job_ids, p_errors)
+      from claims_{{ $i }} as c
+      where c.batch_id = v_batches[1]
+        and c.job_ids = v_ids
+        and case when c.run_leases is null then 1 = all (v_leases) else c.run_leases::bigint[] = v_leases end
+        and not exists (select from attempt_outcomes_{{ $i }} as o where o.batch_id = c.batch_id)
+      on conflict (batch_id, seq) do nothing;
+{{ end }}
+    else
+      v_jobs := 0;
+    end case;
+    if found then
+      return;
+    end if;
+  end if;
+
   loop
-    -- Almost always every receipt is of one slot.
-    select coalesce(min(r.ready_slot), 0), coalesce(max(r.ready_slot), -1) into v_first, v_last from unnest(v_todo) as r;
-    for v_slot in greatest(v_first, 0) .. least(v_last, {{ sub (int .segments) 1 }}) loop
+    for v_slot in
+      select distinct r.ready_slot from unnest(v_todo) as r
+      where r.ready_slot between 0 and {{ sub (int .segments) 1 }}
+      order by r.ready_slot
+    loop
       case v_slot
 {{ range $i := until (int .segments) }}
       when {{ $i }} then
         with given as materialized (
-          select r.batch_id, array_agg(r.job_id) as job_ids, array_agg(r.run_lease::integer) as run_leases,
-            array_agg(r.error) as errors
-          from unnest(v_todo, v_errors) as r (ready_slot, batch_id, job_id, run_lease, error)
+          select r.batch_id, array_agg(r.job_id) as job_ids, array_agg(r.run_lease::integer) as run_leases
+          from unnest(v_todo) as r
           where r.ready_slot = {{ $i }}
           group by r.batch_id
         ),
         closing as (
           select g.batch_id, c.lane, s.seq, w.whole,
-            case when w.whole then cardinality(g.job_ids) else cardinality(a.job_ids) end as jobs,
-            a.job_ids, a.run_leases,
-            case when v_errors is null then null when w.whole then g.errors else a.errors end as errors
+            case when w.whole then c.job_ids else a.job_ids end as jobs,
+            a.job_ids, a.run_leases
           from given as g
           join claims_{{ $i }} as c on c.batch_id = g.batch_id
           cross join lateral (
@@ -76,15 +119,13 @@ begin
               and case when c.run_leases is null then 1 = all (g.run_leases) else g.run_leases = c.run_leases end as whole
           ) as w
           left join lateral (
-            select array_agg(j.job_id) as job_ids,
-              case when max(j.run_lease) > 1 then array_agg(j.run_lease) end as run_leases,
-              array_agg(j.error) as errors
+            select array_agg(j.job_id order by j.job_id) as job_ids,
+              case when max(j.run_lease) > 1 then array_agg(j.run_lease order by j.job_id) end as run_leases
             from (
-              select distinct on (u.job_id) u.job_id, u.run_lease, u.error
-              from unnest(g.job_ids, g.run_leases, g.errors) as u (job_id, run_lease, error)
+              select distinct u.job_id, u.run_lease
+              from unnest(g.job_ids, g.run_leases) as u (job_id, run_lease)
               where array_position(c.job_ids, u.job_id) is not null
                 and coalesce(c.run_leases[array_position(c.job_ids, u.job_id)], 1) = u.run_lease
-              order by u.job_id
             ) as j
             where s.seq = 0 or not exists (
               select from attempt_outcomes_{{ $i }} as o
@@ -96,8 +137,8 @@ begin
         closed as (
           insert into attempt_outcomes_{{ $i }} (
             batch_id, lane, xid, finalized_at, seq, jobs, ready_slot, outcome, job_ids, run_leases, errors)
-          select k.batch_id, k.lane, pg_current_xact_id(), v_now, k.seq, k.jobs, {{ $i }}, p_outcome,
-            k.job_ids, k.run_leases, k.errors
+          select k.batch_id, k.lane, pg_current_xact_id(), v_now, k.seq, cardinality(k.jobs), {{ $i }}, p_outcome,
+            k.job_ids, k.run_leases, _errors_of(k.jobs, p_errors)
           from closing as k
           on conflict (batch_id, seq) do nothing
           returning batch_id, jobs, job_ids, run_leases
@@ -117,18 +158,8 @@ begin
 
     -- Some were not accepted. Those still open lost a race for their batch's
     -- seq or moved with a pruned segment: once more. The rest is stale.
-    select array_agg(o.r), array_agg(o.error) into v_todo, v_errors
-    from (
-      select o as r, g.error
-      from _open_receipts(p_receipts) as o
-      join lateral (
-        select u.error
-        from unnest(p_receipts, p_errors) as u (ready_slot, batch_id, job_id, run_lease, error)
-        where u.batch_id = o.batch_id and u.job_id = o.job_id
-        limit 1
-      ) as g on true
-    ) as o;
-    if v_todo is null then
+    v_todo := array(select o from _open_receipts(p_receipts) as o);
+    if v_todo = '{}' then
       return query
       select r.ready_slot, r.batch_id, r.job_id, r.run_lease
       from unnest(p_receipts) as r
@@ -145,9 +176,6 @@ begin
         perform _stale_snapshot('finish');
       end if;
       return;
-    end if;
-    if p_errors is null then
-      v_errors := null;
     end if;
   end loop;
 end;

@@ -1,5 +1,5 @@
   with lanes as materialized (
-    select distinct q.lane from queue_lanes as q where q.queue = $1
+    select distinct q.lane from queue_lanes as q where q.queue = v_queue
   ),
   counted as (
     select sum(t.enqueued) as enqueued, sum(t.closed) as closed, sum(t.completed) as completed,
@@ -22,39 +22,29 @@
           order by s.checkpoint desc limit 1), '1:1:'::pg_snapshot) as snapshot
       ) as h
       cross join lateral (
-        select count(*) as enqueued, 0::bigint as closed, 0::bigint as completed, 0::bigint as failed, 0::bigint as cancelled
-        from lanes as l
-        join ready_entries_{{ $i }} as r on r.lane = l.lane and r.xid >= pg_snapshot_xmax(h.snapshot)
+        -- What the snapshot does not show: late transactions and all above.
+        select x.xid as lo, x.xid as hi from pg_snapshot_xip(h.snapshot) as x (xid)
         union all
-        select count(*), 0, 0, 0, 0
-        from pg_snapshot_xip(h.snapshot) as late (xid)
-        cross join lanes as l
-        join ready_entries_{{ $i }} as r on r.lane = l.lane and r.xid = late.xid
+        select pg_snapshot_xmax(h.snapshot), '9223372036854775807'::xid8
+      ) as u
+      cross join lateral (
+        select sum(r.rows) as enqueued, 0::bigint as closed, 0::bigint as completed, 0::bigint as failed, 0::bigint as cancelled
+        from lanes as l
+        cross join lateral (
+          select count(*) as rows from ready_entries_{{ $i }} as r
+          where r.lane = l.lane and r.xid >= u.lo and r.xid <= u.hi
+        ) as r
         union all
         select 0, sum(o.jobs),
           sum(o.jobs) filter (where o.outcome = 'c'),
           sum(o.jobs) filter (where o.outcome = 'f'),
           sum(o.jobs) filter (where o.outcome = 'x')
-        from (
-          select o.lane, o.jobs, o.outcome from attempt_outcomes_{{ $i }} as o
-          where o.xid >= pg_snapshot_xmax(h.snapshot)
-          union all
-          select o.lane, o.jobs, o.outcome
-          from pg_snapshot_xip(h.snapshot) as late (xid)
-          join attempt_outcomes_{{ $i }} as o on o.xid = late.xid
-        ) as o
-        where o.lane in (select l.lane from lanes as l)
+        from attempt_outcomes_{{ $i }} as o
+        where o.xid >= u.lo and o.xid <= u.hi and o.lane in (select l.lane from lanes as l)
         union all
         select 0, 0, sum(d.completed), sum(d.failed), sum(d.cancelled)
-        from (
-          select d.* from terminal_count_deltas_{{ $i }} as d
-          where d.xid >= pg_snapshot_xmax(h.snapshot)
-          union all
-          select d.*
-          from pg_snapshot_xip(h.snapshot) as late (xid)
-          join terminal_count_deltas_{{ $i }} as d on d.xid = late.xid
-        ) as d
-        where d.lane in (select l.lane from lanes as l)
+        from terminal_count_deltas_{{ $i }} as d
+        where d.xid >= u.lo and d.xid <= u.hi and d.lane in (select l.lane from lanes as l)
       ) as t
 {{ end }}    ) as t
   ),
@@ -79,7 +69,7 @@
     from lanes as l
     join deferred_jobs as d on d.lane = l.lane
   )
-  select $1,
+  select v_queue,
     (coalesce(k.enqueued, 0) + coalesce(r.ready, 0) - coalesce(c.total, 0) + coalesce(c.bypassed, 0))::bigint,
     d.scheduled,
     d.retryable,

@@ -92,7 +92,9 @@ begin
         case when o.outcome = 'f' then o.jobs else 0 end,
         case when o.outcome = 'x' then o.jobs else 0 end
       from unnest(v_late) as late (xid)
-      join attempt_outcomes_{{ $i }} as o on o.xid = late.xid
+      cross join lateral (
+        select x.* from attempt_outcomes_{{ $i }} as x where x.xid = late.xid offset 0
+      ) as o
       union all
       select d.lane, 0, 0, d.completed, d.failed, d.cancelled
       from terminal_count_deltas_{{ $i }} as d
@@ -100,7 +102,9 @@ begin
       union all
       select d.lane, 0, 0, d.completed, d.failed, d.cancelled
       from unnest(v_late) as late (xid)
-      join terminal_count_deltas_{{ $i }} as d on d.xid = late.xid
+      cross join lateral (
+        select x.* from terminal_count_deltas_{{ $i }} as x where x.xid = late.xid offset 0
+      ) as d
     ) as t
     group by t.lane;
 {{ end }}

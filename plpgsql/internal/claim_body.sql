@@ -1,0 +1,299 @@
+-- The body of claim, shared with its variant for transaction-long snapshots.
+--
+-- Per lane: the caller's turn is the lane's advisory lock, held until commit,
+-- so the newest cursor read in a fresh snapshot is the lane's last word.
+-- Under a transaction-long snapshot the cursor's primary key refuses a second
+-- claim instead.
+declare
+  v_asked    integer := least(claim.max_jobs, 10000);
+  v_left     integer := least(claim.max_jobs, 10000);
+  v_got      integer;
+  v_lanes    bigint[];
+  v_ranks    smallint[];
+  v_many     boolean;
+  v_paused   boolean;
+  v_passes   integer := 1;
+  v_busy     boolean[];
+  v_held     bigint;
+  v_lane     bigint;
+  v_priority smallint;
+  v_now      timestamptz := clock_timestamp();
+  v_batch    bigint;
+  v_snap     pg_snapshot;
+  v_segment  bigint;
+  v_slot     integer;
+  v_opened   boolean;
+  v_costly   boolean;
+  v_simple   boolean;
+  v_lo_xid   xid8;
+  v_lo_id    bigint;
+  v_hi_xid   xid8;
+  w          record;
+  r          record;
+  c          lane_cursors;
+begin
+  if claim.queue is null or claim.max_jobs is null or claim.max_jobs < 1 or claim.lease is null or claim.lease <= '0' then
+    perform _invalid(
+      format('claim of queue %L, max_jobs %s, lease %s', claim.queue,
+        coalesce(claim.max_jobs::text, 'null'), coalesce(claim.lease::text, 'null')),
+      'Name a queue, ask for at least one job and give a lease above zero.');
+  end if;
+
+  select array_agg(q.lane), array_agg(q.priority),
+    (select m.paused from queue_meta as m where m.queue = claim.queue)
+  into v_lanes, v_ranks, v_paused
+  from queue_lanes as q
+  where q.queue = claim.queue;
+  if v_lanes is null or v_paused then
+    return;
+  end if;
+  v_many := cardinality(v_lanes) > 1;
+  if v_many then
+    -- Shards of one priority come in random order, or the first would starve
+    -- the others.
+    select array_agg(l.lane order by l.priority, l.mixed), array_agg(l.priority order by l.priority, l.mixed)
+    into v_lanes, v_ranks
+    from (
+      select distinct u.lane, u.priority, random() as mixed
+      from unnest(v_lanes, v_ranks) as u (lane, priority)
+    ) as l;
+    v_passes := 2;
+  end if;
+
+  -- With several lanes, a lock is first taken only where rows wait and it is
+  -- free: it lasts until commit. Only a claim that found everything in other
+  -- hands waits, in pass 2, and never below a lane it holds.
+  for v_pass in 1 .. v_passes loop
+    exit when v_pass = 2 and (v_left < v_asked or v_busy is null);
+    for i in 1 .. cardinality(v_lanes) loop
+      exit when v_left = 0 or (v_pass = 2 and v_left < v_asked);
+      v_lane := v_lanes[i];
+      v_priority := v_ranks[i];
+      if v_many then
+        if v_pass = 1 then
+          continue when not _lane_has_rows(v_lane);
+          if not pg_try_advisory_xact_lock(_lock_class(1), _lane_key(v_lane)) then
+            v_busy[i] := true;
+            continue;
+          end if;
+        else
+          continue when v_busy[i] is null or v_lane <= v_held;
+          perform pg_advisory_xact_lock(_lock_class(1), _lane_key(v_lane));
+        end if;
+        v_held := greatest(v_held, v_lane);
+      else
+        perform pg_advisory_xact_lock(_lock_class(1), _lane_key(v_lane));
+      end if;
+
+      -- One snapshot for both: a transaction numbered after it writes into
+      -- this segment or a newer one.
+      select g.generation, g.slot, pg_current_snapshot() into v_segment, v_slot, v_snap
+      from segment_rotations as g order by g.generation desc limit 1;
+
+      -- A lane that claimed since the last rotation has its cursor in the
+      -- current segment. Elsewhere one statement over all segments looks,
+      -- which locks them before it takes its snapshot: a prune moves cursors.
+      case v_slot
+{{ range $i := until (int .segments) }}
+      when {{ $i }} then
+        select k.* into c from lane_cursors_{{ $i }} as k where k.lane = v_lane order by k.generation desc limit 1;
+{{ end }}
+      end case;
+      if c.lane is null then
+        select k.* into c from lane_cursors as k where k.lane = v_lane order by k.generation desc limit 1;
+      end if;
+      v_opened := false;
+      v_costly := false;
+      if c.lane is null then
+        -- Nothing was ever consumed here: any segment may hold rows.
+        c := row(v_lane, 0, v_segment, v_segment - {{ sub (int .segments) 1 }}, '0', -1,
+          pg_snapshot_xmax(v_snap), 0, 0, 0, true, '1:1:', '1:1:')::lane_cursors;
+        v_costly := true;
+      elsif pg_snapshot_xmax(c.s_cur) > pg_snapshot_xmax(v_snap) then
+        raise exception using errcode = 'AW005',
+          message = format('queue %L: stored snapshot %s is ahead of this cluster''s %s', claim.queue, c.s_cur, v_snap),
+          hint = 'Transaction ids of another cluster were restored: run rebase() once.';
+      end if;
+      if pg_current_xact_id_if_assigned() is not null then
+        v_snap := _hide_own(v_snap);
+      end if;
+
+      loop
+        if c.drained then
+          exit when v_opened;
+          -- The next window. Rows of its range part are in the segment that
+          -- was current when s_prev was taken, or newer; a transaction that
+          -- was open even at the floor may have written anywhere.
+          v_opened := true;
+          if pg_snapshot_xmin(c.s_cur) < c.floor_xid and pg_snapshot_xmin(c.s_cur) < pg_snapshot_xmax(c.s_cur) then
+            v_costly := exists (
+              select from pg_snapshot_xip(c.s_cur) as x (xid)
+              where x.xid < c.floor_xid and pg_visible_in_snapshot(x.xid, v_snap));
+          end if;
+          c.segment := c.last_segment;
+          if v_segment > c.last_segment then
+            c.floor_xid := pg_snapshot_xmax(v_snap);
+            c.last_segment := v_segment;
+          end if;
+          if v_costly or c.segment < v_segment - {{ sub (int .segments) 1 }} then
+            c.segment := v_segment - {{ sub (int .segments) 1 }};
+          end if;
+          c.s_prev := c.s_cur;
+          c.s_cur := v_snap;
+          c.pos_xid := '0';
+          c.pos_job_id := -1;
+          c.drained := false;
+        end if;
+
+        v_got := 0;
+        v_simple := pg_snapshot_xmin(c.s_prev) = pg_snapshot_xmax(c.s_prev)
+          and pg_snapshot_xmin(c.s_cur) = pg_snapshot_xmax(c.s_cur);
+        if v_simple then
+          -- Nobody was writing in either snapshot: one interval, up to xmax.
+          v_hi_xid := pg_snapshot_xmax(c.s_cur);
+          if c.pos_xid >= pg_snapshot_xmax(c.s_prev) then
+            v_lo_xid := c.pos_xid;
+            v_lo_id := c.pos_job_id;
+          else
+            v_lo_xid := pg_snapshot_xmax(c.s_prev);
+            v_lo_id := -1;
+          end if;
+          if v_lo_xid >= v_hi_xid then
+            c.segment := c.last_segment;
+            c.drained := true;
+            continue;
+          end if;
+        else
+          select i.* into w from _window(c.s_prev, c.s_cur, c.pos_xid, c.pos_job_id) as i;
+          if w.lo_xid is null and c.pos_xid = '0' then
+            c.segment := c.last_segment;
+            c.drained := true;
+            continue;
+          end if;
+        end if;
+
+        if v_simple and v_left = 1 then
+          -- One job out of one interval: the leanest way.
+          case (c.segment + {{ mul (int .segments) 2 }}) % {{ .segments }}
+{{ range $i := until (int .segments) }}
+          when {{ $i }} then
+            select e.* into r
+            from ready_entries_{{ $i }} as e
+            where e.lane = v_lane and (e.xid, e.job_id) > (v_lo_xid, v_lo_id) and e.xid < v_hi_xid
+            order by e.xid, e.job_id
+            limit 1;
+            if found then
+              v_got := 1;
+              v_batch := _batch_id(r.job_id * 16 + r.run_lease % 16);
+              insert into claims_{{ $i }} (
+                batch_id, lane, claimed_at, lease_expires_at, ready_slot, job_ids, run_leases, worker)
+              values (v_batch, v_lane, v_now, v_now + claim.lease, {{ $i }}, array[r.job_id],
+                case when r.run_lease > 1 then array[r.run_lease] end, claim.worker);
+            end if;
+{{ end }}
+          end case;
+          if v_got = 1 then
+            return next row(
+              row(r.ready_slot, v_batch, r.job_id, r.run_lease)::receipt,
+              r.job_id, r.kind, r.args, claim.queue, v_priority, r.attempt, r.max_attempts, r.run_at, r.created_at,
+              coalesce(r.tags, '{}'), coalesce(r.metadata, '{}'), r.progress, coalesce(r.errors, '{}'),
+              v_now + r.deadline, v_now + claim.lease)::claimed_job;
+            c.generation := c.generation + 1;
+            c.pos_xid := r.xid;
+            c.pos_job_id := r.job_id;
+            c.claimed_total := c.claimed_total + 1;
+            case v_slot
+{{ range $i := until (int .segments) }}
+            when {{ $i }} then
+              insert into lane_cursors_{{ $i }} (
+                lane, generation, segment, last_segment, pos_xid, pos_job_id, floor_xid,
+                claimed_total, bypassed_total, ready_slot, drained, s_prev, s_cur)
+              values (v_lane, c.generation, c.segment, c.last_segment, c.pos_xid, c.pos_job_id, c.floor_xid,
+                c.claimed_total, c.bypassed_total, {{ $i }}, false, c.s_prev, c.s_cur);
+{{ end }}
+            end case;
+            v_left := 0;
+            v_costly := false;
+            exit;
+          end if;
+        elsif v_simple then
+          case (c.segment + {{ mul (int .segments) 2 }}) % {{ .segments }}
+{{ range $i := until (int .segments) }}
+          when {{ $i }} then
+            return query
+            with got as materialized (
+              select e.xid, e.job_id, e.run_lease, e.attempt, e.max_attempts, e.kind, e.args, e.run_at,
+                e.created_at, e.tags, e.metadata, e.progress, e.errors, e.deadline
+              from ready_entries_{{ $i }} as e
+              where e.lane = v_lane and (e.xid, e.job_id) > (v_lo_xid, v_lo_id) and e.xid < v_hi_xid
+              order by e.xid, e.job_id
+              limit v_left
+            ),
+{{ template "internal/claim_tail.sql" $i }};
+{{ end }}
+          end case;
+          get diagnostics v_got = row_count;
+        elsif w.lo_xid is not null then
+          case (c.segment + {{ mul (int .segments) 2 }}) % {{ .segments }}
+{{ range $i := until (int .segments) }}
+          when {{ $i }} then
+            return query
+            with got as materialized (
+              select e.xid, e.job_id, e.run_lease, e.attempt, e.max_attempts, e.kind, e.args, e.run_at,
+                e.created_at, e.tags, e.metadata, e.progress, e.errors, e.deadline
+              from unnest(w.lo_xid, w.lo_id, w.hi_xid, w.hi_id) as p (lo_xid, lo_id, hi_xid, hi_id)
+              cross join lateral (
+                select u.*
+                from ready_entries_{{ $i }} as u
+                where u.lane = v_lane
+                  and (u.xid, u.job_id) > (p.lo_xid, p.lo_id)
+                  and (u.xid, u.job_id) < (p.hi_xid, p.hi_id)
+                order by u.xid, u.job_id
+                limit v_left
+              ) as e
+              order by e.xid, e.job_id
+              limit v_left
+            ),
+{{ template "internal/claim_tail.sql" $i }};
+{{ end }}
+          end case;
+          get diagnostics v_got = row_count;
+        end if;
+
+        if v_got > 0 then
+          c.generation := c.generation + 1;
+          c.claimed_total := c.claimed_total + v_got;
+          v_left := v_left - v_got;
+          v_costly := false;
+          exit when v_left = 0;
+        end if;
+        if c.segment < c.last_segment then
+          c.segment := c.segment + 1;
+          c.pos_xid := '0';
+          c.pos_job_id := -1;
+        else
+          c.drained := true;
+        end if;
+      end loop;
+
+      -- An empty poll writes nothing, unless it had to search the whole ring:
+      -- then the next one need not.
+      if v_costly then
+        insert into lane_cursors (
+          lane, generation, segment, last_segment, pos_xid, pos_job_id, floor_xid,
+          claimed_total, bypassed_total, ready_slot, drained, s_prev, s_cur)
+        values (v_lane, c.generation + 1, c.segment, c.last_segment, c.pos_xid, c.pos_job_id, c.floor_xid,
+          c.claimed_total, c.bypassed_total, v_slot, true, c.s_prev, c.s_cur);
+      end if;
+    end loop;
+  end loop;
+
+  if v_left > 0 and pg_current_xact_id_if_assigned() is not null then
+    for i in 1 .. cardinality(v_lanes) loop
+      exit when v_left = 0;
+      return query
+      select j.* from _claim_own(claim.queue, v_lanes[i], v_ranks[i], v_left, claim.worker, claim.lease) as j;
+      get diagnostics v_got = row_count;
+      v_left := v_left - v_got;
+    end loop;
+  end if;

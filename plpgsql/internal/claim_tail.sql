@@ -1,0 +1,30 @@
+            batch as materialized (
+              select _batch_id(max(g.job_id * 16 + g.run_lease % 16)) as batch_id,
+                count(*)::integer as jobs,
+                array_agg(g.job_id) as job_ids,
+                case when max(g.run_lease) > 1 then array_agg(g.run_lease) end as run_leases,
+                (array_agg(g.xid))[count(*)::integer] as last_xid
+              from got as g
+              having count(*) > 0
+            ),
+            claimed as (
+              insert into claims_{{ . }} (
+                batch_id, lane, claimed_at, lease_expires_at, ready_slot, job_ids, run_leases, worker)
+              select b.batch_id, v_lane, v_now, v_now + claim.lease, {{ . }}, b.job_ids, b.run_leases, claim.worker
+              from batch as b
+            ),
+            moved as (
+              insert into lane_cursors (
+                lane, generation, segment, last_segment, pos_xid, pos_job_id, floor_xid,
+                claimed_total, bypassed_total, ready_slot, drained, s_prev, s_cur)
+              select v_lane, c.generation + 1, c.segment, c.last_segment, b.last_xid, b.job_ids[b.jobs], c.floor_xid,
+                c.claimed_total + b.jobs, c.bypassed_total, v_slot,
+                b.jobs < v_left and c.segment = c.last_segment, c.s_prev, c.s_cur
+              from batch as b
+            )
+            select row({{ . }}, b.batch_id, g.job_id, g.run_lease)::receipt,
+              g.job_id, g.kind, g.args, claim.queue, v_priority, g.attempt, g.max_attempts, g.run_at, g.created_at,
+              coalesce(g.tags, '{}'), coalesce(g.metadata, '{}'), g.progress, coalesce(g.errors, '{}'),
+              v_now + g.deadline, v_now + claim.lease
+            from got as g
+            cross join batch as b
