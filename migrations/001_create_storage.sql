@@ -165,6 +165,8 @@ create table {{ .schema }}.ready_entries (
 ) partition by list (ready_slot);
 
 -- One row per claim batch. run_leases is null when every lease is 1.
+-- bypassed_by is the transaction that claimed jobs it enqueued itself: no
+-- cursor counts those.
 create table {{ .schema }}.claims (
   batch_id         bigint      not null,
   lane             bigint      not null,
@@ -173,7 +175,8 @@ create table {{ .schema }}.claims (
   ready_slot       smallint    not null,
   job_ids          bigint[]    not null,
   run_leases       integer[],
-  worker           text
+  worker           text,
+  bypassed_by      xid8
 ) partition by list (ready_slot);
 
 -- How attempts closed: one row per batch, outcome and finishing call. seq
@@ -217,7 +220,6 @@ create table {{ .schema }}.lane_cursors (
   pos_job_id     bigint      not null,
   floor_xid      xid8        not null,
   claimed_total  bigint      not null,
-  bypassed_total bigint      not null,
   ready_slot     smallint    not null,
   drained        boolean     not null,
   s_prev         pg_snapshot not null,

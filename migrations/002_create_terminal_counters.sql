@@ -6,11 +6,13 @@
 create index attempt_outcomes_{{ $i }}_xid_idx on {{ $.schema }}.attempt_outcomes_{{ $i }} (xid);
 {{ end }}
 
--- Signed deltas of removals: one row per key and removing statement.
+-- Signed deltas that no outcome row carries: removals from history, and in
+-- closed the claims that bypassed a cursor. One row per key and statement.
 create table {{ .schema }}.terminal_count_deltas (
   lane       bigint   not null,
   xid        xid8     not null,
   ready_slot smallint not null,
+  closed     integer  not null,
   completed  integer  not null,
   failed     integer  not null,
   cancelled  integer  not null

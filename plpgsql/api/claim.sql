@@ -2,7 +2,8 @@
 
 -- Jobs that this very transaction enqueued. No window may show them, for the
 -- transaction may still add more; they are taken by restamping them below
--- every window. Caller holds no claim on the rows yet; nobody else sees them.
+-- every window. Nobody else sees them, so no lane lock is needed and no
+-- cursor moves: the claim is counted by a delta instead.
 create or replace function {{ .schema }}._claim_own (
   p_queue text, p_lane bigint, p_priority smallint, p_max integer, p_worker text, p_lease interval
 )
@@ -11,14 +12,12 @@ create or replace function {{ .schema }}._claim_own (
   volatile
 as $$
 declare
-  v_own  xid8 := pg_current_xact_id_if_assigned();
-  v_now  timestamptz := clock_timestamp();
-  v_jobs integer;
+  v_own xid8 := pg_current_xact_id_if_assigned();
+  v_now timestamptz := clock_timestamp();
 begin
   if v_own is null or not exists (select from ready_entries as r where r.lane = p_lane and r.xid = v_own) then
     return;
   end if;
-  perform pg_advisory_xact_lock(_lock_class(1), _lane_key(p_lane));
   return query
   with got as materialized (
     select r.ready_slot, r.job_id, r.run_lease
@@ -36,15 +35,22 @@ begin
   ),
   batch as materialized (
     select s.ready_slot, _batch_id(max(s.job_id * 16 + s.run_lease % 16)) as batch_id,
+      count(*)::integer as jobs,
       array_agg(s.job_id order by s.job_id) as job_ids,
       array_agg(s.run_lease order by s.job_id) as run_leases
     from restamped as s
     group by s.ready_slot
   ),
   claimed as (
-    insert into claims (batch_id, lane, claimed_at, lease_expires_at, ready_slot, job_ids, run_leases, worker)
+    insert into claims (
+      batch_id, lane, claimed_at, lease_expires_at, ready_slot, job_ids, run_leases, worker, bypassed_by)
     select b.batch_id, p_lane, v_now, v_now + p_lease, b.ready_slot, b.job_ids,
-      case when 1 = all (b.run_leases) then null else b.run_leases end, p_worker
+      case when 1 = all (b.run_leases) then null else b.run_leases end, p_worker, v_own
+    from batch as b
+  ),
+  counted as (
+    insert into terminal_count_deltas (lane, xid, ready_slot, closed, completed, failed, cancelled)
+    select p_lane, v_own, b.ready_slot, -b.jobs, 0, 0, 0
     from batch as b
   )
   select row(b.ready_slot, b.batch_id, s.job_id, s.run_lease)::receipt,
@@ -54,18 +60,6 @@ begin
   from restamped as s
   join batch as b on b.ready_slot = s.ready_slot
   order by s.job_id;
-  get diagnostics v_jobs = row_count;
-
-  -- The ledger counts them as claimed and as never offered.
-  insert into lane_cursors (
-    lane, generation, segment, last_segment, pos_xid, pos_job_id, floor_xid,
-    claimed_total, bypassed_total, ready_slot, drained, s_prev, s_cur)
-  select p_lane, coalesce(c.generation, 0) + 1, coalesce(c.segment, g.generation), coalesce(c.last_segment, g.generation),
-    coalesce(c.pos_xid, '0'), coalesce(c.pos_job_id, -1), coalesce(c.floor_xid, '0'),
-    coalesce(c.claimed_total, 0) + v_jobs, coalesce(c.bypassed_total, 0) + v_jobs,
-    g.slot, coalesce(c.drained, true), coalesce(c.s_prev, '1:1:'), coalesce(c.s_cur, '1:1:')
-  from (select r.generation, r.slot from segment_rotations as r order by r.generation desc limit 1) as g
-  left join (select k.* from lane_cursors as k where k.lane = p_lane order by k.generation desc limit 1) as c on true;
 end;
 $$;
 
@@ -89,35 +83,40 @@ create or replace function {{ .schema }}._lane_has_rows (p_lane bigint)
   volatile
 as $$
 declare
-  v_snap    pg_snapshot;
-  v_segment bigint;
-  v_found   boolean;
-  c         lane_cursors;
-  w         record;
+  v_snap pg_snapshot := _hide_own(pg_current_snapshot());
+  v_prev pg_snapshot := '1:1:';
+  c      lane_cursors;
 begin
-  select r.generation, pg_current_snapshot() into v_segment, v_snap
-  from segment_rotations as r order by r.generation desc limit 1;
-  v_snap := _hide_own(v_snap);
   select k.* into c from lane_cursors as k where k.lane = p_lane order by k.generation desc limit 1;
-  if not found then
-    c.s_prev := '1:1:';
-    c.pos_xid := '0';
-    c.pos_job_id := -1;
-  elsif c.drained then
-    c.s_prev := c.s_cur;
-    c.pos_xid := '0';
-    c.pos_job_id := -1;
-  elsif c.segment < c.last_segment then
-    c.pos_xid := '0';
-    c.pos_job_id := -1;
+  if found then
+    -- The rest of the open window, then the next one.
+    if not c.drained and _window_has_rows(p_lane, c.s_prev, c.s_cur,
+      case when c.segment = c.last_segment then c.pos_xid else '0' end,
+      case when c.segment = c.last_segment then c.pos_job_id else -1 end)
+    then
+      return true;
+    end if;
+    v_prev := c.s_cur;
   end if;
-  w := _window(c.s_prev, v_snap, c.pos_xid, c.pos_job_id);
-  select exists (
+  return _window_has_rows(p_lane, v_prev, v_snap, '0', -1);
+end;
+$$;
+
+create or replace function {{ .schema }}._window_has_rows (
+  p_lane bigint, p_prev pg_snapshot, p_cur pg_snapshot, p_pos_xid xid8, p_pos_job_id bigint
+)
+  returns boolean
+  language plpgsql
+  volatile
+as $$
+declare
+  w record;
+begin
+  w := _window(p_prev, p_cur, p_pos_xid, p_pos_job_id);
+  return w.lo_xid is not null and exists (
     select from unnest(w.lo_xid, w.lo_id, w.hi_xid, w.hi_id) as i (lo_xid, lo_id, hi_xid, hi_id)
     join ready_entries as r on r.lane = p_lane
-      and (r.xid, r.job_id) > (i.lo_xid, i.lo_id) and (r.xid, r.job_id) < (i.hi_xid, i.hi_id)
-  ) into v_found;
-  return v_found;
+      and (r.xid, r.job_id) > (i.lo_xid, i.lo_id) and (r.xid, r.job_id) < (i.hi_xid, i.hi_id));
 end;
 $$;
 
@@ -167,6 +166,9 @@ declare
   worker   text := _claim_snapshot.worker;
   lease    interval := _claim_snapshot.lease;
 begin
+  -- Locked first, no prune is under way and every finished one moved the
+  -- epoch.
+  lock table lane_cursors in access share mode;
   if _snapshot_is_stale() then
     perform _stale_snapshot(format('claim of queue %L', claim.queue));
   end if;

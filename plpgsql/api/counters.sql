@@ -16,9 +16,8 @@ declare
   v_keys  bigint := 0;
   v_rows  bigint;
 begin
-  if _snapshot_is_stale() then
-    perform _stale_snapshot('checkpoint');
-  elsif not _try_singleton(2) then
+  perform _require_read_committed('checkpoint');
+  if not _try_singleton(2) then
     return 0;  -- another session is at it
   end if;
   for v_slot in 0 .. {{ sub (int .segments) 1 }} loop
@@ -66,7 +65,7 @@ end;
 $$;
 
 comment on function {{ .schema }}.checkpoint_terminal_counters is
-  'Writes the totals of every key that changed and the snapshot they are true in; returns the number of keys. Shortens what a reader of the counters must add up. Does nothing while another session checkpoints or rebuilds. Raises 40001 under a stale REPEATABLE READ snapshot.';
+  'Writes the totals of every key that changed and the snapshot they are true in; returns the number of keys. Shortens what a reader of the counters must add up. Does nothing while another session checkpoints or rebuilds. Raises 25001 outside READ COMMITTED.';
 
 create or replace function {{ .schema }}.rebuild_terminal_counters ()
   returns table (ready_slot smallint, queue text, priority smallint, enqueue_shard smallint, before bigint, after bigint)
@@ -80,9 +79,8 @@ create or replace function {{ .schema }}.rebuild_terminal_counters ()
 as $$
 #variable_conflict use_column
 begin
-  if _snapshot_is_stale() then
-    perform _stale_snapshot('rebuild');
-  elsif not _try_singleton(2) then
+  perform _require_read_committed('rebuild');
+  if not _try_singleton(2) then
     raise exception using errcode = '55P03',
       message = 'the terminal counters are being checkpointed or rebuilt by another session',
       hint = 'One rebuild is enough; call again when the other session has committed.';
@@ -154,4 +152,4 @@ end;
 $$;
 
 comment on function {{ .schema }}.rebuild_terminal_counters is
-  'Recounts history, one segment per snapshot, and makes that the new checkpoint. Exact beside writers, whom it never blocks. Returns the keys that had drifted, with the value before and after; no row means there was nothing to heal. Raises 55P03 while another session rebuilds or checkpoints, 40001 under a stale REPEATABLE READ snapshot.';
+  'Recounts history, one segment per snapshot, and makes that the new checkpoint. Exact beside writers, whom it never blocks. Returns the keys that had drifted, with the value before and after; no row means there was nothing to heal. Raises 55P03 while another session rebuilds or checkpoints, 25001 outside READ COMMITTED.';

@@ -33,13 +33,11 @@ create or replace function {{ .schema }}.fail_many (
   set jit = off
 as $$
 declare
-  v_now     timestamptz := clock_timestamp();
-  v_open    receipt[];
-  v_failing receipt[];
-  v_retried receipt[];
-  v_entries jsonb;
-  v_again   jsonb;
-  v_stale   receipt[];
+  v_now      timestamptz := clock_timestamp();
+  v_receipts receipt[];
+  v_outcomes "char"[];
+  v_errors   jsonb;
+  v_closed   receipt[];
 begin
   if fail_many.errors is not null and cardinality(fail_many.errors) <> cardinality(fail_many.receipts) then
     perform _invalid(
@@ -51,57 +49,49 @@ begin
   end if;
 
   -- Whether an attempt was the last stands in its immutable ready row.
-  select
-    array_agg(a.receipt) filter (where a.last),
-    jsonb_object_agg((a.receipt).job_id, a.entry) filter (where a.last),
-    array_agg(a.receipt) filter (where not a.last),
-    jsonb_object_agg((a.receipt).job_id, a.entry) filter (where not a.last)
-  into v_failing, v_entries, v_retried, v_again
-  from (
-    select row(o.ready_slot, o.batch_id, o.job_id, o.run_lease)::receipt as receipt,
-      coalesce(fail_many.terminal, false) or r.attempt >= r.max_attempts as last,
-      jsonb_build_object(
-        'error', left(coalesce(g.error, ''), 10000), 'attempt', r.attempt, 'at', v_now) as entry
-    from _open_receipts(fail_many.receipts) as o
-    join ready_entries as r
-      on r.ready_slot = o.ready_slot and r.job_id = o.job_id and r.run_lease = o.run_lease
-    cross join lateral (
-      select u.error
-      from unnest(fail_many.receipts, fail_many.errors) as u (ready_slot, batch_id, job_id, run_lease, error)
-      where u.batch_id = o.batch_id and u.job_id = o.job_id
-      limit 1
-    ) as g
-  ) as a;
-
-  if v_failing is not null then
-    v_stale := array(select s from _close_attempts(v_failing, 'f', v_entries) as s);
-    return query
-    select g.receipt, 'failed'::job_state
-    from unnest(fail_many.receipts) with ordinality as u (ready_slot, batch_id, job_id, run_lease, n)
-    cross join lateral (select row(u.ready_slot, u.batch_id, u.job_id, u.run_lease)::receipt as receipt) as g
-    where exists (select from unnest(v_failing) as f where f.batch_id = u.batch_id and f.job_id = u.job_id and f.run_lease = u.run_lease)
-      and not exists (select from unnest(v_stale) as s where s.batch_id = u.batch_id and s.job_id = u.job_id);
+  select array_agg(row(o.ready_slot, o.batch_id, o.job_id, o.run_lease)::receipt),
+    array_agg(case when fail_many.terminal or r.attempt >= r.max_attempts then 'f'::"char" else 'r'::"char" end),
+    jsonb_object_agg(o.job_id, jsonb_build_object(
+      'error', left(coalesce(g.error, ''), 10000), 'attempt', r.attempt, 'at', v_now))
+  into v_receipts, v_outcomes, v_errors
+  from _open_receipts(fail_many.receipts) as o
+  join ready_entries as r
+    on r.ready_slot = o.ready_slot and r.job_id = o.job_id and r.run_lease = o.run_lease
+  cross join lateral (
+    select u.error
+    from unnest(fail_many.receipts, fail_many.errors) as u (ready_slot, batch_id, job_id, run_lease, error)
+    where u.batch_id = o.batch_id and u.job_id = o.job_id and u.run_lease = o.run_lease
+    limit 1
+  ) as g;
+  if v_receipts is not null then
+    v_closed := array(select c from _close_in_order(v_receipts, v_outcomes, v_errors) as c);
   end if;
 
-  if v_retried is not null then
-    v_stale := array(select s from _close_attempts(v_retried, 'r', v_again) as s);
-    insert into deferred_jobs (
-      job_id, lane, state, run_at, created_at, run_lease, attempt, max_attempts, kind, args,
-      metadata, tags, errors, progress, unique_key, unique_states, ordering_key, deadline)
-    select r.job_id, r.lane, 'retryable', v_now + coalesce(fail_many.retry_after, backoff(r.attempt)), r.created_at,
-      r.run_lease + 1, r.attempt + 1, r.max_attempts, r.kind, r.args, r.metadata, r.tags,
-      _bounded_errors(r.errors, v_again -> o.job_id::text), r.progress, r.unique_key, r.unique_states, r.ordering_key, r.deadline
-    from unnest(v_retried) as o
-    join ready_entries as r
-      on r.ready_slot = o.ready_slot and r.job_id = o.job_id and r.run_lease = o.run_lease
-    where not exists (select from unnest(v_stale) as s where s.batch_id = o.batch_id and s.job_id = o.job_id)
-    order by r.job_id;
-    return query
-    select g.receipt, 'retryable'::job_state
-    from unnest(fail_many.receipts) as u
-    cross join lateral (select row(u.ready_slot, u.batch_id, u.job_id, u.run_lease)::receipt as receipt) as g
-    where exists (select from unnest(v_retried) as f where f.batch_id = u.batch_id and f.job_id = u.job_id and f.run_lease = u.run_lease)
-      and not exists (select from unnest(v_stale) as s where s.batch_id = u.batch_id and s.job_id = u.job_id);
+  insert into deferred_jobs (
+    job_id, lane, state, run_at, created_at, run_lease, attempt, max_attempts, kind, args,
+    metadata, tags, errors, progress, unique_key, unique_states, ordering_key, deadline)
+  select r.job_id, r.lane, 'retryable', v_now + coalesce(fail_many.retry_after, backoff(r.attempt)), r.created_at,
+    r.run_lease + 1, r.attempt + 1, r.max_attempts, r.kind, r.args, r.metadata, r.tags,
+    _bounded_errors(r.errors, v_errors -> r.job_id::text), r.progress, r.unique_key, r.unique_states,
+    r.ordering_key, r.deadline
+  from unnest(v_closed) as c
+  join unnest(v_receipts, v_outcomes) as o (ready_slot, batch_id, job_id, run_lease, outcome)
+    on o.batch_id = c.batch_id and o.job_id = c.job_id
+  join ready_entries as r
+    on r.ready_slot = c.ready_slot and r.job_id = c.job_id and r.run_lease = c.run_lease
+  where o.outcome = 'r'
+  order by r.job_id;
+
+  return query
+  select row(u.ready_slot, u.batch_id, u.job_id, u.run_lease)::receipt,
+    case o.outcome when 'f' then 'failed'::job_state else 'retryable'::job_state end
+  from unnest(fail_many.receipts) with ordinality as u (ready_slot, batch_id, job_id, run_lease, n)
+  join unnest(v_closed) as c on c.batch_id = u.batch_id and c.job_id = u.job_id and c.run_lease = u.run_lease
+  join unnest(v_receipts, v_outcomes) as o (ready_slot, batch_id, job_id, run_lease, outcome)
+    on o.batch_id = c.batch_id and o.job_id = c.job_id
+  order by u.n;
+  if not found and _snapshot_is_stale() then
+    perform _stale_snapshot('finish');
   end if;
 end;
 $$;
@@ -116,14 +106,17 @@ create or replace function {{ .schema }}.fail (
   terminal    boolean  default false
 )
   returns {{ .schema }}.job_state
-  language sql
+  language plpgsql
   volatile
   parallel unsafe
   security definer
   set search_path = pg_catalog, {{ .schema }}, pg_temp
 as $$
-  select f.state
-  from fail_many(array[fail.receipt], array[fail.error], fail.retry_after, fail.terminal) as f
+begin
+  return (
+    select f.state
+    from fail_many(array[fail.receipt], array[fail.error], fail.retry_after, fail.terminal) as f);
+end;
 $$;
 
 comment on function {{ .schema }}.fail is

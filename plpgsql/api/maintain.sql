@@ -21,9 +21,24 @@ begin
   v_rows := _promote(1000);
   return query select 'promote', case when v_rows > 0 then 'promoted' else 'idle' end, v_rows, null::text;
 
+  if current_setting('transaction_isolation') not in ('read committed', 'read uncommitted') then
+    return query select 'storage', 'skipped', 0::bigint, 'needs a READ COMMITTED transaction';
+    return;
+  end if;
+
   v_rows := checkpoint_terminal_counters();
   return query select 'checkpoint', case when v_rows > 0 then 'written' else 'idle' end, v_rows, null::text;
 
+  v_rows := _fold_lanes();
+  if v_rows > 0 then
+    return query select 'lanes', 'folded', v_rows, null::text;
+  end if;
+
+  if not _try_singleton(1) then
+    return query select 'ring', 'busy', 0::bigint, 'another session rotates or prunes';
+    return;
+  end if;
+  perform _settle_epoch();
   select r.* into v_current from segment_rotations as r order by r.generation desc limit 1;
   if clock_timestamp() - v_current.rotated_at > v_settings.segment_max_age
     or pg_total_relation_size(format('%I.%I', '{{ .schema }}', 'ready_entries_' || v_current.slot)) > v_settings.segment_max_bytes
@@ -32,7 +47,8 @@ begin
     return query select 'rotate', outcome, (outcome = 'rotated')::integer::bigint, format('segment %s', v_current.generation);
   end if;
 
-  -- History stays until it is old or the ring needs the slot.
+  -- History stays until it is old or the ring needs the slot. Last, for it
+  -- ends with locks that others feel.
   select r.* into v_current from segment_rotations as r order by r.generation desc limit 1;
   select coalesce(max(p.generation) + 1, 0) into v_oldest from segment_prunes as p;
   if v_oldest < v_current.generation and (
@@ -44,13 +60,8 @@ begin
     outcome := prune();
     return query select 'prune', outcome, (outcome = 'pruned')::integer::bigint, format('segment %s', v_oldest);
   end if;
-
-  v_rows := _fold_lanes();
-  if v_rows > 0 then
-    return query select 'lanes', 'folded', v_rows, null::text;
-  end if;
 end;
 $$;
 
 comment on function {{ .schema }}.maintain is
-  'Runs the due housekeeping in small bites and reports each task: promotes due jobs, checkpoints the counters, rotates and prunes segments. Call it every second or more often, from one session or many; each task is done by one session at a time and the others skip it.';
+  'Runs the due housekeeping in small bites and reports each task: promotes due jobs, checkpoints the counters, rotates and prunes segments. Call it every second or more often, from one session or many; each task is done by one session at a time and the others skip it. Outside READ COMMITTED only promotion is done.';

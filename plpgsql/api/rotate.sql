@@ -13,11 +13,9 @@ declare
   v_next    bigint;
   v_used    boolean;
 begin
+  perform _require_read_committed('rotate');
   if not _try_singleton(1) then
     return 'busy';
-  end if;
-  if _snapshot_is_stale() then
-    perform _stale_snapshot('rotate');
   end if;
   perform _settle_epoch();
   select r.* into v_current from segment_rotations as r order by r.generation desc limit 1;
@@ -45,4 +43,4 @@ end;
 $$;
 
 comment on function {{ .schema }}.rotate is
-  'Seals the current segment and opens the next. Returns rotated; idle when the current segment is empty; blocked when the next slot is not pruned yet (see storage_status); busy while another session rotates or prunes. Never blocks others.';
+  'Seals the current segment and opens the next. Returns rotated; idle when the current segment is empty; blocked when the next slot is not pruned yet (see storage_status); busy while another session rotates or prunes. Never blocks others. Raises 25001 outside READ COMMITTED.';

@@ -13,7 +13,7 @@ declare
   v_many     boolean;
   v_paused   boolean;
   v_passes   integer := 1;
-  v_busy     boolean[];
+  v_busy     bigint[];
   v_held     bigint;
   v_lane     bigint;
   v_priority smallint;
@@ -30,7 +30,19 @@ declare
   v_hi_xid   xid8;
   w          record;
   r          record;
-  c          lane_cursors;
+  -- The lane's cursor, column by column: assigning to a record costs more.
+  c_generation bigint;
+  c_segment    bigint;
+  c_last       bigint;
+  c_pos_xid    xid8;
+  c_pos_id     bigint;
+  c_floor      xid8;
+  c_claimed    bigint;
+  c_drained    boolean;
+  c_prev       pg_snapshot;
+  c_cur        pg_snapshot;
+  v_guess      integer;
+  v_rotator    xid8;
 begin
   if claim.queue is null or claim.max_jobs is null or claim.max_jobs < 1 or claim.lease is null or claim.lease <= '0' then
     perform _invalid(
@@ -40,8 +52,9 @@ begin
   end if;
 
   select array_agg(q.lane), array_agg(q.priority),
-    (select m.paused from queue_meta as m where m.queue = claim.queue)
-  into v_lanes, v_ranks, v_paused
+    (select m.paused from queue_meta as m where m.queue = claim.queue),
+    (select g.slot from segment_rotations as g order by g.generation desc limit 1)
+  into v_lanes, v_ranks, v_paused, v_guess
   from queue_lanes as q
   where q.queue = claim.queue;
   if v_lanes is null or v_paused then
@@ -65,6 +78,13 @@ begin
   -- hands waits, in pass 2, and never below a lane it holds.
   for v_pass in 1 .. v_passes loop
     exit when v_pass = 2 and (v_left < v_asked or v_busy is null);
+    if v_pass = 2 then
+      -- Lane numbers of one queue ascend by priority and shard.
+      select array_agg(u.lane order by u.lane), array_agg(u.priority order by u.lane)
+      into v_lanes, v_ranks
+      from unnest(v_lanes, v_ranks) as u (lane, priority)
+      where u.lane = any (v_busy);
+    end if;
     for i in 1 .. cardinality(v_lanes) loop
       exit when v_left = 0 or (v_pass = 2 and v_left < v_asked);
       v_lane := v_lanes[i];
@@ -73,108 +93,134 @@ begin
         if v_pass = 1 then
           continue when not _lane_has_rows(v_lane);
           if not pg_try_advisory_xact_lock(_lock_class(1), _lane_key(v_lane)) then
-            v_busy[i] := true;
+            v_busy := v_busy || v_lane;
             continue;
           end if;
         else
-          continue when v_busy[i] is null or v_lane <= v_held;
+          continue when v_lane <= v_held;
           perform pg_advisory_xact_lock(_lock_class(1), _lane_key(v_lane));
         end if;
         v_held := greatest(v_held, v_lane);
       else
-        perform pg_advisory_xact_lock(_lock_class(1), _lane_key(v_lane));
+        -- An expression, not a statement: it is on every claim's path.
+        v_opened := pg_advisory_xact_lock(_lock_class(1), _lane_key(v_lane)) is null;
       end if;
-
-      -- One snapshot for both: a transaction numbered after it writes into
-      -- this segment or a newer one.
-      select g.generation, g.slot, pg_current_snapshot() into v_segment, v_slot, v_snap
-      from segment_rotations as g order by g.generation desc limit 1;
 
       -- A lane that claimed since the last rotation has its cursor in the
       -- current segment. Elsewhere one statement over all segments looks,
       -- which locks them before it takes its snapshot: a prune moves cursors.
-      case v_slot
+      -- Ring and snapshot are read together: a transaction numbered after
+      -- them writes into this segment or a newer one.
+      case v_guess
 {{ range $i := until (int .segments) }}
       when {{ $i }} then
-        select k.* into c from lane_cursors_{{ $i }} as k where k.lane = v_lane order by k.generation desc limit 1;
+        select g.generation, g.slot, g.xid, pg_current_snapshot(),
+          k.generation, k.segment, k.last_segment, k.pos_xid, k.pos_job_id, k.floor_xid,
+          k.claimed_total, k.drained, k.s_prev, k.s_cur
+        into v_segment, v_slot, v_rotator, v_snap,
+          c_generation, c_segment, c_last, c_pos_xid, c_pos_id, c_floor,
+          c_claimed, c_drained, c_prev, c_cur
+        from (select n.generation, n.slot, n.xid from segment_rotations as n order by n.generation desc limit 1) as g
+        left join lateral (
+          select o.* from lane_cursors_{{ $i }} as o where o.lane = v_lane order by o.generation desc limit 1
+        ) as k on true;
 {{ end }}
       end case;
-      if c.lane is null then
-        select k.* into c from lane_cursors as k where k.lane = v_lane order by k.generation desc limit 1;
+      if c_generation is null or v_slot <> v_guess then
+        select g.generation, g.slot, g.xid, pg_current_snapshot(),
+          k.generation, k.segment, k.last_segment, k.pos_xid, k.pos_job_id, k.floor_xid,
+          k.claimed_total, k.drained, k.s_prev, k.s_cur
+        into v_segment, v_slot, v_rotator, v_snap,
+          c_generation, c_segment, c_last, c_pos_xid, c_pos_id, c_floor,
+          c_claimed, c_drained, c_prev, c_cur
+        from (select n.generation, n.slot, n.xid from segment_rotations as n order by n.generation desc limit 1) as g
+        left join lateral (
+          select o.* from lane_cursors as o where o.lane = v_lane order by o.generation desc limit 1
+        ) as k on true;
       end if;
       v_opened := false;
       v_costly := false;
-      if c.lane is null then
-        -- Nothing was ever consumed here: any segment may hold rows.
-        c := row(v_lane, 0, v_segment, v_segment - {{ sub (int .segments) 1 }}, '0', -1,
-          pg_snapshot_xmax(v_snap), 0, 0, 0, true, '1:1:', '1:1:')::lane_cursors;
-        v_costly := true;
-      elsif pg_snapshot_xmax(c.s_cur) > pg_snapshot_xmax(v_snap) then
-        raise exception using errcode = 'AW005',
-          message = format('queue %L: stored snapshot %s is ahead of this cluster''s %s', claim.queue, c.s_cur, v_snap),
-          hint = 'Transaction ids of another cluster were restored: run rebase() once.';
-      end if;
       if pg_current_xact_id_if_assigned() is not null then
         v_snap := _hide_own(v_snap);
+        if v_rotator = pg_current_xact_id_if_assigned() then
+          -- Others do not see this transaction's own rotation and go on
+          -- writing into the segment before it.
+          select max(g.generation) into v_segment
+          from segment_rotations as g where g.xid <> v_rotator;
+        end if;
       end if;
 
+      if c_generation is null then
+        -- Nothing was ever consumed here: any segment may hold rows.
+        c_generation := 0;
+        c_last := v_segment - {{ sub (int .segments) 1 }};
+        c_floor := pg_snapshot_xmax(v_snap);
+        c_claimed := 0;
+        c_drained := true;
+        c_cur := '1:1:';
+        v_costly := true;
+      elsif pg_snapshot_xmax(c_cur) > pg_snapshot_xmax(v_snap) then
+        raise exception using errcode = 'AW005',
+          message = format('queue %L: stored snapshot %s is ahead of this cluster''s %s', claim.queue, c_cur, v_snap),
+          hint = 'Transaction ids of another cluster were restored: run rebase() once.';
+      end if;
       loop
-        if c.drained then
+        if c_drained then
           exit when v_opened;
           -- The next window. Rows of its range part are in the segment that
           -- was current when s_prev was taken, or newer; a transaction that
           -- was open even at the floor may have written anywhere.
           v_opened := true;
-          if pg_snapshot_xmin(c.s_cur) < c.floor_xid and pg_snapshot_xmin(c.s_cur) < pg_snapshot_xmax(c.s_cur) then
+          if pg_snapshot_xmin(c_cur) < c_floor and pg_snapshot_xmin(c_cur) < pg_snapshot_xmax(c_cur) then
             v_costly := exists (
-              select from pg_snapshot_xip(c.s_cur) as x (xid)
-              where x.xid < c.floor_xid and pg_visible_in_snapshot(x.xid, v_snap));
+              select from pg_snapshot_xip(c_cur) as x (xid)
+              where x.xid < c_floor and pg_visible_in_snapshot(x.xid, v_snap));
           end if;
-          c.segment := c.last_segment;
-          if v_segment > c.last_segment then
-            c.floor_xid := pg_snapshot_xmax(v_snap);
-            c.last_segment := v_segment;
+          c_segment := c_last;
+          if v_segment > c_last then
+            c_floor := pg_snapshot_xmax(v_snap);
+            c_last := v_segment;
           end if;
-          if v_costly or c.segment < v_segment - {{ sub (int .segments) 1 }} then
-            c.segment := v_segment - {{ sub (int .segments) 1 }};
+          if v_costly or c_segment < v_segment - {{ sub (int .segments) 1 }} then
+            c_segment := v_segment - {{ sub (int .segments) 1 }};
           end if;
-          c.s_prev := c.s_cur;
-          c.s_cur := v_snap;
-          c.pos_xid := '0';
-          c.pos_job_id := -1;
-          c.drained := false;
+          c_prev := c_cur;
+          c_cur := v_snap;
+          c_pos_xid := '0';
+          c_pos_id := -1;
+          c_drained := false;
         end if;
 
         v_got := 0;
-        v_simple := pg_snapshot_xmin(c.s_prev) = pg_snapshot_xmax(c.s_prev)
-          and pg_snapshot_xmin(c.s_cur) = pg_snapshot_xmax(c.s_cur);
+        v_simple := pg_snapshot_xmin(c_prev) = pg_snapshot_xmax(c_prev)
+          and pg_snapshot_xmin(c_cur) = pg_snapshot_xmax(c_cur);
         if v_simple then
           -- Nobody was writing in either snapshot: one interval, up to xmax.
-          v_hi_xid := pg_snapshot_xmax(c.s_cur);
-          if c.pos_xid >= pg_snapshot_xmax(c.s_prev) then
-            v_lo_xid := c.pos_xid;
-            v_lo_id := c.pos_job_id;
+          v_hi_xid := pg_snapshot_xmax(c_cur);
+          if c_pos_xid >= pg_snapshot_xmax(c_prev) then
+            v_lo_xid := c_pos_xid;
+            v_lo_id := c_pos_id;
           else
-            v_lo_xid := pg_snapshot_xmax(c.s_prev);
+            v_lo_xid := pg_snapshot_xmax(c_prev);
             v_lo_id := -1;
           end if;
           if v_lo_xid >= v_hi_xid then
-            c.segment := c.last_segment;
-            c.drained := true;
+            c_segment := c_last;
+            c_drained := true;
             continue;
           end if;
         else
-          select i.* into w from _window(c.s_prev, c.s_cur, c.pos_xid, c.pos_job_id) as i;
-          if w.lo_xid is null and c.pos_xid = '0' then
-            c.segment := c.last_segment;
-            c.drained := true;
+          select i.* into w from _window(c_prev, c_cur, c_pos_xid, c_pos_id) as i;
+          if w.lo_xid is null and c_pos_xid = '0' then
+            c_segment := c_last;
+            c_drained := true;
             continue;
           end if;
         end if;
 
         if v_simple and v_left = 1 then
           -- One job out of one interval: the leanest way.
-          case (c.segment + {{ mul (int .segments) 2 }}) % {{ .segments }}
+          case (c_segment + {{ mul (int .segments) 2 }}) % {{ .segments }}
 {{ range $i := until (int .segments) }}
           when {{ $i }} then
             select e.* into r
@@ -198,18 +244,18 @@ begin
               r.job_id, r.kind, r.args, claim.queue, v_priority, r.attempt, r.max_attempts, r.run_at, r.created_at,
               coalesce(r.tags, '{}'), coalesce(r.metadata, '{}'), r.progress, coalesce(r.errors, '{}'),
               v_now + r.deadline, v_now + claim.lease)::claimed_job;
-            c.generation := c.generation + 1;
-            c.pos_xid := r.xid;
-            c.pos_job_id := r.job_id;
-            c.claimed_total := c.claimed_total + 1;
+            c_generation := c_generation + 1;
+            c_pos_xid := r.xid;
+            c_pos_id := r.job_id;
+            c_claimed := c_claimed + 1;
             case v_slot
 {{ range $i := until (int .segments) }}
             when {{ $i }} then
               insert into lane_cursors_{{ $i }} (
                 lane, generation, segment, last_segment, pos_xid, pos_job_id, floor_xid,
-                claimed_total, bypassed_total, ready_slot, drained, s_prev, s_cur)
-              values (v_lane, c.generation, c.segment, c.last_segment, c.pos_xid, c.pos_job_id, c.floor_xid,
-                c.claimed_total, c.bypassed_total, {{ $i }}, false, c.s_prev, c.s_cur);
+                claimed_total, ready_slot, drained, s_prev, s_cur)
+              values (v_lane, c_generation, c_segment, c_last, c_pos_xid, c_pos_id, c_floor,
+                c_claimed, {{ $i }}, false, c_prev, c_cur);
 {{ end }}
             end case;
             v_left := 0;
@@ -217,7 +263,7 @@ begin
             exit;
           end if;
         elsif v_simple then
-          case (c.segment + {{ mul (int .segments) 2 }}) % {{ .segments }}
+          case (c_segment + {{ mul (int .segments) 2 }}) % {{ .segments }}
 {{ range $i := until (int .segments) }}
           when {{ $i }} then
             return query
@@ -234,7 +280,7 @@ begin
           end case;
           get diagnostics v_got = row_count;
         elsif w.lo_xid is not null then
-          case (c.segment + {{ mul (int .segments) 2 }}) % {{ .segments }}
+          case (c_segment + {{ mul (int .segments) 2 }}) % {{ .segments }}
 {{ range $i := until (int .segments) }}
           when {{ $i }} then
             return query
@@ -261,18 +307,18 @@ begin
         end if;
 
         if v_got > 0 then
-          c.generation := c.generation + 1;
-          c.claimed_total := c.claimed_total + v_got;
+          c_generation := c_generation + 1;
+          c_claimed := c_claimed + v_got;
           v_left := v_left - v_got;
           v_costly := false;
           exit when v_left = 0;
         end if;
-        if c.segment < c.last_segment then
-          c.segment := c.segment + 1;
-          c.pos_xid := '0';
-          c.pos_job_id := -1;
+        if c_segment < c_last then
+          c_segment := c_segment + 1;
+          c_pos_xid := '0';
+          c_pos_id := -1;
         else
-          c.drained := true;
+          c_drained := true;
         end if;
       end loop;
 
@@ -281,9 +327,9 @@ begin
       if v_costly then
         insert into lane_cursors (
           lane, generation, segment, last_segment, pos_xid, pos_job_id, floor_xid,
-          claimed_total, bypassed_total, ready_slot, drained, s_prev, s_cur)
-        values (v_lane, c.generation + 1, c.segment, c.last_segment, c.pos_xid, c.pos_job_id, c.floor_xid,
-          c.claimed_total, c.bypassed_total, v_slot, true, c.s_prev, c.s_cur);
+          claimed_total, ready_slot, drained, s_prev, s_cur)
+        values (v_lane, c_generation + 1, c_segment, c_last, c_pos_xid, c_pos_id, c_floor,
+          c_claimed, v_slot, true, c_prev, c_cur);
       end if;
     end loop;
   end loop;

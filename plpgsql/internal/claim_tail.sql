@@ -16,10 +16,10 @@
             moved as (
               insert into lane_cursors (
                 lane, generation, segment, last_segment, pos_xid, pos_job_id, floor_xid,
-                claimed_total, bypassed_total, ready_slot, drained, s_prev, s_cur)
-              select v_lane, c.generation + 1, c.segment, c.last_segment, b.last_xid, b.job_ids[b.jobs], c.floor_xid,
-                c.claimed_total + b.jobs, c.bypassed_total, v_slot,
-                b.jobs < v_left and c.segment = c.last_segment, c.s_prev, c.s_cur
+                claimed_total, ready_slot, drained, s_prev, s_cur)
+              select v_lane, c_generation + 1, c_segment, c_last, b.last_xid, b.job_ids[b.jobs], c_floor,
+                c_claimed + b.jobs, v_slot,
+                b.jobs < v_left and c_segment = c_last, c_prev, c_cur
               from batch as b
             )
             select row({{ . }}, b.batch_id, g.job_id, g.run_lease)::receipt,

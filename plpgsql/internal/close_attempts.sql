@@ -2,8 +2,9 @@
 --
 -- Exclusion is the unique index on (batch_id, seq): the next outcome of a
 -- batch has the next seq, so of two closers that saw the same state one waits
--- for the other's commit and adds nothing. Batches are visited by slot and
--- batch id, the one order in which they are ever waited for.
+-- for the other's commit and adds nothing. A call meets its batches in order
+-- of batch id and never goes back to one it has passed, so no two calls wait
+-- for each other.
 
 -- The errors of jobs in the order of their ids; null for an outcome without.
 create or replace function {{ .schema }}._errors_of (p_job_ids bigint[], p_errors jsonb)
@@ -35,148 +36,225 @@ as $$
         and (o.job_ids is null or r.job_id = any (o.job_ids)))
 $$;
 
--- Closes the open ones among p_receipts and returns the others. p_errors, when
--- given, maps job ids to the error that closes them.
-create or replace function {{ .schema }}._close_attempts (
-  p_receipts {{ .schema }}.receipt[], p_outcome "char", p_errors jsonb default null
+-- Closes one batch after the other, each until it is won or found closed.
+-- p_outcomes has one code per receipt; p_errors, when given, maps job ids to
+-- the error that closes them. Returns the receipts it closed.
+create or replace function {{ .schema }}._close_in_order (
+  p_receipts {{ .schema }}.receipt[], p_outcomes "char"[], p_errors jsonb
 )
   returns setof {{ .schema }}.receipt
   language plpgsql
   volatile
 as $$
 declare
-  v_todo    receipt[] := p_receipts;
-  v_now     timestamptz := clock_timestamp();
+  g        record;
+  v_now    timestamptz := clock_timestamp();
+  v_slot   smallint;
+  v_ids    bigint[];
+  v_leases integer[];
+begin
+  for g in
+    select r.batch_id, r.outcome, array_agg(r.job_id) as job_ids, array_agg(r.run_lease) as run_leases
+    from unnest(p_receipts, p_outcomes) as r (ready_slot, batch_id, job_id, run_lease, outcome)
+    where r.batch_id is not null and r.job_id is not null and r.run_lease is not null
+    group by r.batch_id, r.outcome
+    order by r.batch_id, r.outcome
+  loop
+    loop
+      insert into attempt_outcomes (
+        batch_id, lane, xid, finalized_at, seq, jobs, ready_slot, outcome, job_ids, run_leases, errors)
+      select c.batch_id, c.lane, pg_current_xact_id(), v_now, s.seq, cardinality(a.job_ids), c.ready_slot, g.outcome,
+        a.job_ids, a.run_leases, _errors_of(a.job_ids, p_errors)
+      from claims as c
+      cross join lateral (
+        select coalesce(max(o.seq) + 1, 0) as seq
+        from attempt_outcomes as o
+        where o.ready_slot = c.ready_slot and o.batch_id = c.batch_id
+      ) as s
+      cross join lateral (
+        select array_agg(j.job_id order by j.job_id) as job_ids,
+          case when max(j.run_lease) > 1 then array_agg(j.run_lease order by j.job_id) end as run_leases
+        from (
+          select distinct u.job_id, u.run_lease::integer as run_lease
+          from unnest(g.job_ids, g.run_leases) as u (job_id, run_lease)
+          where array_position(c.job_ids, u.job_id) is not null
+            and coalesce(c.run_leases[array_position(c.job_ids, u.job_id)], 1) = u.run_lease
+        ) as j
+        where s.seq = 0 or not exists (
+          select from attempt_outcomes as o
+          where o.ready_slot = c.ready_slot and o.batch_id = c.batch_id
+            and (o.job_ids is null or j.job_id = any (o.job_ids)))
+      ) as a
+      where c.batch_id = g.batch_id and a.job_ids is not null
+      on conflict do nothing
+      returning ready_slot, job_ids, run_leases into v_slot, v_ids, v_leases;
+      if found then
+        return query
+        select v_slot, g.batch_id, j.job_id, coalesce(j.run_lease, 1)::bigint
+        from unnest(v_ids, v_leases) as j (job_id, run_lease);
+        exit;
+      end if;
+      -- Lost a race for seq: once more. Nothing open: done.
+      exit when not exists (
+        select from _open_receipts(array(
+          select row(null, g.batch_id, u.job_id, u.run_lease)::receipt
+          from unnest(g.job_ids, g.run_leases) as u (job_id, run_lease))));
+    end loop;
+  end loop;
+end;
+$$;
+
+-- Many batches of one segment in one statement. Returns false, with nothing
+-- done, when a race for one of them was lost or one is not where its receipt
+-- says: then they are to be met one by one. p_closed is null when all were
+-- accepted.
+create or replace function {{ .schema }}._close_together (
+  p_slot smallint, p_batches bigint[], p_ids bigint[], p_leases bigint[], p_outcome "char",
+  out p_done boolean, out p_closed {{ .schema }}.receipt[]
+)
+  language plpgsql
+  volatile
+as $$
+declare
+  v_given     bigint := -1;
+  v_found     bigint;
+  v_attempted bigint;
+  v_inserted  bigint;
+begin
+  case p_slot
+{{ range $i := until (int .segments) }}
+  when {{ $i }} then
+    with given as materialized (
+      select u.batch_id, array_agg(u.job_id) as job_ids, array_agg(u.run_lease::integer) as run_leases
+      from unnest(p_batches, p_ids, p_leases) as u (batch_id, job_id, run_lease)
+      group by u.batch_id
+    ),
+    found as materialized (
+      select g.batch_id, g.job_ids, g.run_leases, c.lane, c.job_ids as claimed_ids, c.run_leases as claimed_leases, s.seq
+      from given as g
+      join claims_{{ $i }} as c on c.batch_id = g.batch_id
+      cross join lateral (
+        select coalesce(max(o.seq) + 1, 0) as seq
+        from attempt_outcomes_{{ $i }} as o
+        where o.batch_id = g.batch_id
+      ) as s
+    ),
+    closing as materialized (
+      select f.batch_id, f.lane, f.seq,
+        case when w.whole then f.job_ids else a.job_ids end as job_ids,
+        case when w.whole then f.run_leases else a.run_leases end as run_leases,
+        w.whole
+      from found as f
+      cross join lateral (
+        select f.seq = 0 and f.job_ids = f.claimed_ids
+          and case when f.claimed_leases is null then 1 = all (f.run_leases) else f.run_leases = f.claimed_leases end as whole
+      ) as w
+      left join lateral (
+        select array_agg(j.job_id order by j.job_id) as job_ids, array_agg(j.run_lease order by j.job_id) as run_leases
+        from (
+          select distinct u.job_id, u.run_lease
+          from unnest(f.job_ids, f.run_leases) as u (job_id, run_lease)
+          where array_position(f.claimed_ids, u.job_id) is not null
+            and coalesce(f.claimed_leases[array_position(f.claimed_ids, u.job_id)], 1) = u.run_lease
+        ) as j
+        where f.seq = 0 or not exists (
+          select from attempt_outcomes_{{ $i }} as o
+          where o.batch_id = f.batch_id and (o.job_ids is null or j.job_id = any (o.job_ids)))
+      ) as a on not w.whole
+      where w.whole or a.job_ids is not null
+    ),
+    closed as (
+      insert into attempt_outcomes_{{ $i }} (
+        batch_id, lane, xid, finalized_at, seq, jobs, ready_slot, outcome, job_ids, run_leases)
+      select k.batch_id, k.lane, pg_current_xact_id(), clock_timestamp(), k.seq, cardinality(k.job_ids), {{ $i }}, p_outcome,
+        case when not k.whole then k.job_ids end,
+        case when not k.whole and 1 <> any (k.run_leases) then k.run_leases end
+      from closing as k
+      order by k.batch_id
+      on conflict (batch_id, seq) do nothing
+      returning jobs
+    )
+    select (select count(*) from given), (select count(*) from found), (select count(*) from closing),
+      count(*),
+      case when sum(d.jobs) is distinct from cardinality(p_ids) then (
+        select array_agg(row({{ $i }}, k.batch_id, j.job_id, j.run_lease)::receipt)
+        from closing as k
+        cross join lateral unnest(k.job_ids, k.run_leases) as j (job_id, run_lease)) end
+    into v_given, v_found, v_attempted, v_inserted, p_closed
+    from closed as d;
+{{ end }}
+  else
+    null;
+  end case;
+  if v_found = v_given and v_inserted = v_attempted then
+    p_done := true;
+    return;
+  end if;
+  raise exception using errcode = 'AW000', message = 'undo';
+exception when sqlstate 'AW000' then
+  p_done := false;
+end;
+$$;
+
+-- Closes the open ones among p_receipts and returns the others.
+create or replace function {{ .schema }}._close_attempts (p_receipts {{ .schema }}.receipt[], p_outcome "char")
+  returns setof {{ .schema }}.receipt
+  language plpgsql
+  volatile
+as $$
+declare
   v_slots   smallint[];
   v_batches bigint[];
   v_ids     bigint[];
   v_leases  bigint[];
-  v_slot    smallint;
-  v_closed  bigint := 0;
-  v_jobs    bigint;
-  v_whole   bigint[];
-  v_some    receipt[];
-  v_wholes  bigint[];
-  v_somes   receipt[];
+  v_done    boolean := false;
+  v_closed  receipt[];
 begin
   select array_agg(r.ready_slot), array_agg(r.batch_id), array_agg(r.job_id), array_agg(r.run_lease)
   into v_slots, v_batches, v_ids, v_leases
   from unnest(p_receipts) as r;
-  v_jobs := cardinality(v_ids);
 
-  -- A whole batch, as it was claimed: nothing to sort out.
   if v_batches[1] = all (v_batches) and v_slots[1] = all (v_slots) then
+    -- A whole batch, as it was claimed: nothing to sort out.
     case v_slots[1]
 {{ range $i := until (int .segments) }}
     when {{ $i }} then
       insert into attempt_outcomes_{{ $i }} (
-        batch_id, lane, xid, finalized_at, seq, jobs, ready_slot, outcome, job_ids, run_leases, errors)
-      select c.batch_id, c.lane, pg_current_xact_id(), v_now, 0, v_jobs, {{ $i }}, p_outcome, null, null,
-        _errors_of(c.job_ids, p_errors)
+        batch_id, lane, xid, finalized_at, seq, jobs, ready_slot, outcome)
+      select c.batch_id, c.lane, pg_current_xact_id(), clock_timestamp(), 0, cardinality(v_ids), {{ $i }}, p_outcome
       from claims_{{ $i }} as c
       where c.batch_id = v_batches[1]
         and c.job_ids = v_ids
         and case when c.run_leases is null then 1 = all (v_leases) else c.run_leases::bigint[] = v_leases end
         and not exists (select from attempt_outcomes_{{ $i }} as o where o.batch_id = c.batch_id)
       on conflict (batch_id, seq) do nothing;
+      if found then
+        return;
+      end if;
 {{ end }}
     else
-      v_jobs := 0;
+      null;
     end case;
-    if found then
+  elsif v_slots[1] = all (v_slots) then
+    select t.p_done, t.p_closed into v_done, v_closed
+    from _close_together(v_slots[1], v_batches, v_ids, v_leases, p_outcome) as t;
+    if v_done and v_closed is null then
       return;
     end if;
   end if;
+  if not v_done then
+    v_closed := array(
+      select c from _close_in_order(p_receipts, array_fill(p_outcome, array[cardinality(p_receipts)]), null) as c);
+  end if;
 
-  loop
-    for v_slot in
-      select distinct r.ready_slot from unnest(v_todo) as r
-      where r.ready_slot between 0 and {{ sub (int .segments) 1 }}
-      order by r.ready_slot
-    loop
-      case v_slot
-{{ range $i := until (int .segments) }}
-      when {{ $i }} then
-        with given as materialized (
-          select r.batch_id, array_agg(r.job_id) as job_ids, array_agg(r.run_lease::integer) as run_leases
-          from unnest(v_todo) as r
-          where r.ready_slot = {{ $i }}
-          group by r.batch_id
-        ),
-        closing as (
-          select g.batch_id, c.lane, s.seq, w.whole,
-            case when w.whole then c.job_ids else a.job_ids end as jobs,
-            a.job_ids, a.run_leases
-          from given as g
-          join claims_{{ $i }} as c on c.batch_id = g.batch_id
-          cross join lateral (
-            select coalesce(max(o.seq) + 1, 0) as seq
-            from attempt_outcomes_{{ $i }} as o
-            where o.batch_id = g.batch_id
-          ) as s
-          cross join lateral (
-            select s.seq = 0 and g.job_ids = c.job_ids
-              and case when c.run_leases is null then 1 = all (g.run_leases) else g.run_leases = c.run_leases end as whole
-          ) as w
-          left join lateral (
-            select array_agg(j.job_id order by j.job_id) as job_ids,
-              case when max(j.run_lease) > 1 then array_agg(j.run_lease order by j.job_id) end as run_leases
-            from (
-              select distinct u.job_id, u.run_lease
-              from unnest(g.job_ids, g.run_leases) as u (job_id, run_lease)
-              where array_position(c.job_ids, u.job_id) is not null
-                and coalesce(c.run_leases[array_position(c.job_ids, u.job_id)], 1) = u.run_lease
-            ) as j
-            where s.seq = 0 or not exists (
-              select from attempt_outcomes_{{ $i }} as o
-              where o.batch_id = g.batch_id and (o.job_ids is null or j.job_id = any (o.job_ids)))
-          ) as a on not w.whole
-          where w.whole or a.job_ids is not null
-          order by g.batch_id
-        ),
-        closed as (
-          insert into attempt_outcomes_{{ $i }} (
-            batch_id, lane, xid, finalized_at, seq, jobs, ready_slot, outcome, job_ids, run_leases, errors)
-          select k.batch_id, k.lane, pg_current_xact_id(), v_now, k.seq, cardinality(k.jobs), {{ $i }}, p_outcome,
-            k.job_ids, k.run_leases, _errors_of(k.jobs, p_errors)
-          from closing as k
-          on conflict (batch_id, seq) do nothing
-          returning batch_id, jobs, job_ids, run_leases
-        )
-        select coalesce(sum(d.jobs), 0), array_agg(d.batch_id) filter (where d.job_ids is null),
-          (select array_agg(row({{ $i }}, e.batch_id, j.job_id, coalesce(j.run_lease, 1))::receipt)
-           from closed as e cross join lateral unnest(e.job_ids, e.run_leases) as j (job_id, run_lease))
-        into v_jobs, v_whole, v_some
-        from closed as d;
-        v_closed := v_closed + v_jobs;
-        v_wholes := v_wholes || v_whole;
-        v_somes := v_somes || v_some;
-{{ end }}
-      end case;
-    end loop;
-    exit when v_closed = cardinality(p_receipts);
-
-    -- Some were not accepted. Those still open lost a race for their batch's
-    -- seq or moved with a pruned segment: once more. The rest is stale.
-    v_todo := array(select o from _open_receipts(p_receipts) as o);
-    if v_todo = '{}' then
-      return query
-      select r.ready_slot, r.batch_id, r.job_id, r.run_lease
-      from unnest(p_receipts) as r
-      where not exists (
-          select from unnest(v_somes) as s
-          where s.batch_id = r.batch_id and s.job_id = r.job_id and s.run_lease = r.run_lease)
-        and not exists (
-          select from unnest(v_wholes) as b (batch_id)
-          join claims as c on c.batch_id = b.batch_id
-          where b.batch_id = r.batch_id
-            and array_position(c.job_ids, r.job_id) is not null
-            and coalesce(c.run_leases[array_position(c.job_ids, r.job_id)], 1) = r.run_lease);
-      if found and _snapshot_is_stale() then
-        perform _stale_snapshot('finish');
-      end if;
-      return;
-    end if;
-  end loop;
+  return query
+  select r.ready_slot, r.batch_id, r.job_id, r.run_lease
+  from unnest(p_receipts) as r
+  where not exists (
+    select from unnest(v_closed) as c
+    where c.batch_id = r.batch_id and c.job_id = r.job_id and c.run_lease = r.run_lease);
+  if found and _snapshot_is_stale() then
+    perform _stale_snapshot('finish');
+  end if;
 end;
 $$;

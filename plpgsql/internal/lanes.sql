@@ -52,8 +52,15 @@ as $$
 declare
   v_rows bigint;
 begin
+  with extra as materialized (
+    select l.ctid as row_id
+    from queue_lanes as l
+    where exists (select from queue_lanes as k where k.lane = l.lane and k.ctid < l.ctid)
+    for update skip locked
+  )
   delete from queue_lanes as l
-  where exists (select from queue_lanes as k where k.lane = l.lane and k.ctid < l.ctid);
+  using extra as e
+  where l.ctid = e.row_id;
   get diagnostics v_rows = row_count;
   return v_rows;
 end;

@@ -42,7 +42,7 @@
         from attempt_outcomes_{{ $i }} as o
         where o.xid >= u.lo and o.xid <= u.hi and o.lane in (select l.lane from lanes as l)
         union all
-        select 0, 0, sum(d.completed), sum(d.failed), sum(d.cancelled)
+        select 0, sum(d.closed), sum(d.completed), sum(d.failed), sum(d.cancelled)
         from terminal_count_deltas_{{ $i }} as d
         where d.xid >= u.lo and d.xid <= u.hi and d.lane in (select l.lane from lanes as l)
       ) as t
@@ -54,10 +54,10 @@
     join terminal_rollup_entries as e on e.lane = l.lane
   ),
   claimed as (
-    select sum(c.claimed_total) as total, sum(c.bypassed_total) as bypassed
+    select sum(c.claimed_total) as total
     from lanes as l
     cross join lateral (
-      select k.claimed_total, k.bypassed_total from lane_cursors as k
+      select k.claimed_total from lane_cursors as k
       where k.lane = l.lane
       order by k.generation desc
       limit 1
@@ -70,7 +70,7 @@
     join deferred_jobs as d on d.lane = l.lane
   )
   select v_queue,
-    (coalesce(k.enqueued, 0) + coalesce(r.ready, 0) - coalesce(c.total, 0) + coalesce(c.bypassed, 0))::bigint,
+    (coalesce(k.enqueued, 0) + coalesce(r.ready, 0) - coalesce(c.total, 0))::bigint,
     d.scheduled,
     d.retryable,
     (coalesce(c.total, 0) - coalesce(k.closed, 0) - coalesce(r.closed, 0))::bigint,

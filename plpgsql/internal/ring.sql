@@ -32,7 +32,7 @@ begin
     return false;
   end if;
   return (select s.last_value from storage_epoch as s)
-    <> greatest(
+    is distinct from greatest(
          (select r.epoch from segment_rotations as r order by r.generation desc limit 1),
          (select max(p.epoch) from segment_prunes as p));
 end;
@@ -42,10 +42,32 @@ $$;
 -- the ring lock.
 create or replace function {{ .schema }}._settle_epoch ()
   returns void
-  language sql
+  language plpgsql
   volatile
 as $$
-  select pg_catalog.setval('{{ .schema }}.storage_epoch', greatest(
+declare
+  v_epoch bigint := greatest(
     (select max(r.epoch) from segment_rotations as r),
-    (select max(p.epoch) from segment_prunes as p)))
+    (select max(p.epoch) from segment_prunes as p));
+begin
+  if v_epoch <> (select s.last_value from storage_epoch as s) then
+    perform setval('storage_epoch', v_epoch);
+  end if;
+end;
+$$;
+
+-- Storage work proves in one snapshot and checks again in a later one, which
+-- a transaction-long snapshot cannot give.
+create or replace function {{ .schema }}._require_read_committed (p_what text)
+  returns void
+  language plpgsql
+  volatile
+as $$
+begin
+  if current_setting('transaction_isolation') not in ('read committed', 'read uncommitted') then
+    raise exception using errcode = '25001',
+      message = format('%s in a %s transaction', p_what, current_setting('transaction_isolation')),
+      hint = 'Call it in a READ COMMITTED transaction.';
+  end if;
+end;
 $$;

@@ -37,6 +37,10 @@ begin
         case when m.outcome = 'x' then -1 else 0 end
       from outcome_removals_{{ $i }} as m
       where pg_visible_in_snapshot(m.xid, p_cur)
+      union all
+      select c.lane, 0, -cardinality(c.job_ids), 0, 0, 0
+      from claims_{{ $i }} as c
+      where c.bypassed_by is not null and pg_visible_in_snapshot(c.bypassed_by, p_cur)
     ) as t
     group by t.lane;
 {{ end }}
@@ -96,11 +100,11 @@ begin
         select x.* from attempt_outcomes_{{ $i }} as x where x.xid = late.xid offset 0
       ) as o
       union all
-      select d.lane, 0, 0, d.completed, d.failed, d.cancelled
+      select d.lane, 0, d.closed, d.completed, d.failed, d.cancelled
       from terminal_count_deltas_{{ $i }} as d
       where d.xid >= pg_snapshot_xmax(p_prev) and pg_visible_in_snapshot(d.xid, p_cur)
       union all
-      select d.lane, 0, 0, d.completed, d.failed, d.cancelled
+      select d.lane, 0, d.closed, d.completed, d.failed, d.cancelled
       from unnest(v_late) as late (xid)
       cross join lateral (
         select x.* from terminal_count_deltas_{{ $i }} as x where x.xid = late.xid offset 0
