@@ -48,6 +48,7 @@ grant execute on function
   {{ .schema }}.rebuild_terminal_counters,
   {{ .schema }}.rotate,
   {{ .schema }}.prune,
+  {{ .schema }}.rebase,
   {{ .schema }}.reset
 to awa_operator;
 

@@ -37,5 +37,6 @@ set local search_path = pg_catalog, {{ .schema }}, pg_temp;
 {{ template "api/storage_status.sql" . }}
 {{ template "api/check.sql" . }}
 {{ template "api/reset.sql" . }}
+{{ template "api/rebase.sql" . }}
 
 {{ template "grants.sql" . }}

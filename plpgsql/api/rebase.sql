@@ -1,0 +1,56 @@
+-- Rebase: after a dump was restored or copied logically into another cluster,
+-- whose transaction ids mean something else.
+
+create or replace function {{ .schema }}.rebase ()
+  returns bigint
+  language plpgsql
+  volatile
+  parallel unsafe
+  security definer
+  set search_path = pg_catalog, {{ .schema }}, pg_temp
+  set jit = off
+as $$
+declare
+  v_own     xid8 := pg_current_xact_id();
+  v_snap    pg_snapshot;
+  v_current segment_rotations;
+  v_rows    bigint;
+begin
+  perform _require_read_committed('rebase');
+  lock table ready_entries, claims, attempt_outcomes, outcome_removals, lane_cursors,
+    terminal_count_deltas, checkpoint_snapshots, terminal_count_checkpoints, segment_rotations
+    in access exclusive mode;
+  v_snap := _hide_own(pg_current_snapshot());
+  select r.* into v_current from segment_rotations as r order by r.generation desc limit 1;
+
+  -- 1 is below every window and above 0: seen by all, and still counted.
+  update segment_rotations as r set xid = '1';
+  update attempt_outcomes as o set xid = '1';
+  update outcome_removals as m set xid = '1';
+  update terminal_count_deltas as d set xid = '1';
+  update claims as c set bypassed_by = '1' where c.bypassed_by is not null;
+  update ready_entries as r set xid = '1'
+  where r.xid > '0' and exists (
+    select from claims as c
+    where c.ready_slot = r.ready_slot and c.lane = r.lane and r.job_id = any (c.job_ids)
+      and coalesce(c.run_leases[array_position(c.job_ids, r.job_id)], 1) = r.run_lease);
+  -- What waits is offered as if this transaction had enqueued it.
+  update ready_entries as r set xid = v_own where r.xid > '1' and r.xid <> v_own;
+  get diagnostics v_rows = row_count;
+  truncate checkpoint_snapshots, terminal_count_checkpoints;
+
+  insert into lane_cursors (
+    lane, generation, segment, last_segment, pos_xid, pos_job_id, floor_xid,
+    claimed_total, ready_slot, drained, s_prev, s_cur)
+  select c.lane, c.generation + 1, v_current.generation - {{ sub (int .segments) 1 }},
+    v_current.generation - {{ sub (int .segments) 1 }}, '0', -1, pg_snapshot_xmax(v_snap),
+    c.claimed_total, v_current.slot, true, v_snap, v_snap
+  from (
+    select distinct on (k.lane) k.* from lane_cursors as k order by k.lane, k.generation desc
+  ) as c;
+  return v_rows;
+end;
+$$;
+
+comment on function {{ .schema }}.rebase is
+  'Makes stored transaction ids true again after a restore from another cluster: waiting jobs are offered anew in the order of their ids; history and counters stay. Returns the number of waiting jobs. Locks everything against other sessions and rewrites what is retained. Raises 25001 outside READ COMMITTED.';
