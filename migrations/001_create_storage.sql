@@ -183,7 +183,7 @@ create table {{ .schema }}.claims (
 -- numbers a batch's outcomes without gaps; its unique index is what makes two
 -- finishers of one batch exclude each other. job_ids is null when the row
 -- closes the whole batch. Codes: c completed, f failed, x cancelled (terminal);
--- r retried, s snoozed, e expired.
+-- r retried, s snoozed, e expired, m moved, q dead-lettered, d deleted.
 create table {{ .schema }}.attempt_outcomes (
   batch_id     bigint      not null,
   lane         bigint      not null,
@@ -192,10 +192,18 @@ create table {{ .schema }}.attempt_outcomes (
   seq          integer     not null,
   jobs         integer     not null check (jobs > 0),
   ready_slot   smallint    not null,
-  outcome      "char"      not null check (outcome in ('c', 'f', 'x', 'r', 's', 'e')),
+  outcome      "char"      not null check (outcome in ('c', 'f', 'x', 'r', 's', 'e', 'm', 'q', 'd')),
   job_ids      bigint[],
   run_leases   integer[],
   errors       jsonb[]
+) partition by list (ready_slot);
+
+-- Ready rows that were taken before their turn: cancelled, deleted or moved.
+-- A claim and an outcome stand for them; the windows leave them out.
+create table {{ .schema }}.ready_tombstones (
+  job_id     bigint   not null,
+  run_lease  integer  not null,
+  ready_slot smallint not null
 ) partition by list (ready_slot);
 
 -- Terminal jobs taken back out of history.
@@ -210,7 +218,8 @@ create table {{ .schema }}.outcome_removals (
 
 -- The claim ledger: a lane's cursor is its newest generation. Everything
 -- visible in s_prev is consumed; the open window is visible in s_cur and not
--- in s_prev, read segment by segment in (xid, job_id) order.
+-- in s_prev, read segment by segment in (xid, job_id) order. skips counts the
+-- windows, this one and the next, that may hold tombstones.
 create table {{ .schema }}.lane_cursors (
   lane           bigint      not null,
   generation     bigint      not null,
@@ -221,6 +230,7 @@ create table {{ .schema }}.lane_cursors (
   floor_xid      xid8        not null,
   claimed_total  bigint      not null,
   ready_slot     smallint    not null,
+  skips          smallint    not null default 0,
   drained        boolean     not null,
   s_prev         pg_snapshot not null,
   s_cur          pg_snapshot not null
@@ -240,9 +250,14 @@ create table {{ $.schema }}.attempt_outcomes_{{ $i }} partition of {{ $.schema }
   for values in ({{ $i }}) with (autovacuum_vacuum_insert_threshold = -1);
 alter table {{ $.schema }}.attempt_outcomes_{{ $i }} add primary key (batch_id, seq);
 
+create table {{ $.schema }}.ready_tombstones_{{ $i }} partition of {{ $.schema }}.ready_tombstones
+  for values in ({{ $i }}) with (autovacuum_vacuum_insert_threshold = -1);
+alter table {{ $.schema }}.ready_tombstones_{{ $i }} add primary key (job_id, run_lease);
+
 create table {{ $.schema }}.outcome_removals_{{ $i }} partition of {{ $.schema }}.outcome_removals
   for values in ({{ $i }}) with (autovacuum_vacuum_insert_threshold = -1);
 alter table {{ $.schema }}.outcome_removals_{{ $i }} add primary key (job_id, run_lease);
+create index outcome_removals_{{ $i }}_xid_idx on {{ $.schema }}.outcome_removals_{{ $i }} (xid);
 
 create table {{ $.schema }}.lane_cursors_{{ $i }} partition of {{ $.schema }}.lane_cursors
   for values in ({{ $i }}) with (autovacuum_vacuum_insert_threshold = -1);

@@ -120,7 +120,7 @@ begin
   case v_slot
 {{ range $i := until (int .segments) }}
   when {{ $i }} then
-    lock table ready_entries_{{ $i }}, claims_{{ $i }}, attempt_outcomes_{{ $i }}, outcome_removals_{{ $i }},
+    lock table ready_entries_{{ $i }}, claims_{{ $i }}, attempt_outcomes_{{ $i }}, ready_tombstones_{{ $i }}, outcome_removals_{{ $i }},
       lane_cursors_{{ $i }}, terminal_count_deltas_{{ $i }}, checkpoint_snapshots_{{ $i }},
       terminal_count_checkpoints_{{ $i }} in access exclusive mode;
 
@@ -135,15 +135,15 @@ begin
     -- A lane that claimed nowhere later keeps its cursor.
     insert into lane_cursors (
       lane, generation, segment, last_segment, pos_xid, pos_job_id, floor_xid,
-      claimed_total, ready_slot, drained, s_prev, s_cur)
+      claimed_total, ready_slot, skips, drained, s_prev, s_cur)
     select c.lane, c.generation, c.segment, c.last_segment, c.pos_xid, c.pos_job_id, c.floor_xid,
-      c.claimed_total, p_current, c.drained, c.s_prev, c.s_cur
+      c.claimed_total, p_current, c.skips, c.drained, c.s_prev, c.s_cur
     from (
       select distinct on (k.lane) k.* from lane_cursors_{{ $i }} as k order by k.lane, k.generation desc
     ) as c
     where not exists (select from lane_cursors as n where n.lane = c.lane and n.generation > c.generation);
 
-    truncate ready_entries_{{ $i }}, claims_{{ $i }}, attempt_outcomes_{{ $i }}, outcome_removals_{{ $i }},
+    truncate ready_entries_{{ $i }}, claims_{{ $i }}, attempt_outcomes_{{ $i }}, ready_tombstones_{{ $i }}, outcome_removals_{{ $i }},
       lane_cursors_{{ $i }}, terminal_count_deltas_{{ $i }}, checkpoint_snapshots_{{ $i }},
       terminal_count_checkpoints_{{ $i }};
 {{ end }}

@@ -41,10 +41,10 @@ begin
 
   insert into lane_cursors (
     lane, generation, segment, last_segment, pos_xid, pos_job_id, floor_xid,
-    claimed_total, ready_slot, drained, s_prev, s_cur)
+    claimed_total, ready_slot, skips, drained, s_prev, s_cur)
   select c.lane, c.generation + 1, v_current.generation - {{ sub (int .segments) 1 }},
     v_current.generation - {{ sub (int .segments) 1 }}, '0', -1, pg_snapshot_xmax(v_snap),
-    c.claimed_total, v_current.slot, true, v_snap, v_snap
+    c.claimed_total, v_current.slot, 2, true, v_snap, v_snap
   from (
     select distinct on (k.lane) k.* from lane_cursors as k order by k.lane, k.generation desc
   ) as c;

@@ -9,7 +9,7 @@ create or replace function {{ .schema }}.reset (keep_config boolean default fals
   set search_path = pg_catalog, {{ .schema }}, pg_temp
 as $$
 begin
-  truncate ready_entries, claims, attempt_outcomes, outcome_removals, lane_cursors,
+  truncate ready_entries, claims, attempt_outcomes, ready_tombstones, outcome_removals, lane_cursors,
     terminal_count_deltas, checkpoint_snapshots, terminal_count_checkpoints, terminal_rollup_entries,
     deferred_jobs, queue_lanes, segment_rotations, segment_prunes;
   if not coalesce(reset.keep_config, false) then

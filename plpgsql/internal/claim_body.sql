@@ -38,6 +38,7 @@ declare
   c_pos_id     bigint;
   c_floor      xid8;
   c_claimed    bigint;
+  c_skips      smallint;
   c_drained    boolean;
   c_prev       pg_snapshot;
   c_cur        pg_snapshot;
@@ -116,10 +117,10 @@ begin
       when {{ $i }} then
         select g.generation, g.slot, g.xid, pg_current_snapshot(),
           k.generation, k.segment, k.last_segment, k.pos_xid, k.pos_job_id, k.floor_xid,
-          k.claimed_total, k.drained, k.s_prev, k.s_cur
+          k.claimed_total, k.skips, k.drained, k.s_prev, k.s_cur
         into v_segment, v_slot, v_rotator, v_snap,
           c_generation, c_segment, c_last, c_pos_xid, c_pos_id, c_floor,
-          c_claimed, c_drained, c_prev, c_cur
+          c_claimed, c_skips, c_drained, c_prev, c_cur
         from (select n.generation, n.slot, n.xid from segment_rotations as n order by n.generation desc limit 1) as g
         left join lateral (
           select o.* from lane_cursors_{{ $i }} as o where o.lane = v_lane order by o.generation desc limit 1
@@ -129,10 +130,10 @@ begin
       if c_generation is null or v_slot <> v_guess then
         select g.generation, g.slot, g.xid, pg_current_snapshot(),
           k.generation, k.segment, k.last_segment, k.pos_xid, k.pos_job_id, k.floor_xid,
-          k.claimed_total, k.drained, k.s_prev, k.s_cur
+          k.claimed_total, k.skips, k.drained, k.s_prev, k.s_cur
         into v_segment, v_slot, v_rotator, v_snap,
           c_generation, c_segment, c_last, c_pos_xid, c_pos_id, c_floor,
-          c_claimed, c_drained, c_prev, c_cur
+          c_claimed, c_skips, c_drained, c_prev, c_cur
         from (select n.generation, n.slot, n.xid from segment_rotations as n order by n.generation desc limit 1) as g
         left join lateral (
           select o.* from lane_cursors as o where o.lane = v_lane order by o.generation desc limit 1
@@ -156,6 +157,7 @@ begin
         c_last := v_segment - {{ sub (int .segments) 1 }};
         c_floor := pg_snapshot_xmax(v_snap);
         c_claimed := 0;
+        c_skips := 0;
         c_drained := true;
         c_cur := '1:1:';
         v_costly := true;
@@ -189,13 +191,18 @@ begin
           c_pos_xid := '0';
           c_pos_id := -1;
           c_drained := false;
+          if c_skips > 0 then
+            c_skips := c_skips - 1;
+          end if;
         end if;
 
         v_got := 0;
-        v_simple := pg_snapshot_xmin(c_prev) = pg_snapshot_xmax(c_prev)
+        v_simple := c_skips = 0
+          and pg_snapshot_xmin(c_prev) = pg_snapshot_xmax(c_prev)
           and pg_snapshot_xmin(c_cur) = pg_snapshot_xmax(c_cur);
         if v_simple then
-          -- Nobody was writing in either snapshot: one interval, up to xmax.
+          -- Nobody was writing in either snapshot and nothing is to be left
+          -- out: one interval, up to xmax.
           v_hi_xid := pg_snapshot_xmax(c_cur);
           if c_pos_xid >= pg_snapshot_xmax(c_prev) then
             v_lo_xid := c_pos_xid;
@@ -253,9 +260,9 @@ begin
             when {{ $i }} then
               insert into lane_cursors_{{ $i }} (
                 lane, generation, segment, last_segment, pos_xid, pos_job_id, floor_xid,
-                claimed_total, ready_slot, drained, s_prev, s_cur)
+                claimed_total, ready_slot, skips, drained, s_prev, s_cur)
               values (v_lane, c_generation, c_segment, c_last, c_pos_xid, c_pos_id, c_floor,
-                c_claimed, {{ $i }}, false, c_prev, c_cur);
+                c_claimed, {{ $i }}, 0, false, c_prev, c_cur);
 {{ end }}
             end case;
             v_left := 0;
@@ -294,6 +301,9 @@ begin
                 where u.lane = v_lane
                   and (u.xid, u.job_id) > (p.lo_xid, p.lo_id)
                   and (u.xid, u.job_id) < (p.hi_xid, p.hi_id)
+                  and not exists (
+                    select from ready_tombstones_{{ $i }} as t
+                    where t.job_id = u.job_id and t.run_lease = u.run_lease)
                 order by u.xid, u.job_id
                 limit v_left
               ) as e
@@ -327,9 +337,9 @@ begin
       if v_costly then
         insert into lane_cursors (
           lane, generation, segment, last_segment, pos_xid, pos_job_id, floor_xid,
-          claimed_total, ready_slot, drained, s_prev, s_cur)
+          claimed_total, ready_slot, skips, drained, s_prev, s_cur)
         values (v_lane, c_generation + 1, c_segment, c_last, c_pos_xid, c_pos_id, c_floor,
-          c_claimed, v_slot, true, c_prev, c_cur);
+          c_claimed, v_slot, c_skips, true, c_prev, c_cur);
       end if;
     end loop;
   end loop;

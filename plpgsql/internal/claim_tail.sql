@@ -16,9 +16,9 @@
             moved as (
               insert into lane_cursors (
                 lane, generation, segment, last_segment, pos_xid, pos_job_id, floor_xid,
-                claimed_total, ready_slot, drained, s_prev, s_cur)
+                claimed_total, ready_slot, skips, drained, s_prev, s_cur)
               select v_lane, c_generation + 1, c_segment, c_last, b.last_xid, b.job_ids[b.jobs], c_floor,
-                c_claimed + b.jobs, v_slot,
+                c_claimed + b.jobs, v_slot, c_skips,
                 b.jobs < v_left and c_segment = c_last, c_prev, c_cur
               from batch as b
             )
