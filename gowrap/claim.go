@@ -19,9 +19,10 @@ type ClaimParams struct {
 	Lease time.Duration
 }
 
-// claimColumns are read by position in decodeJob.
+// claimColumns are read by position in jobDecoder. What the caller knows, the
+// queue, does not travel back with every job.
 const claimColumns = `(f.receipt).ready_slot, (f.receipt).batch_id, f.job_id, (f.receipt).run_lease, ` +
-	`f.kind, f.args, f.queue, f.priority, f.attempt, f.max_attempts, f.run_at, f.created_at, ` +
+	`f.kind, f.args, f.priority, f.attempt, f.max_attempts, f.run_at, f.created_at, ` +
 	`f.tags, f.metadata, f.progress, f.errors, f.deadline_at, f.lease_expires_at`
 
 // Claim takes up to p.MaxJobs jobs, in claim order: by priority, then in the
@@ -40,6 +41,6 @@ func (c Client) Claim(ctx context.Context, db DBTX, p ClaimParams) ([]Job, error
 		text("worker", p.Worker).
 		interval("lease", p.Lease).
 		rows(ctx, db)
-	jobs, err := decodeJobs(rows, p.MaxJobs)
+	jobs, err := decodeJobs(rows, p.Queue, p.MaxJobs)
 	return jobs, wrap("claim", err)
 }

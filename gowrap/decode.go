@@ -16,12 +16,10 @@ import (
 
 // decodeJobs reads the rows of claimColumns and closes them. The claim path is
 // the hot one, so values are read from the wire by hand, each copied once.
-func decodeJobs(rows pgx.Rows, expected int) ([]Job, error) {
+func decodeJobs(rows pgx.Rows, queue string, expected int) ([]Job, error) {
 	defer rows.Close()
-	var (
-		jobs []Job
-		dec  jobDecoder
-	)
+	var jobs []Job
+	dec := jobDecoder{queue: queue}
 	for rows.Next() {
 		if jobs == nil {
 			jobs = make([]Job, 0, min(max(expected, 1), 1000))
@@ -34,12 +32,12 @@ func decodeJobs(rows pgx.Rows, expected int) ([]Job, error) {
 	return jobs, rows.Err()
 }
 
-// jobDecoder decodes one row after another. It remembers the last kind and queue,
-// which rarely change within a claim, and keeps the first error.
+// jobDecoder decodes one row after another. It remembers the last kind, which
+// rarely changes within a claim, and keeps the first error.
 type jobDecoder struct {
 	fields      []pgconn.FieldDescription
 	values      [][]byte
-	kind, queue string
+	queue, kind string
 	types       *pgtype.Map
 	err         error
 }
@@ -56,19 +54,18 @@ func (d *jobDecoder) decode(j *Job, fields []pgconn.FieldDescription, values [][
 	d.kind = d.text(4, d.kind)
 	j.Kind = d.kind
 	j.Args = d.json(5)
-	d.queue = d.text(6, d.queue)
 	j.Queue = d.queue
-	j.Priority = int16(d.integer(7))
-	j.Attempt = int16(d.integer(8))
-	j.MaxAttempts = int16(d.integer(9))
-	j.RunAt = d.timestamp(10)
-	j.CreatedAt = d.timestamp(11)
-	d.array(12, &j.Tags)
-	j.Metadata = d.json(13)
-	j.Progress = d.json(14)
-	d.array(15, &j.Errors)
-	j.DeadlineAt = d.timestamp(16)
-	j.LeaseExpiresAt = d.timestamp(17)
+	j.Priority = int16(d.integer(6))
+	j.Attempt = int16(d.integer(7))
+	j.MaxAttempts = int16(d.integer(8))
+	j.RunAt = d.timestamp(9)
+	j.CreatedAt = d.timestamp(10)
+	d.array(11, &j.Tags)
+	j.Metadata = d.json(12)
+	j.Progress = d.json(13)
+	d.array(14, &j.Errors)
+	j.DeadlineAt = d.timestamp(15)
+	j.LeaseExpiresAt = d.timestamp(16)
 	return d.err
 }
 
@@ -109,7 +106,8 @@ func (d *jobDecoder) text(i int, previous string) string {
 	return previous
 }
 
-// json reads a jsonb value; null is nil.
+// json reads a jsonb value; null is nil. The empty object, which most metadata is,
+// costs nothing.
 func (d *jobDecoder) json(i int) json.RawMessage {
 	v := d.values[i]
 	if v == nil {
@@ -118,8 +116,14 @@ func (d *jobDecoder) json(i int) json.RawMessage {
 	if d.binary(i) && len(v) > 0 && v[0] == 1 { // the version of jsonb
 		v = v[1:]
 	}
+	if string(v) == "{}" {
+		return emptyObject
+	}
 	return bytes.Clone(v)
 }
+
+// emptyObject is shared by all jobs; its capacity keeps appends from it.
+var emptyObject = json.RawMessage("{}")[:2:2]
 
 // Between the Unix epoch and 2000-01-01, from which PostgreSQL counts.
 const postgresEpoch = 946_684_800 * 1_000_000
