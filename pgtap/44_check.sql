@@ -1,0 +1,116 @@
+-- Check: every invariant, by damaging the tables by hand and seeing exactly
+-- that violation.
+begin;
+select plan(25);
+-- Alone: damages ledgers.
+do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
+select awa.reset() \g /dev/null
+select count(*) as segments from pg_inherits where inhparent = 'awa.ready_entries'::regclass \gset
+
+create temp view shape as select * from awa.check();
+select is((select array_agg(a.attname || ' ' || format_type(a.atttypid, a.atttypmod) order by a.attnum) from pg_attribute as a
+    where a.attrelid = 'pg_temp.shape'::regclass and a.attnum > 0),
+  array['invariant text', 'detail text', 'expected bigint', 'actual bigint'], 'check returns the documented columns');
+select is_empty('select * from awa.check()', 'an empty storage is sound');
+
+-- Three jobs done (one whole batch, one partial), one running, two waiting,
+-- one deferred; a lane with a window; a pruned segment behind it all.
+
+select count(awa.complete(c.receipt)) from awa.enqueue('k', queue => 'tap/44') as id, awa.claim('tap/44') as c \g /dev/null
+select awa.rotate(), awa.prune() \g /dev/null
+select awa.enqueue_many('k', array['1', '2', '3', '4', '5', '6']::jsonb[], queue => 'tap/44') \g /dev/null
+create temp table held as
+select c.receipt, c.job_id, row_number() over () as n from (
+  select * from awa.claim('tap/44', 1) union all select * from awa.claim('tap/44', 3)) as c;
+select awa.complete(receipt) from held where n = 1 \g /dev/null
+select awa.fail(receipt, 'e', terminal => true) from held where n = 2 \g /dev/null
+select awa.complete(receipt) from held where n = 3 \g /dev/null
+select awa.enqueue('k', queue => 'tap/44', run_at => now() + interval '1 day') \g /dev/null
+select r.lane, max(r.job_id) as waiting_job, max(g.slot) as slot, max(g.generation) as generation
+from awa.ready_entries as r, (select * from awa.segment_rotations order by generation desc limit 1) as g group by r.lane \gset
+select (receipt).batch_id as batch from held where n = 3 \gset
+select job_id as done_job from held where n = 3 \gset
+select job_id as running_job from held where n = 4 \gset
+select is_empty('select * from awa.check()', 'a working storage is sound');
+
+-- Runs p_sql, collects what check says, undoes it.
+create table pg_temp.seen (invariant text);
+create function pg_temp.damage (p_sql text) returns text[]
+  language plpgsql as $$
+declare
+  v_found text[];
+begin
+  begin
+    execute p_sql;
+    v_found := array(select distinct c.invariant from awa.check() as c order by 1);
+    raise exception using errcode = 'TAP00';
+  exception when sqlstate 'TAP00' then
+    null;
+  end;
+  insert into pg_temp.seen select unnest(v_found);
+  return v_found;
+end;
+$$;
+
+select is(pg_temp.damage(sql), invariants, title)
+from (values
+  ('a stray delta', array['terminal counters equal history'],
+    format($$ insert into awa.terminal_count_deltas (lane, xid, ready_slot, completed, failed, cancelled)
+      values (%s, pg_current_xact_id(), %s, 1, 0, 0) $$, :lane, :slot)),
+  ('a second outcome of one attempt', array['a job is in one place', 'an attempt closes once', 'running equals claims without an outcome'],
+    format($$ insert into awa.attempt_outcomes (batch_id, lane, xid, finalized_at, seq, jobs, ready_slot, outcome, job_ids)
+      values (%s, %s, pg_current_xact_id(), now(), 9, 1, %s, 'x', array[%s]) $$, :batch, :lane, :slot, :done_job)),
+  ('a second claim of one attempt', array['an attempt is claimed once'],
+    format($$ insert into awa.claims (batch_id, lane, claimed_at, lease_expires_at, ready_slot, job_ids)
+      select 5, lane, claimed_at, lease_expires_at, ready_slot, array[%s] from awa.claims where batch_id = %s $$, :done_job, :batch)),
+  ('a claim that was lost, its outcomes left', array['every outcome has its claim', 'running equals claims without an outcome'],
+    format('delete from awa.claims where batch_id = %s', :batch)),
+  ('an outcome that counts more jobs than it names', array['every outcome counts its jobs', 'running equals claims without an outcome', 'terminal counters equal history'],
+    format($$ update awa.attempt_outcomes set jobs = 5 where batch_id = %s and outcome = 'c' $$, :batch)),
+  ('the row of a running job lost', array['every claim has its ready rows'],
+    format('delete from awa.ready_entries where job_id = %s', :running_job)),
+  ('a removal of a job that did not finish', array['every removal has its outcome'],
+    format($$ insert into awa.outcome_removals (job_id, lane, xid, run_lease, ready_slot, outcome)
+      values (%s, %s, pg_current_xact_id(), 1, %s, 'c') $$, :running_job, :lane, :slot)),
+  ('a removal without its delta', array['terminal counters equal history'],
+    format($$ insert into awa.outcome_removals (job_id, lane, xid, run_lease, ready_slot, outcome)
+      values (%s, %s, pg_current_xact_id(), 1, %s, 'c') $$, :done_job, :lane, :slot)),
+  ('a job that waits twice', array['a job is in one place'],
+    format($$ insert into awa.deferred_jobs select %s, lane, state, run_at, created_at, run_lease, attempt, max_attempts, kind, args
+      from awa.deferred_jobs limit 1 $$, :waiting_job)),
+  ('a job that is done and deferred', array['a job is in one place'],
+    format($$ insert into awa.deferred_jobs select %s, lane, state, run_at, created_at, run_lease, attempt, max_attempts, kind, args
+      from awa.deferred_jobs limit 1 $$, :done_job)),
+  ('a row behind its lane''s window', array['a row that was offered was claimed'],
+    format($$ update awa.ready_entries set xid = '5' where job_id = %s;
+      insert into awa.lane_cursors select lane, generation + 1, segment, last_segment, pos_xid, pos_job_id, floor_xid, claimed_total, bypassed_total, ready_slot,
+        true, s, s from awa.lane_cursors, pg_current_snapshot() as s where lane = %s order by generation desc limit 1 $$, :waiting_job, :lane)),
+  ('a cursor ahead of its segment', array['cursors stay inside their snapshots'],
+    format($$ update awa.lane_cursors set segment = last_segment + 1 where lane = %s $$, :lane)),
+  ('a cursor with the snapshots of another cluster', array['a row that was offered was claimed', 'cursors stay inside their snapshots'],
+    format($$ update awa.lane_cursors set s_cur = '8000000000000000000:8000000000000000000:' where lane = %s $$, :lane)),
+  ('a cursor that counts a claim too many', array['available equals ready rows without a claim', 'running equals claims without an outcome'],
+    format($$ update awa.lane_cursors set claimed_total = claimed_total + 1 where lane = %s $$, :lane)),
+  ('a cursor that counts a bypass too many', array['available equals ready rows without a claim'],
+    format($$ update awa.lane_cursors set bypassed_total = bypassed_total + 1 where lane = %s $$, :lane)),
+  ('a negative rollup', array['rollups are not negative'],
+    format($$ insert into awa.terminal_rollup_entries (lane, generation, ready, closed, completed, failed, cancelled) values (%s, 99, 0, 0, -1, 1, 0) $$, :lane)),
+  ('a rollup that folded too much', array['available equals ready rows without a claim', 'running equals claims without an outcome'],
+    format($$ update awa.terminal_rollup_entries set ready = ready + 1, closed = closed + 2 where lane = %s $$, :lane)),
+  ('a gap in the ring''s ledger', array['the ring ledger has no gap'],
+    format($$ insert into awa.segment_rotations (generation, slot, epoch, xid) values (%s + 2, (%s + 2) %% %s, 1, '5') $$, :generation, :generation, :segments)),
+  ('a prune of the current segment', array['pruned segments are the oldest'],
+    format($$ insert into awa.segment_prunes (generation, slot, epoch, ready_rows, terminal_jobs, relocated, carried) values (%s, %s, 1, 0, 0, 0, 0) $$, :generation, :slot)),
+  ('more segments than slots', array['the ring has a slot for every segment'],
+    format($$ insert into awa.segment_rotations (generation, slot, epoch, xid) select g, g %% %s, 1, '5' from generate_series(%s + 1, %s + %s) as g $$,
+      :segments, :generation, :generation, :segments)),
+  ('two queues on one lane', array['a job is in one place', 'a lane belongs to one queue'],
+    format($$ insert into awa.queue_lanes (lane, queue, priority, enqueue_shard) values (%s, 'tap/44/other', 2, 0) $$, :lane))
+) as v (title, invariants, sql);
+
+-- No invariant goes untested.
+select is(array(select distinct m[1] from pg_proc as p, regexp_matches(p.prosrc, $$^\s+select '([^']+)', format\($$, 'gn') as m
+    where p.oid = 'awa.check'::regproc and m[1] not in (select invariant from pg_temp.seen)), '{}', 'every invariant was seen violated');
+
+select * from finish();
+rollback;
