@@ -28,7 +28,8 @@ grant usage on schema {{ .schema }} to awa_producer, awa_worker, awa_operator, a
 grant execute on function
   {{ .schema }}.enqueue,
   {{ .schema }}.enqueue_many (text, jsonb[], text, integer, timestamptz, integer, text[], jsonb, text, interval),
-  {{ .schema }}.enqueue_many (jsonb, text)
+  {{ .schema }}.enqueue_many (jsonb, text),
+  {{ .schema }}.insert_job_compat
 to awa_producer, awa_operator;
 
 grant execute on function
@@ -41,6 +42,16 @@ grant execute on function
 to awa_worker, awa_operator;
 
 grant execute on function
+  {{ .schema }}.cancel,
+  {{ .schema }}.cancel_by_unique_key,
+  {{ .schema }}.retry,
+  {{ .schema }}.delete_job_compat,
+  {{ .schema }}.discard_failed_by_kind,
+  {{ .schema }}.move_failed_to_dlq,
+  {{ .schema }}.bulk_move_failed_to_dlq,
+  {{ .schema }}.retry_from_dlq,
+  {{ .schema }}.bulk_retry_from_dlq,
+  {{ .schema }}.purge_dlq,
   {{ .schema }}.configure_queue,
   {{ .schema }}.pause_queue,
   {{ .schema }}.resume_queue,
@@ -54,13 +65,20 @@ to awa_operator;
 
 grant execute on function
   {{ .schema }}.backoff,
+  {{ .schema }}.dlq_depth,
   {{ .schema }}.queue_counts,
   {{ .schema }}.storage_status,
   {{ .schema }}.check
 to awa_producer, awa_worker, awa_operator, awa_reader;
 
 grant select on
+  {{ .schema }}.jobs,
   {{ .schema }}.done_entries,
+  {{ .schema }}.dlq_entries,
   {{ .schema }}.queue_terminal_live_counts,
   {{ .schema }}.queue_terminal_rollups
 to awa_operator, awa_reader;
+
+-- The view's triggers do the work as owner; these only let a statement start.
+grant insert on {{ .schema }}.jobs to awa_producer, awa_operator;
+grant update, delete on {{ .schema }}.jobs to awa_operator;

@@ -8,11 +8,16 @@ set local search_path = pg_catalog, {{ .schema }}, pg_temp;
 -- Internal: no promise, no grant.
 {{ template "internal/errors.sql" . }}
 {{ template "internal/lanes.sql" . }}
+{{ template "internal/attempt_of.sql" . }}
+{{ template "api/jobs.sql" . }}
 {{ template "internal/ring.sql" . }}
 {{ template "internal/snapshots.sql" . }}
 {{ template "internal/validate.sql" . }}
 {{ template "internal/close_attempts.sql" . }}
 {{ template "internal/promote.sql" . }}
+{{ template "internal/locate.sql" . }}
+{{ template "internal/requeue.sql" . }}
+{{ template "internal/unique_keys.sql" . }}
 {{ template "internal/terminal_counts.sql" . }}
 {{ template "internal/segment_work.sql" . }}
 
@@ -24,6 +29,11 @@ set local search_path = pg_catalog, {{ .schema }}, pg_temp;
 {{ template "api/claim.sql" . }}
 {{ template "api/complete.sql" . }}
 {{ template "api/fail.sql" . }}
+
+-- Operate
+{{ template "api/job_operations.sql" . }}
+{{ template "api/dead_letters.sql" . }}
+{{ template "api/compat.sql" . }}
 
 -- Queues
 {{ template "api/queues.sql" . }}

@@ -115,9 +115,35 @@ begin
     select d.job_id from deferred_jobs as d
     union all
     select e.id from done_entries as e
+    union all
+    select q.id from dlq_entries as q
   ) as p
   group by p.job_id
   having count(*) > 1
+  union all
+  select 'a tombstone stands for a claim', format('slot %s job %s', t.ready_slot, t.job_id), 1, 0
+  from ready_tombstones as t
+  where not exists (
+    select from claimed as c
+    where c.ready_slot = t.ready_slot and c.job_id = t.job_id and c.run_lease = t.run_lease)
+  union all
+  select 'a unique key belongs to a job', format('key %s job %s', encode(u.unique_key, 'hex'), u.job_id), 1, 0
+  from job_unique_claims as u
+  where not exists (select from ready as r where r.job_id = u.job_id)
+    and not exists (select from deferred_jobs as d where d.job_id = u.job_id)
+    and not exists (select from dlq_entries as q where q.id = u.job_id)
+  union all
+  select 'a waiting job holds its unique key', format('job %s', w.job_id), w.job_id,
+    (select u.job_id from job_unique_claims as u where u.unique_key = w.unique_key)
+  from (
+    select d.job_id, d.unique_key from deferred_jobs as d
+    where d.unique_key is not null and _in_mask(d.state, d.unique_states)
+    union all
+    select r.job_id, r.unique_key from ready_entries as r
+    where r.unique_key is not null and _in_mask('available', r.unique_states)
+      and not exists (select from claimed as c where c.job_id = r.job_id and c.run_lease = r.run_lease)
+  ) as w
+  where not exists (select from job_unique_claims as u where u.unique_key = w.unique_key and u.job_id = w.job_id)
   union all
   select 'a row that was offered was claimed', format('slot %s job %s lease %s', o.ready_slot, o.job_id, o.run_lease), 1, 0
   from offered as o

@@ -34,6 +34,8 @@ declare
   v_shard  integer := 0;
   v_lane   bigint;
   v_known  boolean;
+  v_later  boolean;
+  v_holder bigint;
 begin
   if not (length(enqueue.kind) between 1 and 200 and length(enqueue.queue) between 1 and 200
       and enqueue.priority between 1 and 4 and enqueue.max_attempts between 1 and 1000)
@@ -60,8 +62,16 @@ begin
     perform _register_lane(v_lane, enqueue.queue, enqueue.priority, v_shard);
   end if;
   v_job_id := nextval('job_id_seq');
+  v_later := enqueue.run_at > clock_timestamp();
+  if enqueue.unique_key is not null then
+    v_holder := _take_key(enqueue.unique_key, enqueue.unique_states, v_job_id,
+      case when v_later then 'scheduled' else 'available' end::job_state);
+    if v_holder <> v_job_id then
+      return v_holder;
+    end if;
+  end if;
 
-  if enqueue.run_at > clock_timestamp()
+  if v_later
     or (current_setting('transaction_isolation') in ('repeatable read', 'serializable') and _snapshot_is_stale())
   then
     insert into deferred_jobs (
@@ -70,7 +80,8 @@ begin
     values (
       v_job_id, v_lane, 'scheduled', coalesce(enqueue.run_at, v_now), v_now, 1, 1, enqueue.max_attempts,
       enqueue.kind, enqueue.args, nullif(enqueue.metadata, '{}'), nullif(enqueue.tags, '{}'),
-      enqueue.unique_key, enqueue.unique_states, enqueue.ordering_key, enqueue.deadline);
+      enqueue.unique_key, coalesce(enqueue.unique_states, case when enqueue.unique_key is not null then b'11111000' end),
+      enqueue.ordering_key, enqueue.deadline);
     return v_job_id;
   end if;
 
@@ -83,7 +94,8 @@ begin
     values (
       v_lane, v_xid, v_job_id, coalesce(enqueue.run_at, v_now), v_now, 1, {{ $i }}, 1, enqueue.max_attempts,
       enqueue.kind, enqueue.args, nullif(enqueue.metadata, '{}'), nullif(enqueue.tags, '{}'),
-      enqueue.unique_key, enqueue.unique_states, enqueue.ordering_key, enqueue.deadline);
+      enqueue.unique_key, coalesce(enqueue.unique_states, case when enqueue.unique_key is not null then b'11111000' end),
+      enqueue.ordering_key, enqueue.deadline);
 {{ end }}
   end case;
   return v_job_id;
@@ -91,4 +103,4 @@ end;
 $$;
 
 comment on function {{ .schema }}.enqueue is
-  'Adds one job and returns its id. The job exists when the caller''s transaction commits; with run_at in the future it waits until then. Never waits for another producer or a claimer. Raises AW006 for an argument out of bounds.';
+  'Adds one job and returns its id. The job exists when the caller''s transaction commits; with run_at in the future it waits until then. With unique_key, while another job holds the key in a state of its unique_states (one bit per state, in the order of job_state from the left; default 11111000), returns that job''s id and adds nothing. Never waits for a claimer, and for another producer only over the same unique key. Raises AW006 for an argument out of bounds.';

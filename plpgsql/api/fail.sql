@@ -50,7 +50,13 @@ begin
 
   -- Whether an attempt was the last stands in its immutable ready row.
   select array_agg(row(o.ready_slot, o.batch_id, o.job_id, o.run_lease)::receipt),
-    array_agg(case when fail_many.terminal or r.attempt >= r.max_attempts then 'f'::"char" else 'r'::"char" end),
+    array_agg(case
+      when fail_many.terminal or r.attempt >= r.max_attempts then
+        case when m.dlq_enabled then 'q'::"char" else 'f'::"char" end
+      -- Another job has its unique key by now: this one gives way.
+      when r.unique_key is not null
+        and _take_key(r.unique_key, r.unique_states, r.job_id, 'retryable') <> r.job_id then 'x'::"char"
+      else 'r'::"char" end),
     jsonb_object_agg(o.job_id, jsonb_build_object(
       'error', left(coalesce(g.error, ''), 10000), 'attempt', r.attempt, 'at', v_now))
   into v_receipts, v_outcomes, v_errors
@@ -62,7 +68,9 @@ begin
     from unnest(fail_many.receipts, fail_many.errors) as u (ready_slot, batch_id, job_id, run_lease, error)
     where u.batch_id = o.batch_id and u.job_id = o.job_id and u.run_lease = o.run_lease
     limit 1
-  ) as g;
+  ) as g
+  cross join lateral (select l.queue from queue_lanes as l where l.lane = r.lane limit 1) as l
+  left join queue_meta as m on m.queue = l.queue;
   if v_receipts is not null then
     v_closed := array(select c from _close_in_order(v_receipts, v_outcomes, v_errors) as c);
   end if;
@@ -82,9 +90,23 @@ begin
   where o.outcome = 'r'
   order by r.job_id;
 
+  perform _dead_letter(
+    row(r.job_id, r.lane, 'retryable', r.run_at, r.created_at, r.run_lease, r.attempt, r.max_attempts, r.kind, r.args,
+      r.metadata, r.tags, _bounded_errors(r.errors, v_errors -> r.job_id::text), r.progress, r.unique_key, r.unique_states,
+      r.ordering_key, r.deadline)::deferred_jobs,
+    case when r.attempt >= r.max_attempts then 'max_attempts_exhausted' else 'terminal_error' end, k.claimed_at)
+  from unnest(v_closed) as c
+  join unnest(v_receipts, v_outcomes) as o (ready_slot, batch_id, job_id, run_lease, outcome)
+    on o.batch_id = c.batch_id and o.job_id = c.job_id
+  join ready_entries as r
+    on r.ready_slot = c.ready_slot and r.job_id = c.job_id and r.run_lease = c.run_lease
+  join claims as k on k.ready_slot = c.ready_slot and k.batch_id = c.batch_id
+  where o.outcome = 'q'
+  order by r.job_id;
+
   return query
   select row(u.ready_slot, u.batch_id, u.job_id, u.run_lease)::receipt,
-    case o.outcome when 'f' then 'failed'::job_state else 'retryable'::job_state end
+    (case o.outcome when 'r' then 'retryable' when 'x' then 'cancelled' else 'failed' end)::job_state
   from unnest(fail_many.receipts) with ordinality as u (ready_slot, batch_id, job_id, run_lease, n)
   join unnest(v_closed) as c on c.batch_id = u.batch_id and c.job_id = u.job_id and c.run_lease = u.run_lease
   join unnest(v_receipts, v_outcomes) as o (ready_slot, batch_id, job_id, run_lease, outcome)
@@ -97,7 +119,7 @@ end;
 $$;
 
 comment on function {{ .schema }}.fail_many is
-  'Closes attempts as failed: each is deferred for a retry after retry_after (default backoff(attempt)), or failed for good when terminal or when its attempts are used up. Returns each accepted receipt with the state it came to; stale receipts are left out. Waits only for concurrent finishes of the same batches. Raises AW006 for mismatched arrays or a negative delay.';
+  'Closes attempts as failed: each is deferred for a retry after retry_after (default backoff(attempt)), or failed for good when terminal or when its attempts are used up; a queue with dlq_enabled then keeps it among the dead letters. A job whose unique key another job took meanwhile is cancelled instead of retried. Returns each accepted receipt with the state it came to; stale receipts are left out. Waits only for concurrent finishes of the same batches. Raises AW006 for mismatched arrays or a negative delay.';
 
 create or replace function {{ .schema }}.fail (
   receipt     {{ .schema }}.receipt,

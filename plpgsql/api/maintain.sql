@@ -15,6 +15,7 @@ declare
   v_current  segment_rotations;
   v_oldest   bigint;
   v_rows     bigint;
+  v_ids      bigint[];
 begin
   select s.* into v_settings from storage_settings as s;
 
@@ -32,6 +33,22 @@ begin
   v_rows := _fold_lanes();
   if v_rows > 0 then
     return query select 'lanes', 'folded', v_rows, null::text;
+  end if;
+
+  with doomed as (
+    select e.id
+    from queue_meta as m
+    join dlq_entries as e on e.queue = m.queue and e.dlq_at < clock_timestamp() - m.dlq_retention
+    limit 1000
+    for update of e skip locked
+  ),
+  gone as (
+    delete from dlq_entries as e using doomed as d where e.id = d.id returning e.id
+  )
+  select array_agg(g.id) into v_ids from gone as g;
+  if v_ids is not null then
+    perform _release_keys(v_ids);
+    return query select 'dlq', 'purged', cardinality(v_ids)::bigint, null::text;
   end if;
 
   if not _try_singleton(1) then

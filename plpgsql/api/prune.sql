@@ -117,6 +117,14 @@ begin
   )
   select coalesce(sum(f.terminal), 0) into v_terminal from folded as f;
 
+  -- Keys of jobs that leave with the segment and are nowhere else.
+  delete from job_unique_claims as u
+  using ready_entries as r
+  where r.ready_slot = v_slot and r.unique_key is not null and u.job_id = r.job_id
+    and not exists (select from ready_entries as n where n.job_id = r.job_id and n.ready_slot <> v_slot)
+    and not exists (select from deferred_jobs as d where d.job_id = r.job_id)
+    and not exists (select from dlq_entries as q where q.id = r.job_id);
+
   case v_slot
 {{ range $i := until (int .segments) }}
   when {{ $i }} then

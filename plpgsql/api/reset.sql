@@ -11,7 +11,7 @@ as $$
 begin
   truncate ready_entries, claims, attempt_outcomes, ready_tombstones, outcome_removals, lane_cursors,
     terminal_count_deltas, checkpoint_snapshots, terminal_count_checkpoints, terminal_rollup_entries,
-    deferred_jobs, queue_lanes, segment_rotations, segment_prunes;
+    deferred_jobs, dlq_entries, job_unique_claims, queue_lanes, segment_rotations, segment_prunes;
   if not coalesce(reset.keep_config, false) then
     truncate queue_meta;
   end if;

@@ -79,7 +79,7 @@
     coalesce(k.failed, 0)::bigint,
     coalesce(k.cancelled, 0)::bigint,
     (coalesce(k.completed, 0) + coalesce(k.failed, 0) + coalesce(k.cancelled, 0))::bigint,
-    0::bigint,
+    (select count(*) from dlq_entries as e where e.queue = v_queue),
     coalesce(r.terminal, 0)::bigint
   from counted as k
   cross join rolled as r

@@ -1,0 +1,241 @@
+-- Dead letters: failed jobs kept aside for an operator.
+
+create or replace function {{ .schema }}._dead_letter (p_job {{ .schema }}.deferred_jobs, p_reason text, p_attempted_at timestamptz)
+  returns void
+  language sql
+  volatile
+as $$
+  insert into dlq_entries (
+    id, kind, queue, args, priority, attempt, max_attempts, run_at, attempted_at, finalized_at, created_at, errors,
+    metadata, tags, unique_key, unique_states, run_lease, progress, dlq_reason, original_run_lease, ordering_key, deadline)
+  select p_job.job_id, p_job.kind, l.queue, p_job.args, l.priority, p_job.attempt, p_job.max_attempts, p_job.run_at,
+    p_attempted_at, clock_timestamp(), p_job.created_at, coalesce(p_job.errors, '{}'),
+    coalesce(p_job.metadata, '{}'), coalesce(p_job.tags, '{}'), p_job.unique_key, p_job.unique_states,
+    p_job.run_lease, p_job.progress, p_reason, p_job.run_lease, p_job.ordering_key, p_job.deadline
+  from queue_lanes as l
+  where l.lane = p_job.lane
+  limit 1
+$$;
+
+-- Moves failed jobs of the history: those it gets before anybody else does.
+create or replace function {{ .schema }}._move_to_dlq (p_job_ids bigint[], p_reason text)
+  returns bigint
+  language plpgsql
+  volatile
+as $$
+declare
+  v_jobs bigint;
+begin
+  insert into dlq_entries (
+    id, kind, queue, args, priority, attempt, max_attempts, run_at, attempted_at, finalized_at, created_at, errors,
+    metadata, tags, unique_key, unique_states, run_lease, progress, dlq_reason, original_run_lease, ordering_key, deadline)
+  select r.job_id, r.kind, l.queue, r.args, l.priority, r.attempt, r.max_attempts, r.run_at, null, clock_timestamp(),
+    r.created_at, case when k.error is null then coalesce(r.errors, '{}') else _bounded_errors(r.errors, k.error) end,
+    coalesce(r.metadata, '{}'), coalesce(r.tags, '{}'), r.unique_key, r.unique_states,
+    r.run_lease, r.progress, p_reason, r.run_lease, r.ordering_key, r.deadline
+  from _take_terminal(p_job_ids, array['f']::"char"[]) as k
+  join ready_entries as r on r.ready_slot = k.ready_slot and r.job_id = k.job_id and r.run_lease = k.run_lease
+  cross join lateral (select q.queue, q.priority from queue_lanes as q where q.lane = r.lane limit 1) as l;
+  get diagnostics v_jobs = row_count;
+  return v_jobs;
+end;
+$$;
+
+create or replace function {{ .schema }}.move_failed_to_dlq (job_id bigint, reason text default null)
+  returns boolean
+  language plpgsql
+  volatile
+  parallel unsafe
+  security definer
+  set search_path = pg_catalog, {{ .schema }}, pg_temp
+  set jit = off
+as $$
+begin
+  return _move_to_dlq(array[move_failed_to_dlq.job_id], move_failed_to_dlq.reason) = 1;
+end;
+$$;
+
+comment on function {{ .schema }}.move_failed_to_dlq is
+  'Moves a failed job from history to the dead letters, errors and all. False when no such job is in history. Of two callers one gets it.';
+
+create or replace function {{ .schema }}.bulk_move_failed_to_dlq (
+  queue    text    default null,
+  kind     text    default null,
+  reason   text    default null,
+  max_jobs integer default null
+)
+  returns bigint
+  language plpgsql
+  volatile
+  parallel unsafe
+  security definer
+  set search_path = pg_catalog, {{ .schema }}, pg_temp
+  set work_mem = '64MB'
+  set jit = off
+as $$
+begin
+  return _move_to_dlq(
+    _failed_jobs(bulk_move_failed_to_dlq.queue, bulk_move_failed_to_dlq.kind, bulk_move_failed_to_dlq.max_jobs),
+    bulk_move_failed_to_dlq.reason);
+end;
+$$;
+
+comment on function {{ .schema }}.bulk_move_failed_to_dlq is
+  'Moves failed jobs, oldest first, from history to the dead letters and returns their number; a null filter matches all. Waits only for others that take the same jobs.';
+
+create or replace function {{ .schema }}._retry_dead (p_entry {{ .schema }}.dlq_entries, p_queue text, p_priority integer, p_run_at timestamptz)
+  returns void
+  language plpgsql
+  volatile
+as $$
+declare
+  v_queue    text := coalesce(p_queue, p_entry.queue);
+  v_priority integer := coalesce(p_priority, p_entry.priority);
+  v_shard    integer;
+  d          deferred_jobs;
+begin
+  perform _check_job(p_entry.kind, v_queue, v_priority, p_entry.max_attempts, '{}', '{}', '{}');
+  v_shard := _shard(p_entry.ordering_key, coalesce((select m.enqueue_shards from queue_meta as m where m.queue = v_queue), 1));
+  d := row(p_entry.id, _lane(v_queue, v_priority, v_shard), 'scheduled', coalesce(p_run_at, clock_timestamp()),
+    p_entry.created_at, p_entry.run_lease + 1, 1, p_entry.max_attempts, p_entry.kind, p_entry.args,
+    nullif(p_entry.metadata, '{}'), nullif(p_entry.tags, '{}'), nullif(p_entry.errors, '{}'), null,
+    p_entry.unique_key, p_entry.unique_states, p_entry.ordering_key, p_entry.deadline)::deferred_jobs;
+  perform _register_lane(d.lane, v_queue, v_priority, v_shard);
+  perform _keep_key(d);
+  perform _requeue(d);
+end;
+$$;
+
+create or replace function {{ .schema }}.retry_from_dlq (
+  job_id   bigint,
+  queue    text        default null,
+  priority integer     default null,
+  run_at   timestamptz default null
+)
+  returns boolean
+  language plpgsql
+  volatile
+  parallel unsafe
+  security definer
+  set search_path = pg_catalog, {{ .schema }}, pg_temp
+  set jit = off
+as $$
+declare
+  q dlq_entries;
+begin
+  delete from dlq_entries as e where e.id = retry_from_dlq.job_id returning e.* into q;
+  if not found then
+    return false;
+  end if;
+  perform _retry_dead(q, retry_from_dlq.queue, retry_from_dlq.priority, retry_from_dlq.run_at);
+  return true;
+end;
+$$;
+
+comment on function {{ .schema }}.retry_from_dlq is
+  'Puts a dead letter back into its queue, or the given one: attempts start over, errors stay. False when there is no such dead letter. Raises AW006 for a bad override, AW004 when another job holds its unique key by now; the dead letter then stays.';
+
+create or replace function {{ .schema }}.bulk_retry_from_dlq (
+  queue    text    default null,
+  kind     text    default null,
+  tag      text    default null,
+  max_jobs integer default null
+)
+  returns bigint
+  language plpgsql
+  volatile
+  parallel unsafe
+  security definer
+  set search_path = pg_catalog, {{ .schema }}, pg_temp
+  set jit = off
+as $$
+declare
+  v_id   bigint;
+  q      dlq_entries;
+  v_jobs bigint := 0;
+begin
+  for v_id in
+    select e.id from dlq_entries as e
+    where (bulk_retry_from_dlq.queue is null or e.queue = bulk_retry_from_dlq.queue)
+      and (bulk_retry_from_dlq.kind is null or e.kind = bulk_retry_from_dlq.kind)
+      and (bulk_retry_from_dlq.tag is null or bulk_retry_from_dlq.tag = any (e.tags))
+    order by e.id
+    limit bulk_retry_from_dlq.max_jobs
+  loop
+    delete from dlq_entries as e where e.id = v_id returning e.* into q;
+    if found then
+      begin
+        perform _retry_dead(q, null, null, null);
+        v_jobs := v_jobs + 1;
+      exception when sqlstate 'AW004' then
+        -- Its key is another job's by now: one letter stays, the rest goes on.
+        insert into dlq_entries select q.*;
+      end;
+    end if;
+  end loop;
+  return v_jobs;
+end;
+$$;
+
+comment on function {{ .schema }}.bulk_retry_from_dlq is
+  'Puts the matching dead letters back into their queues, oldest id first, and returns their number; a null filter matches all. One whose unique key another job holds by now stays. Waits only for others that take the same letters.';
+
+create or replace function {{ .schema }}.purge_dlq (
+  queue      text     default null,
+  kind       text     default null,
+  tag        text     default null,
+  older_than interval default null,
+  max_jobs   integer  default null
+)
+  returns bigint
+  language plpgsql
+  volatile
+  parallel unsafe
+  security definer
+  set search_path = pg_catalog, {{ .schema }}, pg_temp
+as $$
+declare
+  v_ids bigint[];
+begin
+  with doomed as (
+    select e.id from dlq_entries as e
+    where (purge_dlq.queue is null or e.queue = purge_dlq.queue)
+      and (purge_dlq.kind is null or e.kind = purge_dlq.kind)
+      and (purge_dlq.tag is null or purge_dlq.tag = any (e.tags))
+      and (purge_dlq.older_than is null or e.dlq_at < clock_timestamp() - purge_dlq.older_than)
+    order by e.id
+    limit purge_dlq.max_jobs
+    for update skip locked
+  ),
+  gone as (
+    delete from dlq_entries as e using doomed as d where e.id = d.id returning e.id
+  )
+  select coalesce(array_agg(g.id), '{}') into v_ids from gone as g;
+  perform _release_keys(v_ids);
+  return cardinality(v_ids);
+end;
+$$;
+
+comment on function {{ .schema }}.purge_dlq is
+  'Deletes the matching dead letters for good, oldest id first, and returns their number; a null filter matches all. Letters that another session holds are skipped. Never blocks.';
+
+create or replace function {{ .schema }}.dlq_depth (queue text default null)
+  returns setof {{ .schema }}.dlq_count
+  language plpgsql
+  volatile
+  parallel unsafe
+  security definer
+  set search_path = pg_catalog, {{ .schema }}, pg_temp
+as $$
+begin
+  return query
+  select e.queue, count(*)
+  from dlq_entries as e
+  where dlq_depth.queue is null or e.queue = dlq_depth.queue
+  group by e.queue
+  order by e.queue;
+end;
+$$;
+
+comment on function {{ .schema }}.dlq_depth is
+  'The number of dead letters per queue, for one queue or all that have any.';

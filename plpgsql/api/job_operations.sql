@@ -1,0 +1,170 @@
+-- One job: cancel, retry, delete.
+
+create or replace function {{ .schema }}.cancel (job_id bigint, reason text default null)
+  returns boolean
+  language plpgsql
+  volatile
+  parallel unsafe
+  security definer
+  set search_path = pg_catalog, {{ .schema }}, pg_temp
+  set jit = off
+as $$
+declare
+  v_error jsonb := jsonb_build_object('error', coalesce(left(cancel.reason, 10000), 'cancelled'), 'at', clock_timestamp());
+  j record;
+  d deferred_jobs;
+  r receipt;
+begin
+  -- Each turn follows a move that somebody else committed meanwhile.
+  loop
+    delete from deferred_jobs as e where e.job_id = cancel.job_id returning e.* into d;
+    if found then
+      perform _file_closed(d, 'x', v_error);
+      return true;
+    end if;
+    select l.* into j from _locate(cancel.job_id) as l;
+    if not found then
+      return exists (select from deferred_jobs as e where e.job_id = cancel.job_id) and cancel(cancel.job_id, cancel.reason);
+    elsif j.outcome is not null then
+      return false;
+    elsif j.batch_id is null then
+      r := _take_ready(cancel.job_id);
+    else
+      r := row(j.ready_slot, j.batch_id, cancel.job_id, j.run_lease)::receipt;
+    end if;
+    if r is not null and exists (
+      select from _close_in_order(array[r], array['x'::"char"], jsonb_build_object(cancel.job_id, v_error)))
+    then
+      return true;
+    end if;
+  end loop;
+end;
+$$;
+
+comment on function {{ .schema }}.cancel is
+  'Cancels a job that is not terminal: a waiting or deferred one never runs, a running attempt is closed at once and its worker''s finish is stale. False when the job is terminal or unknown. Waits for a claimer of the job''s lane or a finisher of its batch. Raises 40001 under a stale REPEATABLE READ snapshot.';
+
+create or replace function {{ .schema }}.cancel_by_unique_key (unique_key bytea)
+  returns boolean
+  language plpgsql
+  volatile
+  parallel unsafe
+  security definer
+  set search_path = pg_catalog, {{ .schema }}, pg_temp
+as $$
+begin
+  return coalesce((
+    select cancel(u.job_id, 'cancelled by unique key') from job_unique_claims as u
+    where u.unique_key = cancel_by_unique_key.unique_key), false);
+end;
+$$;
+
+comment on function {{ .schema }}.cancel_by_unique_key is
+  'Cancels the job that holds a unique key, as cancel does. False when nobody holds it or its job is terminal.';
+
+create or replace function {{ .schema }}.retry (
+  job_id   bigint,
+  queue    text        default null,
+  priority integer     default null,
+  run_at   timestamptz default null
+)
+  returns boolean
+  language plpgsql
+  volatile
+  parallel unsafe
+  security definer
+  set search_path = pg_catalog, {{ .schema }}, pg_temp
+  set jit = off
+as $$
+declare
+  t record;
+  d deferred_jobs;
+begin
+  select k.* into t from _take_terminal(array[retry.job_id], array['f', 'x']::"char"[]) as k;
+  if not found then
+    return false;
+  end if;
+  d := _body(t.ready_slot, t.job_id, t.run_lease);
+  d.lane := _move_lane(d.lane, retry.queue, retry.priority, d.ordering_key);
+  d.run_at := coalesce(retry.run_at, clock_timestamp());
+  d.run_lease := d.run_lease + 1;
+  d.attempt := 1;
+  d.errors := case when t.error is null then d.errors else _bounded_errors(d.errors, t.error) end;
+  d.progress := null;
+  perform _keep_key(d);
+  perform _requeue(d);
+  return true;
+end;
+$$;
+
+comment on function {{ .schema }}.retry is
+  'Puts a failed or cancelled job of the history back into its queue, or the given one: attempts start over, errors stay. False when no such job is in history. Of two callers one gets it. Raises AW006 for a bad override, AW004 when another job holds its unique key by now.';
+
+create or replace function {{ .schema }}.delete_job_compat (p_id bigint)
+  returns boolean
+  language plpgsql
+  volatile
+  parallel unsafe
+  security definer
+  set search_path = pg_catalog, {{ .schema }}, pg_temp
+  set jit = off
+as $$
+declare
+  j record;
+  r receipt;
+begin
+  -- Each turn follows a move that somebody else committed meanwhile.
+  loop
+    delete from deferred_jobs as e where e.job_id = p_id;
+    exit when found;
+    select l.* into j from _locate(p_id) as l;
+    if not found then
+      delete from dlq_entries as q where q.id = p_id;
+      exit when found;
+      if not exists (select from deferred_jobs as e where e.job_id = p_id) then
+        return false;
+      end if;
+      continue;
+    elsif j.outcome is not null then
+      exit when exists (select from _take_terminal(array[p_id], array['c', 'f', 'x']::"char"[]));
+      continue;
+    elsif j.batch_id is null then
+      r := _take_ready(p_id);
+    else
+      r := row(j.ready_slot, j.batch_id, p_id, j.run_lease)::receipt;
+    end if;
+    exit when r is not null and exists (select from _close_in_order(array[r], array['d'::"char"], null));
+  end loop;
+  perform _release_keys(array[p_id]);
+  return true;
+end;
+$$;
+
+comment on function {{ .schema }}.delete_job_compat is
+  'Removes a job wherever it is: waiting, deferred, running (the attempt is closed, its worker''s finish is stale), terminal or dead-lettered. False when it is nowhere. Waits for whoever is moving the job. Raises 40001 under a stale REPEATABLE READ snapshot.';
+
+create or replace function {{ .schema }}.discard_failed_by_kind (kind text, queue text default null)
+  returns bigint
+  language plpgsql
+  volatile
+  parallel unsafe
+  security definer
+  set search_path = pg_catalog, {{ .schema }}, pg_temp
+  set jit = off
+as $$
+declare
+  v_ids bigint[];
+begin
+  if discard_failed_by_kind.kind is null then
+    perform _invalid('kind is null', 'Name the kind whose failed jobs are to go.');
+  end if;
+  v_ids := array(
+    select k.job_id
+    from _take_terminal(_failed_jobs(discard_failed_by_kind.queue, discard_failed_by_kind.kind, null), array['f']::"char"[]) as k);
+  perform _release_keys(v_ids);
+  return cardinality(v_ids);
+end;
+$$;
+
+comment on function {{ .schema }}.discard_failed_by_kind is
+  'Removes the failed jobs of a kind, of one queue or of all, from history and returns their number. Dead letters stay: see purge_dlq. Waits only for others that take the same jobs. Raises AW006 without a kind.';

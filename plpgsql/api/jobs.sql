@@ -1,0 +1,57 @@
+-- jobs: every job in any state, for readers and for INSERT, UPDATE and DELETE.
+
+-- Per ready row the lane's cursor says whether its turn has passed; only then
+-- its attempt is looked up. Predicates on id, kind and queue reach the rows
+-- before that.
+create or replace view {{ .schema }}.jobs as
+select
+  r.job_id as id, r.kind, l.queue, r.args,
+  (case
+    when k.batch_id is null then 'available'
+    when k.outcome is null then 'running'
+    when k.outcome = 'c' then 'completed'
+    when k.outcome = 'f' then 'failed'
+    else 'cancelled' end)::{{ .schema }}.job_state as state,
+  l.priority,
+  (case when k.batch_id is null then r.attempt - 1 else r.attempt end)::smallint as attempt,
+  r.max_attempts, r.run_at,
+  null::timestamptz as heartbeat_at,
+  k.claimed_at + r.deadline as deadline_at,
+  k.claimed_at as attempted_at,
+  k.finalized_at,
+  r.created_at,
+  coalesce(r.errors, '{}') || coalesce(k.error, '{}') as errors,
+  coalesce(r.metadata, '{}') as metadata,
+  coalesce(r.tags, '{}') as tags,
+  r.unique_key, r.unique_states,
+  null::uuid as callback_id,
+  null::timestamptz as callback_timeout_at,
+  (case when k.batch_id is null then r.run_lease - 1 else r.run_lease end)::bigint as run_lease,
+  case when k.outcome is distinct from 'c' then r.progress end as progress
+from {{ .schema }}.ready_entries as r
+join {{ .schema }}.queue_lanes as l on l.lane = r.lane
+  and not exists (select from {{ .schema }}.queue_lanes as d where d.lane = l.lane and d.ctid < l.ctid)
+left join lateral (
+  select c.* from {{ .schema }}.lane_cursors as c where c.lane = r.lane order by c.generation desc limit 1
+) as c on true
+cross join lateral {{ .schema }}._attempt_of(r.ready_slot, r.lane, r.job_id, r.run_lease,
+  r.xid = '0'
+  or pg_visible_in_snapshot(r.xid, c.s_prev)
+  or (pg_visible_in_snapshot(r.xid, c.s_cur) and (c.drained
+    or (c.last_segment - ((c.last_segment - r.ready_slot) % {{ .segments }} + {{ .segments }}) % {{ .segments }}, r.xid, r.job_id)
+      <= (c.segment, c.pos_xid, c.pos_job_id)))
+  or c.skips > 0) as k
+where (k.outcome is null or (k.outcome in ('c', 'f', 'x') and not k.removed))
+union all
+select
+  d.job_id, d.kind, l.queue, d.args, d.state, l.priority,
+  (d.attempt - 1)::smallint, d.max_attempts, d.run_at,
+  null, null, null, null,
+  d.created_at,
+  coalesce(d.errors, '{}'), coalesce(d.metadata, '{}'), coalesce(d.tags, '{}'),
+  d.unique_key, d.unique_states,
+  null, null,
+  (d.run_lease - 1)::bigint, d.progress
+from {{ .schema }}.deferred_jobs as d
+join {{ .schema }}.queue_lanes as l on l.lane = d.lane
+  and not exists (select from {{ .schema }}.queue_lanes as e where e.lane = l.lane and e.ctid < l.ctid);

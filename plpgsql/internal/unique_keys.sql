@@ -1,0 +1,71 @@
+-- Unique jobs: a key belongs to the job that took it for as long as that job
+-- is in a state of its mask. Nothing on the way of a job releases the key; the
+-- next job that wants it looks where the holder is.
+
+-- The bit of a state in a mask, counted from the left.
+create or replace function {{ .schema }}._in_mask (p_state {{ .schema }}.job_state, p_states bit(8))
+  returns boolean
+  language sql
+  immutable
+  parallel safe
+as $$
+  select pg_catalog.get_bit(p_states, pg_catalog.array_position(
+    array['scheduled', 'available', 'running', 'completed', 'retryable', 'failed', 'cancelled', 'waiting_external'],
+    p_state::text) - 1) = 1
+$$;
+
+-- The job that has the key after this call: p_job_id, or the holder.
+create or replace function {{ .schema }}._take_key (p_key bytea, p_states bit(8), p_job_id bigint, p_state {{ .schema }}.job_state)
+  returns bigint
+  language plpgsql
+  volatile
+as $$
+declare
+  v_states bit(8) := coalesce(p_states, b'11111000');
+  h        job_unique_claims;
+begin
+  if not _in_mask(p_state, v_states) then
+    return p_job_id;
+  end if;
+  loop
+    insert into job_unique_claims (unique_key, job_id, states) values (p_key, p_job_id, v_states)
+    on conflict (unique_key) do nothing;
+    if found then
+      return p_job_id;
+    end if;
+    -- Whoever holds the row decides about the key until commit.
+    select u.* into h from job_unique_claims as u where u.unique_key = p_key for update;
+    continue when not found;
+    if h.job_id <> p_job_id and (
+      exists (select from jobs as j where j.id = h.job_id and _in_mask(j.state, h.states))
+      or (_in_mask('failed', h.states) and exists (select from dlq_entries as q where q.id = h.job_id)))
+    then
+      return h.job_id;
+    end if;
+    update job_unique_claims as u set job_id = p_job_id, states = v_states where u.unique_key = p_key;
+    return p_job_id;
+  end loop;
+end;
+$$;
+
+-- A job that comes back keeps its key, or is refused.
+create or replace function {{ .schema }}._keep_key (p_job {{ .schema }}.deferred_jobs)
+  returns void
+  language plpgsql
+  volatile
+as $$
+declare
+  v_holder bigint;
+begin
+  if p_job.unique_key is null then
+    return;
+  end if;
+  v_holder := _take_key(p_job.unique_key, p_job.unique_states, p_job.job_id,
+    case when p_job.run_at > clock_timestamp() then 'scheduled' else 'available' end::job_state);
+  if v_holder <> p_job.job_id then
+    raise exception using errcode = 'AW004',
+      message = format('job %s: its unique key is held by job %s', p_job.job_id, v_holder),
+      hint = 'Cancel or delete the other job first.';
+  end if;
+end;
+$$;
