@@ -1,7 +1,7 @@
 -- Complete: once, by the holder of the receipt. Anything else is stale, never
 -- an error, and changes nothing.
 begin;
-select plan(47);
+select plan(48);
 do $$ begin perform pg_advisory_xact_lock_shared(hashtext('awa pgtap')); end $$;
 
 select awa.enqueue_many('k', array(select to_jsonb(n) from generate_series(1, 20) as n), queue => 'tap/21') \g /dev/null
@@ -87,8 +87,13 @@ select is(pg_temp.stale_of((select array_agg(receipt order by n) from wrong)), (
 select is(pg_temp.stale_of((select array_agg(receipt order by n) from wrong where title <> 'a lease beyond 32 bits')),
   (select array_agg(as_given order by as_given)::text from wrong where title <> 'a lease beyond 32 bits'),
   'also without a lease beyond 32 bits');
-select is_empty('select * from awa.complete_many(null)', 'a null array finishes nothing');
-select is_empty($$ select * from awa.complete_many('{}') $$, 'nor does an empty one');
+select is(pg_temp.stale_of((select array[row((h.receipt).ready_slot, (h.receipt).batch_id, h.job_id, 4294967297),
+    row((f.receipt).ready_slot, (f.receipt).batch_id, f.job_id, 4294967297)]::awa.receipt[] from held as h, foreign_held as f where h.n = 1)),
+  (select array[row((h.receipt).ready_slot, (h.receipt).batch_id, h.job_id, 4294967297),
+    row((f.receipt).ready_slot, (f.receipt).batch_id, f.job_id, 4294967297)]::awa.receipt[]::text from held as h, foreign_held as f where h.n = 1),
+  'leases beyond 32 bits in two batches are stale, not an error');
+select is(pg_temp.stale_of(null), null, 'a null array finishes nothing');
+select is(pg_temp.stale_of('{}'), null, 'nor does an empty one');
 
 select results_eq(
   $$ select s from awa.complete_many(array[(select receipt from wrong where n = 1), (select receipt from held where n = 2),

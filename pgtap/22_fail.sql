@@ -190,7 +190,7 @@ select is((select array_agg(distinct queue) from (
     select coalesce(c.queue, h.queue) as queue
     from (select queue, sum(live_terminal_count) as n from awa.queue_terminal_live_counts group by queue) as c
     full join (select queue, count(*) as n from awa.done_entries group by queue) as h on h.queue = c.queue
-    where c.n is distinct from h.n) as s), null, 'counters equal history in every queue');
+    where coalesce(c.n, 0) <> coalesce(h.n, 0)) as s), null, 'counters equal history in every queue');
 select is_empty('select * from awa.check()', 'the storage is sound after all of this');
 
 select * from finish();

@@ -5,7 +5,7 @@ select plan(63);
 do $$ begin perform pg_advisory_xact_lock_shared(hashtext('awa pgtap')); end $$;
 
 -- Keys whose counters differ from history in total or in a state.
-create view pg_temp.drift as
+create temp view drift as
 select ready_slot, queue, priority, enqueue_shard, h as history, c as counters
 from (
   select d.ready_slot, d.queue, d.priority, d.enqueue_shard, array[count(*), count(*) filter (where d.state = 'completed'),

@@ -6,7 +6,7 @@ select plan(28);
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 select awa.reset() \g /dev/null
 
-create view pg_temp.drift as
+create temp view drift as
 select coalesce(h.queue, c.queue) as queue, h.n as history, c.n as counters
 from (select d.queue, count(*) as n from awa.done_entries as d group by d.queue) as h
 full join (select l.queue, sum(l.live_terminal_count) as n from awa.queue_terminal_live_counts as l group by l.queue) as c on c.queue = h.queue

@@ -22,7 +22,7 @@ create function pg_temp.work (p_queue text, p_jobs integer) returns bigint
   select awa.enqueue_many('k', array_fill('1'::jsonb, array[p_jobs]), queue => p_queue);
   select count(awa.complete(c.receipt)) from awa.claim(p_queue, p_jobs) as c
 $$;
-create view pg_temp.history as
+create temp view history as
 select d.queue, d.priority, d.enqueue_shard, count(*) as terminal, count(*) filter (where d.state = 'completed') as completed,
   count(*) filter (where d.state = 'failed') as failed, count(*) filter (where d.state = 'cancelled') as cancelled
 from awa.done_entries as d group by d.queue, d.priority, d.enqueue_shard;
@@ -88,7 +88,7 @@ insert into pg_temp.held select 'tap/40/keep', row_number() over (), c.receipt f
 select awa.fail_many(array_agg(receipt order by n desc), array_agg('error ' || n order by n desc), terminal => true) from pg_temp.held
 where queue = 'tap/40/keep' and n < 3 \g /dev/null
 select awa.complete(receipt) from pg_temp.held where queue = 'tap/40/keep' and n = 3 \g /dev/null
-create view pg_temp.kept as
+create temp view kept as
 select id, kind, queue, args, state, priority, attempt, max_attempts, run_at, deadline_at, attempted_at, finalized_at, created_at, errors, metadata, tags,
   unique_key, unique_states, run_lease, progress, enqueue_shard from awa.done_entries where queue = 'tap/40/keep' and state = 'failed';
 create temp table kept_before as select * from pg_temp.kept;

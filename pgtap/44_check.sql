@@ -1,7 +1,7 @@
 -- Check: every invariant, by damaging the tables by hand and seeing exactly
 -- that violation.
 begin;
-select plan(25);
+select plan(29);
 -- Alone: damages ledgers.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 select awa.reset() \g /dev/null
@@ -55,8 +55,8 @@ $$;
 select is(pg_temp.damage(sql), invariants, title)
 from (values
   ('a stray delta', array['terminal counters equal history'],
-    format($$ insert into awa.terminal_count_deltas (lane, xid, ready_slot, completed, failed, cancelled)
-      values (%s, pg_current_xact_id(), %s, 1, 0, 0) $$, :lane, :slot)),
+    format($$ insert into awa.terminal_count_deltas (lane, xid, ready_slot, closed, completed, failed, cancelled)
+      values (%s, pg_current_xact_id(), %s, 0, 1, 0, 0) $$, :lane, :slot)),
   ('a second outcome of one attempt', array['a job is in one place', 'an attempt closes once', 'running equals claims without an outcome'],
     format($$ insert into awa.attempt_outcomes (batch_id, lane, xid, finalized_at, seq, jobs, ready_slot, outcome, job_ids)
       values (%s, %s, pg_current_xact_id(), now(), 9, 1, %s, 'x', array[%s]) $$, :batch, :lane, :slot, :done_job)),
@@ -81,9 +81,18 @@ from (values
   ('a job that is done and deferred', array['a job is in one place'],
     format($$ insert into awa.deferred_jobs select %s, lane, state, run_at, created_at, run_lease, attempt, max_attempts, kind, args
       from awa.deferred_jobs limit 1 $$, :done_job)),
+  ('a waiting row in a segment that its lane has left', array['a waiting row is within reach'],
+    format($$ update awa.lane_cursors set segment = %s + 1, last_segment = %s + 1, drained = true where lane = %s $$, :generation, :generation, :lane)),
+  ('a tombstone on a waiting row', array['a tombstone stands for a claim'],
+    format('insert into awa.ready_tombstones (job_id, run_lease, ready_slot) values (%s, 1, %s)', :waiting_job, :slot)),
+  ('a unique key of a job that is gone', array['a unique key belongs to a job'],
+    $$ insert into awa.job_unique_claims (unique_key, job_id, states) values ('\x01', 9223372036854775807, b'11111111') $$),
+  ('a waiting job whose unique key another holds', array['a waiting job holds its unique key'],
+    format($$ update awa.ready_entries set unique_key = '\x01', unique_states = b'11111111' where job_id = %s;
+      insert into awa.job_unique_claims (unique_key, job_id, states) values ('\x01', %s, b'11111111') $$, :waiting_job, :running_job)),
   ('a row behind its lane''s window', array['a row that was offered was claimed'],
     format($$ update awa.ready_entries set xid = '5' where job_id = %s;
-      insert into awa.lane_cursors select lane, generation + 1, segment, last_segment, pos_xid, pos_job_id, floor_xid, claimed_total, bypassed_total, ready_slot,
+      insert into awa.lane_cursors select lane, generation + 1, segment, last_segment, pos_xid, pos_job_id, floor_xid, claimed_total, ready_slot, 0,
         true, s, s from awa.lane_cursors, pg_current_snapshot() as s where lane = %s order by generation desc limit 1 $$, :waiting_job, :lane)),
   ('a cursor ahead of its segment', array['cursors stay inside their snapshots'],
     format($$ update awa.lane_cursors set segment = last_segment + 1 where lane = %s $$, :lane)),
@@ -91,8 +100,9 @@ from (values
     format($$ update awa.lane_cursors set s_cur = '8000000000000000000:8000000000000000000:' where lane = %s $$, :lane)),
   ('a cursor that counts a claim too many', array['available equals ready rows without a claim', 'running equals claims without an outcome'],
     format($$ update awa.lane_cursors set claimed_total = claimed_total + 1 where lane = %s $$, :lane)),
-  ('a cursor that counts a bypass too many', array['available equals ready rows without a claim'],
-    format($$ update awa.lane_cursors set bypassed_total = bypassed_total + 1 where lane = %s $$, :lane)),
+  ('a closure that nobody made', array['running equals claims without an outcome'],
+    format($$ insert into awa.terminal_count_deltas (lane, xid, ready_slot, closed, completed, failed, cancelled)
+      values (%s, pg_current_xact_id(), %s, 1, 0, 0, 0) $$, :lane, :slot)),
   ('a negative rollup', array['rollups are not negative'],
     format($$ insert into awa.terminal_rollup_entries (lane, generation, ready, closed, completed, failed, cancelled) values (%s, 99, 0, 0, -1, 1, 0) $$, :lane)),
   ('a rollup that folded too much', array['available equals ready rows without a claim', 'running equals claims without an outcome'],

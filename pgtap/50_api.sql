@@ -1,0 +1,126 @@
+-- The public functions: names, arguments, defaults, results and marks.
+begin;
+select plan(17);
+do $$ begin perform pg_advisory_xact_lock_shared(hashtext('awa pgtap')); end $$;
+
+create temp view public_functions as
+select p.*, p.proname::text collate "default" as name from pg_proc as p where p.pronamespace = 'awa'::regnamespace and p.proname !~ '^_';
+
+-- The documented signatures and results; a null result is a table, whose
+-- columns are tested where the function is.
+create table pg_temp.documented (signature text, result text);
+insert into pg_temp.documented values
+  ('enqueue(kind text, args jsonb DEFAULT ''{}''::jsonb, queue text DEFAULT ''default''::text, priority integer DEFAULT 2, run_at timestamp with time zone DEFAULT NULL::timestamp with time zone, max_attempts integer DEFAULT 25, tags text[] DEFAULT ''{}''::text[], metadata jsonb DEFAULT ''{}''::jsonb, unique_key bytea DEFAULT NULL::bytea, unique_states bit DEFAULT NULL::"bit", ordering_key text DEFAULT NULL::text, deadline interval DEFAULT NULL::interval)', 'bigint'),
+  ('enqueue_many(jobs jsonb, queue text DEFAULT ''default''::text)', 'bigint[]'),
+  ('enqueue_many(kind text, args jsonb[], queue text DEFAULT ''default''::text, priority integer DEFAULT 2, run_at timestamp with time zone DEFAULT NULL::timestamp with time zone, max_attempts integer DEFAULT 25, tags text[] DEFAULT ''{}''::text[], metadata jsonb DEFAULT ''{}''::jsonb, ordering_key text DEFAULT NULL::text, deadline interval DEFAULT NULL::interval)', 'bigint[]'),
+  ('claim(queue text, max_jobs integer DEFAULT 1, worker text DEFAULT NULL::text, lease interval DEFAULT ''00:05:00''::interval)', null),
+  ('complete(receipt awa.receipt)', 'boolean'),
+  ('complete_many(receipts awa.receipt[])', 'SETOF awa.receipt'),
+  ('fail(receipt awa.receipt, error text DEFAULT NULL::text, retry_after interval DEFAULT NULL::interval, terminal boolean DEFAULT false)', 'awa.job_state'),
+  ('fail_many(receipts awa.receipt[], errors text[] DEFAULT NULL::text[], retry_after interval DEFAULT NULL::interval, terminal boolean DEFAULT false)', null),
+  ('backoff(attempt integer)', 'interval'),
+  ('configure_queue(queue text, settings jsonb)', 'void'),
+  ('pause_queue(queue text)', 'void'),
+  ('resume_queue(queue text)', 'void'),
+  ('queue_counts(queue text)', null),
+  ('maintain()', null),
+  ('rotate()', 'text'),
+  ('prune()', 'text'),
+  ('checkpoint_terminal_counters()', 'bigint'),
+  ('rebuild_terminal_counters()', null),
+  ('check()', null),
+  ('reset(keep_config boolean DEFAULT false)', 'void'),
+  ('storage_status()', null),
+  ('rebase()', 'bigint'),
+  ('insert_job_compat(p_kind text, p_queue text DEFAULT ''default''::text, p_args jsonb DEFAULT ''{}''::jsonb, p_state awa.job_state DEFAULT ''available''::awa.job_state, p_priority smallint DEFAULT 2, p_max_attempts smallint DEFAULT 25, p_run_at timestamp with time zone DEFAULT NULL::timestamp with time zone, p_metadata jsonb DEFAULT ''{}''::jsonb, p_tags text[] DEFAULT ''{}''::text[], p_unique_key bytea DEFAULT NULL::bytea, p_unique_states bit DEFAULT NULL::"bit", p_ordering_key bytea DEFAULT NULL::bytea)', 'awa.jobs'),
+  ('cancel(job_id bigint, reason text DEFAULT NULL::text)', 'boolean'),
+  ('cancel_by_unique_key(unique_key bytea)', 'boolean'),
+  ('retry(job_id bigint, queue text DEFAULT NULL::text, priority integer DEFAULT NULL::integer, run_at timestamp with time zone DEFAULT NULL::timestamp with time zone)', 'boolean'),
+  ('delete_job_compat(p_id bigint)', 'boolean'),
+  ('discard_failed_by_kind(kind text, queue text DEFAULT NULL::text)', 'bigint'),
+  ('move_failed_to_dlq(job_id bigint, reason text DEFAULT NULL::text)', 'boolean'),
+  ('bulk_move_failed_to_dlq(queue text DEFAULT NULL::text, kind text DEFAULT NULL::text, reason text DEFAULT NULL::text, max_jobs integer DEFAULT NULL::integer)', 'bigint'),
+  ('retry_from_dlq(job_id bigint, queue text DEFAULT NULL::text, priority integer DEFAULT NULL::integer, run_at timestamp with time zone DEFAULT NULL::timestamp with time zone)', 'boolean'),
+  ('bulk_retry_from_dlq(queue text DEFAULT NULL::text, kind text DEFAULT NULL::text, tag text DEFAULT NULL::text, max_jobs integer DEFAULT NULL::integer)', 'bigint'),
+  ('purge_dlq(queue text DEFAULT NULL::text, kind text DEFAULT NULL::text, tag text DEFAULT NULL::text, older_than interval DEFAULT NULL::interval, max_jobs integer DEFAULT NULL::integer)', 'bigint'),
+  ('dlq_depth(queue text DEFAULT NULL::text)', null);
+
+select is_empty(
+  $$ select d.signature from pg_temp.documented as d
+     except select f.name || '(' || pg_get_function_arguments(f.oid) || ')' from pg_temp.public_functions as f $$,
+  'argument names, their order, types and defaults are the documented ones');
+select is_empty(
+  $$ select f.name || '(' || pg_get_function_arguments(f.oid) || ')' from pg_temp.public_functions as f
+     except select d.signature from pg_temp.documented as d $$, 'no other function is public');
+select is_empty(
+  $$ select d.signature, d.result, pg_get_function_result(f.oid)
+     from pg_temp.documented as d join pg_temp.public_functions as f on d.signature = f.name || '(' || pg_get_function_arguments(f.oid) || ')'
+     where coalesce(d.result <> pg_get_function_result(f.oid), not f.proretset) $$,
+  'so are the results');
+select is_empty(
+  $$ select f.name from pg_temp.public_functions as f
+     where f.name in (select split_part(d.signature, '(', 1) from pg_temp.documented as d) and f.name <> 'enqueue_many'
+     group by f.name having count(*) > 1 $$, 'no name is overloaded, except for enqueue_many');
+select is_empty($$ select f.name, a.name from pg_temp.public_functions as f, unnest(f.proargnames) as a (name) where a.name ~ '^p_' and f.name !~ '_compat$' $$,
+  'public arguments have bare names, those of the compatible surface aside');
+
+-- Types and views
+
+select enum_has_labels('awa', 'job_state',
+  array['scheduled', 'available', 'running', 'completed', 'retryable', 'failed', 'cancelled', 'waiting_external'], 'awa.job_state has the documented labels');
+select is((select array_agg(a.attname || ' ' || format_type(a.atttypid, a.atttypmod) order by a.attnum) from pg_attribute as a
+    where a.attrelid = 'awa.done_entries'::regclass and a.attnum > 0),
+  array['id bigint', 'kind text', 'queue text', 'args jsonb', 'state awa.job_state', 'priority smallint', 'attempt smallint', 'max_attempts smallint',
+    'run_at timestamp with time zone', 'heartbeat_at timestamp with time zone', 'deadline_at timestamp with time zone', 'attempted_at timestamp with time zone',
+    'finalized_at timestamp with time zone', 'created_at timestamp with time zone', 'errors jsonb[]', 'metadata jsonb', 'tags text[]', 'unique_key bytea',
+    'unique_states bit(8)', 'callback_id uuid', 'callback_timeout_at timestamp with time zone', 'run_lease bigint', 'progress jsonb', 'ready_slot smallint',
+    'enqueue_shard smallint'], 'done_entries has the documented columns');
+
+select is((select array_agg(a.attname || ' ' || format_type(a.atttypid, a.atttypmod) order by a.attnum) from pg_attribute as a
+    where a.attrelid = 'awa.jobs'::regclass and a.attnum > 0),
+  array['id bigint', 'kind text', 'queue text', 'args jsonb', 'state awa.job_state', 'priority smallint', 'attempt smallint', 'max_attempts smallint',
+    'run_at timestamp with time zone', 'heartbeat_at timestamp with time zone', 'deadline_at timestamp with time zone', 'attempted_at timestamp with time zone',
+    'finalized_at timestamp with time zone', 'created_at timestamp with time zone', 'errors jsonb[]', 'metadata jsonb', 'tags text[]', 'unique_key bytea',
+    'unique_states bit(8)', 'callback_id uuid', 'callback_timeout_at timestamp with time zone', 'run_lease bigint', 'progress jsonb'],
+  'awa.jobs has the documented columns');
+
+-- Marks
+
+select is_empty($$ select name from pg_temp.public_functions where obj_description(oid, 'pg_proc') is null or length(obj_description(oid, 'pg_proc')) < 30 $$,
+  'every public function has a comment that says what it does');
+select is_empty(
+  $$ select p.name, c.code from pg_temp.public_functions as p
+     cross join lateral regexp_matches(obj_description(p.oid, 'pg_proc'), 'AW[0-9]{3}', 'g') as c (code)
+     where c.code[1] !~ '^AW00[1-7]$' $$, 'comments name documented error codes only');
+-- backoff is arithmetic: it touches nothing, so it need not be anybody else.
+select is_empty($$ select name from pg_temp.public_functions where not prosecdef and name <> 'backoff' $$, 'public functions run as the schema''s owner');
+select is_empty(
+  $$ select name, proconfig from pg_temp.public_functions
+     where prorettype <> 'trigger'::regtype and not exists (select from unnest(proconfig) as c where c ~ '^search_path=pg_catalog, (awa, )?pg_temp$') $$,
+  'each pins its search_path: the catalogue first, temporary objects last');
+-- Triggers of a view run as their caller otherwise; nobody can call them.
+select is_empty($$ select proname from pg_proc where pronamespace = 'awa'::regnamespace and proname ~ '^_' and prosecdef and prorettype <> 'trigger'::regtype $$,
+  'internal functions do not run as their owner by themselves');
+select is_empty(
+  $$ select proname, proconfig from pg_proc
+     where pronamespace = 'awa'::regnamespace and prosecdef and not exists (select from unnest(proconfig) as c where c = 'search_path=pg_catalog, awa, pg_temp') $$,
+  'whatever runs as the owner pins its search_path');
+select is((select count(distinct proowner) from pg_proc where pronamespace = 'awa'::regnamespace), 1::bigint, 'one role owns every function');
+select is_empty($$ select name, provolatile from pg_temp.public_functions where provolatile <> 'v' $$,
+  'public functions are volatile: each statement in them takes its own snapshot, after its locks');
+
+-- A caller's search_path cannot bend them.
+
+create schema tap_50;
+create function tap_50.now () returns timestamptz language sql as $$ select 'infinity'::timestamptz $$;
+create function tap_50.length (text) returns integer language sql as $$ select 0 $$;
+create table pg_temp.ready_entries (like awa.ready_entries);
+create table pg_temp.queue_lanes (like awa.queue_lanes);
+create table pg_temp.segment_rotations (like awa.segment_rotations);
+set local search_path = tap_50, pg_temp, pg_catalog, public;
+select awa.enqueue('k', queue => 'tap/50') \g /dev/null
+set local search_path = pg_catalog, public;
+select results_eq($$ select available from awa.queue_counts('tap/50') $$, 'values (1::bigint)', 'functions and temporary tables of the caller do not reach into a call');
+
+select * from finish();
+rollback;

@@ -1,0 +1,36 @@
+-- plpgsql_check has nothing to say about any function of the schema.
+begin;
+select plan(3);
+do $$ begin perform pg_advisory_xact_lock_shared(hashtext('awa pgtap')); end $$;
+
+-- Internal functions name tables bare: their public callers pin this path.
+select set_config('search_path', format('pg_catalog, awa, pg_temp, %s',
+  (select string_agg(distinct e.extnamespace::regnamespace::text, ', ') from pg_extension as e where e.extname in ('pgtap', 'plpgsql_check'))), true) \g /dev/null
+
+create table pg_temp.findings as
+select p.proname::text as name, c.lineno, c.level, c.sqlstate, c.message, c.detail, c.context
+from pg_proc as p
+join pg_language as l on l.oid = p.prolang and l.lanname = 'plpgsql'
+cross join lateral plpgsql_check_function_tb(p.oid, extra_warnings => true, performance_warnings => true, security_warnings => true) as c
+where p.pronamespace = 'awa'::regnamespace and p.prorettype <> 'trigger'::regtype;
+
+-- These are volatile on purpose: each statement of a volatile function takes
+-- its own snapshot, where a stable one would reuse its caller's, taken before
+-- the locks that the caller has just been given.
+delete from pg_temp.findings as f
+where f.level = 'performance' and f.message = 'routine is marked as VOLATILE, should be STABLE'
+  and f.name in ('_snapshot_is_stale', '_segment_changed', '_hide_own', '_lane_has_rows', '_window_has_rows', '_locate', 'check', 'dlq_depth');
+
+-- A CASE over every slot of the ring returns in each branch and has no ELSE:
+-- a slot that no ring has raises, it does not fall through. cancel ends in a
+-- loop that only returns leave.
+delete from pg_temp.findings as f
+where f.level = 'warning extra' and f.message = 'control reached end of function without RETURN' and f.name in ('_segment_changed', '_take_ready', 'cancel');
+
+select ok((select count(*) > 10 from pg_proc as p join pg_language as l on l.oid = p.prolang where p.pronamespace = 'awa'::regnamespace and l.lanname = 'plpgsql'),
+  'there are functions to check');
+select is_empty('select name, lineno, level, message, detail from pg_temp.findings where level = ''error'' order by 1, 2', 'no error');
+select is_empty('select name, lineno, level, message, detail from pg_temp.findings where level <> ''error'' order by 1, 2', 'no warning: extra, performance or security');
+
+select * from finish();
+rollback;
