@@ -82,7 +82,7 @@ from (values
     format($$ insert into awa.deferred_jobs select %s, lane, state, run_at, created_at, run_lease, attempt, max_attempts, kind, args
       from awa.deferred_jobs limit 1 $$, :done_job)),
   ('a waiting row in a segment that its lane has left', array['a waiting row is within reach'],
-    format($$ update awa.lane_cursors set segment = %s + 1, last_segment = %s + 1, drained = true where lane = %s $$, :generation, :generation, :lane)),
+    format($$ update awa.lane_cursors set segment = %s + 1, last_segment = %s + 1, floor_xid = '0', drained = true where lane = %s $$, :generation, :generation, :lane)),
   ('a tombstone on a waiting row', array['a tombstone stands for a claim'],
     format('insert into awa.ready_tombstones (job_id, run_lease, ready_slot) values (%s, 1, %s)', :waiting_job, :slot)),
   ('a unique key of a job that is gone', array['a unique key belongs to a job'],
