@@ -75,6 +75,51 @@ as $$
   select p_top << 13 | pg_catalog.floor(pg_catalog.random() * 8192)::bigint
 $$;
 
+-- Waits for a lane's turn. False, without waiting, when this transaction has
+-- another lane in hand: two that wait for each other's would never end.
+create or replace function {{ .schema }}._await_lane (p_lane bigint)
+  returns boolean
+  language plpgsql
+  volatile
+as $$
+begin
+  if exists (
+    select from pg_locks as k
+    where k.locktype = 'advisory' and k.pid = pg_backend_pid() and k.granted and k.objsubid = 2
+      and k.database = (select d.oid from pg_database as d where d.datname = current_database())
+      and k.classid::bigint = _lock_class(1)::bigint & 4294967295
+      and k.objid::bigint <> _lane_key(p_lane)::bigint & 4294967295)
+  then
+    return false;
+  end if;
+  perform pg_advisory_xact_lock(_lock_class(1), _lane_key(p_lane));
+  return true;
+end;
+$$;
+
+-- Under a transaction-long snapshot: whether another session moved the lane's
+-- cursor on, in whatever segment. An attempt to write the next generation
+-- meets rows that the snapshot does not show; it is undone in any case.
+create or replace function {{ .schema }}._probe_cursor (p_lane bigint, p_generation bigint)
+  returns void
+  language plpgsql
+  volatile
+as $$
+begin
+  insert into lane_cursors (
+    lane, generation, segment, last_segment, pos_xid, pos_job_id, floor_xid,
+    claimed_total, ready_slot, drained, s_prev, s_cur)
+  select p_lane, p_generation, 0, 0, '0', -1, '0', 0, s.slot, true, '1:1:', '1:1:'
+  from generate_series(0, {{ sub (int .segments) 1 }}) as s (slot);
+  raise exception using errcode = 'AW000', message = 'undo';
+exception
+  when sqlstate 'AW000' then
+    null;
+  when unique_violation then
+    perform _stale_snapshot('claim');
+end;
+$$;
+
 -- Whether a lane seems to hold claimable rows. Read without the lane's lock,
 -- so only a reason to try.
 create or replace function {{ .schema }}._lane_has_rows (p_lane bigint)

@@ -2,9 +2,10 @@
 
 create or replace function {{ .schema }}._dead_letter (p_job {{ .schema }}.deferred_jobs, p_reason text, p_attempted_at timestamptz)
   returns void
-  language sql
+  language plpgsql
   volatile
 as $$
+begin
   insert into dlq_entries (
     id, kind, queue, args, priority, attempt, max_attempts, run_at, attempted_at, finalized_at, created_at, errors,
     metadata, tags, unique_key, unique_states, run_lease, progress, dlq_reason, original_run_lease, ordering_key, deadline)
@@ -14,7 +15,8 @@ as $$
     p_job.run_lease, p_job.progress, p_reason, p_job.run_lease, p_job.ordering_key, p_job.deadline
   from queue_lanes as l
   where l.lane = p_job.lane
-  limit 1
+  limit 1;
+end;
 $$;
 
 -- Moves failed jobs of the history: those it gets before anybody else does.

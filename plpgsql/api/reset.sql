@@ -7,8 +7,22 @@ create or replace function {{ .schema }}.reset (keep_config boolean default fals
   parallel unsafe
   security definer
   set search_path = pg_catalog, {{ .schema }}, pg_temp
+  set lock_timeout = '200ms'
 as $$
 begin
+  -- Others meet these tables in many orders: never wait for one with another
+  -- in hand for longer than a deadlock takes to be noticed.
+  loop
+    begin
+      lock table queue_lanes, segment_rotations, segment_prunes, lane_cursors, ready_entries, claims, attempt_outcomes,
+        ready_tombstones, outcome_removals, terminal_count_deltas, checkpoint_snapshots, terminal_count_checkpoints,
+        terminal_rollup_entries, deferred_jobs, dlq_entries, job_unique_claims, queue_meta
+        in access exclusive mode;
+      exit;
+    exception when lock_not_available then
+      perform pg_sleep(0.05);
+    end;
+  end loop;
   truncate ready_entries, claims, attempt_outcomes, ready_tombstones, outcome_removals, lane_cursors,
     terminal_count_deltas, checkpoint_snapshots, terminal_count_checkpoints, terminal_rollup_entries,
     deferred_jobs, dlq_entries, job_unique_claims, queue_lanes, segment_rotations, segment_prunes;

@@ -16,6 +16,8 @@ declare
   v_busy     bigint[];
   v_held     bigint;
   v_lane     bigint;
+  v_turn     bigint[];
+  v_frozen   boolean := current_setting('transaction_isolation') in ('repeatable read', 'serializable');
   v_priority smallint;
   v_now      timestamptz := clock_timestamp();
   v_batch    bigint;
@@ -28,7 +30,14 @@ declare
   v_lo_xid   xid8;
   v_lo_id    bigint;
   v_hi_xid   xid8;
-  w          record;
+  v_late     xid8[];
+  v_open     xid8[];
+  v_rest     boolean;
+  v_whole    boolean;
+  w_lo_xid   xid8[];
+  w_lo_id    bigint[];
+  w_hi_xid   xid8[];
+  w_hi_id    bigint[];
   r          record;
   -- The lane's cursor, column by column: assigning to a record costs more.
   c_generation bigint;
@@ -79,17 +88,13 @@ begin
   -- hands waits, in pass 2, and never below a lane it holds.
   for v_pass in 1 .. v_passes loop
     exit when v_pass = 2 and (v_left < v_asked or v_busy is null);
-    if v_pass = 2 then
+    v_turn := case when v_pass = 1 then v_lanes else array(
       -- Lane numbers of one queue ascend by priority and shard.
-      select array_agg(u.lane order by u.lane), array_agg(u.priority order by u.lane)
-      into v_lanes, v_ranks
-      from unnest(v_lanes, v_ranks) as u (lane, priority)
-      where u.lane = any (v_busy);
-    end if;
-    for i in 1 .. cardinality(v_lanes) loop
+      select u.lane from unnest(v_busy) as u (lane) order by u.lane) end;
+    for i in 1 .. cardinality(v_turn) loop
       exit when v_left = 0 or (v_pass = 2 and v_left < v_asked);
-      v_lane := v_lanes[i];
-      v_priority := v_ranks[i];
+      v_lane := v_turn[i];
+      v_priority := v_ranks[array_position(v_lanes, v_lane)];
       if v_many then
         if v_pass = 1 then
           continue when not _lane_has_rows(v_lane);
@@ -99,12 +104,14 @@ begin
           end if;
         else
           continue when v_lane <= v_held;
-          perform pg_advisory_xact_lock(_lock_class(1), _lane_key(v_lane));
+          continue when not _await_lane(v_lane);
         end if;
         v_held := greatest(v_held, v_lane);
-      else
-        -- An expression, not a statement: it is on every claim's path.
-        v_opened := pg_advisory_xact_lock(_lock_class(1), _lane_key(v_lane)) is null;
+      elsif not pg_try_advisory_xact_lock(_lock_class(1), _lane_key(v_lane)) then
+        continue when not _await_lane(v_lane);
+      end if;
+      if v_frozen and _snapshot_is_stale() then
+        perform _stale_snapshot(format('claim of queue %L', claim.queue));
       end if;
 
       -- A lane that claimed since the last rotation has its cursor in the
@@ -141,6 +148,7 @@ begin
       end if;
       v_opened := false;
       v_costly := false;
+      v_rest := false;
       if pg_current_xact_id_if_assigned() is not null then
         v_snap := _hide_own(v_snap);
         if v_rotator = pg_current_xact_id_if_assigned() then
@@ -166,6 +174,10 @@ begin
           message = format('queue %L: stored snapshot %s is ahead of this cluster''s %s', claim.queue, c_cur, v_snap),
           hint = 'Transaction ids of another cluster were restored: run rebase() once.';
       end if;
+      if v_frozen then
+        perform _probe_cursor(v_lane, c_generation + 1);
+      end if;
+
       loop
         if c_drained then
           exit when v_opened;
@@ -197,31 +209,60 @@ begin
         end if;
 
         v_got := 0;
-        v_simple := c_skips = 0
-          and pg_snapshot_xmin(c_prev) = pg_snapshot_xmax(c_prev)
-          and pg_snapshot_xmin(c_cur) = pg_snapshot_xmax(c_cur);
-        if v_simple then
-          -- Nobody was writing in either snapshot and nothing is to be left
-          -- out: one interval, up to xmax.
-          v_hi_xid := pg_snapshot_xmax(c_cur);
-          if c_pos_xid >= pg_snapshot_xmax(c_prev) then
-            v_lo_xid := c_pos_xid;
-            v_lo_id := c_pos_id;
-          else
-            v_lo_xid := pg_snapshot_xmax(c_prev);
-            v_lo_id := -1;
-          end if;
-          if v_lo_xid >= v_hi_xid then
-            c_segment := c_last;
-            c_drained := true;
-            continue;
-          end if;
+        -- The window as disjoint intervals of (xid, job_id): transactions that
+        -- were open in s_prev and are visible now, one by one, then everything
+        -- above s_prev around those still open. Rows that were consumed, or
+        -- may not be seen yet, are never walked.
+        if c_pos_xid >= pg_snapshot_xmax(c_prev) then
+          v_lo_xid := c_pos_xid;
+          v_lo_id := c_pos_id;
         else
-          select i.* into w from _window(c_prev, c_cur, c_pos_xid, c_pos_id) as i;
-          if w.lo_xid is null and c_pos_xid = '0' then
+          v_lo_xid := pg_snapshot_xmax(c_prev);
+          v_lo_id := -1;
+        end if;
+        v_late := null;
+        if pg_snapshot_xmin(c_prev) < pg_snapshot_xmax(c_prev) then
+          v_late := nullif(array(
+            select x.xid from pg_snapshot_xip(c_prev) as x (xid)
+            where x.xid >= c_pos_xid and pg_visible_in_snapshot(x.xid, c_cur)
+            order by x.xid), '{}');
+        end if;
+        if v_late is null and v_lo_xid >= pg_snapshot_xmax(c_cur) then
+          -- Empty in this segment, and from the start in every one.
+          if c_pos_xid = '0' then
             c_segment := c_last;
+          end if;
+          if c_segment < c_last then
+            c_segment := c_segment + 1;
+            c_pos_xid := '0';
+            c_pos_id := -1;
+          else
             c_drained := true;
-            continue;
+          end if;
+          continue;
+        end if;
+        v_open := null;
+        if pg_snapshot_xmin(c_cur) < pg_snapshot_xmax(c_cur) then
+          v_open := nullif(array(
+            select x.xid from pg_snapshot_xip(c_cur) as x (xid)
+            where x.xid >= v_lo_xid
+            order by x.xid), '{}');
+        end if;
+        -- A first interval without late transactions is read alone: where a
+        -- backlog waits it holds enough.
+        v_simple := v_late is null and c_skips = 0 and not v_rest;
+        v_whole := not v_simple or v_open is null;
+        if v_simple then
+          v_hi_xid := coalesce(v_open[1], pg_snapshot_xmax(c_cur));
+        else
+          w_lo_xid := v_late || v_lo_xid || v_open;
+          w_hi_xid := v_late || v_open || pg_snapshot_xmax(c_cur);
+          w_lo_id := array_fill(-1::bigint, array[coalesce(cardinality(v_late), 0)]) || v_lo_id
+            || array_fill(9223372036854775807, array[coalesce(cardinality(v_open), 0)]);
+          w_hi_id := array_fill(9223372036854775807, array[coalesce(cardinality(v_late), 0)])
+            || array_fill(-1::bigint, array[coalesce(cardinality(v_open), 0) + 1]);
+          if v_late[1] = c_pos_xid then
+            w_lo_id[1] := c_pos_id;
           end if;
         end if;
 
@@ -286,7 +327,7 @@ begin
 {{ end }}
           end case;
           get diagnostics v_got = row_count;
-        elsif w.lo_xid is not null then
+        else
           case (c_segment + {{ mul (int .segments) 2 }}) % {{ .segments }}
 {{ range $i := until (int .segments) }}
           when {{ $i }} then
@@ -294,7 +335,7 @@ begin
             with got as materialized (
               select e.xid, e.job_id, e.run_lease, e.attempt, e.max_attempts, e.kind, e.args, e.run_at,
                 e.created_at, e.tags, e.metadata, e.progress, e.errors, e.deadline
-              from unnest(w.lo_xid, w.lo_id, w.hi_xid, w.hi_id) as p (lo_xid, lo_id, hi_xid, hi_id)
+              from unnest(w_lo_xid, w_lo_id, w_hi_xid, w_hi_id) as p (lo_xid, lo_id, hi_xid, hi_id)
               cross join lateral (
                 select u.*
                 from ready_entries_{{ $i }} as u
@@ -323,6 +364,16 @@ begin
           v_costly := false;
           exit when v_left = 0;
         end if;
+        if not v_whole then
+          v_rest := true;
+          -- Where this call's own claim left off, for the other intervals.
+          if v_got > 0 then
+            c_pos_xid := v_open[1];
+            c_pos_id := -1;
+          end if;
+          continue;
+        end if;
+        v_rest := false;
         if c_segment < c_last then
           c_segment := c_segment + 1;
           c_pos_xid := '0';

@@ -9,23 +9,29 @@
 -- The errors of jobs in the order of their ids; null for an outcome without.
 create or replace function {{ .schema }}._errors_of (p_job_ids bigint[], p_errors jsonb)
   returns jsonb[]
-  language sql
+  language plpgsql
   immutable
   parallel safe
 as $$
-  select case when p_errors is not null then
-    array(select p_errors -> j.job_id::text from unnest(p_job_ids) with ordinality as j (job_id, n) order by j.n)
-  end
+begin
+  if p_errors is null then
+    return null;
+  end if;
+  return array(
+    select p_errors -> j.job_id::text from unnest(p_job_ids) with ordinality as j (job_id, n) order by j.n);
+end;
 $$;
 
 -- Which of the receipts are open now, each with the slot where its claim
 -- stands: a straggler's claim moves when its segment is pruned.
 create or replace function {{ .schema }}._open_receipts (p_receipts {{ .schema }}.receipt[])
   returns setof {{ .schema }}.receipt
-  language sql
+  language plpgsql
   volatile
 as $$
-  select distinct row(c.ready_slot, c.batch_id, r.job_id, r.run_lease)::receipt
+begin
+  return query
+  select distinct c.ready_slot, c.batch_id, r.job_id, r.run_lease
   from unnest(p_receipts) as r
   join claims as c on c.batch_id = r.batch_id
   where array_position(c.job_ids, r.job_id) is not null
@@ -33,7 +39,8 @@ as $$
     and not exists (
       select from attempt_outcomes as o
       where o.ready_slot = c.ready_slot and o.batch_id = c.batch_id
-        and (o.job_ids is null or r.job_id = any (o.job_ids)))
+        and (o.job_ids is null or r.job_id = any (o.job_ids)));
+end;
 $$;
 
 -- Closes one batch after the other, each until it is won or found closed.

@@ -74,6 +74,10 @@ begin
     if not found or j.batch_id is not null then
       return null;
     end if;
+    if current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
+      perform _probe_cursor(j.lane, coalesce((
+        select k.generation from lane_cursors as k where k.lane = j.lane order by k.generation desc limit 1), 0) + 1);
+    end if;
     r.ready_slot := j.ready_slot;
     insert into ready_tombstones (job_id, run_lease, ready_slot) values (p_job_id, j.run_lease, j.ready_slot);
     insert into lane_cursors (

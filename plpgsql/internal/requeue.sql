@@ -25,13 +25,15 @@ $$;
 -- A ready row's body as a deferred job, for its next attempt.
 create or replace function {{ .schema }}._body (p_slot smallint, p_job_id bigint, p_run_lease integer)
   returns {{ .schema }}.deferred_jobs
-  language sql
+  language plpgsql
   volatile
 as $$
-  select row(r.job_id, r.lane, 'scheduled', r.run_at, r.created_at, r.run_lease, r.attempt, r.max_attempts, r.kind, r.args,
+begin
+  return (select row(r.job_id, r.lane, 'scheduled', r.run_at, r.created_at, r.run_lease, r.attempt, r.max_attempts, r.kind, r.args,
     r.metadata, r.tags, r.errors, r.progress, r.unique_key, r.unique_states, r.ordering_key, r.deadline)::deferred_jobs
   from ready_entries as r
-  where r.ready_slot = p_slot and r.job_id = p_job_id and r.run_lease = p_run_lease
+  where r.ready_slot = p_slot and r.job_id = p_job_id and r.run_lease = p_run_lease);
+end;
 $$;
 
 -- The lane for a queue and priority that may differ from the ones a job has;

@@ -35,10 +35,11 @@ create or replace function {{ .schema }}._window (
   p_prev pg_snapshot, p_cur pg_snapshot, p_pos_xid xid8, p_pos_job_id bigint,
   out lo_xid xid8[], out lo_id bigint[], out hi_xid xid8[], out hi_id bigint[]
 )
-  language sql
+  language plpgsql
   immutable
   parallel safe
 as $$
+begin
   with start as (
     select
       case when p_pos_xid >= pg_snapshot_xmax(p_prev) then p_pos_xid else pg_snapshot_xmax(p_prev) end as xid,
@@ -66,6 +67,8 @@ as $$
   select
     array_agg(p.lo_xid order by p.lo_xid, p.lo_id), array_agg(p.lo_id order by p.lo_xid, p.lo_id),
     array_agg(p.hi_xid order by p.lo_xid, p.lo_id), array_agg(p.hi_id order by p.lo_xid, p.lo_id)
+  into lo_xid, lo_id, hi_xid, hi_id
   from piece as p
-  where (p.lo_xid, p.lo_id) < (p.hi_xid, p.hi_id)
+  where (p.lo_xid, p.lo_id) < (p.hi_xid, p.hi_id);
+end;
 $$;
