@@ -47,3 +47,13 @@ func (c Client) Reset(ctx context.Context, db DBTX, p ResetParams) error {
 	}
 	return wrap("reset", b.exec(ctx, db))
 }
+
+// Rebase makes a storage usable that was restored from a dump, or copied
+// logically, into another cluster: what waits is offered anew in the order of
+// the ids, history and counts stay. It returns the number of waiting jobs. It
+// locks everything and rewrites what is retained; run it before the workers
+// start.
+func (c Client) Rebase(ctx context.Context, db DBTX) (jobs int64, err error) {
+	err = c.value("rebase").row(ctx, db).Scan(&jobs)
+	return jobs, wrap("rebase", err)
+}

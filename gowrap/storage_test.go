@@ -131,3 +131,19 @@ func TestQueueSettings(t *testing.T) {
 		}
 	})
 }
+
+func TestRebase(t *testing.T) {
+	pool := pgtest.Pool(t)
+	finish(t, pool, "q", 3)
+	enqueue(t, pool, awa.EnqueueParams{Kind: "k", Queue: "q"})
+	if n := must[int64](t)(queue.Rebase(t.Context(), pool)); n != 1 {
+		t.Errorf("%d jobs wait", n)
+	}
+	if c := counts(t, pool, "q"); c.Available != 1 || c.Completed != 3 {
+		t.Errorf("%+v", c)
+	}
+	if jobs := claim(t, pool, "q", 10); len(jobs) != 1 {
+		t.Errorf("claimed %v", jobs)
+	}
+	healthy(t, pool)
+}
