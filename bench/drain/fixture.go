@@ -39,9 +39,17 @@ func with(ctx context.Context, db *bench.Database, d bench.Durability, f func(*p
 	return f(conn)
 }
 
-// preload enqueues n jobs with 100 bytes of arguments from inside the server, in
-// calls of at most 200,000, and settles the database.
+// preload enqueues n jobs and settles the database.
 func preload(ctx context.Context, db *bench.Database, name string, n int) error {
+	if err := fill(ctx, db, name, n); err != nil {
+		return err
+	}
+	return db.Settle(ctx)
+}
+
+// fill enqueues n jobs with 100 bytes of arguments from inside the server, in
+// calls of at most 200,000.
+func fill(ctx context.Context, db *bench.Database, name string, n int) error {
 	err := with(ctx, db, bench.Asynchronous, func(conn *pgx.Conn) error {
 		for from := 1; from <= n; from += 200_000 {
 			_, err := conn.Exec(ctx, `
@@ -56,9 +64,9 @@ func preload(ctx context.Context, db *bench.Database, name string, n int) error 
 		return nil
 	})
 	if err != nil {
-		return fmt.Errorf("preload: %w", err)
+		return fmt.Errorf("fill: %w", err)
 	}
-	return db.Settle(ctx)
+	return nil
 }
 
 // payload returns n arguments of 100 bytes, as preload makes them.

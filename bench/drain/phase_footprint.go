@@ -14,7 +14,7 @@ import (
 // footprint measures what jobs leave behind: WAL by step, and dead tuples in the
 // ring once everything has run.
 func (r *run) footprint(ctx context.Context) error {
-	const bulk = 100_000
+	const bulk, single = 100_000, 10_000
 	var bulkWAL, singleWAL, batchWAL, oneWAL, dead, updated []float64
 	for range r.runs {
 		err := r.withDatabase(ctx, func(db *bench.Database) error {
@@ -32,9 +32,9 @@ func (r *run) footprint(ctx context.Context) error {
 						_, err := drainAll(ctx, db, lane, 2, 200)
 						return err
 					}},
-					{&singleWAL, 2000, func() error {
+					{&singleWAL, single, func() error {
 						args := payload(1)[0]
-						for range 2000 {
+						for range single {
 							_, err := queue.Enqueue(ctx, conn, awa.EnqueueParams{Kind: "bench", Queue: lane, Args: args})
 							if err != nil {
 								return err
@@ -42,7 +42,7 @@ func (r *run) footprint(ctx context.Context) error {
 						}
 						return nil
 					}},
-					{&oneWAL, 2000, func() error {
+					{&oneWAL, single, func() error {
 						_, err := drainAll(ctx, db, lane, 4, 1)
 						return err
 					}},
@@ -62,7 +62,7 @@ func (r *run) footprint(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			d, u, err := ringTuples(ctx, db, bulk+2000)
+			d, u, err := ringTuples(ctx, db, bulk+single)
 			dead, updated = append(dead, d), append(updated, u)
 			return err
 		})

@@ -22,11 +22,15 @@ func (r *run) oneJob(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
+			one[i] = append(one[i], a)
+			if n == 1 {
+				continue
+			}
 			b, err := r.oneJobRate(ctx, n, n)
 			if err != nil {
 				return err
 			}
-			one[i], many[i] = append(one[i], a), append(many[i], b)
+			many[i] = append(many[i], b)
 			if n == 16 {
 				ratios = append(ratios, a/b)
 			}
@@ -34,6 +38,9 @@ func (r *run) oneJob(ctx context.Context) error {
 	}
 	for i, n := range workers {
 		r.report.Add(fmt.Sprintf("%d connections, one queue", n), "jobs/s", one[i], nil)
+		if n == 1 {
+			continue
+		}
 		r.report.Add(fmt.Sprintf("%d connections, %d queues", n, n), "jobs/s", many[i], nil)
 	}
 	r.report.Add("one queue / many queues at 16", "", ratios, bench.AtLeast(0.85))
@@ -45,9 +52,12 @@ func (r *run) oneJobRate(ctx context.Context, workers, queues int) (perSecond fl
 		// More than any machine finishes in the time.
 		jobs := int(r.seconds.Seconds()*20_000)/queues + 1
 		for q := range queues {
-			if err := preload(ctx, db, fmt.Sprint(lane, q), jobs); err != nil {
+			if err := fill(ctx, db, fmt.Sprint(lane, q), jobs); err != nil {
 				return err
 			}
+		}
+		if err := db.Settle(ctx); err != nil {
+			return err
 		}
 		var done atomic.Int64
 		end := time.Now().Add(r.seconds)
