@@ -6,6 +6,20 @@ do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 select awa.reset() \g /dev/null
 select count(*) as segments from pg_inherits where inhparent = 'awa.ready_entries'::regclass \gset
 
+-- prune, but not in the way of an autovacuum of the segment.
+create function pg_temp.prune () returns text
+  language plpgsql as $$
+declare
+  v_answer text;
+begin
+  for i in 1 .. 100 loop
+    v_answer := awa.prune();
+    exit when v_answer <> 'busy';
+  end loop;
+  return v_answer;
+end;
+$$;
+
 select is((select array_agg(slot::integer order by slot) from awa.storage_status()), (select array_agg(n order by n) from generate_series(0, :segments - 1) as n),
   'there is one row per slot');
 select results_eq('select slot::integer, generation, phase from awa.storage_status() where phase <> ''empty''', $$ values (0, 0::bigint, 'current') $$,
@@ -24,14 +38,14 @@ select results_eq('select slot::integer, generation, phase, waiting, running fro
   $$ values (0, 0::bigint, 'sealed', 200::bigint, 300::bigint), (1, 1, 'current', null, null) $$,
   'of the oldest sealed segment it tells how many jobs wait and run');
 select ok((select reason like '%200%' and reason like '%300%' from awa.storage_status() where slot = 0), 'and says so in words');
-select is(awa.prune(), 'blocked', 'which is why prune is blocked');
+select is(pg_temp.prune(), 'blocked', 'which is why prune is blocked');
 
 select awa.complete_many(array_agg(receipt)) from held \g /dev/null
 select results_eq('select waiting, running from awa.storage_status() where slot = 0', 'values (200::bigint, 0::bigint)', 'finished jobs do not hold it');
 select awa.complete_many(array_agg(c.receipt)) from awa.claim('tap/42', 500) as c \g /dev/null
 select results_eq('select waiting, running, reason from awa.storage_status() where slot = 0', $$ values (0::bigint, 0::bigint, 'ready to prune') $$,
   'once nothing holds it, it is ready to prune');
-select awa.prune() \g /dev/null
+select pg_temp.prune() \g /dev/null
 select results_eq('select phase, reason from awa.storage_status() where slot = 0', $$ values ('empty', null) $$, 'after that it is empty');
 
 -- A second sealed segment
