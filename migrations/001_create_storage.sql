@@ -138,7 +138,8 @@ create index deferred_jobs_due_idx on {{ .schema }}.deferred_jobs (run_at, job_i
 create index deferred_jobs_lane_idx on {{ .schema }}.deferred_jobs (lane, state);
 
 -- Ring tables. Each segment's children are filled by INSERT and emptied by
--- TRUNCATE only, so vacuum has nothing to do there.
+-- TRUNCATE only, so vacuum has nothing to do there. Arrays of ids are read by
+-- index lookups: they stay inline and uncompressed.
 
 -- One immutable row per attempt that may be claimed. xid is the producer's
 -- top-level transaction; 0 marks a row that no window will ever offer.
@@ -243,11 +244,15 @@ create index ready_entries_{{ $i }}_lane_idx on {{ $.schema }}.ready_entries_{{ 
 create unique index ready_entries_{{ $i }}_job_idx on {{ $.schema }}.ready_entries_{{ $i }} (job_id, run_lease);
 
 create table {{ $.schema }}.claims_{{ $i }} partition of {{ $.schema }}.claims
-  for values in ({{ $i }}) with (autovacuum_vacuum_insert_threshold = -1);
+  for values in ({{ $i }}) with (autovacuum_vacuum_insert_threshold = -1, toast_tuple_target = 8160);
+alter table {{ $.schema }}.claims_{{ $i }}
+  alter job_ids set storage external, alter run_leases set storage external;
 alter table {{ $.schema }}.claims_{{ $i }} add primary key (batch_id);
 
 create table {{ $.schema }}.attempt_outcomes_{{ $i }} partition of {{ $.schema }}.attempt_outcomes
-  for values in ({{ $i }}) with (autovacuum_vacuum_insert_threshold = -1);
+  for values in ({{ $i }}) with (autovacuum_vacuum_insert_threshold = -1, toast_tuple_target = 8160);
+alter table {{ $.schema }}.attempt_outcomes_{{ $i }}
+  alter job_ids set storage external, alter run_leases set storage external;
 alter table {{ $.schema }}.attempt_outcomes_{{ $i }} add primary key (batch_id, seq);
 
 create table {{ $.schema }}.ready_tombstones_{{ $i }} partition of {{ $.schema }}.ready_tombstones

@@ -128,29 +128,50 @@ begin
 end;
 $$;
 
--- DELETE collects ids and removes them by the hundred, counted once at the
--- end of the statement: one delta per key, however many rows.
+-- Removes jobs wherever they are, in one order for every caller: deferred
+-- ones by id, waiting ones by lane, running ones by batch, terminal ones by id.
 create or replace function {{ .schema }}._delete_jobs (p_ids bigint[])
   returns void
   language plpgsql
   volatile
 as $$
 declare
-  v_taken bigint[];
-  v_id    bigint;
+  v_left bigint[];
+  v_id   bigint;
 begin
-  v_taken := array(select k.job_id from _take_terminal(p_ids, array['c', 'f', 'x']::"char"[], false) as k);
-  if cardinality(v_taken) < cardinality(p_ids) then
-    for v_id in
-      select u.id from unnest(p_ids) as u (id) where u.id <> all (v_taken) order by u.id
-    loop
-      perform delete_job_compat(v_id);
-    end loop;
-  end if;
-  perform _release_keys(v_taken);
+  with gone as (
+    delete from deferred_jobs as d
+    using (
+      select e.job_id from deferred_jobs as e where e.job_id = any (p_ids) order by e.job_id for update
+    ) as e
+    where d.job_id = e.job_id
+    returning d.job_id
+  )
+  select array_agg(u.id) into v_left
+  from unnest(p_ids) as u (id)
+  where not exists (select from gone as g where g.job_id = u.id);
+
+  for v_id in
+    select r.job_id
+    from unnest(v_left) as u (id)
+    join ready_entries as r on r.job_id = u.id
+    left join lateral (
+      select c.* from lane_cursors as c where c.lane = r.lane order by c.generation desc limit 1
+    ) as c on true
+    cross join lateral _attempt_of(r.ready_slot, r.lane, r.job_id, r.run_lease, _passed(r.ready_slot, r.xid, r.job_id, c)) as k
+    where k.outcome is null
+    order by k.batch_id is not null, case when k.batch_id is null then r.lane else k.batch_id end, r.job_id
+  loop
+    perform delete_job_compat(v_id);
+  end loop;
+  perform from _take_terminal(v_left, array['c', 'f', 'x']::"char"[]);
+  perform _release_keys(p_ids);
 end;
 $$;
 
+-- DELETE on jobs: rows leave their ids in transaction-local settings, a few
+-- kilobytes each; the statement's end removes the jobs all at once, so that
+-- one delta per key counts them.
 create or replace function {{ .schema }}._jobs_delete ()
   returns trigger
   language plpgsql
@@ -160,55 +181,28 @@ create or replace function {{ .schema }}._jobs_delete ()
   set jit = off
 as $$
 declare
-  v_doomed text;
+  v_chunk integer := coalesce(nullif(current_setting('{{ .schema }}.doomed_chunk', true), '')::integer, 0);
+  v_ids   text;
 begin
   if tg_when = 'BEFORE' then
-    perform set_config('{{ .schema }}.doomed', '', true);
-    return null;
-  end if;
-  v_doomed := coalesce(current_setting('{{ .schema }}.doomed', true), '');
-  if tg_level = 'ROW' then
-    v_doomed := v_doomed || case when v_doomed = '' then '' else ',' end || old.id;
-    if length(v_doomed) > 8000 then
-      perform _delete_jobs(string_to_array(v_doomed, ',')::bigint[]);
-      v_doomed := '';
+    perform set_config('{{ .schema }}.doomed_chunk', '0', true), set_config('{{ .schema }}.doomed_0', '', true);
+  elsif tg_level = 'ROW' then
+    v_ids := current_setting('{{ .schema }}.doomed_' || v_chunk, true);
+    if length(v_ids) > 8000 then
+      v_chunk := v_chunk + 1;
+      v_ids := '';
+      perform set_config('{{ .schema }}.doomed_chunk', v_chunk::text, true);
     end if;
-    perform set_config('{{ .schema }}.doomed', v_doomed, true);
+    perform set_config('{{ .schema }}.doomed_' || v_chunk, v_ids || old.id || ',', true);
     return old;
-  end if;
-
-  if v_doomed <> '' then
-    perform _delete_jobs(string_to_array(v_doomed, ',')::bigint[]);
-    perform set_config('{{ .schema }}.doomed', '', true);
-  end if;
-  if pg_current_xact_id_if_assigned() is not null and to_regclass('{{ .schema }}.terminal_count_deltas') is not null then
-    perform _count_own_removals();
+  else
+    select string_agg(current_setting('{{ .schema }}.doomed_' || n), '') into v_ids
+    from generate_series(0, v_chunk) as n;
+    if v_ids <> '' then
+      perform _delete_jobs(string_to_array(rtrim(v_ids, ','), ',')::bigint[]);
+    end if;
   end if;
   return null;
-end;
-$$;
-
--- What this transaction removed and did not count yet.
-create or replace function {{ .schema }}._count_own_removals ()
-  returns void
-  language plpgsql
-  volatile
-  set enable_seqscan = off
-as $$
-begin
-  insert into terminal_count_deltas (lane, xid, ready_slot, closed, completed, failed, cancelled)
-  select t.lane, pg_current_xact_id(), t.ready_slot, 0, -sum(t.completed), -sum(t.failed), -sum(t.cancelled)
-  from (
-    select m.ready_slot, m.lane, (m.outcome = 'c')::integer as completed, (m.outcome = 'f')::integer as failed,
-      (m.outcome = 'x')::integer as cancelled
-    from outcome_removals as m where m.xid = pg_current_xact_id()
-    union all
-    select d.ready_slot, d.lane, d.completed, d.failed, d.cancelled
-    from terminal_count_deltas as d where d.xid = pg_current_xact_id()
-  ) as t
-  group by t.ready_slot, t.lane
-  having (sum(t.completed), sum(t.failed), sum(t.cancelled)) <> (0, 0, 0)
-  order by t.ready_slot, t.lane;
 end;
 $$;
 

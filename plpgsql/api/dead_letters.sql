@@ -20,7 +20,9 @@ end;
 $$;
 
 -- Moves failed jobs of the history: those it gets before anybody else does.
-create or replace function {{ .schema }}._move_to_dlq (p_job_ids bigint[], p_reason text)
+create or replace function {{ .schema }}._move_to_dlq (
+  p_job_ids bigint[], p_reason text, p_queue text default null, p_kind text default null, p_max integer default null
+)
   returns bigint
   language plpgsql
   volatile
@@ -35,7 +37,7 @@ begin
     r.created_at, case when k.error is null then coalesce(r.errors, '{}') else _bounded_errors(r.errors, k.error) end,
     coalesce(r.metadata, '{}'), coalesce(r.tags, '{}'), r.unique_key, r.unique_states,
     r.run_lease, r.progress, p_reason, r.run_lease, r.ordering_key, r.deadline
-  from _take_terminal(p_job_ids, array['f']::"char"[]) as k
+  from _take_terminal(p_job_ids, array['f']::"char"[], p_queue, p_kind, p_max) as k
   join ready_entries as r on r.ready_slot = k.ready_slot and r.job_id = k.job_id and r.run_lease = k.run_lease
   cross join lateral (select q.queue, q.priority from queue_lanes as q where q.lane = r.lane limit 1) as l;
   get diagnostics v_jobs = row_count;
@@ -76,9 +78,8 @@ create or replace function {{ .schema }}.bulk_move_failed_to_dlq (
   set jit = off
 as $$
 begin
-  return _move_to_dlq(
-    _failed_jobs(bulk_move_failed_to_dlq.queue, bulk_move_failed_to_dlq.kind, bulk_move_failed_to_dlq.max_jobs),
-    bulk_move_failed_to_dlq.reason);
+  return _move_to_dlq(null, bulk_move_failed_to_dlq.reason, bulk_move_failed_to_dlq.queue,
+    bulk_move_failed_to_dlq.kind, bulk_move_failed_to_dlq.max_jobs);
 end;
 $$;
 

@@ -63,12 +63,10 @@ begin
   from _open_receipts(fail_many.receipts) as o
   join ready_entries as r
     on r.ready_slot = o.ready_slot and r.job_id = o.job_id and r.run_lease = o.run_lease
-  cross join lateral (
-    select u.error
+  join (
+    select distinct on (u.batch_id, u.job_id, u.run_lease) u.batch_id, u.job_id, u.run_lease, u.error
     from unnest(fail_many.receipts, fail_many.errors) as u (ready_slot, batch_id, job_id, run_lease, error)
-    where u.batch_id = o.batch_id and u.job_id = o.job_id and u.run_lease = o.run_lease
-    limit 1
-  ) as g
+  ) as g on g.batch_id = o.batch_id and g.job_id = o.job_id and g.run_lease = o.run_lease
   cross join lateral (select l.queue from queue_lanes as l where l.lane = r.lane limit 1) as l
   left join queue_meta as m on m.queue = l.queue;
   if v_receipts is not null then

@@ -160,7 +160,7 @@ begin
   end if;
   v_ids := array(
     select k.job_id
-    from _take_terminal(_failed_jobs(discard_failed_by_kind.queue, discard_failed_by_kind.kind, null), array['f']::"char"[]) as k);
+    from _take_terminal(null, array['f']::"char"[], discard_failed_by_kind.queue, discard_failed_by_kind.kind) as k);
   perform _release_keys(v_ids);
   return cardinality(v_ids);
 end;

@@ -20,7 +20,7 @@ select
   k.claimed_at as attempted_at,
   k.finalized_at,
   r.created_at,
-  coalesce(r.errors, '{}') || coalesce(k.error, '{}') as errors,
+  coalesce(r.errors, '{}') || coalesce({{ .schema }}._error_of(r.ready_slot, k.batch_id, r.job_id), '{}') as errors,
   coalesce(r.metadata, '{}') as metadata,
   coalesce(r.tags, '{}') as tags,
   r.unique_key, r.unique_states,

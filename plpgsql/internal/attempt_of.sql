@@ -7,18 +7,18 @@
 create or replace function {{ .schema }}._attempt_of (
   p_slot integer, p_lane bigint, p_job_id bigint, p_run_lease integer, p_passed boolean,
   out batch_id bigint, out claimed_at timestamptz, out lease_expires_at timestamptz, out worker text,
-  out outcome "char", out finalized_at timestamptz, out error jsonb[], out removed boolean
+  out outcome "char", out finalized_at timestamptz, out removed boolean
 )
   language plpgsql
   stable
+  security definer
+  set search_path = pg_catalog, {{ .schema }}, pg_temp
   set enable_seqscan = off
   set enable_bitmapscan = off
   set enable_sort = off
   set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
-declare
-  v_ids bigint[];
 begin
   if p_passed is not true then
     return;
@@ -26,9 +26,9 @@ begin
   case p_slot
 {{ range $i := until (int .segments) }}
   when {{ $i }} then
-    select k.batch_id, k.claimed_at, k.lease_expires_at, k.worker, k.job_ids
-    into batch_id, claimed_at, lease_expires_at, worker, v_ids
-    from {{ $.schema }}.claims_{{ $i }} as k
+    select k.batch_id, k.claimed_at, k.lease_expires_at, k.worker
+    into batch_id, claimed_at, lease_expires_at, worker
+    from claims_{{ $i }} as k
     where k.batch_id >= (p_job_id * 16) << 13
       and k.lane = p_lane
       and array_position(k.job_ids, p_job_id) is not null
@@ -37,18 +37,40 @@ begin
     limit 1;
     if batch_id is not null then
       select o.outcome, o.finalized_at,
-        case when o.errors is not null then
-          o.errors[array_position(coalesce(o.job_ids, v_ids), p_job_id):array_position(coalesce(o.job_ids, v_ids), p_job_id)] end,
         exists (
-          select from {{ $.schema }}.outcome_removals_{{ $i }} as m
+          select from outcome_removals_{{ $i }} as m
           where m.job_id = p_job_id and m.run_lease = p_run_lease)
-      into outcome, finalized_at, error, removed
-      from {{ $.schema }}.attempt_outcomes_{{ $i }} as o
+      into outcome, finalized_at, removed
+      from attempt_outcomes_{{ $i }} as o
       where o.batch_id = _attempt_of.batch_id and (o.job_ids is null or p_job_id = any (o.job_ids))
       order by o.batch_id, o.seq
       limit 1;
     end if;
 {{ end }}
   end case;
+end;
+$$;
+
+-- The error that closed an attempt, as an array of one for appending, or null.
+create or replace function {{ .schema }}._error_of (p_slot smallint, p_batch_id bigint, p_job_id bigint)
+  returns jsonb[]
+  language plpgsql
+  stable
+  security definer
+  set search_path = pg_catalog, {{ .schema }}, pg_temp
+as $$
+declare
+  v_errors jsonb[];
+  v_n      integer;
+begin
+  if p_batch_id is null then
+    return null;
+  end if;
+  select o.errors, array_position(coalesce(o.job_ids, c.job_ids), p_job_id) into v_errors, v_n
+  from claims as c
+  join attempt_outcomes as o on o.ready_slot = c.ready_slot and o.batch_id = c.batch_id
+  where c.ready_slot = p_slot and c.batch_id = p_batch_id
+    and o.errors is not null and (o.job_ids is null or p_job_id = any (o.job_ids));
+  return v_errors[v_n:v_n];
 end;
 $$;

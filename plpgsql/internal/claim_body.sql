@@ -8,6 +8,7 @@ declare
   v_asked    integer := least(claim.max_jobs, 10000);
   v_left     integer := least(claim.max_jobs, 10000);
   v_got      integer;
+  v_take     integer;
   v_lanes    bigint[];
   v_ranks    smallint[];
   v_many     boolean;
@@ -209,6 +210,7 @@ begin
         end if;
 
         v_got := 0;
+        v_take := least(v_left, 1000);
         -- The window as disjoint intervals of (xid, job_id): transactions that
         -- were open in s_prev and are visible now, one by one, then everything
         -- above s_prev around those still open. Rows that were consumed, or
@@ -321,7 +323,7 @@ begin
               from ready_entries_{{ $i }} as e
               where e.lane = v_lane and (e.xid, e.job_id) > (v_lo_xid, v_lo_id) and e.xid < v_hi_xid
               order by e.xid, e.job_id
-              limit v_left
+              limit v_take
             ),
 {{ template "internal/claim_tail.sql" $i }};
 {{ end }}
@@ -346,10 +348,10 @@ begin
                     select from ready_tombstones_{{ $i }} as t
                     where t.job_id = u.job_id and t.run_lease = u.run_lease)
                 order by u.xid, u.job_id
-                limit v_left
+                limit v_take
               ) as e
               order by e.xid, e.job_id
-              limit v_left
+              limit v_take
             ),
 {{ template "internal/claim_tail.sql" $i }};
 {{ end }}
@@ -363,6 +365,13 @@ begin
           v_left := v_left - v_got;
           v_costly := false;
           exit when v_left = 0;
+          if v_got = v_take then
+            -- A full batch, and more is wanted: on from where it ended.
+            select k.pos_xid, k.pos_job_id into c_pos_xid, c_pos_id
+            from lane_cursors as k where k.lane = v_lane and k.generation = c_generation;
+            v_rest := false;
+            continue;
+          end if;
         end if;
         if not v_whole then
           v_rest := true;
@@ -386,6 +395,15 @@ begin
       -- An empty poll writes nothing, unless it had to search the whole ring:
       -- then the next one need not.
       if v_costly then
+        if exists (
+          select from ready_entries as e
+          where e.lane = v_lane and e.xid >= pg_snapshot_xmax(pg_current_snapshot())
+            and e.xid is distinct from pg_current_xact_id_if_assigned())
+        then
+          raise exception using errcode = 'AW005',
+            message = format('queue %L: waiting jobs are of transactions that this cluster has not reached', claim.queue),
+            hint = 'Transaction ids of another cluster were restored: run rebase() once.';
+        end if;
         insert into lane_cursors (
           lane, generation, segment, last_segment, pos_xid, pos_job_id, floor_xid,
           claimed_total, ready_slot, skips, drained, s_prev, s_cur)

@@ -19,7 +19,7 @@
                 claimed_total, ready_slot, skips, drained, s_prev, s_cur)
               select v_lane, c_generation + 1, c_segment, c_last, b.last_xid, b.job_ids[b.jobs], c_floor,
                 c_claimed + b.jobs, v_slot, c_skips,
-                v_whole and b.jobs < v_left and c_segment = c_last, c_prev, c_cur
+                v_whole and b.jobs < v_take and c_segment = c_last, c_prev, c_cur
               from batch as b
             )
             select row({{ . }}, b.batch_id, g.job_id, g.run_lease)::receipt,

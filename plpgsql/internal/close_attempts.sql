@@ -184,7 +184,7 @@ begin
     select (select count(*) from given), (select count(*) from found), (select count(*) from closing),
       count(*),
       case when sum(d.jobs) is distinct from cardinality(p_ids) then (
-        select array_agg(row({{ $i }}, k.batch_id, j.job_id, j.run_lease)::receipt)
+        select coalesce(array_agg(row({{ $i }}, k.batch_id, j.job_id, j.run_lease)::receipt), '{}')
         from closing as k
         cross join lateral unnest(k.job_ids, k.run_leases) as j (job_id, run_lease)) end
     into v_given, v_found, v_attempted, v_inserted, p_closed
@@ -217,6 +217,9 @@ declare
   v_done    boolean := false;
   v_closed  receipt[];
 begin
+  if coalesce(cardinality(p_receipts), 0) = 0 then
+    return;
+  end if;
   select array_agg(r.ready_slot), array_agg(r.batch_id), array_agg(r.job_id), array_agg(r.run_lease)
   into v_slots, v_batches, v_ids, v_leases
   from unnest(p_receipts) as r;

@@ -4,7 +4,7 @@
 -- batch and outcome. No row: deferred, dead-lettered, pruned or unknown.
 create or replace function {{ .schema }}._locate (p_job_id bigint)
   returns table (
-    ready_slot smallint, lane bigint, run_lease integer, own boolean, batch_id bigint, outcome "char", error jsonb[])
+    ready_slot smallint, lane bigint, run_lease integer, own boolean, batch_id bigint, outcome "char")
   language plpgsql
   volatile
   set enable_seqscan = off
@@ -14,7 +14,7 @@ as $$
 begin
   return query
   select r.ready_slot, r.lane, r.run_lease, r.xid is not distinct from pg_current_xact_id_if_assigned(),
-    k.batch_id, k.outcome, k.error
+    k.batch_id, k.outcome
   from ready_entries as r
   left join lateral (
     select c.* from lane_cursors as c where c.lane = r.lane order by c.generation desc limit 1
@@ -66,7 +66,11 @@ begin
     insert into terminal_count_deltas (lane, xid, ready_slot, closed, completed, failed, cancelled)
     values (j.lane, pg_current_xact_id(), j.ready_slot, -1, 0, 0, 0);
   else
-    perform pg_advisory_xact_lock(_lock_class(1), _lane_key(j.lane));
+    if not pg_try_advisory_xact_lock(_lock_class(1), _lane_key(j.lane)) and not _await_lane(j.lane) then
+      raise exception using errcode = '40001',
+        message = format('job %s: another session is claiming from its lane, and this one holds another', p_job_id),
+        hint = 'Retry the whole transaction.';
+    end if;
     if _snapshot_is_stale() then
       perform _stale_snapshot(format('job %s', p_job_id));
     end if;
@@ -137,13 +141,16 @@ $$;
 
 -- Takes terminal jobs out of history and counts that: one delta per key. Of
 -- several that want a job the first gets it; the unique index makes the
--- others wait and then add nothing. Returns those it took.
-create or replace function {{ .schema }}._take_terminal (p_job_ids bigint[], p_outcomes "char"[], p_count boolean default true)
+-- others wait, in the order of ids, and then add nothing. p_job_ids null means
+-- all that match. Returns those it took.
+create or replace function {{ .schema }}._take_terminal (
+  p_job_ids bigint[], p_outcomes "char"[], p_queue text default null, p_kind text default null, p_max integer default null
+)
   returns table (ready_slot smallint, lane bigint, job_id bigint, run_lease integer, outcome "char", error jsonb)
   language plpgsql
   volatile
-  set enable_seqscan = off
-  set plan_cache_mode = force_generic_plan
+  set plan_cache_mode = force_custom_plan
+  set work_mem = '64MB'
 as $$
 #variable_conflict use_column
 declare
@@ -152,36 +159,73 @@ declare
   v_ids      bigint[];
   v_leases   integer[];
   v_outcomes "char"[];
+  v_errors   jsonb[];
 begin
-  -- One statement finds and takes them: it locks the segments before its
+  -- Each statement finds and takes at once: it locks the segments before its
   -- snapshot, so no prune comes between.
-  with found as (
-    select r.ready_slot, r.lane, r.job_id, r.run_lease, k.outcome
-    from (select distinct u.job_id from unnest(p_job_ids) as u (job_id)) as u
-    join ready_entries as r on r.job_id = u.job_id
-    cross join lateral _attempt_of(r.ready_slot, r.lane, r.job_id, r.run_lease, true) as k
-    where k.outcome = any (p_outcomes) and not k.removed
-    order by r.job_id, r.run_lease
-  ),
-  taken as (
-    insert into outcome_removals (job_id, lane, xid, run_lease, ready_slot, outcome)
-    select f.job_id, f.lane, pg_current_xact_id(), f.run_lease, f.ready_slot, f.outcome
-    from found as f
-    on conflict do nothing
-    returning ready_slot, lane, job_id, run_lease, outcome
-  )
-  select array_agg(t.ready_slot), array_agg(t.lane), array_agg(t.job_id), array_agg(t.run_lease), array_agg(t.outcome)
-  into v_slots, v_lanes, v_ids, v_leases, v_outcomes
-  from taken as t;
+  if cardinality(p_job_ids) <= 200 then
+    with found as (
+      select r.ready_slot, r.lane, r.job_id, r.run_lease, k.outcome, k.batch_id
+      from (select distinct u.job_id from unnest(p_job_ids) as u (job_id)) as u
+      join ready_entries as r on r.job_id = u.job_id
+      cross join lateral _attempt_of(r.ready_slot, r.lane, r.job_id, r.run_lease, true) as k
+      where k.outcome = any (p_outcomes) and not k.removed
+    ),
+    taken as (
+      insert into outcome_removals (job_id, lane, xid, run_lease, ready_slot, outcome)
+      select f.job_id, f.lane, pg_current_xact_id(), f.run_lease, f.ready_slot, f.outcome
+      from found as f
+      order by f.job_id, f.run_lease
+      on conflict do nothing
+      returning ready_slot, lane, job_id, run_lease, outcome
+    )
+    select array_agg(t.ready_slot), array_agg(t.lane), array_agg(t.job_id), array_agg(t.run_lease), array_agg(t.outcome),
+      array_agg((_error_of(t.ready_slot, f.batch_id, t.job_id))[1])
+    into v_slots, v_lanes, v_ids, v_leases, v_outcomes, v_errors
+    from taken as t
+    join found as f on f.job_id = t.job_id and f.run_lease = t.run_lease and f.ready_slot = t.ready_slot;
+  else
+    with found as materialized (
+      select o.ready_slot, o.lane, j.job_id, coalesce(j.run_lease, 1) as run_lease, o.outcome, j.error
+      from attempt_outcomes as o
+      left join claims as c on c.ready_slot = o.ready_slot and c.batch_id = o.batch_id and o.job_ids is null
+      cross join lateral unnest(
+        coalesce(o.job_ids, c.job_ids),
+        case when o.job_ids is null then c.run_leases else o.run_leases end,
+        o.errors) as j (job_id, run_lease, error)
+      where o.outcome = any (p_outcomes)
+        and (p_queue is null or o.lane in (select l.lane from queue_lanes as l where l.queue = p_queue))
+        and (p_job_ids is null or j.job_id in (select u.job_id from unnest(p_job_ids) as u (job_id)))
+        and (p_kind is null or exists (
+          select from ready_entries as r
+          where r.ready_slot = o.ready_slot and r.job_id = j.job_id and r.run_lease = coalesce(j.run_lease, 1) and r.kind = p_kind))
+        and not exists (
+          select from outcome_removals as m
+          where m.ready_slot = o.ready_slot and m.job_id = j.job_id and m.run_lease = coalesce(j.run_lease, 1))
+      order by j.job_id, 4
+      limit p_max
+    ),
+    taken as (
+      insert into outcome_removals (job_id, lane, xid, run_lease, ready_slot, outcome)
+      select f.job_id, f.lane, pg_current_xact_id(), f.run_lease, f.ready_slot, f.outcome
+      from found as f
+      on conflict do nothing
+      returning ready_slot, lane, job_id, run_lease, outcome
+    )
+    select array_agg(t.ready_slot), array_agg(t.lane), array_agg(t.job_id), array_agg(t.run_lease), array_agg(t.outcome),
+      array_agg(f.error)
+    into v_slots, v_lanes, v_ids, v_leases, v_outcomes, v_errors
+    from taken as t
+    join found as f on f.job_id = t.job_id and f.run_lease = t.run_lease and f.ready_slot = t.ready_slot;
+  end if;
   -- A storage whose counters do not exist yet still loses the job; check()
   -- then reports the key and a rebuild heals it.
-  if p_count and v_ids is not null and to_regclass('{{ .schema }}.terminal_count_deltas') is not null then
+  if v_ids is not null and to_regclass('{{ .schema }}.terminal_count_deltas') is not null then
     perform _count_removals(v_slots, v_lanes, v_outcomes);
   end if;
   return query
-  select t.ready_slot, t.lane, t.job_id, t.run_lease, t.outcome,
-    (_attempt_of(t.ready_slot, t.lane, t.job_id, t.run_lease, true)).error[1]
-  from unnest(v_slots, v_lanes, v_ids, v_leases, v_outcomes) as t (ready_slot, lane, job_id, run_lease, outcome);
+  select t.*
+  from unnest(v_slots, v_lanes, v_ids, v_leases, v_outcomes, v_errors) as t (ready_slot, lane, job_id, run_lease, outcome, error);
 end;
 $$;
 
@@ -198,33 +242,6 @@ begin
   group by t.ready_slot, t.lane
   order by t.ready_slot, t.lane;
 end;
-$$;
-
--- The ids of failed jobs in history, oldest first.
-create or replace function {{ .schema }}._failed_jobs (p_queue text, p_kind text, p_max integer)
-  returns bigint[]
-  language sql
-  volatile
-as $$
-  select array_agg(f.job_id)
-  from (
-    select j.job_id
-    from attempt_outcomes as o
-    left join claims as c on c.ready_slot = o.ready_slot and c.batch_id = o.batch_id and o.job_ids is null
-    cross join lateral unnest(
-      coalesce(o.job_ids, c.job_ids),
-      case when o.job_ids is null then c.run_leases else o.run_leases end) as j (job_id, run_lease)
-    where o.outcome = 'f'
-      and (p_queue is null or o.lane in (select l.lane from queue_lanes as l where l.queue = p_queue))
-      and (p_kind is null or exists (
-        select from ready_entries as r
-        where r.ready_slot = o.ready_slot and r.job_id = j.job_id and r.run_lease = coalesce(j.run_lease, 1) and r.kind = p_kind))
-      and not exists (
-        select from outcome_removals as m
-        where m.ready_slot = o.ready_slot and m.job_id = j.job_id and m.run_lease = coalesce(j.run_lease, 1))
-    order by j.job_id
-    limit p_max
-  ) as f
 $$;
 
 -- A job gives its unique key back when it leaves the system.
