@@ -14,16 +14,18 @@ import (
 
 // cpu measures the CPU time of the server that one-job calls take. Claims and
 // finishes go through connections of their own, so that the times of the two
-// backends are those of the two calls. Commits are asynchronous.
+// backends are those of the two calls. Beside them: what this machine takes for a
+// statement that does nothing, and for a row into a plain table. Commits are
+// asynchronous.
 func (r *run) cpu(ctx context.Context) error {
 	const calls = 20_000
-	var claims, finishes, enqueues []float64
+	var claims, finishes, enqueues, nothing, rows []float64
 	for range r.runs {
 		err := r.withDatabase(ctx, func(db *bench.Database) error {
 			if err := preload(ctx, db, lane, calls+1000); err != nil {
 				return err
 			}
-			var conns [3]*pgx.Conn
+			var conns [5]*pgx.Conn
 			for i := range conns {
 				conn, err := db.Connect(ctx, bench.Asynchronous)
 				if err != nil {
@@ -31,6 +33,9 @@ func (r *run) cpu(ctx context.Context) error {
 				}
 				defer conn.Close(ctx)
 				conns[i] = conn
+			}
+			if _, err := conns[0].Exec(ctx, "create table bare (id bigint primary key, args jsonb)"); err != nil {
+				return err
 			}
 			step := func() error {
 				jobs, err := queue.Claim(ctx, conns[0], awa.ClaimParams{Queue: lane})
@@ -41,6 +46,13 @@ func (r *run) cpu(ctx context.Context) error {
 					return err
 				}
 				_, err = queue.Enqueue(ctx, conns[2], awa.EnqueueParams{Kind: "bench", Queue: "other", Args: jobs[0].Args})
+				if err != nil {
+					return err
+				}
+				if _, err = conns[3].Exec(ctx, "select $1::bigint", jobs[0].ID); err != nil {
+					return err
+				}
+				_, err = conns[4].Exec(ctx, "insert into bare values ($1, $2)", jobs[0].ID, jobs[0].Args)
 				return err
 			}
 			for range 1000 { // plans and caches are warm after that
@@ -48,7 +60,7 @@ func (r *run) cpu(ctx context.Context) error {
 					return err
 				}
 			}
-			var before [3]time.Duration
+			var before [5]time.Duration
 			for i, conn := range conns {
 				used, ok := bench.ProcessCPU(conn.PgConn().PID())
 				if !ok {
@@ -61,7 +73,7 @@ func (r *run) cpu(ctx context.Context) error {
 					return err
 				}
 			}
-			for i, samples := range []*[]float64{&claims, &finishes, &enqueues} {
+			for i, samples := range []*[]float64{&claims, &finishes, &enqueues, &nothing, &rows} {
 				used, _ := bench.ProcessCPU(conns[i].PgConn().PID())
 				*samples = append(*samples, microseconds(used-before[i])/calls)
 			}
@@ -78,6 +90,8 @@ func (r *run) cpu(ctx context.Context) error {
 	r.report.Add("claim of one job", "µs CPU", claims, bench.AtMost(200))
 	r.report.Add("complete of one job", "µs CPU", finishes, bench.AtMost(150))
 	r.report.Add("enqueue of one job", "µs CPU", enqueues, nil)
+	r.report.Add("a statement that does nothing", "µs CPU", nothing, nil)
+	r.report.Add("insert of one row into a plain table", "µs CPU", rows, nil)
 	return nil
 }
 
