@@ -18,9 +18,8 @@ import (
 // step is one act of the demo: what it does in plain words, and the SQL that
 // does it.
 type step struct {
-	say   string
-	sql   string
-	needs string // skipped while this function does not exist
+	say string
+	sql string
 }
 
 var demoSteps = []step{
@@ -50,13 +49,15 @@ from awa.claim('email', 5, worker => 'demo') as c group by 1`},
 		sql: `select awa.fail(c.receipt, 'no such mailbox', terminal => true) as state, count(*)
 from awa.claim('email', 7, worker => 'demo') as c group by 1`},
 	{say: "Failed jobs can be moved to the dead letters, where they wait for somebody to look at them.",
-		sql:   `select awa.bulk_move_failed_to_dlq(queue => 'email', reason => 'demo') as moved`,
-		needs: "bulk_move_failed_to_dlq"},
+		sql: `select awa.bulk_move_failed_to_dlq(queue => 'email', reason => 'demo') as moved`},
+	{sql: `select * from awa.dlq_depth()`},
+	{say: "There one is put back into its queue, with its errors and all its attempts.",
+		sql: `select awa.retry_from_dlq((select min(d.id) from awa.dlq_entries as d)) as retried`},
 	{say: "The rest is claimed and completed.",
 		sql: `insert into mine select * from awa.claim('email', max_jobs => 10000, worker => 'demo')`},
 	{sql: `select * from awa.complete_many(array(
   select m.receipt from mine as m where not exists (select from awa.done_entries as d where d.id = m.job_id)))`},
-	{say: "Every count again. Nothing was updated or deleted to get here: every step was an insert.",
+	{say: "Every count again. But for the one dead letter that was taken back, nothing was updated or deleted to get here: every step was an insert.",
 		sql: `select * from awa.queue_counts('email')`},
 	{say: "The storage is a ring of segments. To rotate is to seal the current one and to go on in the next.",
 		sql: `select awa.rotate() as outcome`},
@@ -108,16 +109,6 @@ func (a *app) runDemo(ctx context.Context, w io.Writer, server *scratch.Server, 
 	}
 	fmt.Fprintf(w, "awa is installed in a fresh database %s.\n", where)
 	for _, s := range demoSteps {
-		if s.needs != "" {
-			var exists bool
-			if err := conn.QueryRow(ctx, `select exists (select from pg_proc where proname = $1
-				and pronamespace = 'awa'::regnamespace)`, s.needs).Scan(&exists); err != nil {
-				return err
-			}
-			if !exists {
-				continue
-			}
-		}
 		if err := a.runStep(ctx, w, conn, s); err != nil {
 			return err
 		}

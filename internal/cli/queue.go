@@ -3,7 +3,12 @@ package cli
 import "github.com/spf13/cobra"
 
 func (a *app) queueCommand() *cobra.Command {
-	return family("queue", "Look at queues", a.queueCountsCommand())
+	return family("queue", "Look at queues and change their settings",
+		a.queueCountsCommand(),
+		a.queueConfigureCommand(),
+		a.queueSwitch("pause", "Let claims of a queue yield nothing", "pause_queue", "paused"),
+		a.queueSwitch("resume", "End pause", "resume_queue", "resumed"),
+	)
 }
 
 func (a *app) queueCountsCommand() *cobra.Command {

@@ -20,7 +20,7 @@ import (
 const (
 	exitOK       = 0
 	exitError    = 1
-	exitViolated = 2 // a check found something, or the work is blocked
+	exitViolated = 2 // a check found something, the work is blocked, or there is no such job
 )
 
 // app is what the commands share: the persistent flags and the output.
@@ -52,8 +52,8 @@ func newRoot() *cobra.Command {
 		Long: `Install and look after awa, a job queue inside PostgreSQL.
 
 The database is that of --database-url, else of DATABASE_URL, else of the PG*
-variables. Exit codes: 0 done, 1 error, 2 a check found something or the work
-is blocked.`,
+variables. Exit codes: 0 done, 1 error, 2 a check found something, the work is
+blocked or there is no such job.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
@@ -71,6 +71,8 @@ is blocked.`,
 		a.migrateCommand(),
 		a.demoCommand(),
 		a.queueCommand(),
+		a.jobCommand(),
+		a.dlqCommand(),
 		a.storageCommand(),
 		a.maintainCommand(),
 		a.serverCommand(),

@@ -45,6 +45,14 @@ where coalesce(r.after, 0) <> coalesce(r.before, 0)
 order by r.queue, r.priority, r.enqueue_shard, r.ready_slot`),
 			none: "no drift",
 		}),
+		a.rehearsed(statement{
+			use:   "rebase",
+			short: "Make a storage usable that was restored into another cluster",
+			long: `Make a storage usable that was restored from a dump, or copied logically, into
+another cluster: waiting jobs are offered anew, history and counts stay. Locks
+everything against other sessions, for a dry run too.`,
+			sql: always(`select %[1]s.rebase() as waiting`),
+		}),
 		a.resetCommand(),
 	)
 }

@@ -1,0 +1,69 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+func (a *app) queueConfigureCommand() *cobra.Command {
+	cmd := a.rehearsed(statement{
+		use:   "configure QUEUE NAME=VALUE...",
+		short: "Change settings of a queue",
+		long: `Change settings of a queue, by the names that configure_queue knows. NAME= with
+no value puts a setting back to its default.`,
+		args: func(cmd *cobra.Command, args []string) error {
+			if err := cobra.MinimumNArgs(2)(cmd, args); err != nil {
+				return err
+			}
+			_, err := settingsOf(args[1:])
+			return err
+		},
+		sql: always(`with done as materialized (
+  select %[1]s.configure_queue(queue => $1::text, settings => $2::text::jsonb)
+)
+select $1::text as queue, s.key as setting, coalesce(s.value, 'default') as value
+from done
+cross join jsonb_each_text($2::text::jsonb) as s`),
+		params: func(args []string) []any {
+			doc, _ := settingsOf(args[1:]) // args has seen its error
+			return []any{args[0], doc}
+		},
+	})
+	cmd.Example = "  awa-admin queue configure email dlq_enabled=true 'failed_retention=7 days'"
+	return cmd
+}
+
+// settingsOf turns NAME=VALUE arguments into a JSON object of texts and nulls; the
+// server knows their types.
+func settingsOf(args []string) (string, error) {
+	settings := make(map[string]*string, len(args))
+	for _, arg := range args {
+		name, value, ok := strings.Cut(arg, "=")
+		if !ok {
+			return "", fmt.Errorf("setting %q: want NAME=VALUE", arg)
+		}
+		if _, twice := settings[name]; twice {
+			return "", fmt.Errorf("setting %q is given twice", name)
+		}
+		settings[name] = nil
+		if value != "" {
+			settings[name] = &value
+		}
+	}
+	doc, err := json.Marshal(settings)
+	return string(doc), err
+}
+
+// queueSwitch is a command that calls a function of a queue's name.
+func (a *app) queueSwitch(use, short, function, outcome string) *cobra.Command {
+	return a.rehearsed(statement{
+		use:    use + " QUEUE",
+		short:  short,
+		args:   cobra.ExactArgs(1),
+		sql:    always(`select $1::text as queue, '` + outcome + `' as outcome from %[1]s.` + function + `(queue => $1::text)`),
+		params: firstArg,
+	})
+}

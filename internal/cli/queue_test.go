@@ -1,0 +1,99 @@
+package cli_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/awaqueue/awa/internal/pgtest"
+)
+
+func TestQueueConfigure(t *testing.T) {
+	t.Parallel()
+	url := pgtest.URL(t)
+	is := func(want string) {
+		t.Helper()
+		exec(t, url, `do $$ begin assert (select (dlq_enabled, enqueue_shards, failed_retention) = `+want+`
+			from awa.queue_meta where queue = 'q'); end $$`)
+	}
+	on(t, url, 0, "queue", "configure", "q", "dlq_enabled=true", "enqueue_shards=4", "failed_retention=7 days").
+		wants(t, "queue  setting           value", "q      failed_retention  7 days")
+	is(`(true, 4, interval '7 days')`)
+	on(t, url, 0, "queue", "configure", "q", "dlq_enabled=", "--dry-run").wants(t, "default")
+	is(`(true, 4, interval '7 days')`)
+	on(t, url, 0, "queue", "configure", "q", "dlq_enabled=", "failed_retention=").wants(t, "default")
+	is(`(false, 4, interval '72 hours')`)
+	on(t, url, 1, "queue", "configure", "q", "no_such=1", "--dry-run").wants(t, "SQLSTATE AW006", "hint: ")
+	on(t, url, 1, "queue", "configure", "q", "enqueue_shards").wants(t, "want NAME=VALUE")
+	on(t, url, 1, "queue", "configure", "q", "notify=1", "notify=2").wants(t, "twice")
+	on(t, url, 1, "queue", "configure", "q")
+}
+
+// An operator needs no right on any table.
+func TestOperator(t *testing.T) {
+	t.Parallel()
+	url := pgtest.URL(t)
+	ids := failed(t, url, "q", "k", 3)
+	url += sep(url) + "options=-c%20role%3Dawa_operator"
+	for _, args := range [][]string{
+		{"queue", "counts", "q"},
+		{"queue", "configure", "q", "dlq_enabled=true"},
+		{"queue", "pause", "q"},
+		{"queue", "resume", "q"},
+		{"job", "get", ids[0]},
+		{"job", "list"},
+		{"job", "retry", ids[0], "--dry-run"},
+		{"job", "retry", ids[0]},
+		{"job", "cancel", ids[0]},
+		{"job", "delete", ids[0], "--dry-run"},
+		{"job", "delete", ids[0]},
+		{"dlq", "move", ids[1], "--dry-run"},
+		{"dlq", "move", ids[1]},
+		{"dlq", "list"},
+		{"dlq", "depth"},
+		{"dlq", "retry", ids[1]},
+		{"dlq", "move", "--all", "--dry-run"},
+		{"dlq", "move", "--all"},
+		{"dlq", "retry", "--queue", "q"},
+		{"dlq", "purge", "--all"},
+		{"job", "discard", "--all", "--dry-run"},
+		{"job", "discard", "--all"},
+		{"storage", "check"},
+		{"storage", "rebase"},
+	} {
+		on(t, url, 0, args...)
+	}
+}
+
+func sep(url string) string {
+	if strings.Contains(url, "?") {
+		return "&"
+	}
+	return "?"
+}
+
+func TestQueuePause(t *testing.T) {
+	t.Parallel()
+	url := pgtest.URL(t)
+	exec(t, url, `select awa.enqueue('k', queue => 'q')`)
+	claims := func(want string) {
+		t.Helper()
+		exec(t, url, `do $$ begin assert (select count(*) from awa.claim('q')) = `+want+`; end $$`)
+	}
+	on(t, url, 0, "queue", "pause", "q").wants(t, "paused")
+	claims("0")
+	on(t, url, 0, "queue", "resume", "q", "--dry-run").wants(t, "resumed")
+	claims("0")
+	on(t, url, 0, "queue", "resume", "q").wants(t, "resumed")
+	claims("1")
+}
+
+func TestStorageRebase(t *testing.T) {
+	t.Parallel()
+	url := pgtest.URL(t)
+	exec(t, url, `select awa.enqueue('k', queue => 'q')`)
+	for _, args := range [][]string{{"storage", "rebase", "--dry-run"}, {"storage", "rebase"}} {
+		bulk(t, url, 1, args...)
+	}
+	on(t, url, 0, "storage", "check")
+	on(t, url, 0, "queue", "counts", "q").wants(t, "available         1")
+}
