@@ -50,9 +50,9 @@ select is_empty($$ select * from awa.queue_lanes where queue = 'race/10/undone' 
 
 select awa.enqueue('k', queue => 'race/10/ring') \g /dev/null
 select count(awa.complete(c.receipt)) from awa.claim('race/10/ring') as c \g /dev/null
-select is(pg_temp.seal('race/10/filler'), 'rotated', 'a segment is sealed');
+select is(pg_temp.seal('b', 'race/10/filler'), 'rotated', 'a segment is sealed');
 select pg_temp.tell('a', 'begin'), pg_temp.run('a', $$ select awa.enqueue('k', '"late"', queue => 'race/10/ring') $$) \g /dev/null
-select is(pg_temp.seal('race/10/filler'), 'rotated', 'while a producer has the next one open, that is sealed too');
+select is(pg_temp.seal('b', 'race/10/filler'), 'rotated', 'while a producer has the next one open, that is sealed too');
 select pg_temp.tell('a', 'commit') \g /dev/null
 select is(pg_temp.run('c', $$ select c.args #>> '{}' from awa.claim('race/10/ring', 10) as c $$), 'late', 'what it commits into a sealed segment is handed out');
 

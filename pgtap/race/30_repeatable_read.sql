@@ -28,14 +28,7 @@ create function pg_temp.hold (p_queue text, p_max integer) returns bigint
   select c.name, c.receipt from dblink('rc', format('select c.args #>> ''{}'', c.receipt from awa.claim(%L, %s) as c', p_queue, p_max)) as c (name text, receipt awa.receipt);
   select count(*) from pg_temp.held
 $$;
--- Seals the current segment, in a transaction of its own.
-create function pg_temp.rotate () returns text
-  language sql as $$
-  select pg_temp.run('ring', pg_temp.adding('race/30/filler', 'filler'));
-  select pg_temp.run('ring', 'select awa.rotate()')
-$$;
--- Finishes all that runs, then seals and prunes until a straggler that is
--- older than this call has moved.
+-- Seals and prunes until everything older than this call has moved.
 create function pg_temp.turn () returns text
   language plpgsql as $$
 declare
@@ -45,7 +38,7 @@ begin
   -- Enough finished jobs for a few running ones to be stragglers.
   perform pg_temp.run('ring', format('select awa.enqueue_many(%L, array_fill(%L::jsonb, array[2000]), queue => %L)', 'k', '1', 'race/30/filler'));
   perform pg_temp.run('ring', format('select awa.complete_many(array_agg(c.receipt)) from awa.claim(%L, 10000) as c', 'race/30/filler'));
-  v_answer := pg_temp.rotate();
+  v_answer := pg_temp.seal('ring', 'race/30/filler');
   while v_current > (select coalesce(max(generation), -1) from awa.segment_prunes) loop
     -- Busy while autovacuum looks at the segment.
     v_answer := pg_temp.run('ring', 'select awa.prune()');
@@ -141,13 +134,13 @@ begin
   -- After a rotation
   perform pg_temp.start(p_level);
   perform pg_temp.run('rc', pg_temp.adding(q, 'p'));
-  return next is(pg_temp.rotate(), 'rotated', p_level || ': the ring moves on');
+  return next is(pg_temp.seal('ring', 'race/30/filler'), 'rotated', p_level || ': the ring moves on');
   return next is(pg_temp.run('rr', pg_temp.claiming(q, 10)), '40001', p_level || ': a claim in an old snapshot is refused with 40001');
   perform pg_temp.tell('rr', 'rollback');
   return next is(pg_temp.run('rc', pg_temp.claiming(q, 10)), 'p', p_level || ': nothing is lost by that');
 
   perform pg_temp.start(p_level);
-  return next is(pg_temp.rotate(), 'rotated', p_level || ': it moves again');
+  return next is(pg_temp.seal('ring', 'race/30/filler'), 'rotated', p_level || ': it moves again');
   return next is(pg_temp.run('rr', pg_temp.adding(q, 'late')) ~ '^\d+$', true, p_level || ': a producer in an old snapshot is not refused');
   return next is(pg_temp.tell('rr', 'commit'), 'ok', p_level || ': and commits');
   perform pg_temp.run('rc', 'select task from awa.maintain()');

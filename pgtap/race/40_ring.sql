@@ -19,7 +19,7 @@ create function pg_temp.rotate (p_jobs integer default 1) returns text
   language sql as $$
   select pg_temp.run('ring', format('select awa.enqueue_many(%L, array_fill(%L::jsonb, array[%s]), queue => %L)', 'k', '1', p_jobs, 'race/40/filler'));
   select pg_temp.run('ring', format('select awa.complete_many(array_agg(c.receipt)) from awa.claim(%L, 10000) as c', 'race/40/filler'));
-  select pg_temp.run('ring', 'select awa.rotate()')
+  select pg_temp.seal('ring', 'race/40/filler')
 $$;
 -- Busy while autovacuum looks at the segment; p_patience bounds that.
 create function pg_temp.prune (p_patience integer default 100) returns text
