@@ -13,7 +13,9 @@ import (
 )
 
 // pinned runs steady traffic while another session does not end its transaction,
-// and compares the last quarter of that time with the first.
+// and compares the last quarter of that time with the first. A statement of fixed
+// work runs in between: what it loses, the machine lost, and the comparison leaves
+// it out.
 func (r *run) pinned(ctx context.Context) error {
 	for _, c := range []struct {
 		title string
@@ -60,7 +62,10 @@ func (r *run) beside(ctx context.Context, db *bench.Database, title string, open
 			return err
 		}
 		r.report.Add("beside "+title+": jobs, first quarter", "jobs/s", []float64{first.rate()}, nil)
-		r.report.Add("beside "+title+": jobs, last / first", "", []float64{last.rate() / first.rate()}, bench.AtLeast(0.9))
+		r.report.Add("beside "+title+": jobs, last / first", "", []float64{last.rate() / first.rate()}, nil)
+		machine := bench.Summarize(first.yardstick).Median / bench.Summarize(last.yardstick).Median
+		r.report.Add("beside "+title+": fixed work, last / first", "", []float64{machine}, nil)
+		r.report.Add("beside "+title+": the one by the other", "", []float64{last.rate() / first.rate() / machine}, bench.AtLeast(0.9))
 		r.report.Add("beside "+title+": claim of 100, first", "ms", first.claims, nil)
 		r.report.Add("beside "+title+": claim of 100, last", "ms", last.claims, nil)
 		r.report.Add("beside "+title+": counts, first", "µs", first.counts, nil)
@@ -71,9 +76,9 @@ func (r *run) beside(ctx context.Context, db *bench.Database, title string, open
 
 // quarter is what happened in one quarter of the time.
 type quarter struct {
-	jobs           int
-	took           time.Duration
-	claims, counts []float64
+	jobs                      int
+	took                      time.Duration
+	claims, counts, yardstick []float64
 }
 
 func (q *quarter) rate() float64 { return rate(q.jobs, q.took) }
@@ -105,6 +110,11 @@ func (r *run) traffic(ctx context.Context, db *bench.Database) (first, last *qua
 						return err
 					}
 					q.counts = append(q.counts, microseconds(time.Since(counted)))
+					fixed := time.Now()
+					if _, err := w.finishes.Exec(ctx, "select count(*) from generate_series(1, 5000) as i where i % 7 = 0"); err != nil {
+						return err
+					}
+					q.yardstick = append(q.yardstick, microseconds(time.Since(fixed)))
 				}
 				if time.Since(maintained) >= time.Second {
 					if _, err := queue.Maintain(ctx, w.finishes); err != nil {

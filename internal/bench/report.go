@@ -67,7 +67,7 @@ func NewReport(out io.Writer, server string) *Report {
 func (r *Report) Phase(name, title string) {
 	r.phase = name
 	fmt.Fprintf(r.out, "\n%s: %s\n", name, title)
-	fmt.Fprintf(r.out, "  %-44s %12s %12s %12s %6s  %-8s %s\n", "", "median", "min", "max", "n", "unit", "goal")
+	fmt.Fprintf(r.out, "  %-54s %12s %12s %12s %6s  %-8s %s\n", "", "median", "min", "max", "n", "unit", "goal")
 }
 
 // Add records the samples of one figure. goal may be nil.
@@ -82,7 +82,7 @@ func (r *Report) Add(name, unit string, samples []float64, goal *Goal) Result {
 		}
 	}
 	r.Results = append(r.Results, res)
-	line := fmt.Sprintf("  %-44s %12s %12s %12s %6d  %-8s %s",
+	line := fmt.Sprintf("  %-54s %12s %12s %12s %6d  %-8s %s",
 		name, number(res.Median), number(res.Min), number(res.Max), res.N, unit, verdict)
 	fmt.Fprintln(r.out, strings.TrimRight(line, " "))
 	return res
