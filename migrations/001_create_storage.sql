@@ -220,15 +220,20 @@ create table {{ .schema }}.outcome_removals (
 -- The claim ledger: a lane's cursor is its newest generation. Everything
 -- visible in s_prev is consumed; the open window is visible in s_cur and not
 -- in s_prev, read segment by segment in (xid, job_id) order. skips counts the
--- windows, this one and the next, that may hold tombstones.
+-- windows, this one and the next, that may hold tombstones. Transactions
+-- numbered from floor_xid on write into base_segment or newer; settled_segment
+-- and settled_xid are the next such pair, for a window that begins above it.
 create table {{ .schema }}.lane_cursors (
   lane           bigint      not null,
   generation     bigint      not null,
   segment        bigint      not null,
   last_segment   bigint      not null,
+  base_segment   bigint      not null,
   pos_xid        xid8        not null,
   pos_job_id     bigint      not null,
   floor_xid      xid8        not null,
+  settled_segment bigint,
+  settled_xid    xid8,
   claimed_total  bigint      not null,
   ready_slot     smallint    not null,
   skips          smallint    not null default 0,

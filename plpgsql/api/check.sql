@@ -150,21 +150,24 @@ begin
   where not exists (select from claimed as c where c.job_id = o.job_id and c.run_lease = o.run_lease)
   union all
   -- A waiting row is where its window will look: in the rest of the open one,
-  -- in a segment from last_segment on, or of a transaction that makes the
-  -- next claim search the whole ring.
+  -- from the base segment on, or of a transaction below the floor, which makes
+  -- the next claim search the whole ring.
   select 'a waiting row is within reach', format('slot %s job %s lease %s', r.ready_slot, r.job_id, r.run_lease), 1, 0
   from ready as r
   join cursors as c on c.lane = r.lane
   cross join lateral (
     select max(g.generation) as segment from segment_rotations as g where g.slot = r.ready_slot
   ) as s
+  cross join lateral (
+    select case when c.settled_xid <= pg_snapshot_xmax(c.s_cur) then c.settled_segment else c.base_segment end as segment,
+      case when c.settled_xid <= pg_snapshot_xmax(c.s_cur) then c.settled_xid else c.floor_xid end as floor
+  ) as b
   where r.xid > '0'
     and not exists (select from claimed as k where k.job_id = r.job_id and k.run_lease = r.run_lease)
     and not pg_visible_in_snapshot(r.xid, c.s_prev)
     and case when not c.drained and pg_visible_in_snapshot(r.xid, c.s_cur)
       then s.segment < c.segment
-      else s.segment < c.last_segment
-        and not (r.xid < c.floor_xid and r.xid in (select x from pg_snapshot_xip(c.s_cur) as x))
+      else s.segment < b.segment and r.xid >= b.floor
       end
   union all
   select 'cursors stay inside their snapshots', format('lane %s generation %s', c.lane, c.generation), 1, 0

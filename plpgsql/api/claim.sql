@@ -107,9 +107,9 @@ create or replace function {{ .schema }}._probe_cursor (p_lane bigint, p_generat
 as $$
 begin
   insert into lane_cursors (
-    lane, generation, segment, last_segment, pos_xid, pos_job_id, floor_xid,
+    lane, generation, segment, last_segment, base_segment, pos_xid, pos_job_id, floor_xid,
     claimed_total, ready_slot, drained, s_prev, s_cur)
-  select p_lane, p_generation, 0, 0, '0', -1, '0', 0, s.slot, true, '1:1:', '1:1:'
+  select p_lane, p_generation, 0, 0, 0, '0', -1, '0', 0, s.slot, true, '1:1:', '1:1:'
   from generate_series(0, {{ sub (int .segments) 1 }}) as s (slot);
   raise exception using errcode = 'AW000', message = 'undo';
 exception

@@ -15,7 +15,7 @@ as $$
 declare
   v_batch_id bigint := (complete.receipt).batch_id;
   v_job_id   bigint := (complete.receipt).job_id;
-  v_lease    integer := (complete.receipt).run_lease;
+  v_lease    bigint := (complete.receipt).run_lease;
 begin
   case (complete.receipt).ready_slot
 {{ range $i := until (int .segments) }}
@@ -26,7 +26,7 @@ begin
       batch_id, lane, xid, finalized_at, seq, jobs, ready_slot, outcome, job_ids, run_leases)
     select c.batch_id, c.lane, pg_current_xact_id(), clock_timestamp(), s.seq, 1, {{ $i }}, 'c',
       case when cardinality(c.job_ids) > 1 then array[v_job_id] end,
-      case when cardinality(c.job_ids) > 1 and v_lease > 1 then array[v_lease] end
+      case when cardinality(c.job_ids) > 1 and v_lease > 1 then array[v_lease::integer] end
     from claims_{{ $i }} as c
     cross join lateral (
       select coalesce(max(o.seq) + 1, 0) as seq,

@@ -36,7 +36,7 @@ begin
     tail as materialized (
       select t.*
       from head as h
-      cross join lateral _segment_tail(v_slot, h.prev, h.cur, _sealed_in(v_slot, h.prev)) as t
+      cross join lateral _segment_tail(v_slot, h.prev, h.cur) as t
     ),
     dated as (
       insert into checkpoint_snapshots (checkpoint, ready_slot, source, snapshot)
@@ -112,7 +112,7 @@ begin
         ) as b
         union all
         select t.* from head as h
-        cross join lateral _segment_tail(v_slot, h.prev, h.cur, _sealed_in(v_slot, h.prev)) as t
+        cross join lateral _segment_tail(v_slot, h.prev, h.cur) as t
       ) as k
       group by k.lane
     ),

@@ -110,8 +110,8 @@ begin
   join unnest(v_receipts, v_outcomes) as o (ready_slot, batch_id, job_id, run_lease, outcome)
     on o.batch_id = c.batch_id and o.job_id = c.job_id
   order by u.n;
-  if not found and _snapshot_is_stale() then
-    perform _stale_snapshot('finish');
+  if coalesce(cardinality(v_closed), 0) < cardinality(fail_many.receipts) then
+    perform _refuse_unseen(fail_many.receipts);
   end if;
 end;
 $$;

@@ -128,8 +128,9 @@ begin
   case v_slot
 {{ range $i := until (int .segments) }}
   when {{ $i }} then
-    lock table ready_entries_{{ $i }}, claims_{{ $i }}, attempt_outcomes_{{ $i }}, ready_tombstones_{{ $i }}, outcome_removals_{{ $i }},
-      lane_cursors_{{ $i }}, terminal_count_deltas_{{ $i }}, checkpoint_snapshots_{{ $i }},
+    -- In the order in which claimers meet them.
+    lock table lane_cursors_{{ $i }}, ready_entries_{{ $i }}, ready_tombstones_{{ $i }}, attempt_outcomes_{{ $i }},
+      claims_{{ $i }}, outcome_removals_{{ $i }}, terminal_count_deltas_{{ $i }}, checkpoint_snapshots_{{ $i }},
       terminal_count_checkpoints_{{ $i }} in access exclusive mode;
 
     -- Nobody can be writing here any more. Whatever the proof did not see
@@ -142,9 +143,10 @@ begin
 
     -- A lane that claimed nowhere later keeps its cursor.
     insert into lane_cursors (
-      lane, generation, segment, last_segment, pos_xid, pos_job_id, floor_xid,
+      lane, generation, segment, last_segment, base_segment, pos_xid, pos_job_id, floor_xid, settled_segment, settled_xid,
       claimed_total, ready_slot, skips, drained, s_prev, s_cur)
-    select c.lane, c.generation, c.segment, c.last_segment, c.pos_xid, c.pos_job_id, c.floor_xid,
+    select c.lane, c.generation, c.segment, c.last_segment, c.base_segment, c.pos_xid, c.pos_job_id, c.floor_xid,
+      c.settled_segment, c.settled_xid,
       c.claimed_total, p_current, c.skips, c.drained, c.s_prev, c.s_cur
     from (
       select distinct on (k.lane) k.* from lane_cursors_{{ $i }} as k order by k.lane, k.generation desc

@@ -42,18 +42,21 @@ comment on function {{ .schema }}.configure_queue is
 
 create or replace function {{ .schema }}.pause_queue (queue text)
   returns void
-  language sql
+  language plpgsql
   volatile
   parallel unsafe
   security definer
   set search_path = pg_catalog, {{ .schema }}, pg_temp
 as $$
-  insert into queue_meta (queue, paused, paused_at) values (pause_queue.queue, true, now())
-  on conflict (queue) do update set paused = true, paused_at = excluded.paused_at
+begin
+  perform _check_job('k', pause_queue.queue, 1, 1, '{}', '{}', '{}');
+  insert into queue_meta as m (queue, paused, paused_at) values (pause_queue.queue, true, now())
+  on conflict on constraint queue_meta_pkey do update set paused = true, paused_at = excluded.paused_at;
+end;
 $$;
 
 comment on function {{ .schema }}.pause_queue is
-  'Claims of the queue yield nothing until resume_queue; enqueueing and finishing go on. Waits for a concurrent change of the same queue.';
+  'Claims of the queue yield nothing until resume_queue; enqueueing and finishing go on. Waits for a concurrent change of the same queue. Raises AW006 for a bad name.';
 
 create or replace function {{ .schema }}.resume_queue (queue text)
   returns void

@@ -40,10 +40,10 @@ begin
   truncate checkpoint_snapshots, terminal_count_checkpoints;
 
   insert into lane_cursors (
-    lane, generation, segment, last_segment, pos_xid, pos_job_id, floor_xid,
+    lane, generation, segment, last_segment, base_segment, pos_xid, pos_job_id, floor_xid, settled_segment, settled_xid,
     claimed_total, ready_slot, skips, drained, s_prev, s_cur)
-  select c.lane, c.generation + 1, v_current.generation - {{ sub (int .segments) 1 }},
-    v_current.generation - {{ sub (int .segments) 1 }}, '0', -1, pg_snapshot_xmax(v_snap),
+  select c.lane, c.generation + 1, v_current.generation, v_current.generation,
+    greatest(v_current.generation - {{ sub (int .segments) 1 }}, 0), '0', -1, '0', null, null,
     c.claimed_total, v_current.slot, 2, true, v_snap, v_snap
   from (
     select distinct on (k.lane) k.* from lane_cursors as k order by k.lane, k.generation desc

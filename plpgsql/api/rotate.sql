@@ -22,8 +22,6 @@ begin
   v_next := v_current.generation + 1;
 
   select exists (select from ready_entries as r where r.ready_slot = v_current.slot)
-    or exists (select from claims as c where c.ready_slot = v_current.slot)
-    or exists (select from lane_cursors as k where k.ready_slot = v_current.slot)
   into v_used;
   if not v_used then
     return 'idle';

@@ -15,7 +15,6 @@ declare
   v_paused   boolean;
   v_passes   integer := 1;
   v_busy     bigint[];
-  v_held     bigint;
   v_lane     bigint;
   v_turn     bigint[];
   v_frozen   boolean := current_setting('transaction_isolation') in ('repeatable read', 'serializable');
@@ -27,6 +26,9 @@ declare
   v_slot     integer;
   v_opened   boolean;
   v_costly   boolean;
+  v_fresh    boolean;
+  v_settles  boolean;
+  v_oldest   bigint;
   v_simple   boolean;
   v_lo_xid   xid8;
   v_lo_id    bigint;
@@ -34,6 +36,7 @@ declare
   v_late     xid8[];
   v_open     xid8[];
   v_rest     boolean;
+  v_unseen   boolean;
   v_whole    boolean;
   w_lo_xid   xid8[];
   w_lo_id    bigint[];
@@ -44,6 +47,9 @@ declare
   c_generation bigint;
   c_segment    bigint;
   c_last       bigint;
+  c_base       bigint;
+  c_settled    bigint;
+  c_settler    xid8;
   c_pos_xid    xid8;
   c_pos_id     bigint;
   c_floor      xid8;
@@ -104,10 +110,9 @@ begin
             continue;
           end if;
         else
-          continue when v_lane <= v_held;
-          continue when not _await_lane(v_lane);
+          continue when not pg_try_advisory_xact_lock(_lock_class(1), _lane_key(v_lane))
+            and not _await_lane(v_lane);
         end if;
-        v_held := greatest(v_held, v_lane);
       elsif not pg_try_advisory_xact_lock(_lock_class(1), _lane_key(v_lane)) then
         continue when not _await_lane(v_lane);
       end if;
@@ -120,15 +125,18 @@ begin
       -- which locks them before it takes its snapshot: a prune moves cursors.
       -- Ring and snapshot are read together: a transaction numbered after
       -- them writes into this segment or a newer one.
+      -- A number that this transaction draws only now comes after them, too.
+      v_fresh := pg_current_xact_id_if_assigned() is null;
       case v_guess
 {{ range $i := until (int .segments) }}
       when {{ $i }} then
         select g.generation, g.slot, g.xid, pg_current_snapshot(),
-          k.generation, k.segment, k.last_segment, k.pos_xid, k.pos_job_id, k.floor_xid,
+          k.generation, k.segment, k.last_segment, k.base_segment, k.pos_xid, k.pos_job_id, k.floor_xid,
+          k.settled_segment, k.settled_xid,
           k.claimed_total, k.skips, k.drained, k.s_prev, k.s_cur
         into v_segment, v_slot, v_rotator, v_snap,
-          c_generation, c_segment, c_last, c_pos_xid, c_pos_id, c_floor,
-          c_claimed, c_skips, c_drained, c_prev, c_cur
+          c_generation, c_segment, c_last, c_base, c_pos_xid, c_pos_id, c_floor,
+          c_settled, c_settler, c_claimed, c_skips, c_drained, c_prev, c_cur
         from (select n.generation, n.slot, n.xid from segment_rotations as n order by n.generation desc limit 1) as g
         left join lateral (
           select o.* from lane_cursors_{{ $i }} as o where o.lane = v_lane order by o.generation desc limit 1
@@ -137,11 +145,12 @@ begin
       end case;
       if c_generation is null or v_slot <> v_guess then
         select g.generation, g.slot, g.xid, pg_current_snapshot(),
-          k.generation, k.segment, k.last_segment, k.pos_xid, k.pos_job_id, k.floor_xid,
+          k.generation, k.segment, k.last_segment, k.base_segment, k.pos_xid, k.pos_job_id, k.floor_xid,
+          k.settled_segment, k.settled_xid,
           k.claimed_total, k.skips, k.drained, k.s_prev, k.s_cur
         into v_segment, v_slot, v_rotator, v_snap,
-          c_generation, c_segment, c_last, c_pos_xid, c_pos_id, c_floor,
-          c_claimed, c_skips, c_drained, c_prev, c_cur
+          c_generation, c_segment, c_last, c_base, c_pos_xid, c_pos_id, c_floor,
+          c_settled, c_settler, c_claimed, c_skips, c_drained, c_prev, c_cur
         from (select n.generation, n.slot, n.xid from segment_rotations as n order by n.generation desc limit 1) as g
         left join lateral (
           select o.* from lane_cursors as o where o.lane = v_lane order by o.generation desc limit 1
@@ -149,6 +158,8 @@ begin
       end if;
       v_opened := false;
       v_costly := false;
+      v_settles := false;
+      v_unseen := false;
       v_rest := false;
       if pg_current_xact_id_if_assigned() is not null then
         v_snap := _hide_own(v_snap);
@@ -160,16 +171,17 @@ begin
         end if;
       end if;
 
+      v_oldest := greatest(v_segment - {{ sub (int .segments) 1 }}, 0);
       if c_generation is null then
         -- Nothing was ever consumed here: any segment may hold rows.
         c_generation := 0;
-        c_last := v_segment - {{ sub (int .segments) 1 }};
-        c_floor := pg_snapshot_xmax(v_snap);
+        c_base := v_oldest;
+        c_floor := '0';
         c_claimed := 0;
         c_skips := 0;
         c_drained := true;
         c_cur := '1:1:';
-        v_costly := true;
+        v_unseen := true;
       elsif pg_snapshot_xmax(c_cur) > pg_snapshot_xmax(v_snap) then
         raise exception using errcode = 'AW005',
           message = format('queue %L: stored snapshot %s is ahead of this cluster''s %s', claim.queue, c_cur, v_snap),
@@ -182,22 +194,28 @@ begin
       loop
         if c_drained then
           exit when v_opened;
-          -- The next window. Rows of its range part are in the segment that
-          -- was current when s_prev was taken, or newer; a transaction that
-          -- was open even at the floor may have written anywhere.
+          -- The next window reads from base_segment on, unless it shows a
+          -- transaction below the floor, which may have written anywhere. A
+          -- snapshot does not list every transaction that runs: one above
+          -- its xmax may be as old. Only a number drawn after the ring was
+          -- read is sure to be newer.
           v_opened := true;
-          if pg_snapshot_xmin(c_cur) < c_floor and pg_snapshot_xmin(c_cur) < pg_snapshot_xmax(c_cur) then
-            v_costly := exists (
+          if c_settler <= pg_snapshot_xmax(c_cur) then
+            c_base := c_settled;
+            c_floor := c_settler;
+            c_settled := null;
+            c_settler := null;
+          end if;
+          v_costly := c_base > v_oldest and (
+            pg_snapshot_xmax(c_cur) < least(c_floor, pg_snapshot_xmax(v_snap))
+            or (pg_snapshot_xmin(c_cur) < least(c_floor, pg_snapshot_xmax(c_cur)) and exists (
               select from pg_snapshot_xip(c_cur) as x (xid)
-              where x.xid < c_floor and pg_visible_in_snapshot(x.xid, v_snap));
-          end if;
-          c_segment := c_last;
-          if v_segment > c_last then
-            c_floor := pg_snapshot_xmax(v_snap);
-            c_last := v_segment;
-          end if;
-          if v_costly or c_segment < v_segment - {{ sub (int .segments) 1 }} then
-            c_segment := v_segment - {{ sub (int .segments) 1 }};
+              where x.xid < c_floor and pg_visible_in_snapshot(x.xid, v_snap))));
+          c_segment := case when v_costly or c_base < v_oldest then v_oldest else c_base end;
+          c_last := v_segment;
+          v_settles := v_fresh and v_segment > coalesce(c_settled, c_base);
+          if v_settles then
+            c_settled := v_segment;
           end if;
           c_prev := c_cur;
           c_cur := v_snap;
@@ -302,14 +320,15 @@ begin
 {{ range $i := until (int .segments) }}
             when {{ $i }} then
               insert into lane_cursors_{{ $i }} (
-                lane, generation, segment, last_segment, pos_xid, pos_job_id, floor_xid,
+                lane, generation, segment, last_segment, base_segment, pos_xid, pos_job_id, floor_xid, settled_segment, settled_xid,
                 claimed_total, ready_slot, skips, drained, s_prev, s_cur)
-              values (v_lane, c_generation, c_segment, c_last, c_pos_xid, c_pos_id, c_floor,
+              values (v_lane, c_generation, c_segment, c_last, c_base, c_pos_xid, c_pos_id, c_floor,
+                c_settled, case when v_settles then pg_current_xact_id() else c_settler end,
                 c_claimed, {{ $i }}, 0, false, c_prev, c_cur);
 {{ end }}
             end case;
             v_left := 0;
-            v_costly := false;
+            v_unseen := false;
             exit;
           end if;
         elsif v_simple then
@@ -363,7 +382,12 @@ begin
           c_generation := c_generation + 1;
           c_claimed := c_claimed + v_got;
           v_left := v_left - v_got;
-          v_costly := false;
+          v_unseen := false;
+          if v_settles then
+            c_settler := pg_current_xact_id();
+            v_settles := false;
+            v_fresh := false;
+          end if;
           exit when v_left = 0;
           if v_got = v_take then
             -- A full batch, and more is wanted: on from where it ended.
@@ -392,23 +416,16 @@ begin
         end if;
       end loop;
 
-      -- An empty poll writes nothing, unless it had to search the whole ring:
-      -- then the next one need not.
-      if v_costly then
-        if exists (
-          select from ready_entries as e
-          where e.lane = v_lane and e.xid >= pg_snapshot_xmax(pg_current_snapshot())
-            and e.xid is distinct from pg_current_xact_id_if_assigned())
-        then
-          raise exception using errcode = 'AW005',
-            message = format('queue %L: waiting jobs are of transactions that this cluster has not reached', claim.queue),
-            hint = 'Transaction ids of another cluster were restored: run rebase() once.';
-        end if;
-        insert into lane_cursors (
-          lane, generation, segment, last_segment, pos_xid, pos_job_id, floor_xid,
-          claimed_total, ready_slot, skips, drained, s_prev, s_cur)
-        values (v_lane, c_generation + 1, c_segment, c_last, c_pos_xid, c_pos_id, c_floor,
-          c_claimed, v_slot, c_skips, true, c_prev, c_cur);
+      -- An empty poll writes nothing. Where no cursor tells of another
+      -- cluster, the rows themselves do.
+      if v_unseen and exists (
+        select from ready_entries as e
+        where e.lane = v_lane and e.xid >= pg_snapshot_xmax(pg_current_snapshot())
+          and e.xid is distinct from pg_current_xact_id_if_assigned())
+      then
+        raise exception using errcode = 'AW005',
+          message = format('queue %L: waiting jobs are of transactions that this cluster has not reached', claim.queue),
+          hint = 'Transaction ids of another cluster were restored: run rebase() once.';
       end if;
     end loop;
   end loop;

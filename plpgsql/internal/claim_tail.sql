@@ -15,9 +15,10 @@
             ),
             moved as (
               insert into lane_cursors (
-                lane, generation, segment, last_segment, pos_xid, pos_job_id, floor_xid,
+                lane, generation, segment, last_segment, base_segment, pos_xid, pos_job_id, floor_xid, settled_segment, settled_xid,
                 claimed_total, ready_slot, skips, drained, s_prev, s_cur)
-              select v_lane, c_generation + 1, c_segment, c_last, b.last_xid, b.job_ids[b.jobs], c_floor,
+              select v_lane, c_generation + 1, c_segment, c_last, c_base, b.last_xid, b.job_ids[b.jobs], c_floor,
+                c_settled, case when v_settles then pg_current_xact_id() else c_settler end,
                 c_claimed + b.jobs, v_slot, c_skips,
                 v_whole and b.jobs < v_take and c_segment = c_last, c_prev, c_cur
               from batch as b

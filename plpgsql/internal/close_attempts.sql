@@ -6,6 +6,16 @@
 -- of batch id and never goes back to one it has passed, so no two calls wait
 -- for each other.
 
+-- A lease as it is stored; one out of range is nobody's.
+create or replace function {{ .schema }}._as_lease (p_lease bigint)
+  returns integer
+  language sql
+  immutable
+  parallel safe
+as $$
+  select case when p_lease between 1 and 2147483647 then p_lease::integer else 0 end
+$$;
+
 -- The errors of jobs in the order of their ids; null for an outcome without.
 create or replace function {{ .schema }}._errors_of (p_job_ids bigint[], p_errors jsonb)
   returns jsonb[]
@@ -61,11 +71,17 @@ declare
   v_leases integer[];
 begin
   for g in
+    -- Errors are looked up job by job: no outcome row holds more than 50.
     select r.batch_id, r.outcome, array_agg(r.job_id) as job_ids, array_agg(r.run_lease) as run_leases
-    from unnest(p_receipts, p_outcomes) as r (ready_slot, batch_id, job_id, run_lease, outcome)
-    where r.batch_id is not null and r.job_id is not null and r.run_lease is not null
-    group by r.batch_id, r.outcome
-    order by r.batch_id, r.outcome
+    from (
+      select u.batch_id, u.job_id, u.run_lease, u.outcome,
+        case when p_errors is not null then
+          (row_number() over (partition by u.batch_id, u.outcome order by u.job_id) - 1) / 50 end as part
+      from unnest(p_receipts, p_outcomes) as u (ready_slot, batch_id, job_id, run_lease, outcome)
+      where u.batch_id is not null and u.job_id is not null and u.run_lease is not null
+    ) as r
+    group by r.batch_id, r.outcome, r.part
+    order by r.batch_id, r.outcome, r.part
   loop
     loop
       insert into attempt_outcomes (
@@ -82,7 +98,7 @@ begin
         select array_agg(j.job_id order by j.job_id) as job_ids,
           case when max(j.run_lease) > 1 then array_agg(j.run_lease order by j.job_id) end as run_leases
         from (
-          select distinct u.job_id, u.run_lease::integer as run_lease
+          select distinct u.job_id, _as_lease(u.run_lease) as run_lease
           from unnest(g.job_ids, g.run_leases) as u (job_id, run_lease)
           where array_position(c.job_ids, u.job_id) is not null
             and coalesce(c.run_leases[array_position(c.job_ids, u.job_id)], 1) = u.run_lease
@@ -132,7 +148,7 @@ begin
 {{ range $i := until (int .segments) }}
   when {{ $i }} then
     with given as materialized (
-      select u.batch_id, array_agg(u.job_id) as job_ids, array_agg(u.run_lease::integer) as run_leases
+      select u.batch_id, array_agg(u.job_id) as job_ids, array_agg(_as_lease(u.run_lease)) as run_leases
       from unnest(p_batches, p_ids, p_leases) as u (batch_id, job_id, run_lease)
       group by u.batch_id
     ),
@@ -263,7 +279,24 @@ begin
   where not exists (
     select from unnest(v_closed) as c
     where c.batch_id = r.batch_id and c.job_id = r.job_id and c.run_lease = r.run_lease);
-  if found and _snapshot_is_stale() then
+  if found then
+    perform _refuse_unseen(p_receipts);
+  end if;
+end;
+$$;
+
+-- Under a transaction-long snapshot a receipt may be of a claim that the
+-- snapshot does not show: neither good nor stale can be told.
+create or replace function {{ .schema }}._refuse_unseen (p_receipts {{ .schema }}.receipt[])
+  returns void
+  language plpgsql
+  volatile
+as $$
+begin
+  if current_setting('transaction_isolation') in ('repeatable read', 'serializable') and exists (
+    select from unnest(p_receipts) as r
+    where not exists (select from claims as c where c.batch_id = r.batch_id))
+  then
     perform _stale_snapshot('finish');
   end if;
 end;

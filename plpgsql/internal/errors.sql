@@ -12,7 +12,7 @@
 create or replace function {{ .schema }}._invalid (p_message text, p_hint text)
   returns void
   language plpgsql
-  immutable
+  volatile
 as $$
 begin
   raise exception using errcode = 'AW006', message = p_message, hint = p_hint;
@@ -23,7 +23,7 @@ $$;
 create or replace function {{ .schema }}._stale_snapshot (p_what text)
   returns void
   language plpgsql
-  immutable
+  volatile
 as $$
 begin
   raise exception using errcode = '40001',

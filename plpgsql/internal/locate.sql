@@ -85,13 +85,13 @@ begin
     r.ready_slot := j.ready_slot;
     insert into ready_tombstones (job_id, run_lease, ready_slot) values (p_job_id, j.run_lease, j.ready_slot);
     insert into lane_cursors (
-      lane, generation, segment, last_segment, pos_xid, pos_job_id, floor_xid,
+      lane, generation, segment, last_segment, base_segment, pos_xid, pos_job_id, floor_xid, settled_segment, settled_xid,
       claimed_total, ready_slot, skips, drained, s_prev, s_cur)
     select j.lane, coalesce(c.generation, 0) + 1,
-      coalesce(c.segment, g.generation - {{ sub (int .segments) 1 }}),
-      coalesce(c.last_segment, g.generation - {{ sub (int .segments) 1 }}),
-      coalesce(c.pos_xid, '0'), coalesce(c.pos_job_id, -1),
-      coalesce(c.floor_xid, pg_snapshot_xmax(pg_current_snapshot())),
+      coalesce(c.segment, g.generation), coalesce(c.last_segment, g.generation),
+      coalesce(c.base_segment, greatest(g.generation - {{ sub (int .segments) 1 }}, 0)),
+      coalesce(c.pos_xid, '0'), coalesce(c.pos_job_id, -1), coalesce(c.floor_xid, '0'),
+      c.settled_segment, c.settled_xid,
       coalesce(c.claimed_total, 0) + 1, g.slot, 2,
       coalesce(c.drained, true), coalesce(c.s_prev, '1:1:'), coalesce(c.s_cur, '1:1:')
     from (select n.generation, n.slot from segment_rotations as n order by n.generation desc limit 1) as g
@@ -139,6 +139,54 @@ begin
 end;
 $$;
 
+-- _take_terminal for more jobs than are worth an index lookup each: reads all
+-- outcomes and joins by hash.
+create or replace function {{ .schema }}._take_many (
+  p_job_ids bigint[], p_outcomes "char"[], p_queue text, p_kind text, p_max integer,
+  out slots smallint[], out lanes bigint[], out ids bigint[], out leases integer[], out outcomes "char"[], out errors jsonb[]
+)
+  language plpgsql
+  volatile
+  set plan_cache_mode = force_custom_plan
+  set enable_nestloop = off
+  set work_mem = '64MB'
+as $$
+begin
+  with found as materialized (
+    select o.ready_slot, o.lane, j.job_id, coalesce(j.run_lease, 1) as run_lease, o.outcome, j.error
+    from attempt_outcomes as o
+    left join claims as c on c.ready_slot = o.ready_slot and c.batch_id = o.batch_id and o.job_ids is null
+    cross join lateral unnest(
+      coalesce(o.job_ids, c.job_ids),
+      case when o.job_ids is null then c.run_leases else o.run_leases end,
+      o.errors) as j (job_id, run_lease, error)
+    where o.outcome = any (p_outcomes)
+      and (p_queue is null or o.lane in (select l.lane from queue_lanes as l where l.queue = p_queue))
+      and (p_job_ids is null or j.job_id in (select u.job_id from unnest(p_job_ids) as u (job_id)))
+      and (p_kind is null or exists (
+        select from ready_entries as r
+        where r.ready_slot = o.ready_slot and r.job_id = j.job_id and r.run_lease = coalesce(j.run_lease, 1) and r.kind = p_kind))
+      and not exists (
+        select from outcome_removals as m
+        where m.ready_slot = o.ready_slot and m.job_id = j.job_id and m.run_lease = coalesce(j.run_lease, 1))
+    order by j.job_id, 4
+    limit p_max
+  ),
+  taken as (
+    insert into outcome_removals (job_id, lane, xid, run_lease, ready_slot, outcome)
+    select f.job_id, f.lane, pg_current_xact_id(), f.run_lease, f.ready_slot, f.outcome
+    from found as f
+    on conflict do nothing
+    returning ready_slot, lane, job_id, run_lease, outcome
+  )
+  select array_agg(t.ready_slot), array_agg(t.lane), array_agg(t.job_id), array_agg(t.run_lease), array_agg(t.outcome),
+    array_agg(f.error)
+  into slots, lanes, ids, leases, outcomes, errors
+  from taken as t
+  join found as f on f.job_id = t.job_id and f.run_lease = t.run_lease and f.ready_slot = t.ready_slot;
+end;
+$$;
+
 -- Takes terminal jobs out of history and counts that: one delta per key. Of
 -- several that want a job the first gets it; the unique index makes the
 -- others wait, in the order of ids, and then add nothing. p_job_ids null means
@@ -149,8 +197,6 @@ create or replace function {{ .schema }}._take_terminal (
   returns table (ready_slot smallint, lane bigint, job_id bigint, run_lease integer, outcome "char", error jsonb)
   language plpgsql
   volatile
-  set plan_cache_mode = force_custom_plan
-  set work_mem = '64MB'
 as $$
 #variable_conflict use_column
 declare
@@ -185,38 +231,9 @@ begin
     from taken as t
     join found as f on f.job_id = t.job_id and f.run_lease = t.run_lease and f.ready_slot = t.ready_slot;
   else
-    with found as materialized (
-      select o.ready_slot, o.lane, j.job_id, coalesce(j.run_lease, 1) as run_lease, o.outcome, j.error
-      from attempt_outcomes as o
-      left join claims as c on c.ready_slot = o.ready_slot and c.batch_id = o.batch_id and o.job_ids is null
-      cross join lateral unnest(
-        coalesce(o.job_ids, c.job_ids),
-        case when o.job_ids is null then c.run_leases else o.run_leases end,
-        o.errors) as j (job_id, run_lease, error)
-      where o.outcome = any (p_outcomes)
-        and (p_queue is null or o.lane in (select l.lane from queue_lanes as l where l.queue = p_queue))
-        and (p_job_ids is null or j.job_id in (select u.job_id from unnest(p_job_ids) as u (job_id)))
-        and (p_kind is null or exists (
-          select from ready_entries as r
-          where r.ready_slot = o.ready_slot and r.job_id = j.job_id and r.run_lease = coalesce(j.run_lease, 1) and r.kind = p_kind))
-        and not exists (
-          select from outcome_removals as m
-          where m.ready_slot = o.ready_slot and m.job_id = j.job_id and m.run_lease = coalesce(j.run_lease, 1))
-      order by j.job_id, 4
-      limit p_max
-    ),
-    taken as (
-      insert into outcome_removals (job_id, lane, xid, run_lease, ready_slot, outcome)
-      select f.job_id, f.lane, pg_current_xact_id(), f.run_lease, f.ready_slot, f.outcome
-      from found as f
-      on conflict do nothing
-      returning ready_slot, lane, job_id, run_lease, outcome
-    )
-    select array_agg(t.ready_slot), array_agg(t.lane), array_agg(t.job_id), array_agg(t.run_lease), array_agg(t.outcome),
-      array_agg(f.error)
+    select m.slots, m.lanes, m.ids, m.leases, m.outcomes, m.errors
     into v_slots, v_lanes, v_ids, v_leases, v_outcomes, v_errors
-    from taken as t
-    join found as f on f.job_id = t.job_id and f.run_lease = t.run_lease and f.ready_slot = t.ready_slot;
+    from _take_many(p_job_ids, p_outcomes, p_queue, p_kind, p_max) as m;
   end if;
   -- A storage whose counters do not exist yet still loses the job; check()
   -- then reports the key and a rebuild heals it.

@@ -49,10 +49,8 @@ end;
 $$;
 
 -- What the counters add up to for rows visible in p_cur and not in p_prev,
--- the snapshot of the newest checkpoint. p_sealed: no transaction numbered
--- after p_prev can have written ready rows here, so only late ones are looked
--- for.
-create or replace function {{ .schema }}._segment_tail (p_slot integer, p_prev pg_snapshot, p_cur pg_snapshot, p_sealed boolean)
+-- the snapshot of the newest checkpoint.
+create or replace function {{ .schema }}._segment_tail (p_slot integer, p_prev pg_snapshot, p_cur pg_snapshot)
   returns table (lane bigint, enqueued bigint, closed bigint, completed bigint, failed bigint, cancelled bigint)
   language plpgsql
   stable
@@ -68,7 +66,7 @@ begin
       sum(t.failed)::bigint, sum(t.cancelled)::bigint
     from (
       select l.lane, r.rows as enqueued, 0::bigint as closed, 0::bigint as completed, 0::bigint as failed, 0::bigint as cancelled
-      from (select distinct q.lane from queue_lanes as q where not p_sealed) as l
+      from (select distinct q.lane from queue_lanes as q) as l
       cross join lateral (
         select count(*) as rows from ready_entries_{{ $i }} as r
         where r.lane = l.lane and r.xid >= pg_snapshot_xmax(p_prev) and r.xid < pg_snapshot_xmax(p_cur)
@@ -114,17 +112,4 @@ begin
 {{ end }}
   end case;
 end;
-$$;
-
--- True when every transaction numbered after p_prev writes ready rows into a
--- newer segment than the one in p_slot.
-create or replace function {{ .schema }}._sealed_in (p_slot integer, p_prev pg_snapshot)
-  returns boolean
-  language sql
-  stable
-as $$
-  select exists (
-    select from segment_rotations as sealing
-    where sealing.generation > (select max(r.generation) from segment_rotations as r where r.slot = p_slot)
-      and pg_visible_in_snapshot(sealing.xid, p_prev))
 $$;

@@ -5,7 +5,7 @@ create or replace function {{ .schema }}._check_job (
 )
   returns void
   language plpgsql
-  immutable
+  volatile
 as $$
 begin
   if p_kind is null or length(p_kind) not between 1 and 200 then
@@ -23,6 +23,9 @@ begin
   if p_max_attempts is null or p_max_attempts not between 1 and 1000 then
     perform _invalid(format('max_attempts is %s', coalesce(p_max_attempts::text, 'null')),
       'max_attempts goes from 1 to 1000.');
+  end if;
+  if array_ndims(p_tags) > 1 then
+    perform _invalid(format('tags has %s dimensions', array_ndims(p_tags)), 'Pass a plain array of texts.');
   end if;
   if cardinality(p_tags) > 20 or array_position(p_tags, null) is not null then
     perform _invalid(format('%s tags, null among them: %s', cardinality(p_tags), array_position(p_tags, null) is not null),
