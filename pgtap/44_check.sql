@@ -45,6 +45,11 @@ from awa.ready_entries as r, (select * from awa.segment_rotations order by gener
 select (receipt).batch_id as batch from held where n = 3 \gset
 select job_id as done_job from held where n = 3 \gset
 select job_id as running_job from held where n = 4 \gset
+-- This transaction's own jobs move no cursor: one as a lane's first claim
+-- leaves it, before it.
+insert into awa.lane_cursors (lane, generation, segment, last_segment, base_segment, pos_xid, pos_job_id, floor_xid, claimed_total,
+  ready_slot, drained, s_prev, s_cur)
+values (:lane, 1, :generation, :generation, :generation, '0', -1, '0', 0, :slot, true, '1:1:', '1:1:');
 select is_empty('select * from awa.check()', 'a working storage is sound');
 
 -- Runs p_sql, collects what check says, undoes it.
@@ -96,7 +101,7 @@ from (values
     format($$ insert into awa.deferred_jobs select %s, lane, state, run_at, created_at, run_lease, attempt, max_attempts, kind, args
       from awa.deferred_jobs limit 1 $$, :done_job)),
   ('a waiting row in a segment that its lane has left', array['a waiting row is within reach'],
-    format($$ update awa.lane_cursors set segment = %s + 1, last_segment = %s + 1, floor_xid = '0', drained = true where lane = %s $$, :generation, :generation, :lane)),
+    format($$ update awa.lane_cursors set base_segment = %s + 1, floor_xid = '0', drained = true where lane = %s $$, :generation, :lane)),
   ('a tombstone on a waiting row', array['a tombstone stands for a claim'],
     format('insert into awa.ready_tombstones (job_id, run_lease, ready_slot) values (%s, 1, %s)', :waiting_job, :slot)),
   ('a unique key of a job that is gone', array['a unique key belongs to a job'],
@@ -106,7 +111,9 @@ from (values
       insert into awa.job_unique_claims (unique_key, job_id, states) values ('\x01', %s, b'11111111') $$, :waiting_job, :running_job)),
   ('a row behind its lane''s window', array['a row that was offered was claimed'],
     format($$ update awa.ready_entries set xid = '5' where job_id = %s;
-      insert into awa.lane_cursors select lane, generation + 1, segment, last_segment, pos_xid, pos_job_id, floor_xid, claimed_total, ready_slot, 0,
+      insert into awa.lane_cursors (lane, generation, segment, last_segment, base_segment, pos_xid, pos_job_id, floor_xid, claimed_total,
+        ready_slot, drained, s_prev, s_cur)
+      select lane, generation + 1, segment, last_segment, base_segment, pos_xid, pos_job_id, floor_xid, claimed_total, ready_slot,
         true, s, s from awa.lane_cursors, pg_current_snapshot() as s where lane = %s order by generation desc limit 1 $$, :waiting_job, :lane)),
   ('a cursor ahead of its segment', array['cursors stay inside their snapshots'],
     format($$ update awa.lane_cursors set segment = last_segment + 1 where lane = %s $$, :lane)),

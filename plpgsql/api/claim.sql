@@ -129,7 +129,7 @@ create or replace function {{ .schema }}._lane_has_rows (p_lane bigint)
 as $$
 declare
   v_snap pg_snapshot := _hide_own(pg_current_snapshot());
-  v_prev pg_snapshot := '1:1:';
+  v_prev pg_snapshot := pg_snapshot '1:1:';
   c      lane_cursors;
 begin
   select k.* into c from lane_cursors as k where k.lane = p_lane order by k.generation desc limit 1;
@@ -198,7 +198,7 @@ comment on function {{ .schema }}.claim is
 
 -- claim for a transaction that keeps one snapshot: whatever that snapshot
 -- cannot see ends in 40001, never in a second hand-out.
-create or replace function {{ .schema }}._claim_snapshot (queue text, max_jobs integer, worker text, lease interval)
+create or replace function {{ .schema }}._claim_snapshot (p_queue text, p_max_jobs integer, p_worker text, p_lease interval)
   returns setof {{ .schema }}.claimed_job
   language plpgsql
   volatile
@@ -206,10 +206,10 @@ as $$
 #variable_conflict use_variable
 <<claim>>
 declare
-  queue    text := _claim_snapshot.queue;
-  max_jobs integer := _claim_snapshot.max_jobs;
-  worker   text := _claim_snapshot.worker;
-  lease    interval := _claim_snapshot.lease;
+  queue    text := p_queue;
+  max_jobs integer := p_max_jobs;
+  worker   text := p_worker;
+  lease    interval := p_lease;
 begin
   -- Locked first, no prune is under way and every finished one moved the
   -- epoch.
@@ -220,6 +220,6 @@ begin
   <<claim_body>>
 {{ template "internal/claim_body.sql" . }}  end;
 exception when unique_violation then
-  perform _stale_snapshot(format('claim of queue %L', _claim_snapshot.queue));
+  perform _stale_snapshot(format('claim of queue %L', p_queue));
 end;
 $$;

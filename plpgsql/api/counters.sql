@@ -13,12 +13,12 @@ create or replace function {{ .schema }}.checkpoint_terminal_counters ()
   set jit = off
 as $$
 declare
-  v_keys  bigint := 0;
+  v_keys  bigint := 0::bigint;
   v_rows  bigint;
 begin
   perform _require_read_committed('checkpoint');
   if not _try_singleton(2) then
-    return 0;  -- another session is at it
+    return 0::bigint;  -- another session is at it
   end if;
   for v_slot in 0 .. {{ sub (int .segments) 1 }} loop
     with newest as materialized (

@@ -155,7 +155,7 @@ as $$
 declare
   v_id   bigint;
   q      dlq_entries;
-  v_jobs bigint := 0;
+  v_jobs bigint := 0::bigint;
 begin
   for v_id in
     select e.id from dlq_entries as e
@@ -215,7 +215,7 @@ begin
   )
   select coalesce(array_agg(g.id), '{}') into v_ids from gone as g;
   perform _release_keys(v_ids);
-  return cardinality(v_ids);
+  return cardinality(v_ids)::bigint;
 end;
 $$;
 

@@ -29,8 +29,8 @@ declare
   v_xid    xid8 := pg_current_xact_id();
   v_now    timestamptz := now();
   v_job_id bigint;
-  v_slot   integer;
-  v_shards integer;
+  v_slot   smallint;
+  v_shards smallint;
   v_shard  integer := 0;
   v_lane   bigint;
   v_known  boolean;

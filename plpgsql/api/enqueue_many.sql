@@ -28,8 +28,8 @@ declare
   v_ids      bigint[];
   v_metadata jsonb := nullif(enqueue_many.metadata, '{}');
   v_tags     text[] := nullif(enqueue_many.tags, '{}');
-  v_slot     integer;
-  v_shards   integer;
+  v_slot     smallint;
+  v_shards   smallint;
   v_shard    integer := 0;
   v_lane     bigint;
 begin
@@ -41,7 +41,7 @@ begin
     perform _invalid(format('args[%s] is null', array_position(enqueue_many.args, null)),
       'Pass a JSON value for every job.');
   elsif v_jobs = 0 then
-    return '{}';
+    return array[]::bigint[];
   end if;
 
   select g.slot, m.enqueue_shards into v_slot, v_shards
@@ -101,7 +101,7 @@ declare
     'metadata', 'unique_key', 'unique_states', 'ordering_key', 'deadline'];
   v_job jsonb;
   v_key text;
-  v_ids bigint[] := '{}';
+  v_ids bigint[] := array[]::bigint[];
 begin
   if enqueue_many.jobs is null or jsonb_typeof(enqueue_many.jobs) <> 'array' then
     perform _invalid(format('jobs is %s', coalesce('a JSON ' || jsonb_typeof(enqueue_many.jobs), 'null')),
@@ -135,6 +135,9 @@ begin
         tags text[], metadata jsonb, unique_key bytea, unique_states bit(8), ordering_key text, deadline interval));
   end loop;
   return v_ids;
+exception when data_exception then
+  perform _invalid(format('%s, in %s', sqlerrm, left(v_job::text, 200)), 'Give each key the type that enqueue takes.');
+  return null;
 end;
 $$;
 

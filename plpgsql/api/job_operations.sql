@@ -162,7 +162,7 @@ begin
     select k.job_id
     from _take_terminal(null, array['f']::"char"[], discard_failed_by_kind.queue, discard_failed_by_kind.kind) as k);
   perform _release_keys(v_ids);
-  return cardinality(v_ids);
+  return cardinality(v_ids)::bigint;
 end;
 $$;
 

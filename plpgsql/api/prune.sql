@@ -11,7 +11,7 @@ create or replace function {{ .schema }}._prune_segment (p_generation bigint, p_
   set lock_timeout = '50ms'
 as $$
 declare
-  v_slot     integer := p_generation % {{ .segments }};
+  v_slot     integer := (p_generation % {{ .segments }})::integer;
   v_own      xid8 := pg_current_xact_id();
   v_proof    pg_snapshot;
   v_rows     bigint;
@@ -115,7 +115,7 @@ begin
     left join kept as k on k.lane = t.lane
     returning completed + failed + cancelled as terminal
   )
-  select coalesce(sum(f.terminal), 0) into v_terminal from folded as f;
+  select coalesce(sum(f.terminal), 0)::bigint into v_terminal from folded as f;
 
   -- Keys of jobs that leave with the segment and are nowhere else.
   delete from job_unique_claims as u

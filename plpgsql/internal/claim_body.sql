@@ -23,7 +23,7 @@ declare
   v_batch    bigint;
   v_snap     pg_snapshot;
   v_segment  bigint;
-  v_slot     integer;
+  v_slot     smallint;
   v_opened   boolean;
   v_costly   boolean;
   v_fresh    boolean;
@@ -58,7 +58,7 @@ declare
   c_drained    boolean;
   c_prev       pg_snapshot;
   c_cur        pg_snapshot;
-  v_guess      integer;
+  v_guess      smallint;
   v_rotator    xid8;
 begin
   if claim.queue is null or claim.max_jobs is null or claim.max_jobs < 1 or claim.lease is null or claim.lease <= '0' then
@@ -178,7 +178,7 @@ begin
         c_base := v_oldest;
         c_floor := '0';
         c_claimed := 0;
-        c_skips := 0;
+        c_skips := 0::smallint;
         c_drained := true;
         c_cur := '1:1:';
         v_unseen := true;
@@ -223,7 +223,7 @@ begin
           c_pos_id := -1;
           c_drained := false;
           if c_skips > 0 then
-            c_skips := c_skips - 1;
+            c_skips := (c_skips - 1)::smallint;
           end if;
         end if;
 

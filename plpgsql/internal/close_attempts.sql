@@ -139,7 +139,7 @@ create or replace function {{ .schema }}._close_together (
   volatile
 as $$
 declare
-  v_given     bigint := -1;
+  v_given     bigint := (-1)::bigint;
   v_found     bigint;
   v_attempted bigint;
   v_inserted  bigint;

@@ -21,11 +21,11 @@ declare
   v_jobs bigint;
 begin
   if not exists (select from deferred_jobs as d where d.run_at <= clock_timestamp()) then
-    return 0;
+    return 0::bigint;
   end if;
   v_xid := pg_current_xact_id();  -- before the ring is read, see enqueue
   if _snapshot_is_stale() then
-    return 0;
+    return 0::bigint;
   end if;
   select r.slot into v_slot from segment_rotations as r order by r.generation desc limit 1;
   with due as materialized (
