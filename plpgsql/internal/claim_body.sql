@@ -95,9 +95,11 @@ begin
   -- hands waits, in pass 2, and never below a lane it holds.
   for v_pass in 1 .. v_passes loop
     exit when v_pass = 2 and (v_left < v_asked or v_busy is null);
-    v_turn := case when v_pass = 1 then v_lanes else array(
+    v_turn := v_lanes;
+    if v_pass = 2 then
       -- Lane numbers of one queue ascend by priority and shard.
-      select u.lane from unnest(v_busy) as u (lane) order by u.lane) end;
+      v_turn := array(select u.lane from unnest(v_busy) as u (lane) order by u.lane);
+    end if;
     for i in 1 .. cardinality(v_turn) loop
       exit when v_left = 0 or (v_pass = 2 and v_left < v_asked);
       v_lane := v_turn[i];
@@ -206,11 +208,15 @@ begin
             c_settled := null;
             c_settler := null;
           end if;
-          v_costly := c_base > v_oldest and (
-            pg_snapshot_xmax(c_cur) < least(c_floor, pg_snapshot_xmax(v_snap))
-            or (pg_snapshot_xmin(c_cur) < least(c_floor, pg_snapshot_xmax(c_cur)) and exists (
-              select from pg_snapshot_xip(c_cur) as x (xid)
-              where x.xid < c_floor and pg_visible_in_snapshot(x.xid, v_snap))));
+          v_costly := false;
+          if c_base > v_oldest then
+            v_costly := pg_snapshot_xmax(c_cur) < least(c_floor, pg_snapshot_xmax(v_snap));
+            if not v_costly and pg_snapshot_xmin(c_cur) < least(c_floor, pg_snapshot_xmax(c_cur)) then
+              v_costly := exists (
+                select from pg_snapshot_xip(c_cur) as x (xid)
+                where x.xid < c_floor and pg_visible_in_snapshot(x.xid, v_snap));
+            end if;
+          end if;
           c_segment := case when v_costly or c_base < v_oldest then v_oldest else c_base end;
           c_last := v_segment;
           v_settles := v_fresh and v_segment > coalesce(c_settled, c_base);
