@@ -24,7 +24,10 @@ begin
     end if;
     select l.* into j from _locate(cancel.job_id) as l;
     if not found then
-      return exists (select from deferred_jobs as e where e.job_id = cancel.job_id) and cancel(cancel.job_id, cancel.reason);
+      if not exists (select from deferred_jobs as e where e.job_id = cancel.job_id) then
+        return false;
+      end if;
+      continue;
     elsif j.outcome is not null then
       return false;
     elsif j.batch_id is null then

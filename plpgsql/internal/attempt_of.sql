@@ -6,7 +6,7 @@
 -- turn has passed is searched for. Nulls: nothing claimed it.
 create or replace function {{ .schema }}._attempt_of (
   p_slot integer, p_lane bigint, p_job_id bigint, p_run_lease integer, p_passed boolean,
-  out batch_id bigint, out claimed_at timestamptz, out lease_expires_at timestamptz, out worker text,
+  out batch_id bigint, out claimed_at timestamptz,
   out outcome "char", out finalized_at timestamptz, out removed boolean
 )
   language plpgsql
@@ -26,8 +26,7 @@ begin
   case p_slot
 {{ range $i := until (int .segments) }}
   when {{ $i }} then
-    select k.batch_id, k.claimed_at, k.lease_expires_at, k.worker
-    into batch_id, claimed_at, lease_expires_at, worker
+    select k.batch_id, k.claimed_at into batch_id, claimed_at
     from claims_{{ $i }} as k
     where k.batch_id >= (p_job_id * 16) << 13
       and k.lane = p_lane
