@@ -49,6 +49,18 @@ create type {{ .schema }}.queue_count as (
   pruned_terminal  bigint
 );
 
+-- A terminal job that a call took out of history.
+create type {{ .schema }}.taken_job as (
+  ready_slot   smallint,
+  lane         bigint,
+  job_id       bigint,
+  run_lease    integer,
+  outcome      "char",
+  error        jsonb,
+  claimed_at   timestamptz,
+  finalized_at timestamptz
+);
+
 create sequence {{ .schema }}.job_id_seq;
 
 -- Bumped outside transactions by every rotation and prune. A REPEATABLE READ
@@ -167,7 +179,8 @@ create table {{ .schema }}.ready_entries (
 
 -- One row per claim batch. run_leases is null when every lease is 1.
 -- bypassed_by is the transaction that claimed jobs it enqueued itself: no
--- cursor counts those.
+-- cursor counts those. A lease that ends as it begins stands for a job that
+-- was closed before its turn and never ran.
 create table {{ .schema }}.claims (
   batch_id         bigint      not null,
   lane             bigint      not null,
@@ -284,10 +297,10 @@ create view {{ .schema }}.done_entries as
 select
   j.job_id as id, r.kind, l.queue, r.args,
   (case o.outcome when 'c' then 'completed' when 'f' then 'failed' else 'cancelled' end)::{{ $.schema }}.job_state as state,
-  l.priority, r.attempt, r.max_attempts, r.run_at,
+  l.priority, (r.attempt - (c.claimed_at = c.lease_expires_at)::integer)::smallint as attempt, r.max_attempts, r.run_at,
   null::timestamptz as heartbeat_at,
-  c.claimed_at + r.deadline as deadline_at,
-  c.claimed_at as attempted_at,
+  nullif(c.claimed_at, c.lease_expires_at) + r.deadline as deadline_at,
+  nullif(c.claimed_at, c.lease_expires_at) as attempted_at,
   o.finalized_at,
   r.created_at,
   coalesce(r.errors, '{}') || coalesce(o.errors[j.n:j.n], '{}') as errors,
@@ -296,7 +309,7 @@ select
   r.unique_key, r.unique_states,
   null::uuid as callback_id,
   null::timestamptz as callback_timeout_at,
-  coalesce(j.run_lease, 1)::bigint as run_lease,
+  (coalesce(j.run_lease, 1) - (c.claimed_at = c.lease_expires_at)::integer)::bigint as run_lease,
   case when o.outcome <> 'c' then r.progress end as progress,
   {{ $i }}::smallint as ready_slot,
   l.enqueue_shard

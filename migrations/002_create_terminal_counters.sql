@@ -1,5 +1,9 @@
 -- 002: exact terminal counters over the history: checkpoints, deltas, rollups.
 
+-- Waits for clients in the middle of a call and holds the others up until the
+-- commit, so that no removal falls between the count below and their own.
+lock table {{ .schema }}.claims, {{ .schema }}.attempt_outcomes, {{ .schema }}.outcome_removals in share row exclusive mode;
+
 -- An outcome row is its own delta: jobs and outcome say what it adds, xid says
 -- when it became visible. This index finds the tail behind a checkpoint.
 {{ range $i := until (int .segments) -}}
@@ -141,6 +145,21 @@ join (
 {{ end -}}
 ) as k on k.lane = l.lane
 group by k.ready_slot, l.queue, l.priority, l.enqueue_shard;
+
+-- What happened before counters existed. Outcomes count themselves; removals
+-- and claims past a cursor get their deltas here.
+insert into {{ .schema }}.terminal_count_deltas (lane, xid, ready_slot, closed, completed, failed, cancelled)
+select t.lane, pg_current_xact_id(), t.ready_slot, -sum(t.bypassed), -sum(t.completed), -sum(t.failed), -sum(t.cancelled)
+from (
+  select m.lane, m.ready_slot, 0 as bypassed,
+    (m.outcome = 'c')::integer as completed, (m.outcome = 'f')::integer as failed, (m.outcome = 'x')::integer as cancelled
+  from {{ .schema }}.outcome_removals as m
+  union all
+  select c.lane, c.ready_slot, cardinality(c.job_ids), 0, 0, 0
+  from {{ .schema }}.claims as c
+  where c.bypassed_by is not null
+) as t
+group by t.lane, t.ready_slot;
 
 ---- create above / drop below ----
 

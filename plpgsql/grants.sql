@@ -83,8 +83,5 @@ to awa_operator, awa_reader;
 grant insert on {{ .schema }}.jobs to awa_producer, awa_operator;
 grant update, delete on {{ .schema }}.jobs to awa_operator;
 
--- The view calls these for its reader.
-grant execute on function
-  {{ .schema }}._attempt_of,
-  {{ .schema }}._error_of
-to awa_operator, awa_reader;
+-- The view calls it for its reader.
+grant execute on function {{ .schema }}._attempt_of to awa_operator, awa_reader;

@@ -14,10 +14,11 @@ set local search_path = pg_catalog, {{ .schema }}, pg_temp;
 {{ template "internal/snapshots.sql" . }}
 {{ template "internal/validate.sql" . }}
 {{ template "internal/close_attempts.sql" . }}
+{{ template "internal/unique_keys.sql" . }}
 {{ template "internal/promote.sql" . }}
 {{ template "internal/locate.sql" . }}
 {{ template "internal/requeue.sql" . }}
-{{ template "internal/unique_keys.sql" . }}
+{{ template "internal/delete_jobs.sql" . }}
 {{ template "internal/terminal_counts.sql" . }}
 {{ template "internal/segment_work.sql" . }}
 

@@ -1,5 +1,3 @@
-//go:build hunt
-
 // Package lifecycle_test holds tests of whole job lives under many sessions:
 // every way into history and out of it at once, and upgrades with live clients.
 package lifecycle_test

@@ -76,19 +76,22 @@ as $$
 $$;
 
 -- Waits for a lane's turn. False, without waiting, when this transaction has
--- another lane in hand: two that wait for each other's would never end.
-create or replace function {{ .schema }}._await_lane (p_lane bigint)
+-- another lane in hand, or with p_ascending one of a higher rank: two that wait
+-- for each other's would never end.
+create or replace function {{ .schema }}._await_lane (p_lane bigint, p_ascending boolean)
   returns boolean
   language plpgsql
   volatile
 as $$
+declare
+  v_rank bigint := _lane_rank(p_lane);
 begin
   if exists (
     select from pg_locks as k
     where k.locktype = 'advisory' and k.pid = pg_backend_pid() and k.granted and k.objsubid = 2
       and k.database = (select d.oid from pg_database as d where d.datname = current_database())
       and k.classid::bigint = _lock_class(1)::bigint & 4294967295
-      and k.objid::bigint <> _lane_key(p_lane)::bigint & 4294967295)
+      and k.objid::bigint <> v_rank and (k.objid::bigint > v_rank or not p_ascending))
   then
     return false;
   end if;

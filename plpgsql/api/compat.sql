@@ -81,18 +81,65 @@ begin
 end;
 $$;
 
-create or replace function {{ .schema }}._jobs_update ()
+-- UPDATE and DELETE on jobs: each row leaves a JSON value in transaction-local
+-- settings, a few kilobytes each; the statement's end acts on all of them at
+-- once, in the common lock order and with one delta per key.
+create or replace function {{ .schema }}._collect (p_value text)
+  returns void
+  language plpgsql
+  volatile
+as $$
+declare
+  v_chunk text := current_setting('{{ .schema }}.chunk', true);
+  v_held  text := current_setting('{{ .schema }}.chunk_' || v_chunk, true);
+begin
+  if length(v_held) > 8000 then
+    v_chunk := (v_chunk::integer + 1)::text;
+    v_held := '';
+    perform set_config('{{ .schema }}.chunk', v_chunk, true);
+  end if;
+  perform set_config('{{ .schema }}.chunk_' || v_chunk, v_held || p_value || ',', true);
+end;
+$$;
+
+create or replace function {{ .schema }}._collected ()
+  returns jsonb
+  language plpgsql
+  stable
+as $$
+begin
+  return (
+    select ('[' || rtrim(string_agg(current_setting('{{ .schema }}.chunk_' || n, true), ''), ',') || ']')::jsonb
+    from generate_series(0, current_setting('{{ .schema }}.chunk', true)::integer) as n);
+end;
+$$;
+
+create or replace function {{ .schema }}._jobs_begin ()
   returns trigger
   language plpgsql
   volatile
   security definer
   set search_path = pg_catalog, {{ .schema }}, pg_temp
 as $$
-declare
-  j record;
-  d deferred_jobs;
-  r receipt;
 begin
+  perform set_config('{{ .schema }}.chunk', '0', true), set_config('{{ .schema }}.chunk_0', '', true);
+  return null;
+end;
+$$;
+
+create or replace function {{ .schema }}._jobs_update ()
+  returns trigger
+  language plpgsql
+  volatile
+  security definer
+  set search_path = pg_catalog, {{ .schema }}, pg_temp
+  set jit = off
+as $$
+begin
+  if tg_level = 'STATEMENT' then
+    perform _update_jobs(_collected());
+    return null;
+  end if;
   if (new.id, new.kind, new.args, new.state, new.attempt, new.heartbeat_at, new.deadline_at, new.attempted_at,
       new.finalized_at, new.created_at, new.errors, new.unique_key, new.unique_states, new.callback_id,
       new.callback_timeout_at, new.run_lease, new.progress)
@@ -105,73 +152,74 @@ begin
       'Update priority, run_at, queue, max_attempts, metadata and tags only.');
   end if;
   perform _check_job(new.kind, new.queue, new.priority, new.max_attempts, new.tags, new.args, new.metadata);
-
-  delete from deferred_jobs as e where e.job_id = old.id returning e.* into d;
-  if not found then
-    r := _take_ready(old.id);
-    if r is null or not exists (select from _close_in_order(array[r], array['m'::"char"], null)) then
-      raise exception using errcode = 'AW003',
-        message = format('job %s is %s, only waiting jobs can be updated', old.id,
-          coalesce((select k.state::text from jobs as k where k.id = old.id), 'gone')),
-        hint = 'Restrict the update to jobs in state available, scheduled or retryable.';
-    end if;
-    d := _body(r.ready_slot, r.job_id, r.run_lease::integer);
-    d.run_lease := d.run_lease + 1;
+  if new.run_at is null then
+    perform _invalid(format('job %s: run_at is null', old.id), 'Give a time; now() makes the job available.');
   end if;
-  d.lane := _move_lane(d.lane, new.queue, new.priority, d.ordering_key);
-  d.run_at := new.run_at;
-  d.max_attempts := new.max_attempts;
-  d.metadata := nullif(new.metadata, '{}');
-  d.tags := nullif(new.tags, '{}');
-  perform _requeue(d);
+  perform _collect(jsonb_build_object('id', new.id, 'queue', new.queue, 'priority', new.priority, 'run_at', new.run_at,
+    'max_attempts', new.max_attempts, 'metadata', new.metadata, 'tags', to_jsonb(new.tags),
+    'unique_key', new.unique_key, 'unique_states', new.unique_states)::text);
   return new;
 end;
 $$;
 
--- Removes jobs wherever they are, in one order for every caller: deferred
--- ones by id, waiting ones by lane, running ones by batch, terminal ones by id.
-create or replace function {{ .schema }}._delete_jobs (p_ids bigint[])
+-- Waiting jobs leave their place and come back changed.
+create or replace function {{ .schema }}._update_jobs (p_changes jsonb)
   returns void
   language plpgsql
   volatile
 as $$
 declare
-  v_left bigint[];
-  v_id   bigint;
+  v_ids  bigint[] := array(select (c ->> 'id')::bigint from jsonb_array_elements(p_changes) as c);
+  v_jobs deferred_jobs[];
+  v_lost bigint;
+  c      record;
+  d      deferred_jobs;
 begin
-  with gone as (
-    delete from deferred_jobs as d
-    using (
-      select e.job_id from deferred_jobs as e where e.job_id = any (p_ids) order by e.job_id for update
-    ) as e
-    where d.job_id = e.job_id
-    returning d.job_id
-  )
-  select array_agg(u.id) into v_left
-  from unnest(p_ids) as u (id)
-  where not exists (select from gone as g where g.job_id = u.id);
+  perform _keep_key(k.unique_key, k.unique_states, k.id, k.run_at)
+  from (
+    select n.*
+    from jsonb_to_recordset(p_changes) as n (id bigint, run_at timestamptz, unique_key bytea, unique_states bit(8))
+    where n.unique_key is not null
+    order by n.unique_key
+  ) as k;
 
-  for v_id in
-    select r.job_id
-    from unnest(v_left) as u (id)
-    join ready_entries as r on r.job_id = u.id
-    left join lateral (
-      select c.* from lane_cursors as c where c.lane = r.lane order by c.generation desc limit 1
-    ) as c on true
-    cross join lateral _attempt_of(r.ready_slot, r.lane, r.job_id, r.run_lease, _passed(r.ready_slot, r.xid, r.job_id, c)) as k
-    where k.outcome is null
-    order by k.batch_id is not null, case when k.batch_id is null then r.lane else k.batch_id end, r.job_id
+  with gone as (
+    delete from deferred_jobs as e
+    using (
+      select w.job_id from deferred_jobs as w where w.job_id = any (v_ids) order by w.job_id for update
+    ) as w
+    where e.job_id = w.job_id
+    returning e.*
+  )
+  select array_agg(g::deferred_jobs) into v_jobs from gone as g;
+  v_ids := _less(v_ids, coalesce(array(select u.job_id from unnest(v_jobs) as u), '{}'));
+  v_jobs := v_jobs || array(
+    select _next_attempt(_body(t.ready_slot, t.job_id, t.run_lease::integer)) from _take_waiting(v_ids, 'm') as t);
+  v_lost := (_less(v_ids, array(select u.job_id from unnest(v_jobs) as u)))[1];
+  if v_lost is not null then
+    raise exception using errcode = 'AW003',
+      message = format('job %s is %s, only waiting jobs can be updated', v_lost,
+        coalesce((select k.state::text from jobs as k where k.id = v_lost), 'gone')),
+      hint = 'Restrict the update to jobs in state available, scheduled or retryable.';
+  end if;
+
+  for c in
+    select n.*
+    from jsonb_to_recordset(p_changes) as n (
+      id bigint, queue text, priority smallint, run_at timestamptz, max_attempts smallint, metadata jsonb, tags text[])
+    order by n.id
   loop
-    perform delete_job_compat(v_id);
+    select u.* into d from unnest(v_jobs) as u where u.job_id = c.id;
+    d.lane := _move_lane(d.lane, c.queue, c.priority, d.ordering_key);
+    d.run_at := c.run_at;
+    d.max_attempts := c.max_attempts;
+    d.metadata := nullif(c.metadata, '{}');
+    d.tags := nullif(c.tags, '{}');
+    perform _requeue(d);
   end loop;
-  perform from _take_terminal(v_left, array['c', 'f', 'x']::"char"[]);
-  perform _release_keys(p_ids);
 end;
 $$;
 
--- DELETE on jobs: rows leave their ids in transaction-local settings, a few
--- kilobytes each; the statement's end removes the jobs all at once, so that
--- one delta per key counts them.
 create or replace function {{ .schema }}._jobs_delete ()
   returns trigger
   language plpgsql
@@ -180,38 +228,26 @@ create or replace function {{ .schema }}._jobs_delete ()
   set search_path = pg_catalog, {{ .schema }}, pg_temp
   set jit = off
 as $$
-declare
-  v_chunk integer := coalesce(nullif(current_setting('{{ .schema }}.doomed_chunk', true), '')::integer, 0);
-  v_ids   text;
 begin
-  if tg_when = 'BEFORE' then
-    perform set_config('{{ .schema }}.doomed_chunk', '0', true), set_config('{{ .schema }}.doomed_0', '', true);
-  elsif tg_level = 'ROW' then
-    v_ids := current_setting('{{ .schema }}.doomed_' || v_chunk, true);
-    if length(v_ids) > 8000 then
-      v_chunk := v_chunk + 1;
-      v_ids := '';
-      perform set_config('{{ .schema }}.doomed_chunk', v_chunk::text, true);
-    end if;
-    perform set_config('{{ .schema }}.doomed_' || v_chunk, v_ids || old.id || ',', true);
+  if tg_level = 'ROW' then
+    perform _collect(old.id::text);
     return old;
-  else
-    select string_agg(current_setting('{{ .schema }}.doomed_' || n), '') into v_ids
-    from generate_series(0, v_chunk) as n;
-    if v_ids <> '' then
-      perform _delete_jobs(string_to_array(rtrim(v_ids, ','), ',')::bigint[]);
-    end if;
   end if;
+  perform _delete_jobs(array(select distinct u.id::bigint from jsonb_array_elements(_collected()) as u (id)));
   return null;
 end;
 $$;
 
 create or replace trigger jobs_insert instead of insert on {{ .schema }}.jobs
   for each row execute function {{ .schema }}._jobs_insert();
+create or replace trigger jobs_update_first before update on {{ .schema }}.jobs
+  for each statement execute function {{ .schema }}._jobs_begin();
 create or replace trigger jobs_update instead of update on {{ .schema }}.jobs
   for each row execute function {{ .schema }}._jobs_update();
+create or replace trigger jobs_update_last after update on {{ .schema }}.jobs
+  for each statement execute function {{ .schema }}._jobs_update();
 create or replace trigger jobs_delete_first before delete on {{ .schema }}.jobs
-  for each statement execute function {{ .schema }}._jobs_delete();
+  for each statement execute function {{ .schema }}._jobs_begin();
 create or replace trigger jobs_delete_row instead of delete on {{ .schema }}.jobs
   for each row execute function {{ .schema }}._jobs_delete();
 create or replace trigger jobs_delete_last after delete on {{ .schema }}.jobs

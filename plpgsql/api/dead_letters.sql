@@ -1,6 +1,8 @@
 -- Dead letters: failed jobs kept aside for an operator.
 
-create or replace function {{ .schema }}._dead_letter (p_job {{ .schema }}.deferred_jobs, p_reason text, p_attempted_at timestamptz)
+create or replace function {{ .schema }}._dead_letter (
+  p_job {{ .schema }}.deferred_jobs, p_reason text, p_attempted_at timestamptz
+)
   returns void
   language plpgsql
   volatile
@@ -33,8 +35,9 @@ begin
   insert into dlq_entries (
     id, kind, queue, args, priority, attempt, max_attempts, run_at, attempted_at, finalized_at, created_at, errors,
     metadata, tags, unique_key, unique_states, run_lease, progress, dlq_reason, original_run_lease, ordering_key, deadline)
-  select r.job_id, r.kind, l.queue, r.args, l.priority, r.attempt, r.max_attempts, r.run_at, null, clock_timestamp(),
-    r.created_at, case when k.error is null then coalesce(r.errors, '{}') else _bounded_errors(r.errors, k.error) end,
+  select r.job_id, r.kind, l.queue, r.args, l.priority, r.attempt, r.max_attempts, r.run_at,
+    k.claimed_at, k.finalized_at, r.created_at,
+    case when k.error is null then coalesce(r.errors, '{}') else _bounded_errors(r.errors, k.error) end,
     coalesce(r.metadata, '{}'), coalesce(r.tags, '{}'), r.unique_key, r.unique_states,
     r.run_lease, r.progress, p_reason, r.run_lease, r.ordering_key, r.deadline
   from _take_terminal(p_job_ids, array['f']::"char"[], p_queue, p_kind, p_max) as k
@@ -78,13 +81,14 @@ create or replace function {{ .schema }}.bulk_move_failed_to_dlq (
   set jit = off
 as $$
 begin
+  perform _check_max_jobs(bulk_move_failed_to_dlq.max_jobs);
   return _move_to_dlq(null, bulk_move_failed_to_dlq.reason, bulk_move_failed_to_dlq.queue,
     bulk_move_failed_to_dlq.kind, bulk_move_failed_to_dlq.max_jobs);
 end;
 $$;
 
 comment on function {{ .schema }}.bulk_move_failed_to_dlq is
-  'Moves failed jobs, oldest first, from history to the dead letters and returns their number; a null filter matches all. Waits only for others that take the same jobs.';
+  'Moves failed jobs, oldest first, from history to the dead letters and returns their number; a null filter matches all. Waits only for others that take the same jobs. Raises AW006 for a negative max_jobs.';
 
 create or replace function {{ .schema }}._retry_dead (p_entry {{ .schema }}.dlq_entries, p_queue text, p_priority integer, p_run_at timestamptz)
   returns void
@@ -104,7 +108,6 @@ begin
     nullif(p_entry.metadata, '{}'), nullif(p_entry.tags, '{}'), nullif(p_entry.errors, '{}'), null,
     p_entry.unique_key, p_entry.unique_states, p_entry.ordering_key, p_entry.deadline)::deferred_jobs;
   perform _register_lane(d.lane, v_queue, v_priority, v_shard);
-  perform _keep_key(d);
   perform _requeue(d);
 end;
 $$;
@@ -126,8 +129,14 @@ as $$
 declare
   q dlq_entries;
 begin
+  select e.* into q from dlq_entries as e where e.id = retry_from_dlq.job_id;
+  if not found then
+    return false;
+  end if;
+  perform _keep_key(q.unique_key, q.unique_states, q.id, retry_from_dlq.run_at);
   delete from dlq_entries as e where e.id = retry_from_dlq.job_id returning e.* into q;
   if not found then
+    perform _release_absent(array[retry_from_dlq.job_id]);
     return false;
   end if;
   perform _retry_dead(q, retry_from_dlq.queue, retry_from_dlq.priority, retry_from_dlq.run_at);
@@ -153,35 +162,83 @@ create or replace function {{ .schema }}.bulk_retry_from_dlq (
   set jit = off
 as $$
 declare
-  v_id   bigint;
+  v_ids  bigint[];
   q      dlq_entries;
   v_jobs bigint := 0::bigint;
 begin
-  for v_id in
-    select e.id from dlq_entries as e
-    where (bulk_retry_from_dlq.queue is null or e.queue = bulk_retry_from_dlq.queue)
-      and (bulk_retry_from_dlq.kind is null or e.kind = bulk_retry_from_dlq.kind)
-      and (bulk_retry_from_dlq.tag is null or bulk_retry_from_dlq.tag = any (e.tags))
-    order by e.id
-    limit bulk_retry_from_dlq.max_jobs
+  perform _check_max_jobs(bulk_retry_from_dlq.max_jobs);
+  -- Of letters with one key the oldest may take it, unless another job has it
+  -- by now; the others stay.
+  select array_agg(k.id) into v_ids
+  from (
+    select distinct on (e.unique_key, case when e.unique_key is null then e.id end) e.id, e.unique_key, e.unique_states
+    from (
+      select d.id, d.unique_key, d.unique_states
+      from dlq_entries as d
+      where (bulk_retry_from_dlq.queue is null or d.queue = bulk_retry_from_dlq.queue)
+        and (bulk_retry_from_dlq.kind is null or d.kind = bulk_retry_from_dlq.kind)
+        and (bulk_retry_from_dlq.tag is null or bulk_retry_from_dlq.tag = any (d.tags))
+      order by d.id
+      limit bulk_retry_from_dlq.max_jobs
+    ) as e
+    order by e.unique_key, case when e.unique_key is null then e.id end, e.id
+  ) as k
+  where k.unique_key is null or _take_key(k.unique_key, k.unique_states, k.id, 'available') = k.id;
+  for q in
+    delete from dlq_entries as e
+    using (
+      select d.id from dlq_entries as d where d.id = any (v_ids) order by d.id for update
+    ) as d
+    where e.id = d.id
+    returning e.*
   loop
-    delete from dlq_entries as e where e.id = v_id returning e.* into q;
-    if found then
-      begin
-        perform _retry_dead(q, null, null, null);
-        v_jobs := v_jobs + 1;
-      exception when sqlstate 'AW004' then
-        -- Its key is another job's by now: one letter stays, the rest goes on.
-        insert into dlq_entries select q.*;
-      end;
-    end if;
+    perform _retry_dead(q, null, null, null);
+    v_jobs := v_jobs + 1;
   end loop;
+  if v_jobs < cardinality(v_ids) then
+    perform _release_absent(v_ids);
+  end if;
   return v_jobs;
 end;
 $$;
 
 comment on function {{ .schema }}.bulk_retry_from_dlq is
-  'Puts the matching dead letters back into their queues, oldest id first, and returns their number; a null filter matches all. One whose unique key another job holds by now stays. Waits only for others that take the same letters.';
+  'Puts the matching dead letters back into their queues, oldest id first, and returns their number; a null filter matches all. One whose unique key another job holds by now stays. Waits only for others that take the same letters or decide about their keys. Raises AW006 for a negative max_jobs.';
+
+-- Deletes letters and gives their keys back. Never waits: a letter that another
+-- session holds, or whose key one decides about, is left for the next time.
+create or replace function {{ .schema }}._purge_dead (p_ids bigint[])
+  returns bigint
+  language plpgsql
+  volatile
+as $$
+declare
+  v_jobs bigint;
+begin
+  with keys as materialized (
+    select u.job_id, u.unique_key from job_unique_claims as u where u.job_id = any (p_ids) for update skip locked
+  ),
+  gone as (
+    delete from dlq_entries as e
+    using (
+      select d.id from dlq_entries as d
+      where d.id = any (p_ids)
+        and (not exists (select from job_unique_claims as u where u.job_id = d.id)
+          or exists (select from keys as k where k.job_id = d.id))
+      for update skip locked
+    ) as d
+    where e.id = d.id
+    returning e.id
+  ),
+  freed as (
+    delete from job_unique_claims as u
+    using keys as k, gone as g
+    where u.unique_key = k.unique_key and k.job_id = g.id
+  )
+  select count(*) into v_jobs from gone as g;
+  return v_jobs;
+end;
+$$;
 
 create or replace function {{ .schema }}.purge_dlq (
   queue      text     default null,
@@ -197,30 +254,21 @@ create or replace function {{ .schema }}.purge_dlq (
   security definer
   set search_path = pg_catalog, {{ .schema }}, pg_temp
 as $$
-declare
-  v_ids bigint[];
 begin
-  with doomed as (
+  perform _check_max_jobs(purge_dlq.max_jobs);
+  return _purge_dead(array(
     select e.id from dlq_entries as e
     where (purge_dlq.queue is null or e.queue = purge_dlq.queue)
       and (purge_dlq.kind is null or e.kind = purge_dlq.kind)
       and (purge_dlq.tag is null or purge_dlq.tag = any (e.tags))
       and (purge_dlq.older_than is null or e.dlq_at < clock_timestamp() - purge_dlq.older_than)
     order by e.id
-    limit purge_dlq.max_jobs
-    for update skip locked
-  ),
-  gone as (
-    delete from dlq_entries as e using doomed as d where e.id = d.id returning e.id
-  )
-  select coalesce(array_agg(g.id), '{}') into v_ids from gone as g;
-  perform _release_keys(v_ids);
-  return cardinality(v_ids)::bigint;
+    limit purge_dlq.max_jobs));
 end;
 $$;
 
 comment on function {{ .schema }}.purge_dlq is
-  'Deletes the matching dead letters for good, oldest id first, and returns their number; a null filter matches all. Letters that another session holds are skipped. Never blocks.';
+  'Deletes the matching dead letters for good, oldest id first, and returns their number; a null filter matches all. Letters that another session holds are skipped. Never blocks. Raises AW006 for a negative max_jobs.';
 
 create or replace function {{ .schema }}.dlq_depth (queue text default null)
   returns setof {{ .schema }}.dlq_count

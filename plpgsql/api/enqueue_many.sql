@@ -85,6 +85,33 @@ $$;
 comment on function {{ .schema }}.enqueue_many (text, jsonb[], text, integer, timestamptz, integer, text[], jsonb, text, interval) is
   'Adds one job per element of args, all alike otherwise, and returns their ids in order. One queue order, one commit. Never waits for another producer. Raises AW006 for an argument out of bounds; then nothing is added.';
 
+-- Several unique keys of one call are met in their own order, not the call's.
+-- A reserved key is nobody's until enqueue takes it over; its row goes if no
+-- job does.
+create or replace function {{ .schema }}._reserve_keys (p_jobs jsonb)
+  returns void
+  language plpgsql
+  volatile
+as $$
+declare
+  v_keys bytea[] := array(
+    select distinct (j ->> 'unique_key')::bytea as key
+    from jsonb_array_elements(p_jobs) as j
+    where jsonb_typeof(j) = 'object' and j ->> 'unique_key' is not null
+    order by key);
+begin
+  if cardinality(v_keys) < 2 then
+    return;
+  end if;
+  for i in 1 .. cardinality(v_keys) loop
+    insert into job_unique_claims (unique_key, job_id, states) values (v_keys[i], 0, b'00000000') on conflict do nothing;
+    if not found then
+      perform from job_unique_claims as u where u.unique_key = v_keys[i] for update;
+    end if;
+  end loop;
+end;
+$$;
+
 create or replace function {{ .schema }}.enqueue_many (
   jobs  jsonb,
   queue text default 'default'
@@ -107,6 +134,7 @@ begin
     perform _invalid(format('jobs is %s', coalesce('a JSON ' || jsonb_typeof(enqueue_many.jobs), 'null')),
       'Pass a JSON array of objects with the argument names of enqueue.');
   end if;
+  perform _reserve_keys(enqueue_many.jobs);
   for v_job in select j.value from jsonb_array_elements(enqueue_many.jobs) as j loop
     if jsonb_typeof(v_job) <> 'object' then
       perform _invalid(format('jobs holds %s', left(v_job::text, 80)), 'Each job is a JSON object.');
@@ -134,6 +162,7 @@ begin
         kind text, args jsonb, queue text, priority integer, run_at timestamptz, max_attempts integer,
         tags text[], metadata jsonb, unique_key bytea, unique_states bit(8), ordering_key text, deadline interval));
   end loop;
+  delete from job_unique_claims as u where u.job_id = 0;
   return v_ids;
 exception when data_exception then
   perform _invalid(format('%s, in %s', sqlerrm, left(v_job::text, 200)), 'Give each key the type that enqueue takes.');

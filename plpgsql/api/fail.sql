@@ -37,6 +37,7 @@ declare
   v_receipts receipt[];
   v_outcomes "char"[];
   v_errors   jsonb;
+  v_keyed    bigint[];
   v_closed   receipt[];
 begin
   if fail_many.errors is not null and cardinality(fail_many.errors) <> cardinality(fail_many.receipts) then
@@ -48,29 +49,38 @@ begin
     perform _invalid(format('retry_after is %s', fail_many.retry_after), 'Pass a delay of zero or more.');
   end if;
 
-  -- Whether an attempt was the last stands in its immutable ready row.
-  select array_agg(row(o.ready_slot, o.batch_id, o.job_id, o.run_lease)::receipt),
+  -- Whether an attempt was the last stands in its immutable ready row. Keys are
+  -- taken in their order and before any batch.
+  select array_agg(row(t.ready_slot, t.batch_id, t.job_id, t.run_lease)::receipt),
     array_agg(case
-      when fail_many.terminal or r.attempt >= r.max_attempts then
-        case when m.dlq_enabled then 'q'::"char" else 'f'::"char" end
+      when t.last then case when t.dlq_enabled then 'q'::"char" else 'f'::"char" end
       -- Another job has its unique key by now: this one gives way.
-      when r.unique_key is not null
-        and _take_key(r.unique_key, r.unique_states, r.job_id, 'retryable') <> r.job_id then 'x'::"char"
+      when t.unique_key is not null
+        and _take_key(t.unique_key, t.unique_states, t.job_id, 'retryable') <> t.job_id then 'x'::"char"
       else 'r'::"char" end),
-    jsonb_object_agg(o.job_id, jsonb_build_object(
-      'error', left(coalesce(g.error, ''), 10000), 'attempt', r.attempt, 'at', v_now))
-  into v_receipts, v_outcomes, v_errors
-  from _open_receipts(fail_many.receipts) as o
-  join ready_entries as r
-    on r.ready_slot = o.ready_slot and r.job_id = o.job_id and r.run_lease = o.run_lease
-  join (
-    select distinct on (u.batch_id, u.job_id, u.run_lease) u.batch_id, u.job_id, u.run_lease, u.error
-    from unnest(fail_many.receipts, fail_many.errors) as u (ready_slot, batch_id, job_id, run_lease, error)
-  ) as g on g.batch_id = o.batch_id and g.job_id = o.job_id and g.run_lease = o.run_lease
-  cross join lateral (select l.queue from queue_lanes as l where l.lane = r.lane limit 1) as l
-  left join queue_meta as m on m.queue = l.queue;
+    jsonb_object_agg(t.job_id, jsonb_build_object(
+      'error', left(coalesce(t.error, ''), 10000), 'attempt', t.attempt, 'at', v_now)),
+    array_agg(t.job_id) filter (where t.unique_key is not null)
+  into v_receipts, v_outcomes, v_errors, v_keyed
+  from (
+    select o.ready_slot, o.batch_id, o.job_id, o.run_lease, r.attempt, r.unique_key, r.unique_states, g.error,
+      m.dlq_enabled, fail_many.terminal or r.attempt >= r.max_attempts as last
+    from _open_receipts(fail_many.receipts) as o
+    join ready_entries as r
+      on r.ready_slot = o.ready_slot and r.job_id = o.job_id and r.run_lease = o.run_lease
+    join (
+      select distinct on (u.batch_id, u.job_id, u.run_lease) u.batch_id, u.job_id, u.run_lease, u.error
+      from unnest(fail_many.receipts, fail_many.errors) as u (ready_slot, batch_id, job_id, run_lease, error)
+    ) as g on g.batch_id = o.batch_id and g.job_id = o.job_id and g.run_lease = o.run_lease
+    cross join lateral (select l.queue from queue_lanes as l where l.lane = r.lane limit 1) as l
+    left join queue_meta as m on m.queue = l.queue
+    order by r.unique_key
+  ) as t;
   if v_receipts is not null then
     v_closed := array(select c from _close_in_order(v_receipts, v_outcomes, v_errors) as c);
+    if v_keyed is not null and cardinality(v_closed) < cardinality(v_receipts) then
+      perform _release_absent(v_keyed);
+    end if;
   end if;
 
   insert into deferred_jobs (

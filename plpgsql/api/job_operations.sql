@@ -13,31 +13,29 @@ declare
   v_error jsonb := jsonb_build_object('error', coalesce(left(cancel.reason, 10000), 'cancelled'), 'at', clock_timestamp());
   j record;
   d deferred_jobs;
-  r receipt;
 begin
-  -- Each turn follows a move that somebody else committed meanwhile.
+  -- Each turn follows a move that somebody else committed meanwhile, and
+  -- starts with nothing in hand.
   loop
     delete from deferred_jobs as e where e.job_id = cancel.job_id returning e.* into d;
     if found then
       perform _file_closed(d, 'x', v_error);
       return true;
     end if;
-    select l.* into j from _locate(cancel.job_id) as l;
+    select l.* into j from _locate(array[cancel.job_id]) as l;
     if not found then
       if not exists (select from deferred_jobs as e where e.job_id = cancel.job_id) then
         return false;
       end if;
-      continue;
     elsif j.outcome is not null then
       return false;
     elsif j.batch_id is null then
-      r := _take_ready(cancel.job_id);
+      perform from _take_waiting(array[cancel.job_id], 'x', jsonb_build_object(cancel.job_id, v_error));
     else
-      r := row(j.ready_slot, j.batch_id, cancel.job_id, j.run_lease)::receipt;
+      perform from _close_in_order(array[row(j.ready_slot, j.batch_id, cancel.job_id, j.run_lease)::receipt],
+        array['x'::"char"], jsonb_build_object(cancel.job_id, v_error));
     end if;
-    if r is not null and exists (
-      select from _close_in_order(array[r], array['x'::"char"], jsonb_build_object(cancel.job_id, v_error)))
-    then
+    if found then
       return true;
     end if;
   end loop;
@@ -80,11 +78,19 @@ create or replace function {{ .schema }}.retry (
   set jit = off
 as $$
 declare
+  j record;
   t record;
   d deferred_jobs;
 begin
+  select l.* into j from _locate(array[retry.job_id]) as l where l.outcome in ('f', 'x');
+  if not found then
+    return false;
+  end if;
+  d := _body(j.ready_slot, j.job_id, j.run_lease);
+  perform _keep_key(d.unique_key, d.unique_states, d.job_id, retry.run_at);
   select k.* into t from _take_terminal(array[retry.job_id], array['f', 'x']::"char"[]) as k;
   if not found then
+    perform _release_absent(array[retry.job_id]);
     return false;
   end if;
   d := _body(t.ready_slot, t.job_id, t.run_lease);
@@ -94,7 +100,6 @@ begin
   d.attempt := 1;
   d.errors := case when t.error is null then d.errors else _bounded_errors(d.errors, t.error) end;
   d.progress := null;
-  perform _keep_key(d);
   perform _requeue(d);
   return true;
 end;
@@ -112,34 +117,8 @@ create or replace function {{ .schema }}.delete_job_compat (p_id bigint)
   set search_path = pg_catalog, {{ .schema }}, pg_temp
   set jit = off
 as $$
-declare
-  j record;
-  r receipt;
 begin
-  -- Each turn follows a move that somebody else committed meanwhile.
-  loop
-    delete from deferred_jobs as e where e.job_id = p_id;
-    exit when found;
-    select l.* into j from _locate(p_id) as l;
-    if not found then
-      delete from dlq_entries as q where q.id = p_id;
-      exit when found;
-      if not exists (select from deferred_jobs as e where e.job_id = p_id) then
-        return false;
-      end if;
-      continue;
-    elsif j.outcome is not null then
-      exit when exists (select from _take_terminal(array[p_id], array['c', 'f', 'x']::"char"[]));
-      continue;
-    elsif j.batch_id is null then
-      r := _take_ready(p_id);
-    else
-      r := row(j.ready_slot, j.batch_id, p_id, j.run_lease)::receipt;
-    end if;
-    exit when r is not null and exists (select from _close_in_order(array[r], array['d'::"char"], null));
-  end loop;
-  perform _release_keys(array[p_id]);
-  return true;
+  return _delete_jobs(array[p_id]) > 0;
 end;
 $$;
 
@@ -161,6 +140,11 @@ begin
   if discard_failed_by_kind.kind is null then
     perform _invalid('kind is null', 'Name the kind whose failed jobs are to go.');
   end if;
+  -- Keys first; those of the kind's other jobs are locked along with them.
+  perform from job_unique_claims as u
+  where exists (select from ready_entries as r where r.job_id = u.job_id and r.kind = discard_failed_by_kind.kind)
+  order by u.unique_key
+  for update;
   v_ids := array(
     select k.job_id
     from _take_terminal(null, array['f']::"char"[], discard_failed_by_kind.queue, discard_failed_by_kind.kind) as k);

@@ -13,20 +13,20 @@ select
     when k.outcome = 'f' then 'failed'
     else 'cancelled' end)::{{ .schema }}.job_state as state,
   l.priority,
-  (case when k.batch_id is null then r.attempt - 1 else r.attempt end)::smallint as attempt,
+  (r.attempt - (k.claimed_at is null)::integer)::smallint as attempt,
   r.max_attempts, r.run_at,
   null::timestamptz as heartbeat_at,
   k.claimed_at + r.deadline as deadline_at,
   k.claimed_at as attempted_at,
   k.finalized_at,
   r.created_at,
-  coalesce(r.errors, '{}') || coalesce({{ .schema }}._error_of(r.ready_slot, k.batch_id, r.job_id), '{}') as errors,
+  case when k.error is null then coalesce(r.errors, '{}') else r.errors || k.error end as errors,
   coalesce(r.metadata, '{}') as metadata,
   coalesce(r.tags, '{}') as tags,
   r.unique_key, r.unique_states,
   null::uuid as callback_id,
   null::timestamptz as callback_timeout_at,
-  (case when k.batch_id is null then r.run_lease - 1 else r.run_lease end)::bigint as run_lease,
+  (r.run_lease - (k.claimed_at is null)::integer)::bigint as run_lease,
   case when k.outcome is distinct from 'c' then r.progress end as progress
 from {{ .schema }}.ready_entries as r
 join {{ .schema }}.queue_lanes as l on l.lane = r.lane

@@ -15,7 +15,6 @@ declare
   v_current  segment_rotations;
   v_oldest   bigint;
   v_rows     bigint;
-  v_ids      bigint[];
 begin
   select s.* into v_settings from storage_settings as s;
 
@@ -35,20 +34,13 @@ begin
     return query select 'lanes', 'folded', v_rows, null::text;
   end if;
 
-  with doomed as (
+  v_rows := _purge_dead(array(
     select e.id
     from queue_meta as m
     join dlq_entries as e on e.queue = m.queue and e.dlq_at < clock_timestamp() - m.dlq_retention
-    limit 1000
-    for update of e skip locked
-  ),
-  gone as (
-    delete from dlq_entries as e using doomed as d where e.id = d.id returning e.id
-  )
-  select array_agg(g.id) into v_ids from gone as g;
-  if v_ids is not null then
-    perform _release_keys(v_ids);
-    return query select 'dlq', 'purged', cardinality(v_ids)::bigint, null::text;
+    limit 1000));
+  if v_rows > 0 then
+    return query select 'dlq', 'purged', v_rows, null::text;
   end if;
 
   if not _try_singleton(1) then

@@ -3,11 +3,12 @@
 -- The batch that claimed an attempt and the outcome that closed it. A batch
 -- is named after its highest job id, so the search starts at the job's own id
 -- and ends at the first batch of the lane that holds it; only an attempt whose
--- turn has passed is searched for. Nulls: nothing claimed it.
+-- turn has passed is searched for. batch_id is null when nothing claimed it,
+-- claimed_at also when it was closed before its turn.
 create or replace function {{ .schema }}._attempt_of (
   p_slot integer, p_lane bigint, p_job_id bigint, p_run_lease integer, p_passed boolean,
   out batch_id bigint, out claimed_at timestamptz,
-  out outcome "char", out finalized_at timestamptz, out removed boolean
+  out outcome "char", out finalized_at timestamptz, out removed boolean, out error jsonb
 )
   language plpgsql
   stable
@@ -19,6 +20,9 @@ create or replace function {{ .schema }}._attempt_of (
   set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
+declare
+  v_errors jsonb[];
+  v_nth    integer;
 begin
   if p_passed is not true then
     return;
@@ -26,7 +30,8 @@ begin
   case p_slot
 {{ range $i := until (int .segments) }}
   when {{ $i }} then
-    select k.batch_id, k.claimed_at into batch_id, claimed_at
+    select k.batch_id, nullif(k.claimed_at, k.lease_expires_at), array_position(k.job_ids, p_job_id)
+    into batch_id, claimed_at, v_nth
     from claims_{{ $i }} as k
     where k.batch_id >= (p_job_id * 16) << 13
       and k.lane = p_lane
@@ -38,38 +43,18 @@ begin
       select o.outcome, o.finalized_at,
         exists (
           select from outcome_removals_{{ $i }} as m
-          where m.job_id = p_job_id and m.run_lease = p_run_lease)
-      into outcome, finalized_at, removed
+          where m.job_id = p_job_id and m.run_lease = p_run_lease),
+        o.errors, coalesce(array_position(o.job_ids, p_job_id), v_nth)
+      into outcome, finalized_at, removed, v_errors, v_nth
       from attempt_outcomes_{{ $i }} as o
       where o.batch_id = _attempt_of.batch_id and (o.job_ids is null or p_job_id = any (o.job_ids))
       order by o.batch_id, o.seq
       limit 1;
+      if v_errors is not null then
+        error := v_errors[v_nth];
+      end if;
     end if;
 {{ end }}
   end case;
-end;
-$$;
-
--- The error that closed an attempt, as an array of one for appending, or null.
-create or replace function {{ .schema }}._error_of (p_slot smallint, p_batch_id bigint, p_job_id bigint)
-  returns jsonb[]
-  language plpgsql
-  stable
-  security definer
-  set search_path = pg_catalog, {{ .schema }}, pg_temp
-as $$
-declare
-  v_errors jsonb[];
-  v_n      integer;
-begin
-  if p_batch_id is null then
-    return null;
-  end if;
-  select o.errors, array_position(coalesce(o.job_ids, c.job_ids), p_job_id) into v_errors, v_n
-  from claims as c
-  join attempt_outcomes as o on o.ready_slot = c.ready_slot and o.batch_id = c.batch_id
-  where c.ready_slot = p_slot and c.batch_id = p_batch_id
-    and o.errors is not null and (o.job_ids is null or p_job_id = any (o.job_ids));
-  return v_errors[v_n:v_n];
 end;
 $$;

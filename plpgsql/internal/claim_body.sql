@@ -15,6 +15,7 @@ declare
   v_paused   boolean;
   v_passes   integer := 1;
   v_busy     bigint[];
+  v_holds    boolean := false;
   v_lane     bigint;
   v_turn     bigint[];
   v_frozen   boolean := current_setting('transaction_isolation') in ('repeatable read', 'serializable');
@@ -97,8 +98,7 @@ begin
     exit when v_pass = 2 and (v_left < v_asked or v_busy is null);
     v_turn := v_lanes;
     if v_pass = 2 then
-      -- Lane numbers of one queue ascend by priority and shard.
-      v_turn := array(select u.lane from unnest(v_busy) as u (lane) order by u.lane);
+      v_turn := array(select u.lane from unnest(v_busy) as u (lane) order by _lane_rank(u.lane));
     end if;
     for i in 1 .. cardinality(v_turn) loop
       exit when v_left = 0 or (v_pass = 2 and v_left < v_asked);
@@ -111,12 +111,14 @@ begin
             v_busy := v_busy || v_lane;
             continue;
           end if;
+          v_holds := true;
         else
           continue when not pg_try_advisory_xact_lock(_lock_class(1), _lane_key(v_lane))
-            and not _await_lane(v_lane);
+            and not _await_lane(v_lane, v_holds);
+          v_holds := true;
         end if;
       elsif not pg_try_advisory_xact_lock(_lock_class(1), _lane_key(v_lane)) then
-        continue when not _await_lane(v_lane);
+        continue when not _await_lane(v_lane, false);
       end if;
       if v_frozen and _snapshot_is_stale() then
         perform _stale_snapshot(format('claim of queue %L', claim.queue));

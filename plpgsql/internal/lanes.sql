@@ -22,6 +22,17 @@ as $$
   select pg_catalog.hashint8(p_lane)
 $$;
 
+-- The order in which all wait for lanes: their keys as the lock table shows
+-- them, without sign.
+create or replace function {{ .schema }}._lane_rank (p_lane bigint)
+  returns bigint
+  language sql
+  immutable
+  parallel safe
+as $$
+  select pg_catalog.hashint8(p_lane)::bigint & 4294967295
+$$;
+
 -- Makes a lane known to claimers. Never waits: a producer that cannot see
 -- another's uncommitted row adds an equal one.
 create or replace function {{ .schema }}._register_lane (

@@ -1,10 +1,11 @@
--- One job: where it is, and how it leaves its place.
+-- Jobs: where they are, and how they leave their place.
 
--- A job's live or historical attempt: its ready row and, once claimed, its
--- batch and outcome. No row: deferred, dead-lettered, pruned or unknown.
-create or replace function {{ .schema }}._locate (p_job_id bigint)
+-- Jobs' live or historical attempts: the ready row and, once claimed, batch
+-- and outcome. A job without a row is deferred, dead-lettered, pruned or
+-- unknown.
+create or replace function {{ .schema }}._locate (p_job_ids bigint[])
   returns table (
-    ready_slot smallint, lane bigint, run_lease integer, own boolean, batch_id bigint, outcome "char")
+    job_id bigint, ready_slot smallint, lane bigint, run_lease integer, own boolean, batch_id bigint, outcome "char")
   language plpgsql
   volatile
   set enable_seqscan = off
@@ -12,16 +13,59 @@ create or replace function {{ .schema }}._locate (p_job_id bigint)
 as $$
 #variable_conflict use_column
 begin
+  if cardinality(p_job_ids) > 200 then
+    return query select l.* from _locate_many(p_job_ids) as l;
+    return;
+  end if;
   return query
-  select r.ready_slot, r.lane, r.run_lease, r.xid is not distinct from pg_current_xact_id_if_assigned(),
+  select r.job_id, r.ready_slot, r.lane, r.run_lease, r.xid is not distinct from pg_current_xact_id_if_assigned(),
     k.batch_id, k.outcome
-  from ready_entries as r
+  from (select distinct u.id from unnest(p_job_ids) as u (id)) as u
+  join ready_entries as r on r.job_id = u.id
   left join lateral (
     select c.* from lane_cursors as c where c.lane = r.lane order by c.generation desc limit 1
   ) as c on true
   cross join lateral _attempt_of(r.ready_slot, r.lane, r.job_id, r.run_lease, _passed(r.ready_slot, r.xid, r.job_id, c)) as k
-  where r.job_id = p_job_id
-    and (k.outcome is null or (k.outcome in ('c', 'f', 'x') and not k.removed));
+  where k.outcome is null or (k.outcome in ('c', 'f', 'x') and not k.removed);
+end;
+$$;
+
+-- _locate for more jobs than are worth an index lookup each: reads all claims
+-- and outcomes and joins by hash.
+create or replace function {{ .schema }}._locate_many (p_job_ids bigint[])
+  returns table (
+    job_id bigint, ready_slot smallint, lane bigint, run_lease integer, own boolean, batch_id bigint, outcome "char")
+  language plpgsql
+  stable
+  set plan_cache_mode = force_custom_plan
+  set enable_nestloop = off
+  set work_mem = '64MB'
+as $$
+#variable_conflict use_column
+begin
+  return query
+  with claimed as (
+    select c.ready_slot, c.batch_id, j.job_id, coalesce(j.run_lease, 1) as run_lease
+    from claims as c
+    cross join lateral unnest(c.job_ids, c.run_leases) as j (job_id, run_lease)
+  ),
+  closed as (
+    select o.ready_slot, o.outcome, j.job_id, coalesce(j.run_lease, 1) as run_lease
+    from attempt_outcomes as o
+    left join claims as c on c.ready_slot = o.ready_slot and c.batch_id = o.batch_id and o.job_ids is null
+    cross join lateral unnest(
+      coalesce(o.job_ids, c.job_ids),
+      case when o.job_ids is null then c.run_leases else o.run_leases end) as j (job_id, run_lease)
+  )
+  select r.job_id, r.ready_slot, r.lane, r.run_lease, r.xid is not distinct from pg_current_xact_id_if_assigned(),
+    c.batch_id, o.outcome
+  from (select distinct u.id from unnest(p_job_ids) as u (id)) as u
+  join ready_entries as r on r.job_id = u.id
+  left join claimed as c on c.ready_slot = r.ready_slot and c.job_id = r.job_id and c.run_lease = r.run_lease
+  left join closed as o on o.ready_slot = r.ready_slot and o.job_id = r.job_id and o.run_lease = r.run_lease
+  left join outcome_removals as m
+    on m.ready_slot = r.ready_slot and m.job_id = r.job_id and m.run_lease = r.run_lease
+  where o.outcome is null or (o.outcome in ('c', 'f', 'x') and m.job_id is null);
 end;
 $$;
 
@@ -40,71 +84,131 @@ as $$
     or p_cursor.skips > 0
 $$;
 
--- Takes a waiting ready row before its turn, as a claim of its own: under the
--- lane's lock, so that it and a claimer exclude each other. Returns the
--- receipt, or null when the row no longer waits.
-create or replace function {{ .schema }}._take_ready (p_job_id bigint)
-  returns {{ .schema }}.receipt
+-- Takes jobs that wait in their lanes before their turn and closes them, each
+-- with p_outcome and its error of p_errors, if any. Lanes are met in the order
+-- of their keys. Returns what it took; a job that no longer waits is not in it.
+create or replace function {{ .schema }}._take_waiting (p_job_ids bigint[], p_outcome "char", p_errors jsonb default null)
+  returns setof {{ .schema }}.receipt
   language plpgsql
   volatile
 as $$
 declare
-  v_now  timestamptz := clock_timestamp();
-  j      record;
-  r      receipt;
+  g record;
 begin
-  select l.* into j from _locate(p_job_id) as l;
-  if not found or j.batch_id is not null then
-    return null;
-  end if;
-  r := row(j.ready_slot, _batch_id(p_job_id * 16 + j.run_lease % 16), p_job_id, j.run_lease)::receipt;
+  for g in
+    select l.lane, l.own, array_agg(l.job_id) as job_ids
+    from _locate(p_job_ids) as l
+    where l.batch_id is null
+    group by l.lane, l.own
+    order by _lane_rank(l.lane), l.lane, l.own
+  loop
+    return query select t.* from _take_from_lane(g.lane, g.own, g.job_ids, p_outcome, p_errors) as t;
+  end loop;
+end;
+$$;
 
-  if j.own then
-    -- This transaction's own: below every window, counted as _claim_own does.
-    update ready_entries as e set xid = '0'
-    where e.ready_slot = j.ready_slot and e.job_id = p_job_id and e.run_lease = j.run_lease;
-    insert into terminal_count_deltas (lane, xid, ready_slot, closed, completed, failed, cancelled)
-    values (j.lane, pg_current_xact_id(), j.ready_slot, -1, 0, 0, 0);
-  else
-    if not pg_try_advisory_xact_lock(_lock_class(1), _lane_key(j.lane)) and not _await_lane(j.lane) then
+-- One lane of _take_waiting: a claim of its own under the lane's lock, so that
+-- it and a claimer exclude each other. Keeps the lock only if it took some.
+create or replace function {{ .schema }}._take_from_lane (
+  p_lane bigint, p_own boolean, p_job_ids bigint[], p_outcome "char", p_errors jsonb
+)
+  returns setof {{ .schema }}.receipt
+  language plpgsql
+  volatile
+as $$
+declare
+  v_now     timestamptz := clock_timestamp();
+  v_slots   smallint[];
+  v_batches bigint[];
+  v_ids     bigint[];
+  v_leases  integer[];
+begin
+  if not p_own then
+    if not pg_try_advisory_xact_lock(_lock_class(1), _lane_key(p_lane)) and not _await_lane(p_lane, true) then
       raise exception using errcode = '40001',
-        message = format('job %s: another session is claiming from its lane, and this one holds another', p_job_id),
+        message = format('job %s: another session is claiming from its lane, and this one holds a later one', p_job_ids[1]),
         hint = 'Retry the whole transaction.';
     end if;
     if _snapshot_is_stale() then
-      perform _stale_snapshot(format('job %s', p_job_id));
+      perform _stale_snapshot(format('job %s', p_job_ids[1]));
     end if;
-    select l.* into j from _locate(p_job_id) as l;
-    if not found or j.batch_id is not null then
-      return null;
-    end if;
+  end if;
+  select array_agg(l.ready_slot), array_agg(l.job_id), array_agg(l.run_lease)
+  into v_slots, v_ids, v_leases
+  from _locate(p_job_ids) as l
+  where l.batch_id is null and l.lane = p_lane and l.own = p_own;
+  if v_ids is null then
+    raise exception using errcode = 'AW000', message = 'undo';
+  end if;
+
+  if p_own then
+    -- This transaction's own: below every window, counted as _claim_own does.
+    update ready_entries as e set xid = '0'
+    from unnest(v_slots, v_ids, v_leases) as u (ready_slot, job_id, run_lease)
+    where e.ready_slot = u.ready_slot and e.job_id = u.job_id and e.run_lease = u.run_lease;
+    insert into terminal_count_deltas (lane, xid, ready_slot, closed, completed, failed, cancelled)
+    select p_lane, pg_current_xact_id(), u.ready_slot, -count(*), 0, 0, 0
+    from unnest(v_slots) as u (ready_slot)
+    group by u.ready_slot;
+  else
     if current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
-      perform _probe_cursor(j.lane, coalesce((
-        select k.generation from lane_cursors as k where k.lane = j.lane order by k.generation desc limit 1), 0) + 1);
+      perform _probe_cursor(p_lane, coalesce((
+        select k.generation from lane_cursors as k where k.lane = p_lane order by k.generation desc limit 1), 0) + 1);
     end if;
-    r.ready_slot := j.ready_slot;
-    insert into ready_tombstones (job_id, run_lease, ready_slot) values (p_job_id, j.run_lease, j.ready_slot);
+    insert into ready_tombstones (job_id, run_lease, ready_slot)
+    select u.job_id, u.run_lease, u.ready_slot from unnest(v_slots, v_ids, v_leases) as u (ready_slot, job_id, run_lease);
     insert into lane_cursors (
       lane, generation, segment, last_segment, base_segment, pos_xid, pos_job_id, floor_xid, settled_segment, settled_xid,
       claimed_total, ready_slot, skips, drained, s_prev, s_cur)
-    select j.lane, coalesce(c.generation, 0) + 1,
+    select p_lane, coalesce(c.generation, 0) + 1,
       coalesce(c.segment, g.generation), coalesce(c.last_segment, g.generation),
       coalesce(c.base_segment, greatest(g.generation - {{ sub (int .segments) 1 }}, 0)),
       coalesce(c.pos_xid, '0'), coalesce(c.pos_job_id, -1), coalesce(c.floor_xid, '0'),
       c.settled_segment, c.settled_xid,
-      coalesce(c.claimed_total, 0) + 1, g.slot, 2,
+      coalesce(c.claimed_total, 0) + cardinality(v_ids), g.slot, 2,
       coalesce(c.drained, true), coalesce(c.s_prev, '1:1:'), coalesce(c.s_cur, '1:1:')
     from (select n.generation, n.slot from segment_rotations as n order by n.generation desc limit 1) as g
-    left join (select k.* from lane_cursors as k where k.lane = j.lane order by k.generation desc limit 1) as c on true;
+    left join (select k.* from lane_cursors as k where k.lane = p_lane order by k.generation desc limit 1) as c on true;
   end if;
-  insert into claims (
-    batch_id, lane, claimed_at, lease_expires_at, ready_slot, job_ids, run_leases, bypassed_by)
-  values (r.batch_id, j.lane, v_now, v_now, j.ready_slot, array[p_job_id],
-    case when j.run_lease > 1 then array[j.run_lease] end, case when j.own then pg_current_xact_id() end);
-  return r;
-exception when unique_violation then
-  -- Only a transaction-long snapshot can meet a cursor it does not see.
-  perform _stale_snapshot(format('job %s', p_job_id));
+
+  -- A lease that ends as it begins says that the attempt never ran.
+  with part as (
+    select u.*, (row_number() over (partition by u.ready_slot order by u.job_id) - 1)
+      / case when p_errors is null then 1000 else 50 end as part
+    from unnest(v_slots, v_ids, v_leases) as u (ready_slot, job_id, run_lease)
+  ),
+  batch as materialized (
+    select p.ready_slot, _batch_id(max(p.job_id * 16 + p.run_lease % 16)) as batch_id,
+      array_agg(p.job_id order by p.job_id) as job_ids,
+      case when max(p.run_lease) > 1 then array_agg(p.run_lease order by p.job_id) end as run_leases
+    from part as p
+    group by p.ready_slot, p.part
+  ),
+  claimed as (
+    insert into claims (batch_id, lane, claimed_at, lease_expires_at, ready_slot, job_ids, run_leases, bypassed_by)
+    select b.batch_id, p_lane, v_now, v_now, b.ready_slot, b.job_ids, b.run_leases,
+      case when p_own then pg_current_xact_id() end
+    from batch as b
+  ),
+  closed as (
+    insert into attempt_outcomes (batch_id, lane, xid, finalized_at, seq, jobs, ready_slot, outcome, errors)
+    select b.batch_id, p_lane, pg_current_xact_id(), v_now, 0, cardinality(b.job_ids), b.ready_slot, p_outcome,
+      _errors_of(b.job_ids, p_errors)
+    from batch as b
+  )
+  select array_agg(b.ready_slot), array_agg(b.batch_id), array_agg(j.job_id), array_agg(coalesce(j.run_lease, 1))
+  into v_slots, v_batches, v_ids, v_leases
+  from batch as b
+  cross join lateral unnest(b.job_ids, b.run_leases) as j (job_id, run_lease);
+  return query
+  select u.ready_slot, u.batch_id, u.job_id, u.run_lease::bigint
+  from unnest(v_slots, v_batches, v_ids, v_leases) as u (ready_slot, batch_id, job_id, run_lease);
+exception
+  when sqlstate 'AW000' then
+    return;
+  when unique_violation then
+    -- Only a transaction-long snapshot can meet a cursor it does not see.
+    perform _stale_snapshot(format('job %s', p_job_ids[1]));
 end;
 $$;
 
@@ -143,7 +247,7 @@ $$;
 -- outcomes and joins by hash.
 create or replace function {{ .schema }}._take_many (
   p_job_ids bigint[], p_outcomes "char"[], p_queue text, p_kind text, p_max integer,
-  out slots smallint[], out lanes bigint[], out ids bigint[], out leases integer[], out outcomes "char"[], out errors jsonb[]
+  out taken {{ .schema }}.taken_job[]
 )
   language plpgsql
   volatile
@@ -153,9 +257,10 @@ create or replace function {{ .schema }}._take_many (
 as $$
 begin
   with found as materialized (
-    select o.ready_slot, o.lane, j.job_id, coalesce(j.run_lease, 1) as run_lease, o.outcome, j.error
+    select o.ready_slot, o.lane, j.job_id, coalesce(j.run_lease, 1) as run_lease, o.outcome, j.error,
+      nullif(c.claimed_at, c.lease_expires_at) as claimed_at, o.finalized_at
     from attempt_outcomes as o
-    left join claims as c on c.ready_slot = o.ready_slot and c.batch_id = o.batch_id and o.job_ids is null
+    join claims as c on c.ready_slot = o.ready_slot and c.batch_id = o.batch_id
     cross join lateral unnest(
       coalesce(o.job_ids, c.job_ids),
       case when o.job_ids is null then c.run_leases else o.run_leases end,
@@ -172,18 +277,16 @@ begin
     order by j.job_id, 4
     limit p_max
   ),
-  taken as (
+  gone as (
     insert into outcome_removals (job_id, lane, xid, run_lease, ready_slot, outcome)
     select f.job_id, f.lane, pg_current_xact_id(), f.run_lease, f.ready_slot, f.outcome
     from found as f
     on conflict do nothing
-    returning ready_slot, lane, job_id, run_lease, outcome
+    returning ready_slot, job_id, run_lease
   )
-  select array_agg(t.ready_slot), array_agg(t.lane), array_agg(t.job_id), array_agg(t.run_lease), array_agg(t.outcome),
-    array_agg(f.error)
-  into slots, lanes, ids, leases, outcomes, errors
-  from taken as t
-  join found as f on f.job_id = t.job_id and f.run_lease = t.run_lease and f.ready_slot = t.ready_slot;
+  select array_agg(f::taken_job) into taken
+  from gone as g
+  join found as f on f.job_id = g.job_id and f.run_lease = g.run_lease and f.ready_slot = g.ready_slot;
 end;
 $$;
 
@@ -194,59 +297,48 @@ $$;
 create or replace function {{ .schema }}._take_terminal (
   p_job_ids bigint[], p_outcomes "char"[], p_queue text default null, p_kind text default null, p_max integer default null
 )
-  returns table (ready_slot smallint, lane bigint, job_id bigint, run_lease integer, outcome "char", error jsonb)
+  returns setof {{ .schema }}.taken_job
   language plpgsql
   volatile
 as $$
 #variable_conflict use_column
 declare
-  v_slots    smallint[];
-  v_lanes    bigint[];
-  v_ids      bigint[];
-  v_leases   integer[];
-  v_outcomes "char"[];
-  v_errors   jsonb[];
+  v_taken taken_job[];
 begin
   -- Each statement finds and takes at once: it locks the segments before its
   -- snapshot, so no prune comes between.
   if cardinality(p_job_ids) <= 200 then
     with found as (
-      select r.ready_slot, r.lane, r.job_id, r.run_lease, k.outcome, k.batch_id
+      select r.ready_slot, r.lane, r.job_id, r.run_lease, k.outcome, k.error, k.claimed_at, k.finalized_at
       from (select distinct u.job_id from unnest(p_job_ids) as u (job_id)) as u
       join ready_entries as r on r.job_id = u.job_id
       cross join lateral _attempt_of(r.ready_slot, r.lane, r.job_id, r.run_lease, true) as k
       where k.outcome = any (p_outcomes) and not k.removed
     ),
-    taken as (
+    gone as (
       insert into outcome_removals (job_id, lane, xid, run_lease, ready_slot, outcome)
       select f.job_id, f.lane, pg_current_xact_id(), f.run_lease, f.ready_slot, f.outcome
       from found as f
       order by f.job_id, f.run_lease
       on conflict do nothing
-      returning ready_slot, lane, job_id, run_lease, outcome
+      returning ready_slot, job_id, run_lease
     )
-    select array_agg(t.ready_slot), array_agg(t.lane), array_agg(t.job_id), array_agg(t.run_lease), array_agg(t.outcome),
-      array_agg((_error_of(t.ready_slot, f.batch_id, t.job_id))[1])
-    into v_slots, v_lanes, v_ids, v_leases, v_outcomes, v_errors
-    from taken as t
-    join found as f on f.job_id = t.job_id and f.run_lease = t.run_lease and f.ready_slot = t.ready_slot;
+    select array_agg(f::taken_job) into v_taken
+    from gone as g
+    join found as f on f.job_id = g.job_id and f.run_lease = g.run_lease and f.ready_slot = g.ready_slot;
   else
-    select m.slots, m.lanes, m.ids, m.leases, m.outcomes, m.errors
-    into v_slots, v_lanes, v_ids, v_leases, v_outcomes, v_errors
-    from _take_many(p_job_ids, p_outcomes, p_queue, p_kind, p_max) as m;
+    v_taken := _take_many(p_job_ids, p_outcomes, p_queue, p_kind, p_max);
   end if;
   -- A storage whose counters do not exist yet still loses the job; check()
   -- then reports the key and a rebuild heals it.
-  if v_ids is not null and to_regclass('{{ .schema }}.terminal_count_deltas') is not null then
-    perform _count_removals(v_slots, v_lanes, v_outcomes);
+  if v_taken is not null and to_regclass('{{ .schema }}.terminal_count_deltas') is not null then
+    perform _count_removals(v_taken);
   end if;
-  return query
-  select t.*
-  from unnest(v_slots, v_lanes, v_ids, v_leases, v_outcomes, v_errors) as t (ready_slot, lane, job_id, run_lease, outcome, error);
+  return query select t.* from unnest(v_taken) as t;
 end;
 $$;
 
-create or replace function {{ .schema }}._count_removals (p_slots smallint[], p_lanes bigint[], p_outcomes "char"[])
+create or replace function {{ .schema }}._count_removals (p_taken {{ .schema }}.taken_job[])
   returns void
   language plpgsql
   volatile
@@ -255,19 +347,8 @@ begin
   insert into terminal_count_deltas (lane, xid, ready_slot, closed, completed, failed, cancelled)
   select t.lane, pg_current_xact_id(), t.ready_slot, 0,
     -count(*) filter (where t.outcome = 'c'), -count(*) filter (where t.outcome = 'f'), -count(*) filter (where t.outcome = 'x')
-  from unnest(p_slots, p_lanes, p_outcomes) as t (ready_slot, lane, outcome)
+  from unnest(p_taken) as t
   group by t.ready_slot, t.lane
   order by t.ready_slot, t.lane;
-end;
-$$;
-
--- A job gives its unique key back when it leaves the system.
-create or replace function {{ .schema }}._release_keys (p_job_ids bigint[])
-  returns void
-  language plpgsql
-  volatile
-as $$
-begin
-  delete from job_unique_claims as u where u.job_id = any (p_job_ids);
 end;
 $$;

@@ -49,7 +49,7 @@ end;
 $$;
 
 -- A job that comes back keeps its key, or is refused.
-create or replace function {{ .schema }}._keep_key (p_job {{ .schema }}.deferred_jobs)
+create or replace function {{ .schema }}._keep_key (p_key bytea, p_states bit(8), p_job_id bigint, p_run_at timestamptz)
   returns void
   language plpgsql
   volatile
@@ -57,15 +57,58 @@ as $$
 declare
   v_holder bigint;
 begin
-  if p_job.unique_key is null then
+  if p_key is null then
     return;
   end if;
-  v_holder := _take_key(p_job.unique_key, p_job.unique_states, p_job.job_id,
-    case when p_job.run_at > clock_timestamp() then 'scheduled' else 'available' end::job_state);
-  if v_holder <> p_job.job_id then
+  v_holder := _take_key(p_key, p_states, p_job_id,
+    case when p_run_at > clock_timestamp() then 'scheduled' else 'available' end::job_state);
+  if v_holder <> p_job_id then
     raise exception using errcode = 'AW004',
-      message = format('job %s: its unique key is held by job %s', p_job.job_id, v_holder),
+      message = format('job %s: its unique key is held by job %s', p_job_id, v_holder),
       hint = 'Cancel or delete the other job first.';
   end if;
+end;
+$$;
+
+-- Keys come before everything else that a call may wait for, in their own
+-- order: whoever will move or remove jobs locks their keys first.
+create or replace function {{ .schema }}._lock_keys (p_job_ids bigint[])
+  returns void
+  language plpgsql
+  volatile
+as $$
+begin
+  perform from job_unique_claims as u where u.job_id = any (p_job_ids) order by u.unique_key for update;
+end;
+$$;
+
+-- A job gives its unique key back when it leaves the system. Its keys were
+-- locked before; one that it took since is left to whoever holds it now.
+create or replace function {{ .schema }}._release_keys (p_job_ids bigint[])
+  returns void
+  language plpgsql
+  volatile
+as $$
+begin
+  delete from job_unique_claims as u
+  using (
+    select k.unique_key from job_unique_claims as k where k.job_id = any (p_job_ids) for update skip locked
+  ) as k
+  where u.unique_key = k.unique_key;
+end;
+$$;
+
+-- A call took the keys of jobs that then were no longer there to be moved.
+create or replace function {{ .schema }}._release_absent (p_job_ids bigint[])
+  returns void
+  language plpgsql
+  volatile
+as $$
+begin
+  perform _release_keys(array(
+    select u.job_id
+    from unnest(p_job_ids) as u (job_id)
+    where not exists (select from jobs as j where j.id = u.job_id)
+      and not exists (select from dlq_entries as q where q.id = u.job_id)));
 end;
 $$;

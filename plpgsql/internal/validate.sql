@@ -40,3 +40,16 @@ begin
   end if;
 end;
 $$;
+
+-- A bulk call's bound; null is none.
+create or replace function {{ .schema }}._check_max_jobs (p_max_jobs integer)
+  returns void
+  language plpgsql
+  volatile
+as $$
+begin
+  if p_max_jobs < 0 then
+    perform _invalid(format('max_jobs is %s', p_max_jobs), 'Give zero or more, or null for all.');
+  end if;
+end;
+$$;

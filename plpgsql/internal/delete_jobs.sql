@@ -1,0 +1,117 @@
+-- Deleting jobs wherever they are, in the one order in which every call takes
+-- what it may have to wait for: unique keys, deferred jobs, lanes, batches,
+-- removals from history, dead letters; each class in ascending order.
+
+-- One round. A job that meanwhile moved back to an earlier class is not among
+-- the returned ones.
+create or replace function {{ .schema }}._delete_round (p_ids bigint[])
+  returns bigint[]
+  language plpgsql
+  volatile
+as $$
+declare
+  v_left bigint[];
+  v_gone bigint[];
+  v_more bigint[];
+begin
+  with gone as (
+    delete from deferred_jobs as d
+    using (
+      select e.job_id from deferred_jobs as e where e.job_id = any (p_ids) order by e.job_id for update
+    ) as e
+    where d.job_id = e.job_id
+    returning d.job_id
+  )
+  select coalesce(array_agg(g.job_id), '{}') into v_gone from gone as g;
+
+  v_left := _less(p_ids, v_gone);
+  v_more := array(select t.job_id from _take_waiting(v_left, 'd') as t);
+  v_gone := v_gone || v_more;
+
+  v_left := _less(v_left, v_more);
+  v_more := array(
+    select c.job_id
+    from (
+      select array_agg(row(l.ready_slot, l.batch_id, l.job_id, l.run_lease)::receipt) as receipts
+      from _locate(v_left) as l
+      where l.batch_id is not null and l.outcome is null
+    ) as r
+    cross join lateral _close_in_order(r.receipts, array_fill('d'::"char", array[cardinality(r.receipts)]), null) as c
+    where r.receipts is not null);
+  v_gone := v_gone || v_more;
+
+  v_left := _less(v_left, v_more);
+  v_more := array(select t.job_id from _take_terminal(v_left, array['c', 'f', 'x']::"char"[]) as t);
+  v_gone := v_gone || v_more;
+
+  with gone as (
+    delete from dlq_entries as d
+    using (
+      select e.id from dlq_entries as e where e.id = any (_less(v_left, v_more)) order by e.id for update
+    ) as e
+    where d.id = e.id
+    returning d.id
+  )
+  select v_gone || coalesce(array_agg(g.id), '{}') into v_gone from gone as g;
+  return v_gone;
+end;
+$$;
+
+create or replace function {{ .schema }}._less (p_ids bigint[], p_gone bigint[])
+  returns bigint[]
+  language sql
+  immutable
+  parallel safe
+as $$
+  select case when p_gone = '{}' then p_ids else array(
+    select u.id from unnest(p_ids) as u (id) except select g.id from unnest(p_gone) as g (id)) end
+$$;
+
+-- A round with locks of an earlier one in hand must not wait.
+create or replace function {{ .schema }}._delete_round_holding (p_ids bigint[])
+  returns bigint[]
+  language plpgsql
+  volatile
+  set lock_timeout = '50ms'
+as $$
+begin
+  return _delete_round(p_ids);
+exception when lock_not_available then
+  raise exception using errcode = '40001',
+    message = format('job %s moved on while it was deleted', p_ids[1]),
+    hint = 'Retry the whole transaction.';
+end;
+$$;
+
+-- Removes the jobs and returns how many there were. Goes round for those that
+-- somebody else moved meanwhile, until they are gone or nowhere.
+create or replace function {{ .schema }}._delete_jobs (p_ids bigint[])
+  returns bigint
+  language plpgsql
+  volatile
+as $$
+declare
+  v_left bigint[] := p_ids;
+  v_gone bigint[];
+  v_jobs bigint := 0::bigint;
+begin
+  perform _lock_keys(p_ids);
+  loop
+    if v_jobs = 0 then
+      v_gone := _delete_round(v_left);
+    else
+      v_gone := _delete_round_holding(v_left);
+    end if;
+    v_jobs := v_jobs + cardinality(v_gone);
+    v_left := _less(v_left, v_gone);
+    exit when v_left = '{}';
+    -- One snapshot over every place.
+    v_left := array(
+      select u.id from unnest(v_left) as u (id)
+      where exists (select from jobs as j where j.id = u.id) or exists (select from dlq_entries as q where q.id = u.id));
+    exit when v_left = '{}';
+  end loop;
+  perform _release_keys(p_ids);
+  return v_jobs;
+end;
+$$;
