@@ -144,9 +144,12 @@ create table {{ .schema }}.deferred_jobs (
   unique_key    bytea,
   unique_states bit(8),
   ordering_key  text,
-  deadline      interval
+  deadline      interval,
+  xid           xid8 not null
 );
 create index deferred_jobs_due_idx on {{ .schema }}.deferred_jobs (run_at, job_id);
+create index deferred_jobs_keyed_idx on {{ .schema }}.deferred_jobs (run_at, job_id) where unique_key is not null;
+create index deferred_jobs_xid_idx on {{ .schema }}.deferred_jobs (xid);
 create index deferred_jobs_lane_idx on {{ .schema }}.deferred_jobs (lane, state);
 
 -- Ring tables. Each segment's children are filled by INSERT and emptied by
@@ -177,7 +180,8 @@ create table {{ .schema }}.ready_entries (
   deadline      interval
 ) partition by list (ready_slot);
 
--- One row per claim batch. run_leases is null when every lease is 1.
+-- One row per claim batch. run_leases is null when every lease is 1,
+-- deadline_at when no job has a deadline; else it is the earliest.
 -- bypassed_by is the transaction that claimed jobs it enqueued itself: no
 -- cursor counts those. A lease that ends as it begins stands for a job that
 -- was closed before its turn and never ran.
@@ -190,6 +194,7 @@ create table {{ .schema }}.claims (
   job_ids          bigint[]    not null,
   run_leases       integer[],
   worker           text,
+  deadline_at      timestamptz,
   bypassed_by      xid8
 ) partition by list (ready_slot);
 
@@ -230,10 +235,21 @@ create table {{ .schema }}.outcome_removals (
   outcome    "char"   not null check (outcome in ('c', 'f', 'x'))
 ) partition by list (ready_slot);
 
+-- An attempt's progress, newest last.
+create table {{ .schema }}.progress_entries (
+  job_id     bigint      not null,
+  run_lease  integer     not null,
+  at         timestamptz not null,
+  ready_slot smallint    not null,
+  progress   jsonb       not null
+) partition by list (ready_slot);
+
 -- The claim ledger: a lane's cursor is its newest generation. Everything
 -- visible in s_prev is consumed; the open window is visible in s_cur and not
 -- in s_prev, read segment by segment in (xid, job_id) order. skips counts the
--- windows, this one and the next, that may hold tombstones. Transactions
+-- windows, this one and the next, that may hold tombstones. batch_id is the
+-- claim that the row stands for and look_at the first moment at which rescue
+-- may have to do with it. Transactions
 -- numbered from floor_xid on write into base_segment or newer; settled_segment
 -- and settled_xid are the next such pair, for a window that begins above it.
 create table {{ .schema }}.lane_cursors (
@@ -248,6 +264,8 @@ create table {{ .schema }}.lane_cursors (
   settled_segment bigint,
   settled_xid    xid8,
   claimed_total  bigint      not null,
+  batch_id       bigint,
+  look_at        timestamptz,
   ready_slot     smallint    not null,
   skips          smallint    not null default 0,
   drained        boolean     not null,
@@ -282,6 +300,10 @@ create table {{ $.schema }}.outcome_removals_{{ $i }} partition of {{ $.schema }
 alter table {{ $.schema }}.outcome_removals_{{ $i }} add primary key (job_id, run_lease);
 create index outcome_removals_{{ $i }}_xid_idx on {{ $.schema }}.outcome_removals_{{ $i }} (xid);
 
+create table {{ $.schema }}.progress_entries_{{ $i }} partition of {{ $.schema }}.progress_entries
+  for values in ({{ $i }}) with (autovacuum_vacuum_insert_threshold = -1);
+create index progress_entries_{{ $i }}_job_idx on {{ $.schema }}.progress_entries_{{ $i }} (job_id, run_lease, at);
+
 create table {{ $.schema }}.lane_cursors_{{ $i }} partition of {{ $.schema }}.lane_cursors
   for values in ({{ $i }}) with (autovacuum_vacuum_insert_threshold = -1);
 alter table {{ $.schema }}.lane_cursors_{{ $i }} add primary key (lane, generation);
@@ -310,7 +332,11 @@ select
   null::uuid as callback_id,
   null::timestamptz as callback_timeout_at,
   (coalesce(j.run_lease, 1) - (c.claimed_at = c.lease_expires_at)::integer)::bigint as run_lease,
-  case when o.outcome <> 'c' then r.progress end as progress,
+  case when o.outcome <> 'c' then coalesce((
+    select p.progress from {{ $.schema }}.progress_entries_{{ $i }} as p
+    where p.job_id = j.job_id and p.run_lease = coalesce(j.run_lease, 1)
+    order by p.at desc
+    limit 1), r.progress) end as progress,
   {{ $i }}::smallint as ready_slot,
   l.enqueue_shard
 from {{ $.schema }}.attempt_outcomes_{{ $i }} as o

@@ -95,11 +95,11 @@ from (values
     format($$ insert into awa.outcome_removals (job_id, lane, xid, run_lease, ready_slot, outcome)
       values (%s, %s, pg_current_xact_id(), 1, %s, 'c') $$, :done_job, :lane, :slot)),
   ('a job that waits twice', array['a job is in one place'],
-    format($$ insert into awa.deferred_jobs select %s, lane, state, run_at, created_at, run_lease, attempt, max_attempts, kind, args
-      from awa.deferred_jobs limit 1 $$, :waiting_job)),
+    format($$ insert into awa.deferred_jobs select %s, lane, state, run_at, created_at, run_lease, attempt, max_attempts, kind, args,
+      metadata, tags, errors, progress, unique_key, unique_states, ordering_key, deadline, xid from awa.deferred_jobs limit 1 $$, :waiting_job)),
   ('a job that is done and deferred', array['a job is in one place'],
-    format($$ insert into awa.deferred_jobs select %s, lane, state, run_at, created_at, run_lease, attempt, max_attempts, kind, args
-      from awa.deferred_jobs limit 1 $$, :done_job)),
+    format($$ insert into awa.deferred_jobs select %s, lane, state, run_at, created_at, run_lease, attempt, max_attempts, kind, args,
+      metadata, tags, errors, progress, unique_key, unique_states, ordering_key, deadline, xid from awa.deferred_jobs limit 1 $$, :done_job)),
   ('a waiting row in a segment that its lane has left', array['a waiting row is within reach'],
     format($$ update awa.lane_cursors set base_segment = %s + 1, floor_xid = '0', drained = true where lane = %s $$, :generation, :lane)),
   ('a tombstone on a waiting row', array['a tombstone stands for a claim'],

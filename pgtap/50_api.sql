@@ -19,6 +19,13 @@ insert into pg_temp.documented values
   ('fail(receipt awa.receipt, error text DEFAULT NULL::text, retry_after interval DEFAULT NULL::interval, terminal boolean DEFAULT false)', 'awa.job_state'),
   ('fail_many(receipts awa.receipt[], errors text[] DEFAULT NULL::text[], retry_after interval DEFAULT NULL::interval, terminal boolean DEFAULT false)', null),
   ('backoff(attempt integer)', 'interval'),
+  ('snooze(receipt awa.receipt, delay interval)', 'boolean'),
+  ('cancel_attempt(receipt awa.receipt, reason text DEFAULT NULL::text)', 'boolean'),
+  ('extend_lease(receipts awa.receipt[], lease interval DEFAULT ''00:05:00''::interval)', 'SETOF awa.receipt'),
+  ('set_progress(receipt awa.receipt, percent integer, message text DEFAULT NULL::text, metadata jsonb DEFAULT NULL::jsonb)', 'boolean'),
+  ('register_worker(worker text, info jsonb DEFAULT NULL::jsonb)', 'void'),
+  ('heartbeat(worker text)', null),
+  ('unique_key_of(kind text, queue text DEFAULT NULL::text, args jsonb DEFAULT NULL::jsonb)', 'bytea'),
   ('configure_queue(queue text, settings jsonb)', 'void'),
   ('pause_queue(queue text)', 'void'),
   ('resume_queue(queue text)', 'void'),
@@ -92,8 +99,8 @@ select is_empty(
   $$ select p.name, c.code from pg_temp.public_functions as p
      cross join lateral regexp_matches(obj_description(p.oid, 'pg_proc'), 'AW[0-9]{3}', 'g') as c (code)
      where c.code[1] !~ '^AW00[1-7]$' $$, 'comments name documented error codes only');
--- backoff is arithmetic: it touches nothing, so it need not be anybody else.
-select is_empty($$ select name from pg_temp.public_functions where not prosecdef and name <> 'backoff' $$, 'public functions run as the schema''s owner');
+-- These are arithmetic: they touch nothing, so they need not be anybody else.
+select is_empty($$ select name from pg_temp.public_functions where not prosecdef and name not in ('backoff', 'unique_key_of') $$, 'public functions run as the schema''s owner');
 select is_empty(
   $$ select name, proconfig from pg_temp.public_functions
      where prorettype <> 'trigger'::regtype and not exists (select from unnest(proconfig) as c where c ~ '^search_path=pg_catalog, (awa, )?pg_temp$') $$,
@@ -102,14 +109,14 @@ select is_empty(
 -- otherwise.
 select is_empty(
   $$ select proname from pg_proc
-     where pronamespace = 'awa'::regnamespace and proname ~ '^_' and prosecdef and prorettype <> 'trigger'::regtype and proname not in ('_attempt_of', '_error_of') $$,
+     where pronamespace = 'awa'::regnamespace and proname ~ '^_' and prosecdef and prorettype <> 'trigger'::regtype and proname <> '_attempt_of' $$,
   'internal functions do not run as their owner by themselves');
 select is_empty(
   $$ select proname, proconfig from pg_proc
      where pronamespace = 'awa'::regnamespace and prosecdef and not exists (select from unnest(proconfig) as c where c = 'search_path=pg_catalog, awa, pg_temp') $$,
   'whatever runs as the owner pins its search_path');
 select is((select count(distinct proowner) from pg_proc where pronamespace = 'awa'::regnamespace), 1::bigint, 'one role owns every function');
-select is_empty($$ select name, provolatile from pg_temp.public_functions where provolatile <> 'v' $$,
+select is_empty($$ select name, provolatile from pg_temp.public_functions where provolatile <> 'v' and name <> 'unique_key_of' $$,
   'public functions are volatile: each statement in them takes its own snapshot, after its locks');
 
 -- A caller's search_path cannot bend them.

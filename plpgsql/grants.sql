@@ -29,7 +29,8 @@ grant execute on function
   {{ .schema }}.enqueue,
   {{ .schema }}.enqueue_many (text, jsonb[], text, integer, timestamptz, integer, text[], jsonb, text, interval),
   {{ .schema }}.enqueue_many (jsonb, text),
-  {{ .schema }}.insert_job_compat
+  {{ .schema }}.insert_job_compat,
+  {{ .schema }}.unique_key_of
 to awa_producer, awa_operator;
 
 grant execute on function
@@ -38,6 +39,13 @@ grant execute on function
   {{ .schema }}.complete_many,
   {{ .schema }}.fail,
   {{ .schema }}.fail_many,
+  {{ .schema }}.snooze,
+  {{ .schema }}.cancel_attempt,
+  {{ .schema }}.extend_lease,
+  {{ .schema }}.set_progress,
+  {{ .schema }}.register_worker,
+  {{ .schema }}.heartbeat,
+  {{ .schema }}.backoff,
   {{ .schema }}.maintain
 to awa_worker, awa_operator;
 

@@ -7,6 +7,7 @@ set local search_path = pg_catalog, {{ .schema }}, pg_temp;
 
 -- Internal: no promise, no grant.
 {{ template "internal/errors.sql" . }}
+{{ template "internal/clock.sql" . }}
 {{ template "internal/lanes.sql" . }}
 {{ template "internal/attempt_of.sql" . }}
 {{ template "api/jobs.sql" . }}
@@ -18,18 +19,23 @@ set local search_path = pg_catalog, {{ .schema }}, pg_temp;
 {{ template "internal/promote.sql" . }}
 {{ template "internal/locate.sql" . }}
 {{ template "internal/requeue.sql" . }}
+{{ template "internal/progress.sql" . }}
 {{ template "internal/delete_jobs.sql" . }}
 {{ template "internal/terminal_counts.sql" . }}
 {{ template "internal/segment_work.sql" . }}
+{{ template "internal/rescue.sql" . }}
 
 -- Produce
 {{ template "api/enqueue.sql" . }}
 {{ template "api/enqueue_many.sql" . }}
+{{ template "api/unique.sql" . }}
 
 -- Work
 {{ template "api/claim.sql" . }}
 {{ template "api/complete.sql" . }}
 {{ template "api/fail.sql" . }}
+{{ template "api/attempts.sql" . }}
+{{ template "api/workers.sql" . }}
 
 -- Operate
 {{ template "api/job_operations.sql" . }}

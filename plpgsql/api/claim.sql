@@ -13,7 +13,7 @@ create or replace function {{ .schema }}._claim_own (
 as $$
 declare
   v_own xid8 := pg_current_xact_id_if_assigned();
-  v_now timestamptz := clock_timestamp();
+  v_now timestamptz := _now();
 begin
   if v_own is null or not exists (select from ready_entries as r where r.lane = p_lane and r.xid = v_own) then
     return;
@@ -36,6 +36,7 @@ begin
   batch as materialized (
     select s.ready_slot, _batch_id(max(s.job_id * 16 + s.run_lease % 16)) as batch_id,
       count(*)::integer as jobs,
+      min(s.deadline) as deadline,
       array_agg(s.job_id order by s.job_id) as job_ids,
       array_agg(s.run_lease order by s.job_id) as run_leases
     from restamped as s
@@ -43,14 +44,19 @@ begin
   ),
   claimed as (
     insert into claims (
-      batch_id, lane, claimed_at, lease_expires_at, ready_slot, job_ids, run_leases, worker, bypassed_by)
+      batch_id, lane, claimed_at, lease_expires_at, ready_slot, job_ids, run_leases, worker, deadline_at, bypassed_by)
     select b.batch_id, p_lane, v_now, v_now + p_lease, b.ready_slot, b.job_ids,
-      case when 1 = all (b.run_leases) then null else b.run_leases end, p_worker, v_own
+      case when 1 = all (b.run_leases) then null else b.run_leases end, p_worker, v_now + b.deadline, v_own
     from batch as b
   ),
   counted as (
     insert into terminal_count_deltas (lane, xid, ready_slot, closed, completed, failed, cancelled)
     select p_lane, v_own, b.ready_slot, -b.jobs, 0, 0, 0
+    from batch as b
+  ),
+  watched as (
+    insert into watched_claims (batch_id, lane, ready_slot)
+    select b.batch_id, p_lane, b.ready_slot
     from batch as b
   )
   select row(b.ready_slot, b.batch_id, s.job_id, s.run_lease)::receipt,
@@ -123,49 +129,81 @@ exception
 end;
 $$;
 
--- Whether a lane seems to hold claimable rows. Read without the lane's lock,
--- so only a reason to try.
-create or replace function {{ .schema }}._lane_has_rows (p_lane bigint)
-  returns boolean
+-- Since when the first claimable row of a lane waits, or null. Read without the
+-- lane's lock, so only a reason to try; it is claim that tells what is wrong
+-- with rows or cursors of another cluster.
+create or replace function {{ .schema }}._lane_head (p_lane bigint)
+  returns timestamptz
   language plpgsql
   volatile
 as $$
 declare
   v_snap pg_snapshot := _hide_own(pg_current_snapshot());
-  v_prev pg_snapshot := pg_snapshot '1:1:';
+  v_head timestamptz;
   c      lane_cursors;
 begin
   select k.* into c from lane_cursors as k where k.lane = p_lane order by k.generation desc limit 1;
-  if found then
-    -- The rest of the open window, then the next one.
-    if not c.drained and _window_has_rows(p_lane, c.s_prev, c.s_cur,
-      case when c.segment = c.last_segment then c.pos_xid else '0' end,
-      case when c.segment = c.last_segment then c.pos_job_id else -1 end)
-    then
-      return true;
-    end if;
-    v_prev := c.s_cur;
+  if not found then
+    return coalesce(
+      _window_head(p_lane, '1:1:', v_snap, '0', -1),
+      (select r.run_at from ready_entries as r
+       where r.lane = p_lane and r.xid >= pg_snapshot_xmax(v_snap)
+         and r.xid is distinct from pg_current_xact_id_if_assigned()
+       limit 1));
+  elsif pg_snapshot_xmax(c.s_cur) > pg_snapshot_xmax(v_snap) then
+    return timestamptz '-infinity';
   end if;
-  return _window_has_rows(p_lane, v_prev, v_snap, '0', -1);
+  -- The rest of the open window, then the next one.
+  if not c.drained then
+    v_head := _window_head(p_lane, c.s_prev, c.s_cur,
+      case when c.segment = c.last_segment then c.pos_xid else '0' end,
+      case when c.segment = c.last_segment then c.pos_job_id else -1 end);
+  end if;
+  return coalesce(v_head, _window_head(p_lane, c.s_cur, v_snap, '0', -1));
 end;
 $$;
 
-create or replace function {{ .schema }}._window_has_rows (
+create or replace function {{ .schema }}._window_head (
   p_lane bigint, p_prev pg_snapshot, p_cur pg_snapshot, p_pos_xid xid8, p_pos_job_id bigint
 )
-  returns boolean
+  returns timestamptz
   language plpgsql
-  volatile
+  stable
 as $$
 declare
   w record;
 begin
   w := _window(p_prev, p_cur, p_pos_xid, p_pos_job_id);
-  return w.lo_xid is not null and exists (
-    select from unnest(w.lo_xid, w.lo_id, w.hi_xid, w.hi_id) as i (lo_xid, lo_id, hi_xid, hi_id)
-    join ready_entries as r on r.lane = p_lane
-      and (r.xid, r.job_id) > (i.lo_xid, i.lo_id) and (r.xid, r.job_id) < (i.hi_xid, i.hi_id));
+  if w.lo_xid is null then
+    return null;
+  end if;
+  return (
+    select r.run_at
+    from unnest(w.lo_xid, w.lo_id, w.hi_xid, w.hi_id) with ordinality as i (lo_xid, lo_id, hi_xid, hi_id, n)
+    cross join lateral (
+      select e.run_at
+      from ready_entries as e
+      where e.lane = p_lane and (e.xid, e.job_id) > (i.lo_xid, i.lo_id) and (e.xid, e.job_id) < (i.hi_xid, i.hi_id)
+      order by e.xid, e.job_id
+      limit 1
+    ) as r
+    limit 1);
 end;
+$$;
+
+-- How many steps of priority a wait has earned: at most 3, whatever the times.
+create or replace function {{ .schema }}._lane_age (p_head timestamptz, p_now timestamptz, p_interval interval)
+  returns integer
+  language sql
+  immutable
+  parallel safe
+as $$
+  select case
+    when coalesce(p_interval, '60 seconds') <= '0' then 0
+    else floor(least(greatest(
+      (extract(epoch from p_now)::float8 - extract(epoch from p_head)::float8)
+        / extract(epoch from coalesce(p_interval, '60 seconds'))::float8, 0), 3))::integer
+  end
 $$;
 
 create or replace function {{ .schema }}.claim (

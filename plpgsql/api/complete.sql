@@ -24,7 +24,7 @@ begin
     -- makes this wait for it and then add nothing.
     insert into attempt_outcomes_{{ $i }} (
       batch_id, lane, xid, finalized_at, seq, jobs, ready_slot, outcome, job_ids, run_leases)
-    select c.batch_id, c.lane, pg_current_xact_id(), clock_timestamp(), s.seq, 1, {{ $i }}, 'c',
+    select c.batch_id, c.lane, pg_current_xact_id(), _now(), s.seq, 1, {{ $i }}, 'c',
       case when cardinality(c.job_ids) > 1 then array[v_job_id] end,
       case when cardinality(c.job_ids) > 1 and v_lease > 1 then array[v_lease::integer] end
     from claims_{{ $i }} as c

@@ -12,7 +12,7 @@ begin
     id, kind, queue, args, priority, attempt, max_attempts, run_at, attempted_at, finalized_at, created_at, errors,
     metadata, tags, unique_key, unique_states, run_lease, progress, dlq_reason, original_run_lease, ordering_key, deadline)
   select p_job.job_id, p_job.kind, l.queue, p_job.args, l.priority, p_job.attempt, p_job.max_attempts, p_job.run_at,
-    p_attempted_at, clock_timestamp(), p_job.created_at, coalesce(p_job.errors, '{}'),
+    p_attempted_at, _now(), p_job.created_at, coalesce(p_job.errors, '{}'),
     coalesce(p_job.metadata, '{}'), coalesce(p_job.tags, '{}'), p_job.unique_key, p_job.unique_states,
     p_job.run_lease, p_job.progress, p_reason, p_job.run_lease, p_job.ordering_key, p_job.deadline
   from queue_lanes as l
@@ -103,10 +103,10 @@ declare
 begin
   perform _check_job(p_entry.kind, v_queue, v_priority, p_entry.max_attempts, '{}', '{}', '{}');
   v_shard := _shard(p_entry.ordering_key, coalesce((select m.enqueue_shards from queue_meta as m where m.queue = v_queue), 1));
-  d := row(p_entry.id, _lane(v_queue, v_priority, v_shard), 'scheduled', coalesce(p_run_at, clock_timestamp()),
+  d := row(p_entry.id, _lane(v_queue, v_priority, v_shard), 'scheduled', coalesce(p_run_at, _now()),
     p_entry.created_at, p_entry.run_lease + 1, 1, p_entry.max_attempts, p_entry.kind, p_entry.args,
     nullif(p_entry.metadata, '{}'), nullif(p_entry.tags, '{}'), nullif(p_entry.errors, '{}'), null,
-    p_entry.unique_key, p_entry.unique_states, p_entry.ordering_key, p_entry.deadline)::deferred_jobs;
+    p_entry.unique_key, p_entry.unique_states, p_entry.ordering_key, p_entry.deadline, null)::deferred_jobs;
   perform _register_lane(d.lane, v_queue, v_priority, v_shard);
   perform _requeue(d);
 end;
@@ -261,7 +261,7 @@ begin
     where (purge_dlq.queue is null or e.queue = purge_dlq.queue)
       and (purge_dlq.kind is null or e.kind = purge_dlq.kind)
       and (purge_dlq.tag is null or purge_dlq.tag = any (e.tags))
-      and (purge_dlq.older_than is null or e.dlq_at < clock_timestamp() - purge_dlq.older_than)
+      and (purge_dlq.older_than is null or e.dlq_at < _now() - purge_dlq.older_than)
     order by e.id
     limit purge_dlq.max_jobs));
 end;

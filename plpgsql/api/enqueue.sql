@@ -62,7 +62,7 @@ begin
     perform _register_lane(v_lane, enqueue.queue, enqueue.priority, v_shard);
   end if;
   v_job_id := nextval('job_id_seq');
-  v_later := enqueue.run_at > clock_timestamp();
+  v_later := enqueue.run_at > _now();
   if enqueue.unique_key is not null then
     v_holder := _take_key(enqueue.unique_key, enqueue.unique_states, v_job_id,
       case when v_later then 'scheduled' else 'available' end::job_state);
@@ -76,12 +76,12 @@ begin
   then
     insert into deferred_jobs (
       job_id, lane, state, run_at, created_at, run_lease, attempt, max_attempts, kind, args,
-      metadata, tags, unique_key, unique_states, ordering_key, deadline)
+      metadata, tags, unique_key, unique_states, ordering_key, deadline, xid)
     values (
       v_job_id, v_lane, 'scheduled', coalesce(enqueue.run_at, v_now), v_now, 1, 1, enqueue.max_attempts,
       enqueue.kind, enqueue.args, nullif(enqueue.metadata, '{}'), nullif(enqueue.tags, '{}'),
       enqueue.unique_key, coalesce(enqueue.unique_states, case when enqueue.unique_key is not null then b'11111000' end),
-      enqueue.ordering_key, enqueue.deadline);
+      enqueue.ordering_key, enqueue.deadline, v_xid);
     return v_job_id;
   end if;
 

@@ -55,13 +55,13 @@ begin
 
   v_ids := array(select nextval('job_id_seq') from generate_series(1, v_jobs));
 
-  if enqueue_many.run_at > clock_timestamp() or _snapshot_is_stale() then
+  if enqueue_many.run_at > _now() or _snapshot_is_stale() then
     insert into deferred_jobs (
       job_id, lane, state, run_at, created_at, run_lease, attempt, max_attempts, kind, args,
-      metadata, tags, ordering_key, deadline)
+      metadata, tags, ordering_key, deadline, xid)
     select u.id, v_lane, 'scheduled', coalesce(enqueue_many.run_at, v_now), v_now, 1, 1,
       enqueue_many.max_attempts, enqueue_many.kind, u.args, v_metadata, v_tags,
-      enqueue_many.ordering_key, enqueue_many.deadline
+      enqueue_many.ordering_key, enqueue_many.deadline, v_xid
     from unnest(v_ids, enqueue_many.args) as u (id, args);
     return v_ids;
   end if;

@@ -16,6 +16,108 @@ $$;
 comment on function {{ .schema }}.backoff is
   'The default delay before the attempt after this one: 1 s doubled per attempt, up to a quarter more at random, at most 24 hours.';
 
+-- Closes attempts that did not succeed and sees to what comes next. p_how is r
+-- for a failure, e for a rescue, s for a snooze, which counts no attempt and
+-- records no error. Returns each accepted receipt with the state its job came
+-- to.
+create or replace function {{ .schema }}._fail_attempts (
+  p_receipts {{ .schema }}.receipt[], p_errors text[], p_retry_after interval, p_terminal boolean, p_how "char"
+)
+  returns table (receipt {{ .schema }}.receipt, state {{ .schema }}.job_state)
+  language plpgsql
+  volatile
+as $$
+declare
+  v_now      timestamptz := _now();
+  v_snooze   boolean := p_how = 's';
+  v_receipts receipt[];
+  v_outcomes "char"[];
+  v_errors   jsonb;
+  v_keyed    bigint[];
+  v_closed   receipt[];
+begin
+  -- Whether an attempt was the last stands in its immutable ready row. Keys are
+  -- taken in their order and before any batch.
+  select array_agg(row(t.ready_slot, t.batch_id, t.job_id, t.run_lease)::receipt),
+    array_agg(case
+      when t.last then case when t.dlq_enabled then 'q'::"char" else 'f'::"char" end
+      -- Another job has its unique key by now: this one gives way.
+      when t.unique_key is not null
+        and _take_key(t.unique_key, t.unique_states, t.job_id, case when v_snooze then 'scheduled' else 'retryable' end::job_state)
+          <> t.job_id then 'x'::"char"
+      else p_how end),
+    jsonb_object_agg(t.job_id, jsonb_build_object(
+      'error', left(coalesce(t.error, ''), 10000), 'attempt', t.attempt, 'at', v_now)),
+    array_agg(t.job_id) filter (where t.unique_key is not null)
+  into v_receipts, v_outcomes, v_errors, v_keyed
+  from (
+    select o.ready_slot, o.batch_id, o.job_id, o.run_lease, r.attempt, r.unique_key, r.unique_states, g.error,
+      m.dlq_enabled, not v_snooze and (p_terminal or r.attempt >= r.max_attempts) as last
+    from _open_receipts(p_receipts) as o
+    join ready_entries as r
+      on r.ready_slot = o.ready_slot and r.job_id = o.job_id and r.run_lease = o.run_lease
+    join (
+      select distinct on (u.batch_id, u.job_id, u.run_lease) u.batch_id, u.job_id, u.run_lease, u.error
+      from unnest(p_receipts, p_errors) as u (ready_slot, batch_id, job_id, run_lease, error)
+    ) as g on g.batch_id = o.batch_id and g.job_id = o.job_id and g.run_lease = o.run_lease
+    cross join lateral (select l.queue from queue_lanes as l where l.lane = r.lane limit 1) as l
+    left join queue_meta as m on m.queue = l.queue
+    order by r.unique_key
+  ) as t;
+  if v_receipts is not null then
+    v_closed := array(
+      select c from _close_in_order(v_receipts, v_outcomes, case when not v_snooze then v_errors end) as c);
+    if v_keyed is not null and cardinality(v_closed) < cardinality(v_receipts) then
+      perform _release_absent(v_keyed);
+    end if;
+  end if;
+
+  insert into deferred_jobs (
+    job_id, lane, state, run_at, created_at, run_lease, attempt, max_attempts, kind, args,
+    metadata, tags, errors, progress, unique_key, unique_states, ordering_key, deadline, xid)
+  select r.job_id, r.lane, case when v_snooze then 'scheduled' else 'retryable' end::job_state,
+    v_now + coalesce(p_retry_after, backoff(r.attempt)), r.created_at, r.run_lease + 1,
+    r.attempt + (not v_snooze)::integer, r.max_attempts, r.kind, r.args, r.metadata, r.tags,
+    case when v_snooze then r.errors else _bounded_errors(r.errors, v_errors -> r.job_id::text) end,
+    _progress_of(c.ready_slot, r.job_id, r.run_lease), r.unique_key, r.unique_states, r.ordering_key, r.deadline,
+    pg_current_xact_id()
+  from unnest(v_closed) as c
+  join unnest(v_receipts, v_outcomes) as o (ready_slot, batch_id, job_id, run_lease, outcome)
+    on o.batch_id = c.batch_id and o.job_id = c.job_id
+  join ready_entries as r
+    on r.ready_slot = c.ready_slot and r.job_id = c.job_id and r.run_lease = c.run_lease
+  where o.outcome = p_how
+  order by r.job_id;
+
+  perform _dead_letter(
+    row(r.job_id, r.lane, 'retryable', r.run_at, r.created_at, r.run_lease, r.attempt, r.max_attempts, r.kind, r.args,
+      r.metadata, r.tags, _bounded_errors(r.errors, v_errors -> r.job_id::text), _progress_of(c.ready_slot, r.job_id, r.run_lease),
+      r.unique_key, r.unique_states, r.ordering_key, r.deadline, null)::deferred_jobs,
+    case when r.attempt >= r.max_attempts then 'max_attempts_exhausted' else 'terminal_error' end, k.claimed_at)
+  from unnest(v_closed) as c
+  join unnest(v_receipts, v_outcomes) as o (ready_slot, batch_id, job_id, run_lease, outcome)
+    on o.batch_id = c.batch_id and o.job_id = c.job_id
+  join ready_entries as r
+    on r.ready_slot = c.ready_slot and r.job_id = c.job_id and r.run_lease = c.run_lease
+  join claims as k on k.ready_slot = c.ready_slot and k.batch_id = c.batch_id
+  where o.outcome = 'q'
+  order by r.job_id;
+
+  return query
+  select row(u.ready_slot, u.batch_id, u.job_id, u.run_lease)::receipt,
+    (case o.outcome when 'r' then 'retryable' when 'e' then 'retryable' when 's' then 'scheduled' when 'x' then 'cancelled'
+      else 'failed' end)::job_state
+  from unnest(p_receipts) with ordinality as u (ready_slot, batch_id, job_id, run_lease, n)
+  join unnest(v_closed) as c on c.batch_id = u.batch_id and c.job_id = u.job_id and c.run_lease = u.run_lease
+  join unnest(v_receipts, v_outcomes) as o (ready_slot, batch_id, job_id, run_lease, outcome)
+    on o.batch_id = c.batch_id and o.job_id = c.job_id
+  order by u.n;
+  if coalesce(cardinality(v_closed), 0) < cardinality(p_receipts) then
+    perform _refuse_unseen(p_receipts);
+  end if;
+end;
+$$;
+
 create or replace function {{ .schema }}.fail_many (
   receipts    {{ .schema }}.receipt[],
   errors      text[]   default null,
@@ -32,13 +134,6 @@ create or replace function {{ .schema }}.fail_many (
   set enable_seqscan = off
   set jit = off
 as $$
-declare
-  v_now      timestamptz := clock_timestamp();
-  v_receipts receipt[];
-  v_outcomes "char"[];
-  v_errors   jsonb;
-  v_keyed    bigint[];
-  v_closed   receipt[];
 begin
   if fail_many.errors is not null and cardinality(fail_many.errors) <> cardinality(fail_many.receipts) then
     perform _invalid(
@@ -48,81 +143,9 @@ begin
   if fail_many.retry_after < '0' then
     perform _invalid(format('retry_after is %s', fail_many.retry_after), 'Pass a delay of zero or more.');
   end if;
-
-  -- Whether an attempt was the last stands in its immutable ready row. Keys are
-  -- taken in their order and before any batch.
-  select array_agg(row(t.ready_slot, t.batch_id, t.job_id, t.run_lease)::receipt),
-    array_agg(case
-      when t.last then case when t.dlq_enabled then 'q'::"char" else 'f'::"char" end
-      -- Another job has its unique key by now: this one gives way.
-      when t.unique_key is not null
-        and _take_key(t.unique_key, t.unique_states, t.job_id, 'retryable') <> t.job_id then 'x'::"char"
-      else 'r'::"char" end),
-    jsonb_object_agg(t.job_id, jsonb_build_object(
-      'error', left(coalesce(t.error, ''), 10000), 'attempt', t.attempt, 'at', v_now)),
-    array_agg(t.job_id) filter (where t.unique_key is not null)
-  into v_receipts, v_outcomes, v_errors, v_keyed
-  from (
-    select o.ready_slot, o.batch_id, o.job_id, o.run_lease, r.attempt, r.unique_key, r.unique_states, g.error,
-      m.dlq_enabled, fail_many.terminal or r.attempt >= r.max_attempts as last
-    from _open_receipts(fail_many.receipts) as o
-    join ready_entries as r
-      on r.ready_slot = o.ready_slot and r.job_id = o.job_id and r.run_lease = o.run_lease
-    join (
-      select distinct on (u.batch_id, u.job_id, u.run_lease) u.batch_id, u.job_id, u.run_lease, u.error
-      from unnest(fail_many.receipts, fail_many.errors) as u (ready_slot, batch_id, job_id, run_lease, error)
-    ) as g on g.batch_id = o.batch_id and g.job_id = o.job_id and g.run_lease = o.run_lease
-    cross join lateral (select l.queue from queue_lanes as l where l.lane = r.lane limit 1) as l
-    left join queue_meta as m on m.queue = l.queue
-    order by r.unique_key
-  ) as t;
-  if v_receipts is not null then
-    v_closed := array(select c from _close_in_order(v_receipts, v_outcomes, v_errors) as c);
-    if v_keyed is not null and cardinality(v_closed) < cardinality(v_receipts) then
-      perform _release_absent(v_keyed);
-    end if;
-  end if;
-
-  insert into deferred_jobs (
-    job_id, lane, state, run_at, created_at, run_lease, attempt, max_attempts, kind, args,
-    metadata, tags, errors, progress, unique_key, unique_states, ordering_key, deadline)
-  select r.job_id, r.lane, 'retryable', v_now + coalesce(fail_many.retry_after, backoff(r.attempt)), r.created_at,
-    r.run_lease + 1, r.attempt + 1, r.max_attempts, r.kind, r.args, r.metadata, r.tags,
-    _bounded_errors(r.errors, v_errors -> r.job_id::text), r.progress, r.unique_key, r.unique_states,
-    r.ordering_key, r.deadline
-  from unnest(v_closed) as c
-  join unnest(v_receipts, v_outcomes) as o (ready_slot, batch_id, job_id, run_lease, outcome)
-    on o.batch_id = c.batch_id and o.job_id = c.job_id
-  join ready_entries as r
-    on r.ready_slot = c.ready_slot and r.job_id = c.job_id and r.run_lease = c.run_lease
-  where o.outcome = 'r'
-  order by r.job_id;
-
-  perform _dead_letter(
-    row(r.job_id, r.lane, 'retryable', r.run_at, r.created_at, r.run_lease, r.attempt, r.max_attempts, r.kind, r.args,
-      r.metadata, r.tags, _bounded_errors(r.errors, v_errors -> r.job_id::text), r.progress, r.unique_key, r.unique_states,
-      r.ordering_key, r.deadline)::deferred_jobs,
-    case when r.attempt >= r.max_attempts then 'max_attempts_exhausted' else 'terminal_error' end, k.claimed_at)
-  from unnest(v_closed) as c
-  join unnest(v_receipts, v_outcomes) as o (ready_slot, batch_id, job_id, run_lease, outcome)
-    on o.batch_id = c.batch_id and o.job_id = c.job_id
-  join ready_entries as r
-    on r.ready_slot = c.ready_slot and r.job_id = c.job_id and r.run_lease = c.run_lease
-  join claims as k on k.ready_slot = c.ready_slot and k.batch_id = c.batch_id
-  where o.outcome = 'q'
-  order by r.job_id;
-
   return query
-  select row(u.ready_slot, u.batch_id, u.job_id, u.run_lease)::receipt,
-    (case o.outcome when 'r' then 'retryable' when 'x' then 'cancelled' else 'failed' end)::job_state
-  from unnest(fail_many.receipts) with ordinality as u (ready_slot, batch_id, job_id, run_lease, n)
-  join unnest(v_closed) as c on c.batch_id = u.batch_id and c.job_id = u.job_id and c.run_lease = u.run_lease
-  join unnest(v_receipts, v_outcomes) as o (ready_slot, batch_id, job_id, run_lease, outcome)
-    on o.batch_id = c.batch_id and o.job_id = c.job_id
-  order by u.n;
-  if coalesce(cardinality(v_closed), 0) < cardinality(fail_many.receipts) then
-    perform _refuse_unseen(fail_many.receipts);
-  end if;
+  select f.receipt, f.state
+  from _fail_attempts(fail_many.receipts, fail_many.errors, fail_many.retry_after, coalesce(fail_many.terminal, false), 'r') as f;
 end;
 $$;
 

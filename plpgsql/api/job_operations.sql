@@ -10,7 +10,7 @@ create or replace function {{ .schema }}.cancel (job_id bigint, reason text defa
   set jit = off
 as $$
 declare
-  v_error jsonb := jsonb_build_object('error', coalesce(left(cancel.reason, 10000), 'cancelled'), 'at', clock_timestamp());
+  v_error jsonb := jsonb_build_object('error', coalesce(left(cancel.reason, 10000), 'cancelled'), 'at', _now());
   j record;
   d deferred_jobs;
 begin
@@ -32,8 +32,10 @@ begin
     elsif j.batch_id is null then
       perform from _take_waiting(array[cancel.job_id], 'x', jsonb_build_object(cancel.job_id, v_error));
     else
-      perform from _close_in_order(array[row(j.ready_slot, j.batch_id, cancel.job_id, j.run_lease)::receipt],
-        array['x'::"char"], jsonb_build_object(cancel.job_id, v_error));
+      perform _notify_workers(array_agg(c), v_error ->> 'error')
+      from _close_in_order(array[row(j.ready_slot, j.batch_id, cancel.job_id, j.run_lease)::receipt],
+        array['x'::"char"], jsonb_build_object(cancel.job_id, v_error)) as c
+      having count(*) > 0;
     end if;
     if found then
       return true;
@@ -95,7 +97,7 @@ begin
   end if;
   d := _body(t.ready_slot, t.job_id, t.run_lease);
   d.lane := _move_lane(d.lane, retry.queue, retry.priority, d.ordering_key);
-  d.run_at := coalesce(retry.run_at, clock_timestamp());
+  d.run_at := coalesce(retry.run_at, _now());
   d.run_lease := d.run_lease + 1;
   d.attempt := 1;
   d.errors := case when t.error is null then d.errors else _bounded_errors(d.errors, t.error) end;

@@ -15,7 +15,8 @@ select
   l.priority,
   (r.attempt - (k.claimed_at is null)::integer)::smallint as attempt,
   r.max_attempts, r.run_at,
-  null::timestamptz as heartbeat_at,
+  case when k.outcome is null and k.worker is not null then (
+    select max(w.heartbeat_at) from {{ .schema }}.workers as w where w.worker = k.worker) end as heartbeat_at,
   k.claimed_at + r.deadline as deadline_at,
   k.claimed_at as attempted_at,
   k.finalized_at,
@@ -27,7 +28,7 @@ select
   null::uuid as callback_id,
   null::timestamptz as callback_timeout_at,
   (r.run_lease - (k.claimed_at is null)::integer)::bigint as run_lease,
-  case when k.outcome is distinct from 'c' then r.progress end as progress
+  case when k.outcome is distinct from 'c' then coalesce(k.progress, r.progress) end as progress
 from {{ .schema }}.ready_entries as r
 join {{ .schema }}.queue_lanes as l on l.lane = r.lane
   and not exists (select from {{ .schema }}.queue_lanes as d where d.lane = l.lane and d.ctid < l.ctid)

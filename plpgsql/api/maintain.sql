@@ -18,13 +18,12 @@ declare
 begin
   select s.* into v_settings from storage_settings as s;
 
+  perform _require_read_committed('maintain');
   v_rows := _promote(1000);
   return query select 'promote', case when v_rows > 0 then 'promoted' else 'idle' end, v_rows, null::text;
 
-  if current_setting('transaction_isolation') not in ('read committed', 'read uncommitted') then
-    return query select 'storage', 'skipped', 0::bigint, 'needs a READ COMMITTED transaction';
-    return;
-  end if;
+  select r.rescued, r.detail into v_rows, detail from _rescue(5000) as r;
+  return query select 'rescue', case when v_rows > 0 then 'rescued' else 'idle' end, v_rows, detail;
 
   v_rows := checkpoint_terminal_counters();
   return query select 'checkpoint', case when v_rows > 0 then 'written' else 'idle' end, v_rows, null::text;
@@ -37,7 +36,7 @@ begin
   v_rows := _purge_dead(array(
     select e.id
     from queue_meta as m
-    join dlq_entries as e on e.queue = m.queue and e.dlq_at < clock_timestamp() - m.dlq_retention
+    join dlq_entries as e on e.queue = m.queue and e.dlq_at < _now() - m.dlq_retention
     limit 1000));
   if v_rows > 0 then
     return query select 'dlq', 'purged', v_rows, null::text;
@@ -73,4 +72,4 @@ end;
 $$;
 
 comment on function {{ .schema }}.maintain is
-  'Runs the due housekeeping in small bites and reports each task: promotes due jobs, checkpoints the counters, rotates and prunes segments. Call it every second or more often, from one session or many; each task is done by one session at a time and the others skip it. Outside READ COMMITTED only promotion is done.';
+  'Runs the due housekeeping in small bites and reports each task: promotes due jobs, checkpoints the counters, rotates and prunes segments. Call it every second or more often, from one session or many; each task is done by one session at a time and the others skip it. Raises 25001 outside READ COMMITTED.';

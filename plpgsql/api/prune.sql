@@ -67,13 +67,19 @@ begin
   ) as k
   join ready_entries as r on r.ready_slot = v_slot and r.job_id = k.job_id and r.run_lease = k.run_lease;
 
-  -- A running attempt keeps its batch, so its receipt stays good.
-  insert into claims (batch_id, lane, claimed_at, lease_expires_at, ready_slot, job_ids, run_leases, worker)
-  select c.batch_id, c.lane, c.claimed_at, c.lease_expires_at, p_current,
-    array_agg(o.job_id order by o.job_id), array_agg(o.run_lease order by o.job_id), c.worker
-  from unnest(v_jobs, v_leases, v_batches) as o (job_id, run_lease, batch_id)
-  join claims as c on c.ready_slot = v_slot and c.batch_id = o.batch_id
-  group by c.batch_id, c.lane, c.claimed_at, c.lease_expires_at, c.worker;
+  -- A running attempt keeps its batch, so its receipt stays good. The cursor
+  -- row that leads rescue to it does not come along.
+  with moved as (
+    insert into claims (batch_id, lane, claimed_at, lease_expires_at, ready_slot, job_ids, run_leases, worker, deadline_at)
+    select c.batch_id, c.lane, c.claimed_at, c.lease_expires_at, p_current,
+      array_agg(o.job_id order by o.job_id), array_agg(o.run_lease order by o.job_id), c.worker, c.deadline_at
+    from unnest(v_jobs, v_leases, v_batches) as o (job_id, run_lease, batch_id)
+    join claims as c on c.ready_slot = v_slot and c.batch_id = o.batch_id
+    group by c.batch_id, c.lane, c.claimed_at, c.lease_expires_at, c.worker, c.deadline_at
+    returning batch_id, lane
+  )
+  insert into watched_claims (batch_id, lane, ready_slot)
+  select m.batch_id, m.lane, p_current from moved as m;
 
   with kept as (
     select f.lane, o.finalized_at, c.claimed_at, c.lease_expires_at, c.worker,
@@ -131,7 +137,8 @@ begin
     -- In the order in which claimers meet them.
     lock table lane_cursors_{{ $i }}, ready_entries_{{ $i }}, ready_tombstones_{{ $i }}, attempt_outcomes_{{ $i }},
       claims_{{ $i }}, outcome_removals_{{ $i }}, terminal_count_deltas_{{ $i }}, checkpoint_snapshots_{{ $i }},
-      terminal_count_checkpoints_{{ $i }} in access exclusive mode;
+      terminal_count_checkpoints_{{ $i }}, lease_extensions_{{ $i }}, progress_entries_{{ $i }}, workers_{{ $i }},
+      worker_notices_{{ $i }}, rescue_points_{{ $i }}, promotion_points_{{ $i }}, watched_claims_{{ $i }} in access exclusive mode;
 
     -- Nobody can be writing here any more. Whatever the proof did not see
     -- means a later prune.
@@ -144,18 +151,48 @@ begin
     -- A lane that claimed nowhere later keeps its cursor.
     insert into lane_cursors (
       lane, generation, segment, last_segment, base_segment, pos_xid, pos_job_id, floor_xid, settled_segment, settled_xid,
-      claimed_total, ready_slot, skips, drained, s_prev, s_cur)
+      claimed_total, batch_id, look_at, ready_slot, skips, drained, s_prev, s_cur)
     select c.lane, c.generation, c.segment, c.last_segment, c.base_segment, c.pos_xid, c.pos_job_id, c.floor_xid,
       c.settled_segment, c.settled_xid,
-      c.claimed_total, p_current, c.skips, c.drained, c.s_prev, c.s_cur
+      c.claimed_total, c.batch_id, c.look_at, p_current, c.skips, c.drained, c.s_prev, c.s_cur
     from (
       select distinct on (k.lane) k.* from lane_cursors_{{ $i }} as k order by k.lane, k.generation desc
     ) as c
     where not exists (select from lane_cursors as n where n.lane = c.lane and n.generation > c.generation);
 
+    -- So do the newest points of rescue and promotion, a live worker's
+    -- heartbeat, and what running attempts were given.
+    insert into rescue_points (lane, point, checked, marked, marked_at, ready_slot, open_batches)
+    select r.lane, r.point, r.checked, r.marked, r.marked_at, p_current, r.open_batches
+    from (
+      select distinct on (k.lane) k.* from rescue_points_{{ $i }} as k order by k.lane, k.point desc
+    ) as r
+    where not exists (select from rescue_points as n where n.lane = r.lane and n.point > r.point);
+    insert into promotion_points (point, run_at, job_id, ready_slot, seen)
+    select p.point, p.run_at, p.job_id, p_current, p.seen
+    from (select k.* from promotion_points_{{ $i }} as k order by k.point desc limit 1) as p
+    where not exists (select from promotion_points as n where n.point > p.point);
+    insert into workers (worker, heartbeat_at, ready_slot, seen, info)
+    select w.worker, w.heartbeat_at, p_current, w.seen, w.info
+    from (
+      select distinct on (k.worker) k.* from workers_{{ $i }} as k order by k.worker, k.heartbeat_at desc
+    ) as w
+    where w.heartbeat_at > _now() - interval '1 day'
+      and not exists (select from workers as n where n.worker = w.worker and n.heartbeat_at > w.heartbeat_at);
+    insert into lease_extensions (batch_id, lease_expires_at, ready_slot, job_ids)
+    select e.batch_id, e.lease_expires_at, p_current, e.job_ids
+    from lease_extensions_{{ $i }} as e
+    where e.batch_id = any (v_batches);
+    insert into progress_entries (job_id, run_lease, at, ready_slot, progress)
+    select distinct on (p.job_id, p.run_lease) p.job_id, p.run_lease, p.at, p_current, p.progress
+    from progress_entries_{{ $i }} as p
+    where p.job_id = any (v_jobs || f_jobs)
+    order by p.job_id, p.run_lease, p.at desc;
+
     truncate ready_entries_{{ $i }}, claims_{{ $i }}, attempt_outcomes_{{ $i }}, ready_tombstones_{{ $i }}, outcome_removals_{{ $i }},
       lane_cursors_{{ $i }}, terminal_count_deltas_{{ $i }}, checkpoint_snapshots_{{ $i }},
-      terminal_count_checkpoints_{{ $i }};
+      terminal_count_checkpoints_{{ $i }}, lease_extensions_{{ $i }}, progress_entries_{{ $i }}, workers_{{ $i }},
+      worker_notices_{{ $i }}, rescue_points_{{ $i }}, promotion_points_{{ $i }}, watched_claims_{{ $i }};
 {{ end }}
   end case;
 

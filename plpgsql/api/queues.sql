@@ -50,7 +50,7 @@ create or replace function {{ .schema }}.pause_queue (queue text)
 as $$
 begin
   perform _check_job('k', pause_queue.queue, 1, 1, '{}', '{}', '{}');
-  insert into queue_meta as m (queue, paused, paused_at) values (pause_queue.queue, true, now())
+  insert into queue_meta as m (queue, paused, paused_at) values (pause_queue.queue, true, _now())
   on conflict on constraint queue_meta_pkey do update set paused = true, paused_at = excluded.paused_at;
 end;
 $$;

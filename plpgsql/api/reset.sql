@@ -16,7 +16,8 @@ begin
     begin
       lock table queue_lanes, segment_rotations, segment_prunes, lane_cursors, ready_entries, claims, attempt_outcomes,
         ready_tombstones, outcome_removals, terminal_count_deltas, checkpoint_snapshots, terminal_count_checkpoints,
-        terminal_rollup_entries, deferred_jobs, dlq_entries, job_unique_claims, queue_meta
+        terminal_rollup_entries, deferred_jobs, dlq_entries, job_unique_claims, queue_meta, workers, worker_notices,
+        lease_extensions, progress_entries, rescue_points, promotion_points, watched_claims
         in access exclusive mode;
       exit;
     exception when lock_not_available then
@@ -25,7 +26,8 @@ begin
   end loop;
   truncate ready_entries, claims, attempt_outcomes, ready_tombstones, outcome_removals, lane_cursors,
     terminal_count_deltas, checkpoint_snapshots, terminal_count_checkpoints, terminal_rollup_entries,
-    deferred_jobs, dlq_entries, job_unique_claims, queue_lanes, segment_rotations, segment_prunes;
+    deferred_jobs, dlq_entries, job_unique_claims, queue_lanes, segment_rotations, segment_prunes,
+    workers, worker_notices, lease_extensions, progress_entries, rescue_points, promotion_points, watched_claims;
   if not coalesce(reset.keep_config, false) then
     truncate queue_meta;
   end if;

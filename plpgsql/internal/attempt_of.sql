@@ -8,7 +8,8 @@
 create or replace function {{ .schema }}._attempt_of (
   p_slot integer, p_lane bigint, p_job_id bigint, p_run_lease integer, p_passed boolean,
   out batch_id bigint, out claimed_at timestamptz,
-  out outcome "char", out finalized_at timestamptz, out removed boolean, out error jsonb
+  out outcome "char", out finalized_at timestamptz, out removed boolean, out error jsonb,
+  out progress jsonb, out worker text
 )
   language plpgsql
   stable
@@ -30,8 +31,8 @@ begin
   case p_slot
 {{ range $i := until (int .segments) }}
   when {{ $i }} then
-    select k.batch_id, nullif(k.claimed_at, k.lease_expires_at), array_position(k.job_ids, p_job_id)
-    into batch_id, claimed_at, v_nth
+    select k.batch_id, nullif(k.claimed_at, k.lease_expires_at), k.worker, array_position(k.job_ids, p_job_id)
+    into batch_id, claimed_at, worker, v_nth
     from claims_{{ $i }} as k
     where k.batch_id >= (p_job_id * 16) << 13
       and k.lane = p_lane
@@ -52,6 +53,13 @@ begin
       limit 1;
       if v_errors is not null then
         error := v_errors[v_nth];
+      end if;
+      if outcome is distinct from 'c' then
+        progress := (
+          select p.progress from progress_entries_{{ $i }} as p
+          where p.job_id = p_job_id and p.run_lease = p_run_lease
+          order by p.at desc
+          limit 1);
       end if;
     end if;
 {{ end }}

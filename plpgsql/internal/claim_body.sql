@@ -13,6 +13,7 @@ declare
   v_ranks    smallint[];
   v_many     boolean;
   v_paused   boolean;
+  v_aging    interval;
   v_passes   integer := 1;
   v_busy     bigint[];
   v_holds    boolean := false;
@@ -20,7 +21,7 @@ declare
   v_turn     bigint[];
   v_frozen   boolean := current_setting('transaction_isolation') in ('repeatable read', 'serializable');
   v_priority smallint;
-  v_now      timestamptz := clock_timestamp();
+  v_now      timestamptz := _now();
   v_batch    bigint;
   v_snap     pg_snapshot;
   v_segment  bigint;
@@ -71,8 +72,9 @@ begin
 
   select array_agg(q.lane), array_agg(q.priority),
     (select m.paused from queue_meta as m where m.queue = claim.queue),
+    (select m.priority_aging_interval from queue_meta as m where m.queue = claim.queue),
     (select g.slot from segment_rotations as g order by g.generation desc limit 1)
-  into v_lanes, v_ranks, v_paused, v_guess
+  into v_lanes, v_ranks, v_paused, v_aging, v_guess
   from queue_lanes as q
   where q.queue = claim.queue;
   if v_lanes is null or v_paused then
@@ -80,15 +82,23 @@ begin
   end if;
   v_many := cardinality(v_lanes) > 1;
   if v_many then
-    -- Shards of one priority come in random order, or the first would starve
-    -- the others.
-    select array_agg(l.lane order by l.priority, l.mixed), array_agg(l.priority order by l.priority, l.mixed)
+    -- Lanes where rows wait, by effective priority: one step less per interval
+    -- that the head has waited. Among equals the longer wait goes first, in
+    -- steps of the interval; shards otherwise at random, or the first would
+    -- starve the others.
+    select array_agg(l.lane order by l.rank, l.age desc, l.mixed), array_agg(l.priority order by l.rank, l.age desc, l.mixed)
     into v_lanes, v_ranks
     from (
-      select distinct u.lane, u.priority, random() as mixed
-      from unnest(v_lanes, v_ranks) as u (lane, priority)
+      select u.lane, u.priority, a.age, random() as mixed, greatest(u.priority - a.age, 1) as rank
+      from (select distinct n.lane, n.priority from unnest(v_lanes, v_ranks) as n (lane, priority)) as u
+      cross join lateral (select _lane_head(u.lane) as run_at) as h
+      cross join lateral (select _lane_age(h.run_at, v_now, v_aging) as age) as a
+      where h.run_at is not null
     ) as l;
     v_passes := 2;
+    if v_lanes is null then
+      v_passes := 0;
+    end if;
   end if;
 
   -- With several lanes, a lock is first taken only where rows wait and it is
@@ -106,7 +116,6 @@ begin
       v_priority := v_ranks[array_position(v_lanes, v_lane)];
       if v_many then
         if v_pass = 1 then
-          continue when not _lane_has_rows(v_lane);
           if not pg_try_advisory_xact_lock(_lock_class(1), _lane_key(v_lane)) then
             v_busy := v_busy || v_lane;
             continue;
@@ -308,9 +317,9 @@ begin
               v_got := 1;
               v_batch := _batch_id(r.job_id * 16 + r.run_lease % 16);
               insert into claims_{{ $i }} (
-                batch_id, lane, claimed_at, lease_expires_at, ready_slot, job_ids, run_leases, worker)
+                batch_id, lane, claimed_at, lease_expires_at, ready_slot, job_ids, run_leases, worker, deadline_at)
               values (v_batch, v_lane, v_now, v_now + claim.lease, {{ $i }}, array[r.job_id],
-                case when r.run_lease > 1 then array[r.run_lease] end, claim.worker);
+                case when r.run_lease > 1 then array[r.run_lease] end, claim.worker, v_now + r.deadline);
             end if;
 {{ end }}
           end case;
@@ -329,10 +338,10 @@ begin
             when {{ $i }} then
               insert into lane_cursors_{{ $i }} (
                 lane, generation, segment, last_segment, base_segment, pos_xid, pos_job_id, floor_xid, settled_segment, settled_xid,
-                claimed_total, ready_slot, skips, drained, s_prev, s_cur)
+                claimed_total, batch_id, look_at, ready_slot, skips, drained, s_prev, s_cur)
               values (v_lane, c_generation, c_segment, c_last, c_base, c_pos_xid, c_pos_id, c_floor,
                 c_settled, case when v_settles then pg_current_xact_id() else c_settler end,
-                c_claimed, {{ $i }}, 0, false, c_prev, c_cur);
+                c_claimed, v_batch, v_now + least(claim.lease, r.deadline), {{ $i }}, 0, false, c_prev, c_cur);
 {{ end }}
             end case;
             v_left := 0;
@@ -439,10 +448,12 @@ begin
   end loop;
 
   if v_left > 0 and pg_current_xact_id_if_assigned() is not null then
-    for i in 1 .. cardinality(v_lanes) loop
+    for r in
+      select distinct l.lane, l.priority from queue_lanes as l where l.queue = claim.queue order by l.priority, l.lane
+    loop
       exit when v_left = 0;
       return query
-      select j.* from _claim_own(claim.queue, v_lanes[i], v_ranks[i], v_left, claim.worker, claim.lease) as j;
+      select j.* from _claim_own(claim.queue, r.lane, r.priority, v_left, claim.worker, claim.lease) as j;
       get diagnostics v_got = row_count;
       v_left := v_left - v_got;
     end loop;

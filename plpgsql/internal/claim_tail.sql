@@ -1,6 +1,7 @@
             batch as materialized (
               select _batch_id(max(g.job_id * 16 + g.run_lease % 16)) as batch_id,
                 count(*)::integer as jobs,
+                min(g.deadline) as deadline,
                 array_agg(g.job_id) as job_ids,
                 case when max(g.run_lease) > 1 then array_agg(g.run_lease) end as run_leases,
                 (array_agg(g.xid))[count(*)::integer] as last_xid
@@ -9,17 +10,18 @@
             ),
             claimed as (
               insert into claims_{{ . }} (
-                batch_id, lane, claimed_at, lease_expires_at, ready_slot, job_ids, run_leases, worker)
-              select b.batch_id, v_lane, v_now, v_now + claim.lease, {{ . }}, b.job_ids, b.run_leases, claim.worker
+                batch_id, lane, claimed_at, lease_expires_at, ready_slot, job_ids, run_leases, worker, deadline_at)
+              select b.batch_id, v_lane, v_now, v_now + claim.lease, {{ . }}, b.job_ids, b.run_leases, claim.worker,
+                v_now + b.deadline
               from batch as b
             ),
             moved as (
               insert into lane_cursors (
                 lane, generation, segment, last_segment, base_segment, pos_xid, pos_job_id, floor_xid, settled_segment, settled_xid,
-                claimed_total, ready_slot, skips, drained, s_prev, s_cur)
+                claimed_total, batch_id, look_at, ready_slot, skips, drained, s_prev, s_cur)
               select v_lane, c_generation + 1, c_segment, c_last, c_base, b.last_xid, b.job_ids[b.jobs], c_floor,
                 c_settled, case when v_settles then pg_current_xact_id() else c_settler end,
-                c_claimed + b.jobs, v_slot, c_skips,
+                c_claimed + b.jobs, b.batch_id, v_now + least(claim.lease, b.deadline), v_slot, c_skips,
                 v_whole and b.jobs < v_take and c_segment = c_last, c_prev, c_cur
               from batch as b
             )

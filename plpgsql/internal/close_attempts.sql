@@ -65,7 +65,7 @@ create or replace function {{ .schema }}._close_in_order (
 as $$
 declare
   g        record;
-  v_now    timestamptz := clock_timestamp();
+  v_now    timestamptz := _now();
   v_slot   smallint;
   v_ids    bigint[];
   v_leases integer[];
@@ -189,7 +189,7 @@ begin
     closed as (
       insert into attempt_outcomes_{{ $i }} (
         batch_id, lane, xid, finalized_at, seq, jobs, ready_slot, outcome, job_ids, run_leases)
-      select k.batch_id, k.lane, pg_current_xact_id(), clock_timestamp(), k.seq, cardinality(k.job_ids), {{ $i }}, p_outcome,
+      select k.batch_id, k.lane, pg_current_xact_id(), _now(), k.seq, cardinality(k.job_ids), {{ $i }}, p_outcome,
         case when not k.whole then k.job_ids end,
         case when not k.whole and 1 <> any (k.run_leases) then k.run_leases end
       from closing as k
@@ -247,7 +247,7 @@ begin
     when {{ $i }} then
       insert into attempt_outcomes_{{ $i }} (
         batch_id, lane, xid, finalized_at, seq, jobs, ready_slot, outcome)
-      select c.batch_id, c.lane, pg_current_xact_id(), clock_timestamp(), 0, cardinality(v_ids), {{ $i }}, p_outcome
+      select c.batch_id, c.lane, pg_current_xact_id(), _now(), 0, cardinality(v_ids), {{ $i }}, p_outcome
       from claims_{{ $i }} as c
       where c.batch_id = v_batches[1]
         and c.job_ids = v_ids

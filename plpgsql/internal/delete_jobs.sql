@@ -10,9 +10,10 @@ create or replace function {{ .schema }}._delete_round (p_ids bigint[])
   volatile
 as $$
 declare
-  v_left bigint[];
-  v_gone bigint[];
-  v_more bigint[];
+  v_left   bigint[];
+  v_gone   bigint[];
+  v_more   bigint[];
+  v_closed receipt[];
 begin
   with gone as (
     delete from deferred_jobs as d
@@ -29,8 +30,8 @@ begin
   v_gone := v_gone || v_more;
 
   v_left := _less(v_left, v_more);
-  v_more := array(
-    select c.job_id
+  v_closed := array(
+    select c
     from (
       select array_agg(row(l.ready_slot, l.batch_id, l.job_id, l.run_lease)::receipt) as receipts
       from _locate(v_left) as l
@@ -38,6 +39,8 @@ begin
     ) as r
     cross join lateral _close_in_order(r.receipts, array_fill('d'::"char", array[cardinality(r.receipts)]), null) as c
     where r.receipts is not null);
+  perform _notify_workers(v_closed, 'deleted');
+  v_more := array(select c.job_id from unnest(v_closed) as c);
   v_gone := v_gone || v_more;
 
   v_left := _less(v_left, v_more);

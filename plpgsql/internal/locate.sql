@@ -117,7 +117,7 @@ create or replace function {{ .schema }}._take_from_lane (
   volatile
 as $$
 declare
-  v_now     timestamptz := clock_timestamp();
+  v_now     timestamptz := _now();
   v_slots   smallint[];
   v_batches bigint[];
   v_ids     bigint[];
@@ -221,7 +221,7 @@ create or replace function {{ .schema }}._file_closed (p_job {{ .schema }}.defer
 as $$
 declare
   v_xid   xid8 := pg_current_xact_id();  -- before the ring is read, see enqueue
-  v_now   timestamptz := clock_timestamp();
+  v_now   timestamptz := _now();
   v_slot  smallint := (select r.slot from segment_rotations as r order by r.generation desc limit 1);
   v_batch bigint := _batch_id(p_job.job_id * 16 + p_job.run_lease % 16);
 begin

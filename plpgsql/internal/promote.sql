@@ -13,7 +13,7 @@ $$;
 -- Due jobs whose unique key counts only once they are available. One whose key
 -- another job has by then is cancelled. Waits for nobody: the rest is promoted
 -- in any case and these come another time.
-create or replace function {{ .schema }}._promote_keyed (p_max integer)
+create or replace function {{ .schema }}._promote_keyed (p_max integer, p_now timestamptz)
   returns bigint
   language plpgsql
   volatile
@@ -27,7 +27,7 @@ begin
   for k in
     select e.job_id, e.unique_key, e.unique_states
     from deferred_jobs as e
-    where e.run_at <= clock_timestamp() and _gains_key(e)
+    where e.run_at <= p_now and e.unique_key is not null and _gains_key(e)
     order by e.unique_key, e.run_at, e.job_id
     limit p_max
   loop
@@ -43,7 +43,7 @@ begin
       else
         delete from deferred_jobs as e where e.job_id = k.job_id returning e.* into d;
         if found then
-          perform _file_closed(d, 'x', jsonb_build_object('error', 'another job has its unique key', 'at', clock_timestamp()));
+          perform _file_closed(d, 'x', jsonb_build_object('error', 'another job has its unique key', 'at', _now()));
         end if;
       end if;
     exception when lock_not_available then
@@ -63,45 +63,122 @@ as $$
     and {{ .schema }}._in_mask('available'::{{ .schema }}.job_state, p_job.unique_states) and not {{ .schema }}._in_mask(p_job.state, p_job.unique_states)
 $$;
 
+-- Promotes due jobs in the order in which they are due: those after the point
+-- that the last pass reached, and those behind it whose transactions that pass
+-- could not see. One that somebody holds is met again by the next pass.
 create or replace function {{ .schema }}._promote (p_max integer)
   returns bigint
   language plpgsql
   volatile
+  set plan_cache_mode = force_generic_plan
+  set enable_seqscan = off
+  set enable_bitmapscan = off
 as $$
 declare
-  v_xid  xid8;
-  v_slot smallint;
-  v_jobs bigint;
+  v_now   timestamptz := _now();
+  v_xid   xid8;
+  v_slot  smallint;
+  v_jobs  bigint;
+  v_late  bigint[];
+  v_seen  pg_snapshot;
+  p       promotion_points;
+  r       record;
 begin
-  if not exists (select from deferred_jobs as d where d.run_at <= clock_timestamp()) then
+  if not _try_singleton(4) then
+    return 0::bigint;
+  end if;
+  select n.* into p from promotion_points as n order by n.point desc limit 1;
+  if not found or p.run_at > v_now then
+    -- The first pass, or the clock was set back.
+    p := row(coalesce(p.point, 0), '-infinity', 0, 0, '1:1:')::promotion_points;
+  end if;
+  if not exists (select from deferred_jobs as d where d.xid >= pg_snapshot_xmin(p.seen))
+    and not exists (select from deferred_jobs as d where (d.run_at, d.job_id) > (p.run_at, p.job_id) and d.run_at <= v_now)
+  then
     return 0::bigint;
   end if;
   v_xid := pg_current_xact_id();  -- before the ring is read, see enqueue
-  if _snapshot_is_stale() then
-    return 0::bigint;
-  end if;
-  select r.slot into v_slot from segment_rotations as r order by r.generation desc limit 1;
-  with due as materialized (
-    select d.job_id
+  v_slot := _current_slot();
+
+  with
+  late as materialized (
+    select d.job_id, d.run_at
+    from (
+      select x.job_id, x.run_at, x.unique_key from deferred_jobs as x where x.xid >= pg_snapshot_xmax(p.seen)
+      union all
+      select x.job_id, x.run_at, x.unique_key
+      from pg_snapshot_xip(p.seen) as late (xid)
+      cross join lateral (select y.* from deferred_jobs as y where y.xid = late.xid offset 0) as x
+    ) as d
+    where (d.run_at, d.job_id) <= (p.run_at, p.job_id)
+    limit p_max
+  ),
+  next as materialized (
+    select d.job_id, d.run_at
     from deferred_jobs as d
-    where d.run_at <= clock_timestamp() and (d.unique_key is null or not _gains_key(d))
+    where (d.run_at, d.job_id) > (p.run_at, p.job_id) and d.run_at <= v_now
     order by d.run_at, d.job_id
     limit p_max
-    for update skip locked
+  ),
+  due as materialized (
+    select l.job_id, l.run_at from late as l
+    union all
+    select n.job_id, n.run_at from next as n
+  ),
+  held as materialized (
+    select d.job_id
+    from due as u
+    join deferred_jobs as d on d.job_id = u.job_id
+    where d.unique_key is null or not _gains_key(d)
+    for update of d skip locked
   ),
   taken as (
     delete from deferred_jobs as d
-    using due as u
-    where d.job_id = u.job_id
+    using held as h
+    where d.job_id = h.job_id
     returning d.*
+  ),
+  promoted as (
+    insert into ready_entries (
+      lane, xid, job_id, run_at, created_at, run_lease, ready_slot, attempt, max_attempts, kind, args,
+      metadata, tags, errors, progress, unique_key, unique_states, ordering_key, deadline)
+    select t.lane, v_xid, t.job_id, t.run_at, t.created_at, t.run_lease, v_slot, t.attempt, t.max_attempts,
+      t.kind, t.args, t.metadata, t.tags, t.errors, t.progress, t.unique_key, t.unique_states, t.ordering_key, t.deadline
+    from taken as t
+    order by t.run_at, t.job_id
+    returning job_id
   )
-  insert into ready_entries (
-    lane, xid, job_id, run_at, created_at, run_lease, ready_slot, attempt, max_attempts, kind, args,
-    metadata, tags, errors, progress, unique_key, unique_states, ordering_key, deadline)
-  select t.lane, v_xid, t.job_id, t.run_at, t.created_at, t.run_lease, v_slot, t.attempt, t.max_attempts,
-    t.kind, t.args, t.metadata, t.tags, t.errors, t.progress, t.unique_key, t.unique_states, t.ordering_key, t.deadline
-  from taken as t;
-  get diagnostics v_jobs = row_count;
-  return v_jobs + _promote_keyed(p_max);
+  select (select count(*) from promoted), (select array_agg(l.job_id) from late as l), _hide_own(pg_current_snapshot())
+  into v_jobs, v_late, v_seen;
+  v_jobs := v_jobs + _promote_keyed(p_max, v_now);
+
+  -- What was due and is still there holds the point back, or what it has seen.
+  select d.run_at, d.job_id - 1 as job_id into r
+  from deferred_jobs as d
+  where (d.run_at, d.job_id) > (p.run_at, p.job_id) and d.run_at <= v_now
+  order by d.run_at, d.job_id
+  limit 1;
+  insert into promotion_points (point, run_at, job_id, ready_slot, seen)
+  values (p.point + 1, coalesce(r.run_at, v_now), coalesce(r.job_id, 9223372036854775807), v_slot,
+    case when cardinality(v_late) = p_max or exists (select from deferred_jobs as d where d.job_id = any (v_late))
+      then p.seen else v_seen end);
+  return v_jobs;
 end;
 $$;
+
+-- The engine never updates a deferred job. Whoever does by hand makes it a new
+-- one to promotion, also when it becomes due before the point that was reached.
+create or replace function {{ .schema }}._deferred_touched ()
+  returns trigger
+  language plpgsql
+  volatile
+  set search_path = pg_catalog, {{ .schema }}, pg_temp
+as $$
+begin
+  new.xid := pg_current_xact_id();
+  return new;
+end;
+$$;
+
+create or replace trigger deferred_jobs_touched before update on {{ .schema }}.deferred_jobs
+  for each row execute function {{ .schema }}._deferred_touched();

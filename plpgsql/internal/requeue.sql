@@ -9,7 +9,8 @@ declare
   v_xid  xid8 := pg_current_xact_id();  -- before the ring is read, see enqueue
   v_slot smallint := (select r.slot from segment_rotations as r order by r.generation desc limit 1);
 begin
-  if p_job.run_at > clock_timestamp() or _snapshot_is_stale() then
+  if p_job.run_at > _now() or _snapshot_is_stale() then
+    p_job.xid := v_xid;
     insert into deferred_jobs select p_job.*;
     return;
   end if;
@@ -30,7 +31,7 @@ create or replace function {{ .schema }}._body (p_slot smallint, p_job_id bigint
 as $$
 begin
   return (select row(r.job_id, r.lane, 'scheduled', r.run_at, r.created_at, r.run_lease, r.attempt, r.max_attempts, r.kind, r.args,
-    r.metadata, r.tags, r.errors, r.progress, r.unique_key, r.unique_states, r.ordering_key, r.deadline)::deferred_jobs
+    r.metadata, r.tags, r.errors, r.progress, r.unique_key, r.unique_states, r.ordering_key, r.deadline, null)::deferred_jobs
   from ready_entries as r
   where r.ready_slot = p_slot and r.job_id = p_job_id and r.run_lease = p_run_lease);
 end;

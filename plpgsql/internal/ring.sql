@@ -11,6 +11,16 @@ as $$
   select pg_catalog.hashtext('awa/{{ .schema }}') + p_class
 $$;
 
+create or replace function {{ .schema }}._current_slot ()
+  returns smallint
+  language plpgsql
+  stable
+as $$
+begin
+  return (select r.slot from segment_rotations as r order by r.generation desc limit 1);
+end;
+$$;
+
 create or replace function {{ .schema }}._try_singleton (p_key integer)
   returns boolean
   language sql

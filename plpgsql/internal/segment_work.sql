@@ -59,7 +59,7 @@ begin
       case when o.job_ids is null then c.run_leases else o.run_leases end
     ) with ordinality as j (job_id, run_lease, n)
     where o.outcome = 'f'
-      and o.finalized_at > clock_timestamp() - coalesce(m.failed_retention, '72 hours')
+      and o.finalized_at > _now() - coalesce(m.failed_retention, '72 hours')
       and not exists (
         select from outcome_removals_{{ $i }} as x
         where x.job_id = j.job_id and x.run_lease = coalesce(j.run_lease, 1));

@@ -61,7 +61,7 @@ begin
     return;
   end if;
   v_holder := _take_key(p_key, p_states, p_job_id,
-    case when p_run_at > clock_timestamp() then 'scheduled' else 'available' end::job_state);
+    case when p_run_at > _now() then 'scheduled' else 'available' end::job_state);
   if v_holder <> p_job_id then
     raise exception using errcode = 'AW004',
       message = format('job %s: its unique key is held by job %s', p_job_id, v_holder),

@@ -1,0 +1,135 @@
+-- A running attempt, other than finishing it: snooze, cancel, lease, progress.
+
+create or replace function {{ .schema }}.snooze (receipt {{ .schema }}.receipt, delay interval)
+  returns boolean
+  language plpgsql
+  volatile
+  parallel unsafe
+  security definer
+  set search_path = pg_catalog, {{ .schema }}, pg_temp
+  set plan_cache_mode = force_generic_plan
+  set enable_seqscan = off
+  set jit = off
+as $$
+begin
+  if snooze.delay is null or snooze.delay < '0' then
+    perform _invalid(format('delay is %s', coalesce(snooze.delay::text, 'null')), 'Pass a delay of zero or more.');
+  end if;
+  return exists (select from _fail_attempts(array[snooze.receipt], null, snooze.delay, false, 's'));
+end;
+$$;
+
+comment on function {{ .schema }}.snooze is
+  'Puts a running job back for later: it is scheduled, and the attempt is not counted. Progress stays. A job whose unique key another job took meanwhile is cancelled. False when the receipt is stale. Waits only for a concurrent finish of the same batch. Raises AW006 for a negative delay.';
+
+create or replace function {{ .schema }}.cancel_attempt (receipt {{ .schema }}.receipt, reason text default null)
+  returns boolean
+  language plpgsql
+  volatile
+  parallel unsafe
+  security definer
+  set search_path = pg_catalog, {{ .schema }}, pg_temp
+  set plan_cache_mode = force_generic_plan
+  set enable_seqscan = off
+  set jit = off
+as $$
+declare
+  v_error jsonb := jsonb_build_object('error', coalesce(left(cancel_attempt.reason, 10000), 'cancelled'), 'at', _now());
+begin
+  if exists (
+    select from _close_in_order(array[cancel_attempt.receipt], array['x'::"char"],
+      jsonb_build_object((cancel_attempt.receipt).job_id::text, v_error)))
+  then
+    return true;
+  end if;
+  perform _refuse_unseen(array[cancel_attempt.receipt]);
+  return false;
+exception when null_value_not_allowed or invalid_parameter_value then
+  return false;  -- a receipt without a job
+end;
+$$;
+
+comment on function {{ .schema }}.cancel_attempt is
+  'Closes a running attempt as cancelled: the worker itself gives the job up for good. False when the receipt is stale. Waits only for a concurrent finish of the same batch. Raises 40001 under a stale REPEATABLE READ snapshot.';
+
+create or replace function {{ .schema }}.extend_lease (receipts {{ .schema }}.receipt[], lease interval default '5 minutes')
+  returns setof {{ .schema }}.receipt
+  language plpgsql
+  volatile
+  parallel unsafe
+  security definer
+  set search_path = pg_catalog, {{ .schema }}, pg_temp
+  set plan_cache_mode = force_generic_plan
+  set enable_seqscan = off
+  set jit = off
+as $$
+declare
+  v_open receipt[];
+begin
+  if extend_lease.lease is null or extend_lease.lease <= '0' then
+    perform _invalid(format('lease is %s', coalesce(extend_lease.lease::text, 'null')), 'Give a lease above zero.');
+  end if;
+  v_open := array(select o from _open_receipts(extend_lease.receipts) as o);
+  insert into lease_extensions (batch_id, lease_expires_at, ready_slot, job_ids)
+  select o.batch_id, _now() + extend_lease.lease, o.ready_slot, array_agg(o.job_id)
+  from unnest(v_open) as o
+  group by o.ready_slot, o.batch_id;
+  return query
+  select r.ready_slot, r.batch_id, r.job_id, r.run_lease
+  from unnest(extend_lease.receipts) as r
+  where not exists (
+    select from unnest(v_open) as o
+    where o.batch_id = r.batch_id and o.job_id = r.job_id and o.run_lease = r.run_lease);
+  if found then
+    perform _refuse_unseen(extend_lease.receipts);
+  end if;
+end;
+$$;
+
+comment on function {{ .schema }}.extend_lease is
+  'Gives running attempts a lease of that length from now; a shorter one than before changes nothing. Returns the stale receipts. An extension that comes after the lease ran out may be too late: a rescue at the same moment wins. Never blocks. Raises AW006 for a lease of zero or less.';
+
+create or replace function {{ .schema }}.set_progress (
+  receipt  {{ .schema }}.receipt,
+  percent  integer,
+  message  text  default null,
+  metadata jsonb default null
+)
+  returns boolean
+  language plpgsql
+  volatile
+  parallel unsafe
+  security definer
+  set search_path = pg_catalog, {{ .schema }}, pg_temp
+  set plan_cache_mode = force_generic_plan
+  set enable_seqscan = off
+  set jit = off
+as $$
+declare
+  v_open     receipt;
+  v_before   jsonb;
+  v_metadata jsonb;
+begin
+  if set_progress.percent is null then
+    perform _invalid('percent is null', 'Give a number from 0 to 100.');
+  end if;
+  if jsonb_typeof(set_progress.metadata) <> 'object' then
+    perform _invalid(format('metadata is a JSON %s', jsonb_typeof(set_progress.metadata)), 'metadata is a JSON object.');
+  end if;
+  select o.* into v_open from _open_receipts(array[set_progress.receipt]) as o;
+  if not found then
+    perform _refuse_unseen(array[set_progress.receipt]);
+    return false;
+  end if;
+  v_before := _progress_of(v_open.ready_slot, v_open.job_id, v_open.run_lease::integer);
+  v_metadata := coalesce(v_before -> 'metadata', '{}') || coalesce(set_progress.metadata, '{}');
+  insert into progress_entries (job_id, run_lease, at, ready_slot, progress)
+  values (v_open.job_id, v_open.run_lease, clock_timestamp(), v_open.ready_slot, jsonb_strip_nulls(jsonb_build_object(
+    'percent', least(greatest(set_progress.percent, 0), 100), 'message', left(set_progress.message, 1000)))
+    || case when v_metadata = '{}' then '{}' else jsonb_build_object('metadata', v_metadata) end);
+  return true;
+end;
+$$;
+
+comment on function {{ .schema }}.set_progress is
+  'Records how far a running attempt has come: percent (kept within 0 to 100), a message that replaces the last one, and metadata whose keys are merged into the earlier ones. Kept when the job is retried, snoozed or rescued and handed to its next attempt; gone once it completes. False when the receipt is stale. Never blocks. Raises AW006 without a percent or for metadata that is not an object.';

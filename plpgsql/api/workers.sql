@@ -1,0 +1,72 @@
+-- Workers: who is alive, and what became of their attempts.
+
+create or replace function {{ .schema }}.register_worker (worker text, info jsonb default null)
+  returns void
+  language plpgsql
+  volatile
+  parallel unsafe
+  security definer
+  set search_path = pg_catalog, {{ .schema }}, pg_temp
+as $$
+begin
+  if register_worker.worker is null or length(register_worker.worker) not between 1 and 200 then
+    perform _invalid(format('worker %L has %s characters', left(register_worker.worker, 40), coalesce(length(register_worker.worker), 0)),
+      'A worker''s name is a text of 1 to 200 characters.');
+  end if;
+  insert into workers (worker, heartbeat_at, ready_slot, seen, info)
+  values (register_worker.worker, _now(), _current_slot(), _hide_own(pg_current_snapshot()), register_worker.info);
+end;
+$$;
+
+comment on function {{ .schema }}.register_worker is
+  'Makes a worker known. From then on its attempts live by its heartbeat, not by their leases: when it stays silent for longer than storage_settings.worker_silence, maintain() rescues them. info is shown to operators. Never blocks. Raises AW006 for a bad name.';
+
+create or replace function {{ .schema }}.heartbeat (worker text)
+  returns table (receipt {{ .schema }}.receipt, job_id bigint, reason text)
+  language plpgsql
+  volatile
+  parallel unsafe
+  security definer
+  set search_path = pg_catalog, {{ .schema }}, pg_temp
+  set plan_cache_mode = force_generic_plan
+  set enable_seqscan = off
+as $$
+#variable_conflict use_column
+declare
+  v_seen pg_snapshot;
+  v_info jsonb;
+begin
+  select w.seen, w.info into v_seen, v_info
+  from workers as w
+  where w.worker = heartbeat.worker
+  order by w.heartbeat_at desc
+  limit 1;
+  perform register_worker(heartbeat.worker, v_info);
+  v_seen := coalesce(v_seen, '1:1:');
+  return query
+  select row(coalesce(c.ready_slot, n.ready_slot), n.batch_id, n.job_id, n.run_lease)::receipt, n.job_id, n.reason
+  from worker_notices as n
+  left join lateral (
+    select k.ready_slot from claims as k where k.batch_id = n.batch_id limit 1
+  ) as c on true
+  where n.worker = heartbeat.worker and n.xid >= pg_snapshot_xmin(v_seen) and not pg_visible_in_snapshot(n.xid, v_seen)
+  order by n.xid, n.job_id;
+end;
+$$;
+
+comment on function {{ .schema }}.heartbeat is
+  'Says that a worker is alive, making it known if it was not, and returns which of its attempts others closed since its last heartbeat: cancelled, deleted or rescued. Their finishes are stale. Call it at least three times per storage_settings.worker_silence. Never blocks. Raises AW006 for a bad name.';
+
+create or replace function {{ .schema }}._notify_workers (p_receipts {{ .schema }}.receipt[], p_reason text)
+  returns void
+  language plpgsql
+  volatile
+as $$
+begin
+  insert into worker_notices (worker, xid, batch_id, job_id, run_lease, ready_slot, reason)
+  select c.worker, pg_current_xact_id(), r.batch_id, r.job_id, r.run_lease, _current_slot(), p_reason
+  from unnest(p_receipts) as r
+  join claims as c on c.ready_slot = r.ready_slot and c.batch_id = r.batch_id
+  where c.worker is not null;
+end;
+$$;

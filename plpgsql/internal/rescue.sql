@@ -1,0 +1,174 @@
+-- Rescue: attempts whose worker is silent, whose lease ran out or that are past
+-- their deadline. They fail like any attempt: counted, and for good when it was
+-- the last.
+
+-- The open attempts of some batches that are due, and why.
+create or replace function {{ .schema }}._due_attempts (p_batches bigint[], p_now timestamptz, p_silence interval)
+  returns table (receipt {{ .schema }}.receipt, reason text)
+  language plpgsql
+  stable
+as $$
+begin
+  return query
+  select row(c.ready_slot, c.batch_id, j.job_id, coalesce(j.run_lease, 1))::receipt, w.reason
+  from (select distinct u.batch_id from unnest(p_batches) as u (batch_id)) as u
+  join claims as c on c.batch_id = u.batch_id
+  left join lateral (
+    select b.heartbeat_at from workers as b where b.worker = c.worker order by b.heartbeat_at desc limit 1
+  ) as b on true
+  cross join lateral unnest(c.job_ids, c.run_leases) as j (job_id, run_lease)
+  join ready_entries as r
+    on r.ready_slot = c.ready_slot and r.job_id = j.job_id and r.run_lease = coalesce(j.run_lease, 1)
+  cross join lateral (
+    select case
+      when c.claimed_at + r.deadline <= p_now then 'deadline exceeded'
+      when b.heartbeat_at is not null then
+        case when b.heartbeat_at <= p_now - p_silence and c.claimed_at <= p_now - p_silence
+          then format('worker %s is silent since %s', c.worker, b.heartbeat_at) end
+      when greatest(c.lease_expires_at, (
+        select max(e.lease_expires_at) from lease_extensions as e
+        where e.ready_slot = c.ready_slot and e.batch_id = c.batch_id and j.job_id = any (e.job_ids))) <= p_now
+        then 'lease expired'
+      end as reason
+  ) as w
+  where (c.lease_expires_at <= p_now or c.deadline_at <= p_now or b.heartbeat_at <= p_now - p_silence)
+    and w.reason is not null
+    and not exists (
+      select from attempt_outcomes as o
+      where o.ready_slot = c.ready_slot and o.batch_id = c.batch_id and (o.job_ids is null or j.job_id = any (o.job_ids)));
+end;
+$$;
+
+-- Which of the batches have an open attempt.
+create or replace function {{ .schema }}._open_batches (p_batches bigint[])
+  returns setof bigint
+  language plpgsql
+  stable
+as $$
+begin
+  return query
+  select c.batch_id
+  from (select distinct u.batch_id from unnest(p_batches) as u (batch_id)) as u
+  join claims as c on c.batch_id = u.batch_id
+  where cardinality(c.job_ids) > coalesce((
+    select sum(o.jobs) from attempt_outcomes as o where o.ready_slot = c.ready_slot and o.batch_id = c.batch_id), 0);
+end;
+$$;
+
+-- Closes due attempts and tells their workers. One that cannot be closed does
+-- not keep the others: after an error each is met alone.
+create or replace function {{ .schema }}._rescue_attempts (p_receipts {{ .schema }}.receipt[], p_reasons text[])
+  returns table (rescued bigint, trouble text)
+  language plpgsql
+  volatile
+  set lock_timeout = '1s'
+as $$
+#variable_conflict use_column
+declare
+  v_closed receipt[];
+begin
+  v_closed := array(select f.receipt from _fail_attempts(p_receipts, p_reasons, null, false, 'e') as f);
+  perform _notify_workers(v_closed, 'rescued');
+  return query select cardinality(v_closed)::bigint, null::text;
+exception when others then
+  if cardinality(p_receipts) = 1 then
+    return query select 0::bigint, format('job %s: %s', (p_receipts[1]).job_id, sqlerrm);
+    return;
+  end if;
+  for i in 1 .. cardinality(p_receipts) loop
+    return query select o.* from _rescue_attempts(p_receipts[i:i], p_reasons[i:i]) as o;
+  end loop;
+end;
+$$;
+
+-- One pass over all lanes. A claim is looked at when its look_at has come;
+-- once it is ten seconds old and still open it is on its lane's list, and a
+-- closed one is never met again. At most p_max attempts a pass.
+create or replace function {{ .schema }}._rescue (p_max integer)
+  returns table (rescued bigint, detail text)
+  language plpgsql
+  volatile
+  set enable_seqscan = off
+  set plan_cache_mode = force_generic_plan
+as $$
+#variable_conflict use_column
+declare
+  v_started  timestamptz := clock_timestamp();
+  v_now      timestamptz := _now();
+  v_silence  interval := (select s.worker_silence from storage_settings as s);
+  v_points   lane_point[];
+  v_batches  bigint[];
+  v_receipts receipt[];
+  v_reasons  text[];
+  v_took     numeric;
+begin
+  if not _try_singleton(3) then
+    return query select 0::bigint, 'another session is at it';
+    return;
+  elsif (select k.last_value > extract(epoch from v_started) * 1000 from rescue_clock as k) then
+    return query select 0::bigint, null::text;
+    return;
+  end if;
+
+  v_points := array(select p from _lane_points() as p);
+  select array_agg(b.batch_id) into v_batches
+  from unnest(v_points) as p
+  cross join lateral (
+    select u.batch_id from unnest(p.open_batches) as u (batch_id)
+    union all
+    select c.batch_id
+    from lane_cursors as c
+    where c.lane = p.lane and c.generation > p.checked
+      and (c.look_at <= v_now or p.marked_at < v_now - v_silence)
+      and c.batch_id is not null
+    union all
+    select w.batch_id from watched_claims as w where w.lane = p.lane
+  ) as b;
+  select array_agg(d.receipt), array_agg(d.reason) into v_receipts, v_reasons
+  from (select d.* from _due_attempts(v_batches, v_now, v_silence) as d limit p_max) as d;
+  if v_receipts is not null then
+    return query
+    select sum(o.rescued)::bigint, max(o.trouble)
+    from generate_series(1, cardinality(v_receipts), 500) as n
+    cross join lateral _rescue_attempts(v_receipts[n:n + 499], v_reasons[n:n + 499]) as o;
+  else
+    return query select 0::bigint, null::text;
+  end if;
+
+  insert into rescue_points (lane, point, checked, marked, marked_at, ready_slot, open_batches)
+  select p.lane, p.point + 1, p.marked, p.newest, v_now, _current_slot(),
+    array(
+      select o from _open_batches(p.open_batches || array(
+        select c.batch_id from lane_cursors as c
+        where c.lane = p.lane and c.generation > p.checked and c.generation <= p.marked and c.batch_id is not null)) as o)
+  from unnest(v_points) as p
+  where p.marked_at <= v_now - interval '10 seconds'
+    and (p.newest > p.marked or p.marked > p.checked or p.open_batches <> '{}');
+
+  -- A costly pass is not repeated at once.
+  v_took := extract(epoch from clock_timestamp() - v_started);
+  if v_took > 0.1 then
+    perform setval('rescue_clock', (extract(epoch from clock_timestamp()) * 1000 + v_took * 10000)::bigint);
+  end if;
+end;
+$$;
+
+-- Per lane its newest rescue point and cursor.
+create or replace function {{ .schema }}._lane_points ()
+  returns setof {{ .schema }}.lane_point
+  language plpgsql
+  stable
+as $$
+begin
+  return query
+  select l.lane, coalesce(p.point, 0), coalesce(p.checked, 0), coalesce(p.marked, 0), coalesce(p.marked_at, '-infinity'),
+    coalesce(p.open_batches, '{}'), c.generation
+  from (select distinct q.lane from queue_lanes as q) as l
+  cross join lateral (
+    select k.generation from lane_cursors as k where k.lane = l.lane order by k.generation desc limit 1
+  ) as c
+  left join lateral (
+    select n.* from rescue_points as n where n.lane = l.lane order by n.point desc limit 1
+  ) as p on true;
+end;
+$$;
