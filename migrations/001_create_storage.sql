@@ -104,13 +104,13 @@ create table {{ .schema }}.queue_meta (
   paused                  boolean not null default false,
   paused_at               timestamptz,
   dlq_enabled             boolean not null default false,
-  priority_aging_interval interval,
-  failed_retention        interval not null default '72 hours',
-  dlq_retention           interval,
+  priority_aging_interval interval check (priority_aging_interval >= '0'),
+  failed_retention        interval not null default '72 hours' check (failed_retention >= '0'),
+  dlq_retention           interval check (dlq_retention >= '0'),
   notify                  boolean not null default true,
-  max_depth               bigint,
-  rate_limit              double precision,
-  rate_burst              integer
+  max_depth               bigint check (max_depth > 0),
+  rate_limit              double precision check (rate_limit > 0),
+  rate_burst              integer check (rate_burst > 0)
 );
 
 -- The registry of lanes. A lane's number follows from its name, so a producer

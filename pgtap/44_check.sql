@@ -1,7 +1,7 @@
 -- Check: every invariant, by damaging the tables by hand and seeing exactly
 -- that violation.
 begin;
-select plan(29);
+select plan(31);
 -- Alone: damages ledgers.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 select awa.reset() \g /dev/null
@@ -94,6 +94,12 @@ from (values
   ('a removal without its delta', array['terminal counters equal history'],
     format($$ insert into awa.outcome_removals (job_id, lane, xid, run_lease, ready_slot, outcome)
       values (%s, %s, pg_current_xact_id(), 1, %s, 'c') $$, :done_job, :lane, :slot)),
+  ('a running claim that rescue was led past', array['an open claim is within reach of rescue'],
+    format($$ insert into awa.rescue_points (lane, point, checked, marked, marked_at, ready_slot, open_batches)
+      values (%s, 1000000, 1000000, 1000000, now(), %s, '{}') $$, :lane, :slot)),
+  ('a deferred job that promotion was led past', array['a deferred job is within reach of promotion'],
+    format($$ insert into awa.promotion_points (point, run_at, job_id, ready_slot, seen)
+      values (1000000, 'infinity', 0, %s, '9223372036854775807:9223372036854775807:') $$, :slot)),
   ('a job that waits twice', array['a job is in one place'],
     format($$ insert into awa.deferred_jobs select %s, lane, state, run_at, created_at, run_lease, attempt, max_attempts, kind, args,
       metadata, tags, errors, progress, unique_key, unique_states, ordering_key, deadline, xid from awa.deferred_jobs limit 1 $$, :waiting_job)),

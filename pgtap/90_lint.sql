@@ -19,7 +19,7 @@ where p.pronamespace = 'awa'::regnamespace and p.prorettype <> 'trigger'::regtyp
 -- the locks that the caller has just been given.
 delete from pg_temp.findings as f
 where f.level = 'performance' and f.message = 'routine is marked as VOLATILE, should be STABLE'
-  and f.name in ('_snapshot_is_stale', '_segment_changed', '_hide_own', '_lane_has_rows', '_window_has_rows', '_locate', '_open_receipts', '_body', 'check', 'dlq_depth', 'queue_counts', 'storage_status');
+  and f.name in ('_snapshot_is_stale', '_segment_changed', '_hide_own', '_locate', '_locate_many', '_candidates', 'get_job', '_open_receipts', '_body', 'check', 'dlq_depth', 'queue_counts', 'storage_status');
 
 -- These raise, which an immutable function would do at planning already.
 delete from pg_temp.findings as f
@@ -30,7 +30,7 @@ where f.level = 'performance' and f.message = 'routine is marked as VOLATILE, sh
 -- a slot that no ring has raises, it does not fall through. cancel ends in a
 -- loop that only returns leave.
 delete from pg_temp.findings as f
-where f.level = 'warning extra' and f.message = 'control reached end of function without RETURN' and f.name in ('_segment_changed', '_take_ready', 'cancel');
+where f.level = 'warning extra' and f.message = 'control reached end of function without RETURN' and f.name in ('_segment_changed', 'cancel');
 
 select ok((select count(*) > 10 from pg_proc as p join pg_language as l on l.oid = p.prolang where p.pronamespace = 'awa'::regnamespace and l.lanname = 'plpgsql'),
   'there are functions to check');

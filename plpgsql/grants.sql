@@ -72,9 +72,15 @@ grant execute on function
 to awa_operator;
 
 grant execute on function
+  {{ .schema }}.get_job,
+  {{ .schema }}.list_jobs
+to awa_operator, awa_reader;
+
+grant execute on function
   {{ .schema }}.backoff,
   {{ .schema }}.dlq_depth,
   {{ .schema }}.queue_counts,
+  {{ .schema }}.queue_overview,
   {{ .schema }}.storage_status,
   {{ .schema }}.check
 to awa_producer, awa_worker, awa_operator, awa_reader;

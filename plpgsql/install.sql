@@ -38,6 +38,7 @@ set local search_path = pg_catalog, {{ .schema }}, pg_temp;
 {{ template "api/workers.sql" . }}
 
 -- Operate
+{{ template "api/job_lists.sql" . }}
 {{ template "api/job_operations.sql" . }}
 {{ template "api/dead_letters.sql" . }}
 {{ template "api/compat.sql" . }}
@@ -45,6 +46,7 @@ set local search_path = pg_catalog, {{ .schema }}, pg_temp;
 -- Queues
 {{ template "api/queues.sql" . }}
 {{ template "api/queue_counts.sql" . }}
+{{ template "api/queue_overview.sql" . }}
 
 -- Storage
 {{ template "api/counters.sql" . }}

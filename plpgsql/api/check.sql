@@ -170,6 +170,26 @@ begin
       else s.segment < b.segment and r.xid >= b.floor
       end
   union all
+  select 'an open claim is within reach of rescue', format('slot %s batch %s', c.ready_slot, c.batch_id), 1, 0
+  from claims as c
+  left join lateral (
+    select p.checked, p.open_batches from rescue_points as p where p.lane = c.lane order by p.point desc limit 1
+  ) as p on true
+  where exists (
+      select from claimed as k
+      where k.batch_id = c.batch_id and k.ready_slot = c.ready_slot
+        and not exists (select from closed as x where x.job_id = k.job_id and x.run_lease = k.run_lease))
+    and c.batch_id <> all (coalesce(p.open_batches, '{}'))
+    and not exists (
+      select from lane_cursors as k
+      where k.lane = c.lane and k.generation > coalesce(p.checked, 0) and k.batch_id = c.batch_id)
+    and not exists (select from watched_claims as w where w.batch_id = c.batch_id)
+  union all
+  select 'a deferred job is within reach of promotion', format('job %s', d.job_id), 1, 0
+  from deferred_jobs as d
+  join (select n.* from promotion_points as n order by n.point desc limit 1) as p
+    on (d.run_at, d.job_id) <= (p.run_at, p.job_id) and pg_visible_in_snapshot(d.xid, p.seen)
+  union all
   select 'cursors stay inside their snapshots', format('lane %s generation %s', c.lane, c.generation), 1, 0
   from cursors as c
   where pg_snapshot_xmax(c.s_prev) > pg_snapshot_xmax(c.s_cur)

@@ -35,6 +35,7 @@ declare
 begin
   perform _check_job(enqueue_many.kind, enqueue_many.queue, enqueue_many.priority,
     enqueue_many.max_attempts, enqueue_many.tags, '{}', enqueue_many.metadata);
+  perform _check_deadline(enqueue_many.deadline);
   if v_jobs is null or array_ndims(enqueue_many.args) > 1 then
     perform _invalid('args is null or has more than one dimension', 'Pass one jsonb per job in a plain array.');
   elsif array_position(enqueue_many.args, null) is not null then

@@ -36,7 +36,7 @@ create or replace function {{ .schema }}._locate_many (p_job_ids bigint[])
   returns table (
     job_id bigint, ready_slot smallint, lane bigint, run_lease integer, own boolean, batch_id bigint, outcome "char")
   language plpgsql
-  stable
+  volatile
   set plan_cache_mode = force_custom_plan
   set enable_nestloop = off
   set work_mem = '64MB'

@@ -53,3 +53,15 @@ begin
   end if;
 end;
 $$;
+
+create or replace function {{ .schema }}._check_deadline (p_deadline interval)
+  returns void
+  language plpgsql
+  volatile
+as $$
+begin
+  if p_deadline <= '0' then
+    perform _invalid(format('deadline is %s', p_deadline), 'Give the time that an attempt may take, or null.');
+  end if;
+end;
+$$;

@@ -1,0 +1,114 @@
+-- Jobs for an operator's eyes, newest first.
+
+create or replace function {{ .schema }}.get_job (job_id bigint)
+  returns setof {{ .schema }}.jobs
+  language plpgsql
+  volatile
+  parallel unsafe
+  security definer
+  set search_path = pg_catalog, {{ .schema }}, pg_temp
+  set jit = off
+as $$
+begin
+  return query select j.* from jobs as j where j.id = get_job.job_id;
+end;
+$$;
+
+comment on function {{ .schema }}.get_job is
+  'The job with that id as a row of jobs, in whatever state; none when it is unknown, pruned or a dead letter. Never blocks.';
+
+create or replace function {{ .schema }}.list_jobs (
+  queue    text          default null,
+  kind     text          default null,
+  state    {{ .schema }}.job_state default null,
+  before   bigint        default null,
+  max_jobs integer       default 100
+)
+  returns setof {{ .schema }}.jobs
+  language plpgsql
+  volatile
+  parallel unsafe
+  security definer
+  set search_path = pg_catalog, {{ .schema }}, pg_temp
+  set plan_cache_mode = force_custom_plan
+  set jit = off
+as $$
+declare
+  v_lanes  bigint[] := array(select distinct l.lane from queue_lanes as l where list_jobs.queue is null or l.queue = list_jobs.queue);
+  v_before bigint := coalesce(list_jobs.before, 9223372036854775807);
+  v_left   integer := least(list_jobs.max_jobs, 10000);
+  v_ids    bigint[];
+  v_rows   integer;
+begin
+  perform _check_max_jobs(list_jobs.max_jobs);
+  -- Ids of candidates come from where a job in that state must be, newest
+  -- first and some at a time; the view then has the last word.
+  loop
+    v_ids := _candidates(v_lanes, list_jobs.kind, list_jobs.state, v_before, greatest(v_left, 100));
+    exit when v_left <= 0 or v_ids = '{}';
+    return query
+    select j.*
+    from jobs as j
+    where j.id = any (v_ids)
+      and (list_jobs.queue is null or j.queue = list_jobs.queue)
+      and (list_jobs.kind is null or j.kind = list_jobs.kind)
+      and (list_jobs.state is null or j.state = list_jobs.state)
+    order by j.id desc
+    limit v_left;
+    get diagnostics v_rows = row_count;
+    v_left := v_left - v_rows;
+    v_before := v_ids[cardinality(v_ids)];
+  end loop;
+end;
+$$;
+
+comment on function {{ .schema }}.list_jobs is
+  'Up to max_jobs jobs, newest id first; null filters match all. Page on with before => the last id. Terminal states are found by the outcomes, deferred ones among the deferred jobs; available and running ones by their ready rows, which takes time when few of many match. Never blocks. Raises AW006 for a negative max_jobs.';
+
+create or replace function {{ .schema }}._candidates (
+  p_lanes bigint[], p_kind text, p_state {{ .schema }}.job_state, p_before bigint, p_max integer
+)
+  returns bigint[]
+  language plpgsql
+  volatile
+  set plan_cache_mode = force_custom_plan
+  set work_mem = '64MB'
+as $$
+begin
+  if p_state in ('completed', 'failed', 'cancelled') then
+    return array(
+      select j.job_id
+      from attempt_outcomes as o
+      left join claims as c on c.ready_slot = o.ready_slot and c.batch_id = o.batch_id and o.job_ids is null
+      cross join lateral unnest(
+        coalesce(o.job_ids, c.job_ids),
+        case when o.job_ids is null then c.run_leases else o.run_leases end) as j (job_id, run_lease)
+      where o.outcome = case p_state when 'completed' then 'c'::"char" when 'failed' then 'f'::"char" else 'x'::"char" end
+        and o.lane = any (p_lanes) and j.job_id < p_before
+        and (p_kind is null or exists (
+          select from ready_entries as r
+          where r.ready_slot = o.ready_slot and r.job_id = j.job_id and r.run_lease = coalesce(j.run_lease, 1) and r.kind = p_kind))
+      order by j.job_id desc
+      limit p_max);
+  elsif p_state in ('scheduled', 'retryable') then
+    return array(
+      select d.job_id from deferred_jobs as d
+      where d.state = p_state and d.lane = any (p_lanes) and d.job_id < p_before and (p_kind is null or d.kind = p_kind)
+      order by d.job_id desc
+      limit p_max);
+  end if;
+  return array(
+    select u.job_id
+    from (
+      (select r.job_id from ready_entries as r
+       where r.lane = any (p_lanes) and r.job_id < p_before and (p_kind is null or r.kind = p_kind)
+       order by r.job_id desc limit p_max)
+      union
+      (select d.job_id from deferred_jobs as d
+       where d.lane = any (p_lanes) and d.job_id < p_before and (p_kind is null or d.kind = p_kind)
+       order by d.job_id desc limit p_max)
+    ) as u
+    order by u.job_id desc
+    limit p_max);
+end;
+$$;

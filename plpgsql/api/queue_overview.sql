@@ -1,0 +1,111 @@
+-- Every queue at a glance.
+
+create or replace function {{ .schema }}.queue_overview ()
+  returns table (
+    queue text, available bigint, scheduled bigint, retryable bigint, running bigint, waiting_external bigint,
+    completed bigint, failed bigint, cancelled bigint, terminal bigint, dlq bigint, pruned_terminal bigint,
+    oldest_waiting interval, enqueued_per_second double precision, closed_per_second double precision, paused boolean)
+  language plpgsql
+  volatile
+  parallel unsafe
+  security definer
+  set search_path = pg_catalog, {{ .schema }}, pg_temp
+  set plan_cache_mode = force_generic_plan
+  set max_parallel_workers_per_gather = 0
+  set jit = off
+as $$
+#variable_conflict use_column
+declare
+  v_now timestamptz := _now();
+begin
+  return query
+  with lanes as materialized (
+    select distinct q.lane, q.queue from queue_lanes as q
+  ),
+  slots as materialized (
+    select s.slot::smallint as slot,
+      coalesce(n.snapshot, '1:1:') as snapshot,
+      -- The newest checkpoint of a minute ago, for the rates.
+      (select k.checkpoint from checkpoint_snapshots as k
+       where k.ready_slot = s.slot and k.taken_at <= clock_timestamp() - interval '1 minute'
+       order by k.checkpoint desc limit 1) as minute_ago
+    from generate_series(0, {{ sub (int .segments) 1 }}) as s (slot)
+    left join lateral (
+      select k.snapshot from checkpoint_snapshots as k where k.ready_slot = s.slot order by k.checkpoint desc limit 1
+    ) as n on true
+  ),
+  counted as (
+    select t.lane, sum(t.enqueued) as enqueued, sum(t.closed) as closed, sum(t.completed) as completed,
+      sum(t.failed) as failed, sum(t.cancelled) as cancelled,
+      sum(t.enqueued - t.enqueued_before) as lately_enqueued, sum(t.closed - t.closed_before) as lately_closed
+    from (
+      select l.lane, b.enqueued, b.closed, b.completed, b.failed, b.cancelled,
+        coalesce(a.enqueued, 0) as enqueued_before, coalesce(a.closed, 0) as closed_before
+      from lanes as l
+      cross join slots as s
+      cross join lateral (
+        select k.* from terminal_count_checkpoints as k
+        where k.ready_slot = s.slot and k.lane = l.lane
+        order by k.checkpoint desc limit 1
+      ) as b
+      left join lateral (
+        select k.* from terminal_count_checkpoints as k
+        where k.ready_slot = s.slot and k.lane = l.lane and k.checkpoint <= s.minute_ago
+        order by k.checkpoint desc limit 1
+      ) as a on true
+      union all
+      select t.lane, t.enqueued, t.closed, t.completed, t.failed, t.cancelled, 0, 0
+      from slots as s
+      cross join lateral _segment_tail(s.slot, s.snapshot, '9223372036854775807:9223372036854775807:') as t
+    ) as t
+    group by t.lane
+  ),
+  rolled as (
+    select e.lane, sum(e.ready) as ready, sum(e.closed) as closed, sum(e.completed + e.failed + e.cancelled) as terminal
+    from terminal_rollup_entries as e
+    group by e.lane
+  ),
+  deferred as (
+    select d.lane, count(*) filter (where d.state = 'scheduled') as scheduled,
+      count(*) filter (where d.state = 'retryable') as retryable
+    from deferred_jobs as d
+    group by d.lane
+  ),
+  dead as (
+    select e.queue, count(*) as jobs from dlq_entries as e group by e.queue
+  ),
+  summed as (
+    select l.queue,
+      sum(coalesce(k.enqueued, 0) + coalesce(r.ready, 0) - coalesce(c.claimed_total, 0)) as available,
+      sum(coalesce(d.scheduled, 0)) as scheduled, sum(coalesce(d.retryable, 0)) as retryable,
+      sum(coalesce(c.claimed_total, 0) - coalesce(k.closed, 0) - coalesce(r.closed, 0)) as running,
+      sum(coalesce(k.completed, 0)) as completed, sum(coalesce(k.failed, 0)) as failed,
+      sum(coalesce(k.cancelled, 0)) as cancelled, sum(coalesce(r.terminal, 0)) as pruned,
+      sum(coalesce(k.lately_enqueued, 0)) as enqueued, sum(coalesce(k.lately_closed, 0)) as closed,
+      min(_lane_head(l.lane)) as head
+    from lanes as l
+    left join counted as k on k.lane = l.lane
+    left join rolled as r on r.lane = l.lane
+    left join deferred as d on d.lane = l.lane
+    left join lateral (
+      select n.claimed_total from lane_cursors as n where n.lane = l.lane order by n.generation desc limit 1
+    ) as c on true
+    group by l.queue
+  )
+  select coalesce(s.queue, m.queue, x.queue),
+    coalesce(s.available, 0)::bigint, coalesce(s.scheduled, 0)::bigint, coalesce(s.retryable, 0)::bigint,
+    coalesce(s.running, 0)::bigint, 0::bigint, coalesce(s.completed, 0)::bigint, coalesce(s.failed, 0)::bigint,
+    coalesce(s.cancelled, 0)::bigint, (coalesce(s.completed, 0) + coalesce(s.failed, 0) + coalesce(s.cancelled, 0))::bigint,
+    coalesce(x.jobs, 0), coalesce(s.pruned, 0)::bigint,
+    case when isfinite(s.head) then greatest(v_now - s.head, '0') end,
+    coalesce(s.enqueued, 0)::double precision / 60, coalesce(s.closed, 0)::double precision / 60,
+    coalesce(m.paused, false)
+  from summed as s
+  full join queue_meta as m on m.queue = s.queue
+  full join dead as x on x.queue = coalesce(s.queue, m.queue)
+  order by 1;
+end;
+$$;
+
+comment on function {{ .schema }}.queue_overview is
+  'The figures of queue_counts for every queue, with how long its first claimable job has waited, the attempts enqueued and closed per second over about the last minute (as far as maintain() wrote checkpoints), and whether it is paused. Never blocks.';
