@@ -94,9 +94,8 @@ from (values
   ('a removal without its delta', array['terminal counters equal history'],
     format($$ insert into awa.outcome_removals (job_id, lane, xid, run_lease, ready_slot, outcome)
       values (%s, %s, pg_current_xact_id(), 1, %s, 'c') $$, :done_job, :lane, :slot)),
-  ('a running claim that rescue was led past', array['an open claim is within reach of rescue'],
-    format($$ insert into awa.rescue_points (lane, point, checked, marked, marked_at, ready_slot, open_batches)
-      values (%s, 1000000, 1000000, 1000000, now(), %s, '{}') $$, :lane, :slot)),
+  ('a running claim that rescue does not know of', array['an open claim is within reach of rescue'],
+    'delete from awa.watched_claims'),
   ('a deferred job that promotion was led past', array['a deferred job is within reach of promotion'],
     format($$ insert into awa.promotion_points (point, run_at, job_id, ready_slot, seen)
       values (1000000, 'infinity', 0, %s, '9223372036854775807:9223372036854775807:') $$, :slot)),
