@@ -1,0 +1,268 @@
+-- Dead letters: the ways in, the ways back and the ways out, with the counts of each.
+begin;
+select plan(116);
+-- Alone: calls maintain.
+do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
+
+-- Keys whose counters differ from history in total or in a state.
+create temp view drift as
+select ready_slot, queue, priority, enqueue_shard, h as history, c as counters
+from (
+  select d.ready_slot, d.queue, d.priority, d.enqueue_shard, array[count(*), count(*) filter (where d.state = 'completed'),
+    count(*) filter (where d.state = 'failed'), count(*) filter (where d.state = 'cancelled')] as h
+  from awa.done_entries as d group by d.ready_slot, d.queue, d.priority, d.enqueue_shard
+) as history
+full join (
+  select l.ready_slot, l.queue, l.priority, l.enqueue_shard, array[l.live_terminal_count, l.completed, l.failed, l.cancelled] as c
+  from awa.queue_terminal_live_counts as l where l.live_terminal_count <> 0
+) as counters using (ready_slot, queue, priority, enqueue_shard)
+where h is distinct from c;
+
+-- completed/failed/cancelled/dead of a queue, three times over: what
+-- queue_counts says, what the counters say, what the rows are.
+create function pg_temp.figures (p_queue text) returns text[]
+  language sql as $$
+  select array[
+    (select format('%s/%s/%s/%s', c.completed, c.failed, c.cancelled, c.dlq) from awa.queue_counts(p_queue) as c),
+    (select format('%s/%s/%s/%s', coalesce(sum(l.completed), 0), coalesce(sum(l.failed), 0), coalesce(sum(l.cancelled), 0),
+       coalesce((select d.depth from awa.dlq_depth(p_queue) as d), 0)) from awa.queue_terminal_live_counts as l where l.queue = p_queue),
+    (select format('%s/%s/%s/%s', count(*) filter (where d.state = 'completed'), count(*) filter (where d.state = 'failed'),
+       count(*) filter (where d.state = 'cancelled'), (select count(*) from awa.dlq_entries as q where q.queue = p_queue))
+     from awa.done_entries as d where d.queue = p_queue)]
+$$;
+create function pg_temp.figures_are (p_queue text, p_line text, p_title text) returns text
+  language sql as $$
+  select is(pg_temp.figures(p_queue), array_fill(p_line, array[3]), p_title)
+$$;
+-- Deltas that count history, and removals, so far.
+create function pg_temp.deltas () returns bigint
+  language sql as $$
+  select count(*) from awa.terminal_count_deltas as d where (d.completed, d.failed, d.cancelled) <> (0, 0, 0)
+$$;
+create function pg_temp.removals () returns bigint
+  language sql as 'select count(*) from awa.outcome_removals';
+
+-- Adds p_jobs jobs, claims them and closes them: c, f, x, or leaves them
+-- running.
+create function pg_temp.done (p_queue text, p_jobs integer, p_how "char", p_kind text default 'k', p_priority integer default 2) returns bigint[]
+  language plpgsql as $$
+declare
+  v_ids bigint[] := awa.enqueue_many(p_kind, array_fill('1'::jsonb, array[p_jobs]), queue => p_queue, priority => p_priority);
+  v_receipts awa.receipt[] := array(select c.receipt from awa.claim(p_queue, p_jobs) as c);
+begin
+  case p_how
+  when 'c' then perform awa.complete_many(v_receipts);
+  when 'f' then perform awa.fail_many(v_receipts, array_fill('boom'::text, array[p_jobs]), terminal => true);
+  when 'x' then perform awa.cancel(id, 'no more') from unnest(v_ids) as id;
+  else null;
+  end case;
+  return v_ids;
+end;
+$$;
+
+-- A queue with dlq_enabled: a failure for good goes there at once
+
+select awa.configure_queue('tap/61/a', '{"dlq_enabled": true}') \g /dev/null
+select awa.enqueue('work', '{"n": 1}', queue => 'tap/61/a', priority => 3, max_attempts => 2, tags => array['t'], metadata => '{"m": 1}',
+  unique_key => '\x6101', unique_states => b'11111100', ordering_key => 'o', deadline => '1 hour') as id \gset
+create temp table attempts as select * from awa.claim('tap/61/a', 1, 'w');
+select awa.fail(receipt, 'first', retry_after => '0') from attempts \g /dev/null
+select is_empty('select * from awa.dlq_depth(''tap/61/a'')', 'a failure that is retried is no dead letter');
+select count(*) from awa.maintain() \g /dev/null
+insert into attempts select * from awa.claim('tap/61/a', 1, 'w');
+create temp table body as select * from awa.jobs where id = :id;
+create temp table still as select pg_temp.deltas() as deltas, pg_temp.removals() as removals, clock_timestamp() as t;
+select is(awa.fail(receipt, 'second'), 'failed', 'the last attempt of a job fails') from attempts where attempt = 2;
+select pg_temp.figures_are('tap/61/a', '0/0/0/1', 'the job is dead in the same statement and never was in history');
+select is((pg_temp.deltas(), pg_temp.removals()), (deltas, removals), 'so the terminal counters have nothing to take back') from still;
+select results_eq(
+  'select id, kind, queue, args, state, priority, attempt, max_attempts, run_at, created_at, attempted_at, metadata, tags, unique_key, unique_states, run_lease, original_run_lease, ordering_key, deadline from awa.dlq_entries where queue = ''tap/61/a''',
+  $$ select id, kind, queue, args, 'failed'::awa.job_state, priority, 2::smallint, max_attempts, run_at, created_at, attempted_at, metadata, tags, unique_key, unique_states, 2::bigint, 2::bigint, 'o', interval '1 hour' from body $$,
+  'the letter has the whole job, with the attempt and lease that it died of');
+select ok(dlq_reason = 'max_attempts_exhausted' and dlq_at between t and clock_timestamp() and finalized_at between t and clock_timestamp(), 'why and when')
+from awa.dlq_entries, still where queue = 'tap/61/a';
+select is((select array_agg(e ->> 'error' || ' ' || (e ->> 'attempt') order by n) from awa.dlq_entries, unnest(errors) with ordinality as u (e, n) where id = :id), array['first 1', 'second 2'],
+  'and every error');
+select is_empty(format('select * from awa.jobs where id = %s', :id), 'it is not in jobs');
+select is(awa.fail(receipt, 'again'), null, 'a second failure is stale') from attempts where attempt = 2;
+select is(awa.complete(receipt), false, 'so is a completion') from attempts where attempt = 2;
+select results_eq('select running, failed, terminal, dlq from awa.queue_counts(''tap/61/a'')', 'values (0::bigint, 0::bigint, 0::bigint, 1::bigint)', 'queue_counts has it as dead only');
+
+select awa.enqueue('k', queue => 'tap/61/a') as terminal \gset
+select is(awa.fail(c.receipt, 'no use', terminal => true), 'failed', 'a terminal failure') from awa.claim('tap/61/a') as c;
+select is(dlq_reason, 'terminal_error', 'is a dead letter for that reason') from awa.dlq_entries where id = :terminal;
+select awa.configure_queue('tap/61/many', '{"dlq_enabled": true}'), awa.enqueue_many('k', array_fill('1'::jsonb, array[6]), queue => 'tap/61/many') \g /dev/null
+create temp table many as select *, row_number() over () as n from awa.claim('tap/61/many', 6);
+select is((select count(*) from awa.fail_many((select array_agg(receipt) from many where n <= 4), terminal => true) where state = 'failed'), 4::bigint, 'four of a batch fail in one call');
+select awa.complete(receipt) from many where n = 5 \g /dev/null
+select awa.cancel(job_id) from many where n = 6 \g /dev/null
+select pg_temp.figures_are('tap/61/many', '1/0/1/4', 'only failed jobs become dead letters');
+select awa.configure_queue('tap/61/many', '{"dlq_enabled": false}') \g /dev/null
+select pg_temp.done('tap/61/many', 1, 'f') \g /dev/null
+select pg_temp.figures_are('tap/61/many', '1/1/1/4', 'a queue that has it disabled again keeps failures in history');
+select is_empty('select * from pg_temp.drift', 'no key drifts');
+
+-- move_failed_to_dlq
+
+select awa.enqueue('k', '{"n": 2}', queue => 'tap/61/move', priority => 4, max_attempts => 2, tags => array['t'], metadata => '{"m": 2}', ordering_key => 'o', deadline => '1 hour') as moved \gset
+select awa.fail(c.receipt, 'first', retry_after => '0') from awa.claim('tap/61/move') as c \g /dev/null
+select count(*) from awa.maintain() \g /dev/null
+select awa.fail(c.receipt, 'second') from awa.claim('tap/61/move') as c \g /dev/null
+select (pg_temp.done('tap/61/move', 1, 'c'))[1] as completed, (pg_temp.done('tap/61/move', 1, 'x'))[1] as cancelled, (pg_temp.done('tap/61/move', 1, 'r'))[1] as busy \gset
+select awa.enqueue('k', queue => 'tap/61/move') as waits, awa.enqueue('k', queue => 'tap/61/move', run_at => now() + interval '1 day') as deferred \gset
+select pg_temp.figures_are('tap/61/move', '1/1/1/0', 'a failed job in history');
+create temp table body2 as select * from awa.done_entries where id = :moved;
+update still set deltas = pg_temp.deltas(), removals = pg_temp.removals();
+select is(awa.move_failed_to_dlq(:moved, 'by hand'), true, 'is moved to the dead letters');
+select pg_temp.figures_are('tap/61/move', '1/0/1/1', 'the counters follow');
+select is(pg_temp.deltas() - deltas, 1::bigint, 'with one delta') from still;
+select is_empty('select * from pg_temp.drift', 'no key drifts');
+select results_eq(
+  format('select kind, queue, args, state, priority, attempt, max_attempts, run_at, created_at, attempted_at, finalized_at, errors, metadata, tags, run_lease, original_run_lease, ordering_key, deadline, dlq_reason from awa.dlq_entries where id = %s', :moved),
+  $$ select kind, queue, args, state, priority, attempt, max_attempts, run_at, created_at, attempted_at, finalized_at, errors, metadata, tags, run_lease, 2::bigint, 'o', interval '1 hour', 'by hand' from body2 $$,
+  'the letter is the job as history had it, with the reason given');
+select is(cardinality(errors), 2, 'both errors with it') from awa.dlq_entries where id = :moved;
+update still set deltas = pg_temp.deltas(), removals = pg_temp.removals();
+select is(awa.move_failed_to_dlq(id), false, format('a %s job is not moved', what))
+from (values (:moved, 'dead'), (:completed, 'completed'), (:cancelled, 'cancelled'), (:busy, 'running'), (:waits, 'waiting'), (:deferred, 'scheduled'), (9223372036854775807, 'unknown'), (null, 'null')) as v (id, what);
+select pg_temp.figures_are('tap/61/move', '1/0/1/1', 'nothing has changed');
+select is((pg_temp.deltas(), pg_temp.removals()), (deltas, removals), 'and nothing was written') from still;
+select is(awa.move_failed_to_dlq((pg_temp.done('tap/61/move2', 1, 'f'))[1]), true, 'a move needs no reason');
+select is((select dlq_reason from awa.dlq_entries where queue = 'tap/61/move2'), null, 'then there is none');
+
+-- bulk_move_failed_to_dlq
+
+select pg_temp.done(q, n, how, kind, p) from (values ('tap/61/b1', 4, 'f'::"char", 'one61', 1), ('tap/61/b1', 3, 'f', 'two61', 2), ('tap/61/b1', 2, 'f', 'two61', 1), ('tap/61/b1', 1, 'c', 'one61', 1),
+  ('tap/61/b2', 5, 'f', 'one61', 1)) as v (q, n, how, kind, p) \g /dev/null
+update still set deltas = pg_temp.deltas(), removals = pg_temp.removals();
+select is(awa.bulk_move_failed_to_dlq(queue => 'tap/61/none'), 0::bigint, 'a queue without failures moves nothing');
+select is(awa.bulk_move_failed_to_dlq(queue => 'tap/61/b1', max_jobs => 0), 0::bigint, 'nor does max_jobs 0');
+select throws_ok('select awa.bulk_move_failed_to_dlq(max_jobs => -1)', 'AW006', null, 'a negative max_jobs is refused');
+select is((pg_temp.deltas(), pg_temp.removals()), (deltas, removals), 'and nothing was written') from still;
+create temp table oldest as select id from awa.done_entries where queue = 'tap/61/b1' and state = 'failed' order by id limit 2;
+select is(awa.bulk_move_failed_to_dlq(queue => 'tap/61/b1', reason => 'sweep', max_jobs => 2), 2::bigint, 'with max_jobs 2 two are moved');
+select bag_eq($$ select id, dlq_reason from awa.dlq_entries where queue = 'tap/61/b1' $$, $$ select id, 'sweep' from oldest $$, 'those of the lowest ids, for the reason given');
+select pg_temp.figures_are('tap/61/b1', '1/7/0/2', 'the counters follow');
+select is(awa.bulk_move_failed_to_dlq(queue => 'tap/61/b1', kind => 'two61'), 5::bigint, 'queue and kind restrict together');
+select pg_temp.figures_are('tap/61/b1', '1/2/0/7', 'the other kind stays');
+update still set deltas = pg_temp.deltas(), removals = pg_temp.removals();
+select is(awa.bulk_move_failed_to_dlq(kind => 'one61'), 7::bigint, 'a kind alone takes it from every queue');
+select is(pg_temp.deltas() - deltas, 2::bigint, 'one delta per key') from still;
+select pg_temp.figures_are('tap/61/b1', '1/0/0/9', 'of the first queue all failed ones are dead');
+select pg_temp.figures_are('tap/61/b2', '0/0/0/5', 'of the second as well');
+select is_empty('select * from pg_temp.drift', 'no key drifts');
+select pg_temp.done('tap/61/b3', 300, 'f', 'three61') \g /dev/null
+select is(awa.bulk_move_failed_to_dlq('tap/61/b3'), 300::bigint, 'three hundred are moved in one call');
+select pg_temp.figures_are('tap/61/b3', '0/0/0/300', 'and counted');
+select is((select count(*) from awa.dlq_entries where queue = 'tap/61/b3' and errors[1] ->> 'error' = 'boom' and attempted_at is not null), 300::bigint, 'each with its error');
+
+-- dlq_depth
+
+select bag_eq($$ select queue, depth from awa.dlq_depth() where queue like 'tap/61/b%' $$, $$ values ('tap/61/b1', 9::bigint), ('tap/61/b2', 5), ('tap/61/b3', 300) $$, 'dlq_depth counts per queue');
+select results_eq($$ select queue, depth from awa.dlq_depth('tap/61/b1') $$, $$ values ('tap/61/b1', 9::bigint) $$, 'or for one');
+select is_empty($$ select * from awa.dlq_depth('tap/61/none') $$, 'a queue without letters has no row');
+
+-- retry_from_dlq
+
+create temp table letter as select * from awa.dlq_entries where id = :id;
+update still set deltas = pg_temp.deltas(), removals = pg_temp.removals();
+select is(awa.retry_from_dlq(:id), true, 'a dead letter is retried');
+select pg_temp.figures_are('tap/61/a', '0/0/0/1', 'one letter is left in its queue, its job is not in history');
+select is((pg_temp.deltas(), pg_temp.removals()), (deltas, removals), 'the terminal counters were not touched') from still;
+select results_eq(format('select state, attempt, run_lease, cardinality(errors), unique_key, unique_states from awa.jobs where id = %s', :id),
+  $$ values ('available'::awa.job_state, 0::smallint, 2::bigint, 2, '\x6101'::bytea, b'11111100'::bit(8)) $$, 'it waits with no attempt begun and its errors kept');
+select is(awa.retry_from_dlq(:id), false, 'a second retry finds no letter');
+truncate attempts;
+insert into attempts select * from awa.claim('tap/61/a', 10);
+select results_eq('select job_id, kind, args, priority, attempt, max_attempts, tags, metadata, created_at, (receipt).run_lease, deadline_at is not null from attempts',
+  'select id, kind, args, priority, 1::smallint, max_attempts, tags, metadata, created_at, 3::bigint, true from letter', 'it is claimed as its first attempt, with everything it was enqueued with');
+select is(awa.fail(receipt, 'third', terminal => true), 'failed', 'when it fails again') from attempts;
+select is((select array_agg(e ->> 'error' || ' ' || (e ->> 'attempt') order by n) from awa.dlq_entries, unnest(errors) with ordinality as u (e, n) where id = :id),
+  array['first 1', 'second 2', 'third 1'], 'it comes back with its whole history');
+select results_eq(format('select attempt, run_lease, original_run_lease, ordering_key, deadline, dlq_reason from awa.dlq_entries where id = %s', :id),
+  $$ values (1::smallint, 3::bigint, 3::bigint, 'o', interval '1 hour', 'terminal_error') $$, 'as a letter of the new attempt');
+
+select (pg_temp.done('tap/61/a', 1, 'f'))[1] as over \gset
+select is(awa.retry_from_dlq(:over, queue => 'tap/61/to', priority => 1, run_at => now() + interval '1 day'), true, 'a letter is retried elsewhere and later');
+select results_eq(format('select queue, priority::integer, state, run_at from awa.jobs where id = %s', :over), $$ select 'tap/61/to', 1, 'scheduled'::awa.job_state, now() + interval '1 day' $$,
+  'in the queue, priority and time given');
+select is(awa.retry_from_dlq(x), false, format('there is no letter of %s job', what)) from (values (9223372036854775807, 'an unknown'), (null, 'a null'), (:completed, 'a completed'), (:waits, 'a waiting')) as v (x, what);
+select throws_ok(format('select awa.retry_from_dlq(%s, %s)', :terminal, override), 'AW006', null, format('%s is refused', what))
+from (values ('queue => ''''', 'an empty queue name'), ('queue => repeat(''q'', 201)', 'a queue name that is too long'), ('priority => 0', 'priority 0'), ('priority => 5', 'priority 5')) as v (override, what);
+select isnt_empty(format('select * from awa.dlq_entries where id = %s', :terminal), 'the letter then stays');
+
+select awa.enqueue('k', queue => 'tap/61/key', unique_key => '\x6102') as loser \gset
+select awa.fail(c.receipt, 'e', terminal => true) from awa.claim('tap/61/key') as c \g /dev/null
+select awa.move_failed_to_dlq(:loser) \g /dev/null
+select awa.enqueue('k', queue => 'tap/61/key', unique_key => '\x6102') as winner \gset
+select throws_ok(format('select awa.retry_from_dlq(%s)', :loser), 'AW004', format('job %s: its unique key is held by job %s', :loser, :winner), 'a letter whose key another job holds is refused');
+select pg_temp.figures_are('tap/61/key', '0/0/0/1', 'and stays');
+select is(awa.bulk_retry_from_dlq(queue => 'tap/61/key'), 0::bigint, 'a bulk retry passes it over');
+select pg_temp.figures_are('tap/61/key', '0/0/0/1', 'so that it stays as well');
+select awa.delete_job_compat(:winner) \g /dev/null
+select is(awa.bulk_retry_from_dlq(queue => 'tap/61/key'), 1::bigint, 'once the holder is gone it is retried');
+select is((select job_id from awa.job_unique_claims where unique_key = '\x6102'), :loser::bigint, 'and has its key again');
+
+-- bulk_retry_from_dlq
+
+select awa.enqueue('k', queue => 'tap/61/twins', unique_key => '\x6103') as older \gset
+select awa.fail(c.receipt, 'e', terminal => true) from awa.claim('tap/61/twins') as c \g /dev/null
+select awa.enqueue('k', queue => 'tap/61/twins', unique_key => '\x6103') as younger \gset
+select awa.fail(c.receipt, 'e', terminal => true) from awa.claim('tap/61/twins') as c \g /dev/null
+select is(awa.bulk_move_failed_to_dlq('tap/61/twins'), 2::bigint, 'two letters of one unique key');
+select is(awa.bulk_retry_from_dlq('tap/61/twins'), 1::bigint, 'only one of them can come back');
+select results_eq($$ select id from awa.jobs where queue = 'tap/61/twins' $$, format('values (%s::bigint)', :older), 'the older one does');
+select results_eq($$ select id from awa.dlq_entries where queue = 'tap/61/twins' $$, format('values (%s::bigint)', :younger), 'the younger one stays dead');
+
+select awa.enqueue('tagged61', queue => 'tap/61/r', tags => array['red', 'blue']), awa.enqueue('tagged61', queue => 'tap/61/r', tags => array['blue']), awa.enqueue('plain61', queue => 'tap/61/r', priority => 1),
+  awa.enqueue('plain61', queue => 'tap/61/r2') \g /dev/null
+select awa.fail_many(array_agg(c.receipt), terminal => true) from (select * from awa.claim('tap/61/r', 10) union all select * from awa.claim('tap/61/r2', 10)) as c \g /dev/null
+select awa.bulk_move_failed_to_dlq(queue => q) from unnest(array['tap/61/r', 'tap/61/r2']) as q \g /dev/null
+update still set deltas = pg_temp.deltas(), removals = pg_temp.removals();
+select throws_ok('select awa.bulk_retry_from_dlq(max_jobs => -1)', 'AW006', null, 'a negative max_jobs is refused');
+select is(awa.bulk_retry_from_dlq('tap/61/r', max_jobs => 0), 0::bigint, 'max_jobs 0 retries nothing');
+select is(awa.bulk_retry_from_dlq('tap/61/r', tag => 'green'), 0::bigint, 'nor does a tag that no letter has');
+select is(awa.bulk_retry_from_dlq('tap/61/r', tag => 'red'), 1::bigint, 'a tag selects');
+select is(awa.bulk_retry_from_dlq('tap/61/r', kind => 'plain61'), 1::bigint, 'a kind selects');
+select is(awa.bulk_retry_from_dlq(kind => 'plain61'), 1::bigint, 'without a queue all queues are meant');
+select pg_temp.figures_are('tap/61/r', '0/0/0/1', 'one letter is left');
+select bag_eq($$ select kind, priority::integer, attempt::integer, tags, cardinality(errors) from awa.claim('tap/61/r', 10) $$,
+  $$ values ('tagged61', 2, 1, array['red', 'blue'], 1), ('plain61', 1, 1, '{}', 1) $$, 'those retried are claimed again, in their old priorities');
+select is((pg_temp.deltas(), pg_temp.removals()), (deltas, removals), 'the terminal counters were not touched') from still;
+create temp table lowest as select id from awa.dlq_entries where queue = 'tap/61/b3' order by id limit 100;
+select is(awa.bulk_retry_from_dlq('tap/61/b3', max_jobs => 100), 100::bigint, 'a hundred of three hundred');
+select bag_eq($$ select id from awa.jobs where queue = 'tap/61/b3' $$, 'select id from lowest', 'are those of the lowest ids');
+select results_eq('select available, dlq from awa.queue_counts(''tap/61/b3'')', 'values (100::bigint, 200::bigint)', 'and are counted as available');
+
+-- Purge
+
+update awa.dlq_entries set dlq_at = clock_timestamp() - interval '10 days' where queue = 'tap/61/b1' and kind = 'one61';
+update still set deltas = pg_temp.deltas(), removals = pg_temp.removals();
+select throws_ok('select awa.purge_dlq(max_jobs => -1)', 'AW006', null, 'a negative max_jobs is refused');
+select is(awa.purge_dlq('tap/61/none'), 0::bigint, 'a queue without letters purges nothing');
+select is(awa.purge_dlq('tap/61/b1', older_than => '11 days'), 0::bigint, 'nor does an age that no letter has');
+select is(awa.purge_dlq('tap/61/b1', older_than => '9 days', max_jobs => 1), 1::bigint, 'an age selects, up to max_jobs');
+select is(awa.purge_dlq('tap/61/b1', older_than => '9 days'), 3::bigint, 'or all of it');
+select is(awa.purge_dlq('tap/61/b1', kind => 'two61', max_jobs => 2), 2::bigint, 'a kind selects');
+select pg_temp.figures_are('tap/61/b1', '1/0/0/3', 'three letters are left');
+select is(awa.purge_dlq('tap/61/r', tag => 'blue'), 1::bigint, 'a tag selects');
+select is(awa.purge_dlq('tap/61/b3'), 200::bigint, 'a queue alone takes all of it');
+select is((pg_temp.deltas(), pg_temp.removals()), (deltas, removals), 'the terminal counters were not touched') from still;
+select is_empty($$ select * from awa.dlq_entries where queue in ('tap/61/r', 'tap/61/b3') $$, 'purged letters are gone');
+
+-- Retention
+
+select awa.configure_queue('tap/61/b2', '{"dlq_retention": "5 days"}') \g /dev/null
+update awa.dlq_entries set dlq_at = clock_timestamp() - interval '6 days' where id in (select id from awa.dlq_entries where queue = 'tap/61/b2' order by id limit 3);
+update awa.dlq_entries set dlq_at = clock_timestamp() - interval '6 days' where queue = 'tap/61/b1';
+select results_eq($$ select outcome, affected from awa.maintain() where task = 'dlq' $$, $$ values ('purged', 3::bigint) $$, 'maintain deletes letters older than dlq_retention');
+select pg_temp.figures_are('tap/61/b2', '0/0/0/2', 'younger ones stay');
+select pg_temp.figures_are('tap/61/b1', '1/0/0/3', 'as do those of a queue without retention');
+select is_empty($$ select * from awa.maintain() where task = 'dlq' $$, 'then there is nothing to delete');
+
+select is_empty('select * from awa.queue_terminal_live_counts where least(live_terminal_count, completed, failed, cancelled) < 0', 'no count is below zero');
+select is_empty('select * from pg_temp.drift', 'no key drifts');
+select is_empty('select * from awa.check()', 'the storage is sound after all of this');
+
+select * from finish();
+rollback;
