@@ -92,7 +92,10 @@ as $$
 declare
   v_rank bigint := _lane_rank(p_lane);
 begin
-  if exists (
+  -- Who took a lane has written since, or said so. The lock table is costly to
+  -- read, and everybody's locks wait meanwhile.
+  if (pg_current_xact_id_if_assigned() is not null or coalesce(current_setting('{{ .schema }}.lane', true), '') <> '')
+    and exists (
     select from pg_locks as k
     where k.locktype = 'advisory' and k.pid = pg_backend_pid() and k.granted and k.objsubid = 2
       and k.database = (select d.oid from pg_database as d where d.datname = current_database())

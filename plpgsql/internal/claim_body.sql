@@ -70,12 +70,11 @@ begin
       'Name a queue, ask for at least one job and give a lease above zero.');
   end if;
 
-  select array_agg(q.lane), array_agg(q.priority),
-    (select m.paused from queue_meta as m where m.queue = claim.queue),
-    (select m.priority_aging_interval from queue_meta as m where m.queue = claim.queue),
+  select array_agg(q.lane), array_agg(q.priority), bool_or(m.paused), max(m.priority_aging_interval),
     (select g.slot from segment_rotations as g order by g.generation desc limit 1)
   into v_lanes, v_ranks, v_paused, v_aging, v_guess
   from queue_lanes as q
+  left join queue_meta as m on m.queue = q.queue
   where q.queue = claim.queue;
   if v_lanes is null or v_paused then
     return;
@@ -170,6 +169,7 @@ begin
         ) as k on true;
       end if;
       v_opened := false;
+      v_got := 0;
       v_costly := false;
       v_settles := false;
       v_unseen := false;
@@ -433,8 +433,11 @@ begin
         end if;
       end loop;
 
-      -- An empty poll writes nothing. Where no cursor tells of another
-      -- cluster, the rows themselves do.
+      -- An empty poll writes nothing, yet the lane is this transaction's now.
+      if v_got = 0 then
+        perform set_config('{{ .schema }}.lane', 'held', true);
+      end if;
+      -- Where no cursor tells of another cluster, the rows themselves do.
       if v_unseen and exists (
         select from ready_entries as e
         where e.lane = v_lane and e.xid >= pg_snapshot_xmax(pg_current_snapshot())
