@@ -1,0 +1,840 @@
+package proof
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"pgregory.net/rapid"
+
+	awa "github.com/awaqueue/awa/gowrap"
+)
+
+// actions are what may happen next; what occurs more often happens more often.
+func (w *world) actions() []func(*rapid.T) {
+	return []func(*rapid.T){
+		w.begin, w.begin, w.end, w.end, w.end, w.savepoint, w.rollbackTo, w.lookInside,
+		w.enqueue, w.enqueue, w.enqueue, w.enqueueMany, w.enqueueMany,
+		w.claim, w.claim, w.claim, w.claim,
+		w.complete, w.completeMany, w.completeMany, w.fail, w.fail, w.fail, w.snooze, w.cancelAttempt,
+		w.cancel, w.cancel, w.retry, w.retry, w.remove, w.removeFrom, w.update, w.update,
+		w.moveToDLQ, w.bulkMove, w.discard, w.retryFromDLQ, w.bulkRetry, w.purge,
+		w.maintain, w.maintain, w.maintain, w.rotate, w.rotate, w.prune, w.prune, w.prune, w.turn,
+		w.checkpoint, w.rebuild, w.garbage,
+	}
+}
+
+// act does any of the actions. They are drawn by bits, for rapid prefers small
+// numbers.
+func (w *world) act(r *rapid.T) {
+	actions := w.actions()
+	actions[bits.Draw(r, "action")%len(actions)](r)
+}
+
+var bits = rapid.Custom(func(r *rapid.T) int {
+	n := 0
+	for range 10 {
+		n *= 2
+		if rapid.Bool().Draw(r, "bit") {
+			n++
+		}
+	}
+	return n
+})
+
+func (w *world) anyone(r *rapid.T) *session {
+	return w.sessions[rapid.IntRange(0, len(w.sessions)-1).Draw(r, "session")]
+}
+
+func anyQueue(r *rapid.T) string {
+	return modelQueues[rapid.IntRange(0, len(modelQueues)-1).Draw(r, "queue")].name
+}
+
+// queueOf is the queue of a job that matches, if there is one, or any.
+func (w *world) queueOf(r *rapid.T, s *session, likely func(modelJob) bool) string {
+	jobs := w.view(s).sorted(likely)
+	if len(jobs) == 0 || rapid.IntRange(0, 4).Draw(r, "any") == 0 {
+		return anyQueue(r)
+	}
+	return jobs[rapid.IntRange(0, len(jobs)-1).Draw(r, "queue of")].queue
+}
+
+func anyKind(r *rapid.T) string {
+	return rapid.SampledFrom([]string{"one", "two"}).Draw(r, "kind")
+}
+
+// anyJob is a job that s may know of, more likely one that matches.
+func (w *world) anyJob(r *rapid.T, s *session, likely func(modelJob) bool) int64 {
+	f := w.view(s).facts
+	jobs := f.sorted(likely)
+	if len(jobs) == 0 || rapid.IntRange(0, 3).Draw(r, "unlikely") == 0 {
+		jobs = f.sorted(func(modelJob) bool { return true })
+	}
+	if len(jobs) == 0 {
+		r.Skip("no jobs")
+	}
+	return jobs[rapid.IntRange(0, len(jobs)-1).Draw(r, "job")].id
+}
+
+func in(states ...awa.JobState) func(modelJob) bool {
+	return func(j modelJob) bool { return slices.Contains(states, j.state) }
+}
+
+// answered demands an answer.
+func answered(got, want any, err error) error {
+	if err != nil {
+		return err
+	}
+	if reflect.DeepEqual(got, want) {
+		return nil
+	}
+	return fmt.Errorf("got %v, want %v", got, want)
+}
+
+// populate makes a first few jobs, and some of each kind of end.
+func (w *world) populate(r *rapid.T) {
+	for range rapid.IntRange(0, 10).Draw(r, "jobs") {
+		w.enqueue(r)
+	}
+	for range rapid.IntRange(0, 4).Draw(r, "attempts") {
+		if len(w.view(w.sessions[0]).sorted(in(awa.StateAvailable))) > 0 {
+			w.claim(r)
+		}
+		if len(w.receipts) > 0 {
+			w.fail(r)
+		}
+	}
+}
+
+// Transactions.
+
+func (w *world) begin(r *rapid.T) {
+	s := w.anyone(r)
+	if s.open {
+		r.Skip("one is open")
+	}
+	s.open = true
+	if s.repeatable = rapid.IntRange(0, 4).Draw(r, "isolation") == 0; s.repeatable {
+		must(r, s.conn, `begin isolation level repeatable read`)
+		return
+	}
+	must(r, s.conn, `begin`)
+}
+
+func (w *world) end(r *rapid.T) {
+	s := w.anyone(r)
+	if !s.open {
+		r.Skip("none is open")
+	}
+	if s.broken || rapid.IntRange(0, 3).Draw(r, "roll back") == 0 {
+		must(r, s.conn, `rollback`)
+		s.end()
+		return
+	}
+	must(r, s.conn, `commit`)
+	w.commit(s)
+}
+
+func (w *world) savepoint(r *rapid.T) {
+	s := w.anyone(r)
+	if !s.open || s.broken {
+		r.Skip("none is open")
+	}
+	s.savepoints = append(s.savepoints, s.did.clone())
+	must(r, s.conn, fmt.Sprintf(`savepoint s%d`, len(s.savepoints)))
+}
+
+func (w *world) rollbackTo(r *rapid.T) {
+	s := w.anyone(r)
+	if len(s.savepoints) == 0 {
+		r.Skip("no savepoint")
+	}
+	n := rapid.IntRange(1, len(s.savepoints)).Draw(r, "savepoint")
+	must(r, s.conn, fmt.Sprintf(`rollback to s%d`, n))
+	s.did, s.broken = s.savepoints[n-1].clone(), false
+	s.savepoints = s.savepoints[:n]
+}
+
+// lookInside holds a transaction's own view against the model.
+func (w *world) lookInside(r *rapid.T) {
+	s := w.anyone(r)
+	if !s.open || w.lags(s) {
+		r.Skip("nothing to see")
+	}
+	w.call(r, s, "look", func(_ context.Context, conn *pgx.Conn) error {
+		// The view itself is in the answer: it must be read under its snapshot.
+		return w.compare(conn, w.view(s).facts)
+	}, func(_ *step, err error) error { return err })
+}
+
+// Producing.
+
+func (w *world) enqueue(r *rapid.T) {
+	s := w.anyone(r)
+	j := modelJob{
+		kind: anyKind(r), queue: anyQueue(r), state: awa.StateAvailable, attempt: 1, segment: -1,
+		priority:    rapid.IntRange(1, 4).Draw(r, "priority"),
+		maxAttempts: rapid.IntRange(1, 3).Draw(r, "max attempts"),
+	}
+	p := awa.EnqueueParams{
+		Kind: j.kind, Queue: j.queue, Priority: j.priority, MaxAttempts: j.maxAttempts,
+		OrderingKey: rapid.SampledFrom([]string{"", "x", "y"}).Draw(r, "ordering key"),
+	}
+	switch rapid.IntRange(0, 4).Draw(r, "run at") {
+	case 0:
+		p.RunAt, j.state = time.Now().Add(time.Hour), awa.StateScheduled
+	case 1:
+		p.RunAt = time.Now().Add(-time.Hour)
+	}
+	if j.key = rapid.SampledFrom([]string{"", "", "k", "l"}).Draw(r, "unique key"); j.key != "" {
+		p.UniqueKey = []byte(j.key)
+		j.mask = defaultMask
+		if rapid.Bool().Draw(r, "waiting only") {
+			j.mask, p.UniqueStates = waitingMask, waitingMask
+		}
+	}
+	var id int64
+	w.call(r, s, "enqueue", func(ctx context.Context, conn *pgx.Conn) (err error) {
+		id, err = queue.Enqueue(ctx, conn, p)
+		return err
+	}, func(v *step, err error) error {
+		if err != nil {
+			return err
+		}
+		if holder := v.holder(j); holder != 0 {
+			return answered(id, holder, nil)
+		}
+		j.id = id
+		v.holder(j)
+		return w.added(r, s, v, j)
+	})
+}
+
+var (
+	defaultMask = awa.InStates(awa.StateScheduled, awa.StateAvailable, awa.StateRunning, awa.StateCompleted, awa.StateRetryable)
+	waitingMask = awa.InStates(awa.StateScheduled, awa.StateAvailable, awa.StateRetryable)
+)
+
+// added puts a new job into the view.
+func (w *world) added(r *rapid.T, s *session, v *step, j modelJob) error {
+	if _, known := v.jobs[j.id]; known || w.changed[j.id] > 0 {
+		return fmt.Errorf("id %d was given out before", j.id)
+	}
+	if j.state == awa.StateScheduled {
+		v.put(j)
+		return nil
+	}
+	v.offer(j)
+	return w.settle(s, v, j.id)
+}
+
+// settle finds out whether a snapshot older than the ring deferred a job that
+// it offers: it may.
+func (w *world) settle(s *session, v *step, id int64) error {
+	if s.base == nil || v.jobs[id].state != awa.StateAvailable {
+		return nil
+	}
+	var state awa.JobState
+	err := s.conn.QueryRow(context.Background(), `select state::text from awa.jobs where id = $1`, id).Scan(&state)
+	if err == nil && state == awa.StateScheduled {
+		j := v.jobs[id]
+		j.state, j.due, j.own, j.segment = state, true, false, -1
+		v.put(j)
+	}
+	return err
+}
+
+func (w *world) enqueueMany(r *rapid.T) {
+	s := w.anyone(r)
+	j := modelJob{
+		kind: anyKind(r), queue: anyQueue(r), state: awa.StateAvailable, attempt: 1, maxAttempts: 2, segment: -1,
+		priority: rapid.IntRange(1, 4).Draw(r, "priority"),
+	}
+	args := slices.Repeat([]json.RawMessage{json.RawMessage(`{}`)}, rapid.IntRange(0, 12).Draw(r, "jobs"))
+	mixed := rapid.Bool().Draw(r, "mixed")
+	var ids []int64
+	w.call(r, s, "enqueue_many", func(ctx context.Context, conn *pgx.Conn) (err error) {
+		if mixed {
+			ids, err = queue.EnqueueMixed(ctx, conn, j.queue, slices.Repeat([]awa.EnqueueParams{
+				{Kind: j.kind, Priority: j.priority, MaxAttempts: j.maxAttempts},
+			}, len(args)))
+			return err
+		}
+		ids, err = queue.EnqueueMany(ctx, conn, awa.EnqueueManyParams{
+			Kind: j.kind, Queue: j.queue, Priority: j.priority, MaxAttempts: j.maxAttempts, Args: args,
+		})
+		return err
+	}, func(v *step, err error) error {
+		if err != nil || len(ids) != len(args) {
+			return fmt.Errorf("%d jobs, %d ids: %w", len(args), len(ids), err)
+		}
+		for _, id := range ids {
+			j.id = id
+			if err := w.added(r, s, v, j); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// Working.
+
+func (w *world) claim(r *rapid.T) {
+	s := w.anyone(r)
+	name := w.queueOf(r, s, in(awa.StateAvailable))
+	limit := rapid.SampledFrom([]int{1, 2, 5, 1000}).Draw(r, "max jobs")
+	alone := !slices.ContainsFunc(w.others(s), func(o *session) bool { return o.queues[name] })
+	var jobs []awa.Job
+	w.call(r, s, "claim", func(ctx context.Context, conn *pgx.Conn) (err error) {
+		jobs, err = queue.Claim(ctx, conn, awa.ClaimParams{Queue: name, MaxJobs: limit, Worker: "model"})
+		return err
+	}, func(v *step, err error) error {
+		if err != nil {
+			return err
+		}
+		s.queues[name] = true
+		waiting := v.sorted(func(j modelJob) bool { return j.queue == name && j.state == awa.StateAvailable })
+		if alone && len(jobs) != min(limit, len(waiting)) {
+			return fmt.Errorf("%d jobs of %d wait, got %d", limit, len(waiting), len(jobs))
+		}
+		last := 0
+		for _, got := range jobs {
+			w.receipts = append(w.receipts, got.Receipt)
+			j := v.jobs[got.ID]
+			if j.state != awa.StateAvailable || j.queue != name {
+				return fmt.Errorf("handed out %+v", j)
+			}
+			if int(got.Attempt) != j.attempt || int(got.Priority) != j.priority || got.Kind != j.kind || got.Receipt.RunLease <= j.lease {
+				return fmt.Errorf("handed out %+v as %+v", j, got)
+			}
+			if !j.own {
+				last = max(last, j.priority)
+			}
+			j.state, j.receipt, j.lease, j.own = awa.StateRunning, got.Receipt, got.Receipt.RunLease, false
+			v.put(j)
+		}
+		for _, j := range waiting {
+			if alone && !j.own && j.priority < last && v.jobs[j.id].state == awa.StateAvailable {
+				return fmt.Errorf("handed out priority %d before %+v", last, j)
+			}
+		}
+		return nil
+	})
+}
+
+func (w *world) anyReceipts(r *rapid.T, s *session) []awa.Receipt {
+	if len(w.receipts) == 0 {
+		r.Skip("no receipts")
+	}
+	v := w.view(s)
+	var good []awa.Receipt
+	for _, j := range v.sorted(in(awa.StateRunning)) {
+		good = append(good, j.receipt)
+	}
+	from := w.receipts
+	if len(good) > 0 && rapid.IntRange(0, 3).Draw(r, "old") > 0 {
+		from = good
+	}
+	return rapid.SliceOfNDistinct(rapid.SampledFrom(from), 1, 6, rapid.ID[awa.Receipt]).Draw(r, "receipts")
+}
+
+func (w *world) complete(r *rapid.T) {
+	w.attempt(r, "complete", `select awa.complete($1::text::awa.receipt) where $2 <> ''`, "model", func(v *step, id int64) {
+		v.close(id, awa.StateCompleted)
+	})
+}
+
+func (w *world) completeMany(r *rapid.T) {
+	s := w.anyone(r)
+	receipts := w.anyReceipts(r, s)
+	var stale []awa.Receipt
+	w.call(r, s, "complete_many", func(ctx context.Context, conn *pgx.Conn) (err error) {
+		stale, err = queue.CompleteMany(ctx, conn, receipts)
+		return err
+	}, func(v *step, err error) error {
+		var want []awa.Receipt
+		for _, receipt := range receipts {
+			if v.open(receipt) {
+				v.close(receipt.JobID, awa.StateCompleted)
+			} else {
+				want = append(want, receipt)
+			}
+		}
+		return answered(sortedReceipts(stale), sortedReceipts(want), err)
+	})
+}
+
+func sortedReceipts(receipts []awa.Receipt) []awa.Receipt {
+	receipts = append([]awa.Receipt{}, receipts...)
+	slices.SortFunc(receipts, func(a, b awa.Receipt) int { return slices.Compare(numbers(a), numbers(b)) })
+	return receipts
+}
+
+func numbers(r awa.Receipt) []int64 {
+	return []int64{r.JobID, r.RunLease, r.BatchID, int64(r.ReadySlot)}
+}
+
+func (w *world) fail(r *rapid.T) {
+	s := w.anyone(r)
+	p := awa.FailManyParams{
+		Receipts:   w.anyReceipts(r, s),
+		Terminal:   rapid.IntRange(0, 2).Draw(r, "terminal") > 0,
+		RetryAfter: rapid.SampledFrom([]time.Duration{time.Microsecond, time.Hour}).Draw(r, "retry after"),
+	}
+	one := rapid.Bool().Draw(r, "one")
+	if one {
+		p.Receipts = p.Receipts[:1]
+	}
+	// Which one of several jobs that want a key gets it depends on the order.
+	got := map[awa.Receipt]awa.JobState{}
+	w.call(r, s, "fail", func(ctx context.Context, conn *pgx.Conn) error {
+		if one {
+			state, err := queue.Fail(ctx, conn, awa.FailParams{Receipt: p.Receipts[0], Terminal: p.Terminal, RetryAfter: p.RetryAfter})
+			if state != "" {
+				got[p.Receipts[0]] = state
+			}
+			return err
+		}
+		results, err := queue.FailMany(ctx, conn, p)
+		for _, result := range results {
+			got[result.Receipt] = result.State
+		}
+		return err
+	}, func(v *step, err error) error {
+		want := map[awa.Receipt]awa.JobState{}
+		slices.SortFunc(p.Receipts, func(a, b awa.Receipt) int { return slices.Compare(numbers(a), numbers(b)) })
+		for _, receipt := range p.Receipts {
+			if v.open(receipt) {
+				want[receipt] = v.fail(receipt.JobID, p.Terminal, p.RetryAfter < time.Hour)
+			}
+		}
+		return answered(got, want, err)
+	})
+}
+
+func (w *world) snooze(r *rapid.T) {
+	later := rapid.SampledFrom([]string{"0 s", "1 hour"}).Draw(r, "delay")
+	w.attempt(r, "snooze", `select awa.snooze($1::text::awa.receipt, $2::text::interval)`, later, func(v *step, id int64) {
+		v.snooze(id, later == "0 s")
+	})
+}
+
+func (w *world) cancelAttempt(r *rapid.T) {
+	w.attempt(r, "cancel_attempt", `select awa.cancel_attempt($1::text::awa.receipt, $2)`, "model", func(v *step, id int64) {
+		v.close(id, awa.StateCancelled)
+	})
+}
+
+// attempt makes a call about one attempt that answers whether it was open.
+func (w *world) attempt(r *rapid.T, name, sql, arg string, do func(*step, int64)) {
+	s := w.anyone(r)
+	receipt := w.anyReceipts(r, s)[0]
+	var got bool
+	w.call(r, s, name, func(ctx context.Context, conn *pgx.Conn) error {
+		return conn.QueryRow(ctx, sql, receipt.String(), arg).Scan(&got)
+	}, func(v *step, err error) error {
+		want := v.open(receipt)
+		if want {
+			do(v, receipt.JobID)
+		}
+		return answered(got, want, err)
+	})
+}
+
+// One job.
+
+// one makes a call about one job that answers whether it did something.
+func (w *world) one(r *rapid.T, name, sql string, likely func(modelJob) bool, do func(*step, modelJob) bool) {
+	s := w.anyone(r)
+	id := w.anyJob(r, s, likely)
+	var got bool
+	w.call(r, s, name, func(ctx context.Context, conn *pgx.Conn) error {
+		return conn.QueryRow(ctx, sql, id).Scan(&got)
+	}, func(v *step, err error) error {
+		j := v.jobs[id]
+		s.queues[j.queue] = true
+		lost := w.lags(s) && err == nil && !got
+		if lost {
+			return nil // its snapshot may miss what a prune emptied
+		}
+		if sqlState(err) == "AW004" {
+			if v.holder(j) == 0 {
+				return err
+			}
+			return nil
+		}
+		want := do(v, j)
+		if err := answered(got, want, err); err != nil {
+			return fmt.Errorf("%+v: %w", j, err)
+		}
+		if v.jobs[id].state == awa.StateAvailable && v.jobs[id] != j {
+			return w.settle(s, v, id)
+		}
+		return nil
+	})
+}
+
+func (w *world) cancel(r *rapid.T) {
+	w.one(r, "cancel", `select awa.cancel($1)`, modelJob.waits, func(v *step, j modelJob) bool {
+		if !j.waits() && j.state != awa.StateRunning {
+			return false
+		}
+		v.close(j.id, awa.StateCancelled)
+		return true
+	})
+}
+
+func (w *world) retry(r *rapid.T) {
+	over := in(awa.StateFailed, awa.StateCancelled)
+	w.one(r, "retry", `select awa.retry($1)`, over, func(v *step, j modelJob) bool {
+		return over(j) && v.again(j)
+	})
+}
+
+func (w *world) remove(r *rapid.T) {
+	w.one(r, "delete_job_compat", `select awa.delete_job_compat($1)`, in(awa.StateAvailable, awa.StateRunning), func(v *step, j modelJob) bool {
+		if in("", modelGone, modelPruned)(j) {
+			return false
+		}
+		v.close(j.id, modelGone)
+		return true
+	})
+}
+
+func (w *world) moveToDLQ(r *rapid.T) {
+	failed := in(awa.StateFailed)
+	w.one(r, "move_failed_to_dlq", `select awa.move_failed_to_dlq($1, 'model')`, failed, func(v *step, j modelJob) bool {
+		if failed(j) {
+			v.close(j.id, modelDead)
+		}
+		return failed(j)
+	})
+}
+
+func (w *world) retryFromDLQ(r *rapid.T) {
+	dead := in(modelDead)
+	w.one(r, "retry_from_dlq", `select awa.retry_from_dlq($1)`, dead, func(v *step, j modelJob) bool {
+		return dead(j) && v.again(j)
+	})
+}
+
+// update moves a waiting job to the end of another lane.
+func (w *world) update(r *rapid.T) {
+	s := w.anyone(r)
+	id := w.anyJob(r, s, modelJob.waits)
+	name, priority := anyQueue(r), rapid.IntRange(1, 4).Draw(r, "priority")
+	var got int64
+	w.call(r, s, "update", func(ctx context.Context, conn *pgx.Conn) error {
+		tag, err := conn.Exec(ctx, `update awa.jobs set queue = $2, priority = $3 where id = $1`, id, name, priority)
+		got = tag.RowsAffected()
+		return err
+	}, func(v *step, err error) error {
+		j := v.jobs[id]
+		s.queues[j.queue] = true
+		s.queues[name] = true
+		switch {
+		case w.lags(s) && err == nil && got == 0:
+			return nil
+		case in("", modelGone, modelPruned, modelDead)(j):
+			return answered(got, int64(0), err)
+		case !j.waits():
+			return answered(sqlState(err), "AW003", nil)
+		}
+		j.queue, j.priority = name, priority
+		if j.state == awa.StateAvailable || j.due {
+			v.offer(j)
+		} else {
+			v.put(j)
+		}
+		if err := answered(got, int64(1), err); err != nil {
+			return err
+		}
+		return w.settle(s, v, id)
+	})
+}
+
+// Many jobs.
+
+// many makes a call that answers how many jobs it changed: those that match,
+// lowest id first, up to a limit.
+func (w *world) many(r *rapid.T, s *session, name, sql string, args []any, limit int, match func(modelJob) bool, do func(*step, modelJob) bool) {
+	var got int64
+	w.call(r, s, name, func(ctx context.Context, conn *pgx.Conn) error {
+		return conn.QueryRow(ctx, sql, args...).Scan(&got)
+	}, func(v *step, err error) error {
+		if w.lags(s) && err == nil && got == 0 {
+			return nil
+		}
+		want := int64(0)
+		for n, j := range v.sorted(match) {
+			if n >= limit {
+				break
+			}
+			s.queues[j.queue] = true
+			if do(v, j) {
+				want++
+			}
+			if v.jobs[j.id].own {
+				if err := w.settle(s, v, j.id); err != nil {
+					return err
+				}
+			}
+		}
+		return answered(got, want, err)
+	})
+}
+
+func to(state awa.JobState) func(*step, modelJob) bool {
+	return func(v *step, j modelJob) bool {
+		v.close(j.id, state)
+		return true
+	}
+}
+
+func (w *world) bulkMove(r *rapid.T) {
+	s := w.anyone(r)
+	name, limit := w.queueOf(r, s, in(awa.StateFailed)), rapid.IntRange(1, 4).Draw(r, "max jobs")
+	w.many(r, s, "bulk_move_failed_to_dlq", `select awa.bulk_move_failed_to_dlq($1, null, 'model', $2)`, []any{name, limit}, limit,
+		func(j modelJob) bool { return j.state == awa.StateFailed && j.queue == name }, to(modelDead))
+}
+
+func (w *world) discard(r *rapid.T) {
+	kind := anyKind(r)
+	w.many(r, w.anyone(r), "discard_failed_by_kind", `select awa.discard_failed_by_kind($1)`, []any{kind}, 1<<30,
+		func(j modelJob) bool { return j.state == awa.StateFailed && j.kind == kind }, to(modelGone))
+}
+
+func (w *world) bulkRetry(r *rapid.T) {
+	s := w.anyone(r)
+	name := w.queueOf(r, s, in(modelDead))
+	w.many(r, s, "bulk_retry_from_dlq", `select awa.bulk_retry_from_dlq($1)`, []any{name}, 1<<30,
+		func(j modelJob) bool { return j.state == modelDead && j.queue == name }, (*step).again)
+}
+
+func (w *world) purge(r *rapid.T) {
+	s := w.anyone(r)
+	name := w.queueOf(r, s, in(modelDead))
+	var got int64
+	w.call(r, s, "purge_dlq", func(ctx context.Context, conn *pgx.Conn) (err error) {
+		got, err = queue.PurgeDLQ(ctx, conn, awa.PurgeDLQParams{DeadLetterFilter: awa.DeadLetterFilter{Queue: name}})
+		return err
+	}, func(v *step, err error) error {
+		letters := v.sorted(func(j modelJob) bool { return j.state == modelDead && j.queue == name && !w.held(s, j.id) })
+		for _, j := range letters {
+			v.close(j.id, modelGone)
+		}
+		return answered(got, int64(len(letters)), err)
+	})
+}
+
+func (w *world) removeFrom(r *rapid.T) {
+	s := w.anyone(r)
+	state := rapid.SampledFrom(maskOrder[:7]).Draw(r, "state")
+	name := w.queueOf(r, s, in(state))
+	var got int64
+	w.call(r, s, "delete from jobs", func(ctx context.Context, conn *pgx.Conn) error {
+		tag, err := conn.Exec(ctx, `delete from awa.jobs where queue = $1 and state = $2::text::awa.job_state`, name, string(state))
+		got = tag.RowsAffected()
+		return err
+	}, func(v *step, err error) error {
+		s.queues[name] = true
+		if w.lags(s) && err == nil && got == 0 {
+			return nil
+		}
+		jobs := v.sorted(func(j modelJob) bool { return j.state == state && j.queue == name })
+		for _, j := range jobs {
+			v.close(j.id, modelGone)
+		}
+		return answered(got, int64(len(jobs)), err)
+	})
+}
+
+// Storage.
+
+func (w *world) maintain(r *rapid.T) {
+	s := w.anyone(r)
+	var reports []awa.TaskReport
+	w.storageCall(r, s, "maintain", func(ctx context.Context, conn *pgx.Conn) (err error) {
+		reports, err = queue.Maintain(ctx, conn)
+		return err
+	}, func(v *step) error {
+		busy := slices.ContainsFunc(w.others(s), func(o *session) bool { return o.ring })
+		if promoted := reports[0].Affected; promoted > 0 || !busy {
+			want := v.promote(func(id int64) bool { return w.held(s, id) })
+			if err := answered(promoted, want, nil); err != nil {
+				return err
+			}
+		}
+		s.ring = true
+		for _, t := range reports {
+			if t.Task == "prune" && t.Outcome == awa.Pruned {
+				v.prune()
+			}
+			if t.Task == "rotate" && t.Outcome == awa.Rotated {
+				v.current++
+				v.did.current++
+			}
+		}
+		return nil
+	})
+}
+
+// storageCall makes a call that only a READ COMMITTED transaction may make.
+func (w *world) storageCall(r *rapid.T, s *session, name string, run func(context.Context, *pgx.Conn) error, verify func(*step) error) {
+	w.call(r, s, name, run, func(v *step, err error) error {
+		if s.base != nil {
+			return answered(sqlState(err), "25001", nil)
+		}
+		if err != nil {
+			return err
+		}
+		return verify(v)
+	})
+}
+
+func (w *world) rotate(r *rapid.T) { w.rotateOnce(r, w.anyone(r)) }
+
+func (w *world) rotateOnce(r *rapid.T, s *session) (outcome string) {
+	w.storageCall(r, s, "rotate", func(ctx context.Context, conn *pgx.Conn) (err error) {
+		outcome, err = queue.Rotate(ctx, conn)
+		return err
+	}, func(v *step) error {
+		busy := slices.ContainsFunc(w.others(s), func(o *session) bool { return o.ring })
+		full := v.current+1-v.oldest >= w.segments
+		used := len(v.sorted(func(j modelJob) bool { return j.segment == v.current && j.state != modelGone && j.state != modelPruned })) > 0
+		s.ring = s.ring || outcome != awa.RotateBusy
+		switch {
+		case outcome == awa.Rotated && !full:
+			v.current++
+			v.did.current++
+		case outcome == awa.RotateBusy && busy:
+		case outcome == awa.RotateBlocked && full:
+		case outcome == awa.RotateIdle && !used:
+		default:
+			return fmt.Errorf("%s; busy %v, full %v, used %v", outcome, busy, full, used)
+		}
+		return nil
+	})
+	return outcome
+}
+
+// turn fills the ring up, so that the next prune moves what pins it.
+func (w *world) turn(r *rapid.T) {
+	s := w.anyone(r)
+	if s.open {
+		r.Skip("a transaction is open")
+	}
+	for range rapid.IntRange(1, int(w.segments)).Draw(r, "segments") {
+		j := modelJob{kind: "turn", queue: "plain", state: awa.StateAvailable, attempt: 1, maxAttempts: 1, priority: 4}
+		w.call(r, s, "enqueue", func(ctx context.Context, conn *pgx.Conn) (err error) {
+			j.id, err = queue.Enqueue(ctx, conn, awa.EnqueueParams{Kind: j.kind, Queue: j.queue, Priority: j.priority, MaxAttempts: 1})
+			return err
+		}, func(v *step, err error) error {
+			return errors.Join(err, w.added(r, s, v, j))
+		})
+		if w.rotateOnce(r, s) != awa.Rotated {
+			return
+		}
+	}
+}
+
+func (w *world) prune(r *rapid.T) {
+	s := w.anyone(r)
+	if s.open && rapid.IntRange(0, 3).Draw(r, "inside") > 0 {
+		r.Skip("everybody would wait for its commit")
+	}
+	var outcome string
+	w.storageCall(r, s, "prune", func(ctx context.Context, conn *pgx.Conn) (err error) {
+		outcome, err = queue.Prune(ctx, conn)
+		return err
+	}, func(v *step) error {
+		pinned := len(v.sorted(func(j modelJob) bool {
+			return j.segment == v.oldest && in(awa.StateAvailable, awa.StateRunning)(j)
+		})) > 0
+		sealed := v.oldest < v.current
+		s.ring = s.ring || outcome != awa.PruneBusy
+		switch {
+		case outcome == awa.Pruned && sealed:
+			v.prune()
+		case outcome == awa.PruneEmpty && !sealed:
+		case outcome == awa.PruneBlocked && sealed && pinned:
+		case outcome == awa.PruneBusy && len(w.others(s)) > 0:
+		default:
+			return fmt.Errorf("%s; sealed %v, pinned %v", outcome, sealed, pinned)
+		}
+		return nil
+	})
+}
+
+func (w *world) checkpoint(r *rapid.T) {
+	w.storageCall(r, w.anyone(r), "checkpoint", func(ctx context.Context, conn *pgx.Conn) error {
+		_, err := queue.CheckpointTerminalCounters(ctx, conn)
+		return err
+	}, func(*step) error { return nil })
+}
+
+func (w *world) rebuild(r *rapid.T) {
+	var healed []awa.RebuiltCounter
+	w.storageCall(r, w.anyone(r), "rebuild", func(ctx context.Context, conn *pgx.Conn) (err error) {
+		healed, err = queue.RebuildTerminalCounters(ctx, conn)
+		return err
+	}, func(*step) error {
+		if len(healed) > 0 {
+			return fmt.Errorf("healed %+v", healed)
+		}
+		return nil
+	})
+}
+
+// garbage makes a call that must change nothing.
+func (w *world) garbage(r *rapid.T) {
+	call := garbageCalls[rapid.IntRange(0, len(garbageCalls)-1).Draw(r, "call")]
+	w.call(r, w.anyone(r), call.sql, func(ctx context.Context, conn *pgx.Conn) error {
+		var answer string
+		err := conn.QueryRow(ctx, call.sql).Scan(&answer)
+		if err == nil && answer != call.want {
+			return fmt.Errorf("answered %s, want %s", answer, call.want)
+		}
+		return err
+	}, func(_ *step, err error) error {
+		if code := sqlState(err); code != "" && code == call.want {
+			return nil
+		}
+		return err
+	})
+}
+
+var garbageCalls = []struct{ sql, want string }{
+	{`select awa.complete(null)::text`, "false"},
+	{`select awa.complete('(0,1,1,1)')::text`, "false"},
+	{`select awa.complete('(77,-5,9223372036854775807,0)')::text`, "false"},
+	{`select awa.complete('(,,,)')::text`, "false"},
+	{`select count(*)::text from awa.complete_many(null)`, "0"},
+	{`select count(*)::text from awa.complete_many('{}')`, "0"},
+	{`select count(*)::text from awa.complete_many(array['(0,1,1,1)', '(3,8193,1,7)']::awa.receipt[])`, "2"},
+	{`select coalesce(awa.fail('(0,1,1,1)')::text, 'null')`, "null"},
+	{`select coalesce(awa.fail(null)::text, 'null')`, "null"},
+	{`select awa.fail('(0,1,1,1)', retry_after => '-1 s')::text`, "AW006"},
+	{`select count(*)::text from awa.fail_many(array['(0,1,1,1)']::awa.receipt[], array['a', 'b'])`, "AW006"},
+	{`select awa.enqueue(null)::text`, "AW006"},
+	{`select awa.enqueue('k', priority => 5)::text`, "AW006"},
+	{`select awa.enqueue('k', queue => '')::text`, "AW006"},
+	{`select awa.enqueue_many('[{"kind": "k"}, {"kind": null}]'::jsonb)::text`, "AW006"},
+	{`select count(*)::text from awa.claim(null)`, "AW006"},
+	{`select count(*)::text from awa.claim('plain', 0)`, "AW006"},
+	{`select count(*)::text from awa.claim('no such queue')`, "0"},
+	{`select awa.cancel(null)::text`, "false"},
+	{`select awa.cancel(-1)::text`, "false"},
+	{`select awa.retry(null)::text`, "false"},
+	{`select awa.delete_job_compat(null)::text`, "false"},
+	{`select awa.move_failed_to_dlq(null)::text`, "false"},
+	{`select awa.retry_from_dlq(null)::text`, "false"},
+	{`select awa.discard_failed_by_kind(null)::text`, "AW006"},
+	{`select awa.configure_queue('plain', '{"no such": 1}')::text`, "AW006"},
+}

@@ -1,0 +1,270 @@
+package proof
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+
+	awa "github.com/awaqueue/awa/gowrap"
+)
+
+// Where a model job may be besides the states of awa.jobs.
+const (
+	modelDead   awa.JobState = "dead letter"
+	modelPruned awa.JobState = "pruned"
+	modelGone   awa.JobState = "gone"
+)
+
+// modelQueue is a queue as the model test configures it.
+type modelQueue struct {
+	name     string
+	settings string
+	dlq      bool // failed jobs become dead letters at once
+	forgets  bool // prune takes failed jobs, too
+}
+
+var modelQueues = []modelQueue{
+	{name: "plain", settings: `{"priority_aging_interval": "0 s"}`},
+	{name: "letters", settings: `{"priority_aging_interval": "0 s", "dlq_enabled": true}`, dlq: true},
+	{name: "sharded", settings: `{"priority_aging_interval": "0 s", "enqueue_shards": 3}`},
+	{name: "forgetful", settings: `{"priority_aging_interval": "0 s", "failed_retention": "0 s"}`, forgets: true},
+}
+
+func queueNamed(name string) modelQueue {
+	return modelQueues[slices.IndexFunc(modelQueues, func(q modelQueue) bool { return q.name == name })]
+}
+
+// modelJob is all that the model knows of a job. It is a value: a view that
+// changes it leaves other views alone.
+type modelJob struct {
+	id          int64
+	kind        string
+	queue       string
+	priority    int
+	state       awa.JobState
+	attempt     int // of the current or next attempt
+	maxAttempts int
+	lease       int64 // highest handed out
+	receipt     awa.Receipt
+	segment     int64 // that holds the current attempt; -1 while deferred
+	due         bool  // deferred until the next promotion
+	own         bool  // offered by the transaction that looks
+	key         string
+	mask        awa.StateMask
+}
+
+// holds reports whether the job keeps others from its unique key.
+func (j modelJob) holds() bool {
+	n := slices.Index(maskOrder, j.state)
+	return n >= 0 && j.mask.String()[n] == '1'
+}
+
+// maskOrder is the order of the bits of unique_states, from the left.
+var maskOrder = []awa.JobState{
+	awa.StateScheduled, awa.StateAvailable, awa.StateRunning, awa.StateCompleted, awa.StateRetryable,
+	awa.StateFailed, awa.StateCancelled, awa.StateWaitingExternal,
+}
+
+func (j modelJob) waits() bool {
+	return j.state == awa.StateAvailable || j.deferred()
+}
+
+func (j modelJob) deferred() bool {
+	return j.state == awa.StateScheduled || j.state == awa.StateRetryable
+}
+
+// changes is what a transaction did and others do not see yet.
+type changes struct {
+	jobs    map[int64]modelJob
+	keys    map[string]int64
+	pruned  map[string]int64 // by queue: jobs that left with their segment
+	current int64            // segments opened
+	oldest  int64            // segments given back
+}
+
+func newChanges() changes {
+	return changes{jobs: map[int64]modelJob{}, keys: map[string]int64{}, pruned: map[string]int64{}}
+}
+
+func (c changes) clone() changes {
+	c.jobs, c.keys, c.pruned = maps.Clone(c.jobs), maps.Clone(c.keys), maps.Clone(c.pruned)
+	return c
+}
+
+// facts is the storage as one snapshot shows it.
+type facts struct {
+	jobs    map[int64]modelJob
+	keys    map[string]int64 // the job that took a key last
+	pruned  map[string]int64
+	current int64
+	oldest  int64
+}
+
+func newFacts() facts {
+	return facts{jobs: map[int64]modelJob{}, keys: map[string]int64{}, pruned: map[string]int64{}}
+}
+
+func (f facts) clone() facts {
+	f.jobs, f.keys, f.pruned = maps.Clone(f.jobs), maps.Clone(f.keys), maps.Clone(f.pruned)
+	return f
+}
+
+// with is what a transaction sees that made changes on top of f.
+func (f facts) with(c changes) facts {
+	f = f.clone()
+	maps.Copy(f.jobs, c.jobs)
+	maps.Copy(f.keys, c.keys)
+	for queue, jobs := range c.pruned {
+		f.pruned[queue] += jobs
+	}
+	f.current += c.current
+	f.oldest += c.oldest
+	return f
+}
+
+// sorted returns the jobs that match, lowest id first.
+func (f facts) sorted(match func(modelJob) bool) []modelJob {
+	var jobs []modelJob
+	for _, j := range f.jobs {
+		if match(j) {
+			jobs = append(jobs, j)
+		}
+	}
+	slices.SortFunc(jobs, func(a, b modelJob) int { return cmp.Compare(a.id, b.id) })
+	return jobs
+}
+
+// in counts the jobs of a queue in a state.
+func (f facts) in(queue string, state awa.JobState) int64 {
+	return int64(len(f.sorted(func(j modelJob) bool { return j.queue == queue && j.state == state })))
+}
+
+// step is one statement's view and its doing.
+type step struct {
+	facts
+	did changes
+}
+
+func (s *step) put(j modelJob) {
+	s.jobs[j.id] = j
+	s.did.jobs[j.id] = j
+}
+
+// holder is the other job that keeps j from its key, or 0. Without one j has
+// the key from now on.
+func (s *step) holder(j modelJob) int64 {
+	if j.key == "" {
+		return 0
+	}
+	if id, taken := s.keys[j.key]; taken && id != j.id && s.jobs[id].holds() {
+		return id
+	}
+	s.keys[j.key] = j.id
+	s.did.keys[j.key] = j.id
+	return 0
+}
+
+// offer puts a job at the end of its lane.
+func (s *step) offer(j modelJob) {
+	j.state, j.due, j.own, j.segment = awa.StateAvailable, false, true, s.current
+	s.put(j)
+}
+
+// again offers a job whose attempts start over; false: its key is taken.
+func (s *step) again(j modelJob) bool {
+	if s.holder(j) != 0 {
+		return false
+	}
+	j.attempt = 1
+	s.offer(j)
+	return true
+}
+
+// open reports whether a receipt is of the job's running attempt.
+func (s *step) open(r awa.Receipt) bool {
+	j := s.jobs[r.JobID]
+	return j.state == awa.StateRunning &&
+		r.BatchID == j.receipt.BatchID && r.RunLease == j.receipt.RunLease
+}
+
+// close ends a job's attempt in its segment.
+func (s *step) close(id int64, state awa.JobState) {
+	j := s.jobs[id]
+	if j.deferred() {
+		j.segment = s.current
+	}
+	j.state, j.due = state, false
+	s.put(j)
+}
+
+// fail is what a failed attempt makes of its job.
+func (s *step) fail(id int64, terminal, atOnce bool) awa.JobState {
+	j := s.jobs[id]
+	switch {
+	case terminal || j.attempt >= j.maxAttempts:
+		if queueNamed(j.queue).dlq {
+			s.close(id, modelDead)
+		} else {
+			s.close(id, awa.StateFailed)
+		}
+		return awa.StateFailed
+	case s.holder(j) != 0:
+		s.close(id, awa.StateCancelled)
+		return awa.StateCancelled
+	}
+	j.state, j.due, j.segment = awa.StateRetryable, atOnce, -1
+	j.attempt++
+	s.put(j)
+	return awa.StateRetryable
+}
+
+// snooze puts an attempt back for later; it does not count.
+func (s *step) snooze(id int64, due bool) {
+	j := s.jobs[id]
+	if s.holder(j) != 0 {
+		s.close(id, awa.StateCancelled)
+		return
+	}
+	j.state, j.due, j.segment = awa.StateScheduled, due, -1
+	s.put(j)
+}
+
+// promote offers due jobs, except those that others hold, and counts them.
+func (s *step) promote(held func(int64) bool) int64 {
+	due := s.sorted(func(j modelJob) bool { return j.deferred() && j.due && !held(j.id) })
+	for _, j := range due {
+		s.offer(j)
+	}
+	return int64(len(due))
+}
+
+// prune gives the oldest segment back.
+func (s *step) prune() {
+	for _, j := range s.sorted(func(j modelJob) bool { return j.segment == s.oldest }) {
+		switch j.state {
+		case awa.StateCompleted, awa.StateCancelled:
+			s.forget(j)
+		case awa.StateFailed:
+			if queueNamed(j.queue).forgets {
+				s.forget(j)
+				continue
+			}
+			j.segment = s.current
+			s.put(j)
+		case awa.StateAvailable:
+			s.offer(j)
+		case awa.StateRunning:
+			j.segment = s.current
+			s.put(j)
+		}
+	}
+	s.oldest++
+	s.did.oldest++
+}
+
+func (s *step) forget(j modelJob) {
+	s.pruned[j.queue]++
+	s.did.pruned[j.queue]++
+	j.state = modelPruned
+	s.put(j)
+}

@@ -1,0 +1,300 @@
+package proof
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"pgregory.net/rapid"
+
+	awa "github.com/awaqueue/awa/gowrap"
+	"github.com/awaqueue/awa/internal/pgtest"
+)
+
+// TestModel holds random calls of several sessions, in transactions that
+// overlap, against a model of what each job must be. -rapid.checks and
+// -rapid.steps make it longer, -rapid.seed repeats a run.
+func TestModel(t *testing.T) {
+	shorten(t, map[string]string{"rapid.checks": "5", "rapid.steps": "60", "rapid.nofailfile": "true"})
+	url := pgtest.URL(t)
+	w := &world{observer: pgtest.Conn(t, url)}
+	for n := range 3 {
+		conn := pgtest.Conn(t, url)
+		// A lock that another transaction has in hand is not to be had: there
+		// is one goroutine, so nobody would let go of it meanwhile.
+		exec(t, conn, `set lock_timeout = '10 ms'`)
+		w.sessions = append(w.sessions, &session{name: n, conn: conn})
+	}
+	exec(t, w.observer, `set lock_timeout = '10 ms'`)
+	w.segments = value[int64](t, w.observer, `select count(*) from awa.storage_status()`)
+	w.answers = map[string]int{}
+	rapid.Check(t, func(r *rapid.T) {
+		w.restart(r)
+		w.populate(r)
+		r.Repeat(map[string]func(*rapid.T){"": w.look, "act": w.act})
+	})
+	t.Log(w.answers)
+}
+
+// world is the storage, those who use it, and what it must look like.
+type world struct {
+	observer  *pgx.Conn
+	sessions  []*session
+	segments  int64
+	committed facts
+	changed   map[int64]int // job: the commit that changed it last
+	commits   int
+	storage   int            // the commit that rotated or pruned last
+	receipts  []awa.Receipt  // ever handed out, also by claims that were rolled back
+	answers   map[string]int // by call and what came of it
+	looks     int
+}
+
+// session is a connection and, while a transaction is open, what it did.
+type session struct {
+	name       int
+	conn       *pgx.Conn
+	open       bool
+	broken     bool // an error aborted the transaction
+	repeatable bool
+	base       *facts // the snapshot of a REPEATABLE READ transaction
+	since      int    // the commit that base shows last
+	did        changes
+	savepoints []changes
+	ring       bool            // may have the ring or the promotion in hand
+	queues     map[string]bool // whose lanes it may have in hand
+}
+
+// ended reports whether an error ended the transaction before its rollback.
+func (s *session) ended() bool { return s.broken && len(s.savepoints) == 0 }
+
+// fall is an error outside of any guard: what came after the newest savepoint
+// is undone, and without one everything.
+func (s *session) fall() {
+	s.broken, s.did = true, newChanges()
+	if n := len(s.savepoints); n > 0 {
+		s.did = s.savepoints[n-1].clone()
+	}
+}
+
+func (s *session) end() {
+	*s = session{name: s.name, conn: s.conn, did: newChanges(), queues: map[string]bool{}}
+}
+
+// restart empties the storage.
+func (w *world) restart(r *rapid.T) {
+	for _, s := range w.sessions {
+		must(r, s.conn, `rollback`)
+		s.end()
+	}
+	must(r, w.observer, `select awa.reset()`)
+	for _, q := range modelQueues {
+		must(r, w.observer, `select awa.configure_queue($1, $2)`, q.name, q.settings)
+	}
+	w.committed, w.changed, w.receipts = newFacts(), map[int64]int{}, nil
+	w.commits, w.storage, w.looks = 0, 0, 0
+}
+
+// others are the sessions beside s that may have locks in hand.
+func (w *world) others(s *session) []*session {
+	return slices.DeleteFunc(slices.Clone(w.sessions), func(o *session) bool { return o == s || !o.open || o.ended() })
+}
+
+// held reports whether another transaction changed a job and is still open.
+func (w *world) held(s *session, id int64) bool {
+	return slices.ContainsFunc(w.others(s), func(o *session) bool {
+		_, changed := o.did.jobs[id]
+		return changed
+	})
+}
+
+// view is what the next statement of s sees.
+func (w *world) view(s *session) *step {
+	base := w.committed
+	if s.base != nil {
+		base = *s.base
+	}
+	return &step{facts: base.with(s.did), did: s.did.clone()}
+}
+
+// lags reports whether the ring moved on since the snapshot of s.
+func (w *world) lags(s *session) bool { return s.base != nil && w.storage > s.since }
+
+// call makes one statement of s and holds its answer against the model:
+//
+//   - 55P03 and 40001 mean that nothing happened, and come only where another
+//     transaction is in the way.
+//   - Otherwise verify demands the answer that the view calls for, and makes
+//     the same changes there. What it changes, nobody else may have changed.
+func (w *world) call(r *rapid.T, s *session, name string, run func(context.Context, *pgx.Conn) error, verify func(*step, error) error) {
+	if s.broken {
+		r.Skip("the transaction is aborted")
+	}
+	guarded := s.open && rapid.Bool().Draw(r, "guarded")
+	if s.open && s.repeatable && s.base == nil {
+		snapshot := w.committed.clone()
+		s.base, s.since = &snapshot, w.commits
+		must(r, s.conn, `select 1`)
+	}
+	if guarded {
+		must(r, s.conn, `savepoint guard`)
+	}
+	err := run(context.Background(), s.conn)
+	r.Logf("session %d: %s: %v", s.name, name, err)
+	v := w.view(s)
+	code := sqlState(err)
+	nothing := code == "55P03" || code == "40001"
+	switch {
+	case nothing && len(w.others(s)) == 0 && s.base == nil:
+		r.Fatalf("session %d: %s: nobody is in the way: %v, locks: %s", s.name, name, err, w.locks())
+	case nothing:
+	default:
+		if fault := verify(v, err); fault != nil {
+			r.Fatalf("session %d: %s: %v", s.name, name, fault)
+		}
+	}
+	w.answers[fmt.Sprintf("%s %s", name, cmp.Or(code, fmt.Sprint(len(v.did.jobs) > len(s.did.jobs))))]++
+	switch {
+	case err == nil:
+		w.accept(r, s, name, v)
+		if guarded {
+			must(r, s.conn, `release guard`)
+		}
+	case guarded:
+		must(r, s.conn, `rollback to guard`)
+		must(r, s.conn, `release guard`)
+	case s.open:
+		s.fall()
+	}
+}
+
+// locks tells who has what in hand.
+func (w *world) locks() string {
+	var locks string
+	err := w.observer.QueryRow(context.Background(), `
+select coalesce(string_agg(format('%s %s %s %s: %s', k.pid, a.state, k.locktype,
+  coalesce(k.relation::regclass::text, k.objid::text), k.mode), e'\n'), 'none')
+from pg_locks as k join pg_stat_activity as a on a.pid = k.pid
+where k.pid <> pg_backend_pid() and a.datname = current_database()`).Scan(&locks)
+	if err != nil {
+		return err.Error()
+	}
+	return locks
+}
+
+// accept takes a step's changes over, which nobody else may be making.
+func (w *world) accept(r *rapid.T, s *session, name string, v *step) {
+	for id, j := range v.did.jobs {
+		if before, did := s.did.jobs[id]; did && before == j {
+			continue
+		}
+		if w.held(s, id) {
+			r.Fatalf("session %d: %s changed job %d, which another open transaction changed", s.name, name, id)
+		}
+		if s.base != nil && w.changed[id] > s.since {
+			r.Fatalf("session %d: %s changed job %d, which somebody changed since the snapshot", s.name, name, id)
+		}
+	}
+	s.did = v.did
+	if !s.open {
+		w.commit(s)
+	}
+}
+
+// commit makes what s did true for all.
+func (w *world) commit(s *session) {
+	w.commits++
+	for id, j := range s.did.jobs {
+		j.own = false
+		s.did.jobs[id] = j
+		w.changed[id] = w.commits
+	}
+	if s.did.current+s.did.oldest > 0 {
+		w.storage = w.commits
+	}
+	w.committed = w.committed.with(s.did)
+	s.end()
+}
+
+// look demands that all that is committed looks as the model says.
+func (w *world) look(r *rapid.T) {
+	w.looks++
+	// Only a prune that is not committed yet hides the storage from readers.
+	err := w.compare(w.observer, w.committed)
+	if sqlState(err) == "55P03" && slices.ContainsFunc(w.sessions, func(s *session) bool { return s.did.oldest > 0 }) {
+		return
+	}
+	if err != nil {
+		r.Fatal(err)
+	}
+	if w.looks%4 != 0 {
+		return
+	}
+	violations, err := queue.Check(context.Background(), w.observer)
+	if err != nil || len(violations) > 0 {
+		r.Fatalf("check: %v, %v", describe(violations), err)
+	}
+}
+
+// compare reads all jobs and all counts and holds them against f.
+func (w *world) compare(conn *pgx.Conn, f facts) error {
+	ctx := context.Background()
+	rows, _ := conn.Query(ctx, `
+select j.id, j.kind, j.queue, j.priority, j.state::text from awa.jobs as j
+union all
+select e.id, e.kind, e.queue, e.priority, 'dead letter' from awa.dlq_entries as e`)
+	seen := map[int64]bool{}
+	var got modelJob
+	var faults []error
+	_, err := pgx.ForEachRow(rows, []any{&got.id, &got.kind, &got.queue, &got.priority, &got.state}, func() error {
+		if seen[got.id] {
+			faults = append(faults, fmt.Errorf("job %d is there twice", got.id))
+		}
+		seen[got.id] = true
+		j := f.jobs[got.id]
+		if want := (modelJob{id: j.id, kind: j.kind, queue: j.queue, priority: j.priority, state: j.state}); got != want {
+			faults = append(faults, fmt.Errorf("job %d is %+v, want %+v", got.id, got, want))
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for id, j := range f.jobs {
+		if !seen[id] && j.state != modelGone && j.state != modelPruned {
+			faults = append(faults, fmt.Errorf("job %d is lost, want %+v", id, j))
+		}
+	}
+	for _, q := range modelQueues {
+		n, err := queue.Counts(ctx, conn, q.name)
+		if err != nil {
+			return err
+		}
+		want := awa.QueueCounts{
+			Queue:          q.name,
+			Available:      f.in(q.name, awa.StateAvailable),
+			Scheduled:      f.in(q.name, awa.StateScheduled),
+			Retryable:      f.in(q.name, awa.StateRetryable),
+			Running:        f.in(q.name, awa.StateRunning),
+			Completed:      f.in(q.name, awa.StateCompleted),
+			Failed:         f.in(q.name, awa.StateFailed),
+			Cancelled:      f.in(q.name, awa.StateCancelled),
+			DLQ:            f.in(q.name, modelDead),
+			PrunedTerminal: f.pruned[q.name],
+		}
+		want.Terminal = want.Completed + want.Failed + want.Cancelled
+		if n != want {
+			faults = append(faults, fmt.Errorf("counts are %+v, want %+v", n, want))
+		}
+	}
+	rows, _ = conn.Query(ctx, drift)
+	drifted, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	for _, d := range drifted {
+		faults = append(faults, errors.New(d))
+	}
+	return errors.Join(append(faults, err)...)
+}
