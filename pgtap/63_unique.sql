@@ -1,0 +1,284 @@
+-- Unique keys: who holds one in which state, and when it is given back.
+begin;
+select plan(87);
+-- Alone: turns the ring.
+do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
+select awa.reset() \g /dev/null
+
+-- Keys whose counters differ from history in total or in a state.
+create temp view drift as
+select ready_slot, queue, priority, enqueue_shard, h as history, c as counters
+from (
+  select d.ready_slot, d.queue, d.priority, d.enqueue_shard, array[count(*), count(*) filter (where d.state = 'completed'),
+    count(*) filter (where d.state = 'failed'), count(*) filter (where d.state = 'cancelled')] as h
+  from awa.done_entries as d group by d.ready_slot, d.queue, d.priority, d.enqueue_shard
+) as history
+full join (
+  select l.ready_slot, l.queue, l.priority, l.enqueue_shard, array[l.live_terminal_count, l.completed, l.failed, l.cancelled] as c
+  from awa.queue_terminal_live_counts as l where l.live_terminal_count <> 0
+) as counters using (ready_slot, queue, priority, enqueue_shard)
+where h is distinct from c;
+
+-- completed/failed/cancelled/dead of a queue, three times over: what
+-- queue_counts says, what the counters say, what the rows are.
+create function pg_temp.figures (p_queue text) returns text[]
+  language sql as $$
+  select array[
+    (select format('%s/%s/%s/%s', c.completed, c.failed, c.cancelled, c.dlq) from awa.queue_counts(p_queue) as c),
+    (select format('%s/%s/%s/%s', coalesce(sum(l.completed), 0), coalesce(sum(l.failed), 0), coalesce(sum(l.cancelled), 0),
+       coalesce((select d.depth from awa.dlq_depth(p_queue) as d), 0)) from awa.queue_terminal_live_counts as l where l.queue = p_queue),
+    (select format('%s/%s/%s/%s', count(*) filter (where d.state = 'completed'), count(*) filter (where d.state = 'failed'),
+       count(*) filter (where d.state = 'cancelled'), (select count(*) from awa.dlq_entries as q where q.queue = p_queue))
+     from awa.done_entries as d where d.queue = p_queue)]
+$$;
+create function pg_temp.figures_are (p_queue text, p_line text, p_title text) returns text
+  language sql as $$
+  select is(pg_temp.figures(p_queue), array_fill(p_line, array[3]), p_title)
+$$;
+-- Deltas that count history, and removals, so far.
+create function pg_temp.deltas () returns bigint
+  language sql as $$
+  select count(*) from awa.terminal_count_deltas as d where (d.completed, d.failed, d.cancelled) <> (0, 0, 0)
+$$;
+create function pg_temp.removals () returns bigint
+  language sql as 'select count(*) from awa.outcome_removals';
+
+-- Adds p_jobs jobs, claims them and closes them: c, f, x, or leaves them
+-- running.
+create function pg_temp.done (p_queue text, p_jobs integer, p_how "char", p_kind text default 'k', p_priority integer default 2) returns bigint[]
+  language plpgsql as $$
+declare
+  v_ids bigint[] := awa.enqueue_many(p_kind, array_fill('1'::jsonb, array[p_jobs]), queue => p_queue, priority => p_priority);
+  v_receipts awa.receipt[] := array(select c.receipt from awa.claim(p_queue, p_jobs) as c);
+begin
+  case p_how
+  when 'c' then perform awa.complete_many(v_receipts);
+  when 'f' then perform awa.fail_many(v_receipts, array_fill('boom'::text, array[p_jobs]), terminal => true);
+  when 'x' then perform awa.cancel(id, 'no more') from unnest(v_ids) as id;
+  else null;
+  end case;
+  return v_ids;
+end;
+$$;
+-- Whose the key is: the holder's id, null when nobody could be refused for it.
+create function pg_temp.holder (p_key bytea) returns bigint
+  language plpgsql as $$
+declare
+  v_id bigint;
+  v_holder bigint;
+begin
+  begin
+    v_id := awa.enqueue('probe', queue => 'tap/63/probe', unique_key => p_key);
+    if v_id <> currval('awa.job_id_seq') then
+      v_holder := v_id;
+    end if;
+    raise exception using errcode = 'TAP00';
+  exception when sqlstate 'TAP00' then
+    return v_holder;
+  end;
+end;
+$$;
+create function pg_temp.claimed (p_key bytea) returns boolean
+  language sql as 'select exists (select from awa.job_unique_claims as u where u.unique_key = p_key)';
+
+-- A job in each state, its mask as given; returns its id.
+create function pg_temp.job_in (p_state text, p_key bytea, p_mask bit(8)) returns bigint
+  language plpgsql as $$
+declare
+  v_queue text := 'tap/63/' || p_state;
+  v_id    bigint;
+begin
+  v_id := awa.enqueue('k', queue => v_queue, unique_key => p_key, unique_states => p_mask,
+    run_at => case when p_state = 'scheduled' then now() + interval '1 day' end);
+  case p_state
+  when 'available', 'scheduled' then null;
+  when 'running' then perform awa.claim(v_queue);
+  when 'completed' then perform awa.complete(c.receipt) from awa.claim(v_queue) as c;
+  when 'failed', 'dead' then perform awa.fail(c.receipt, 'e', terminal => true) from awa.claim(v_queue) as c;
+  when 'retryable' then perform awa.fail(c.receipt, 'e', retry_after => '1 day') from awa.claim(v_queue) as c;
+  when 'cancelled' then perform awa.cancel(v_id);
+  end case;
+  if p_state = 'dead' then
+    perform awa.move_failed_to_dlq(v_id);
+  end if;
+  return v_id;
+end;
+$$;
+create function pg_temp.mask (p_bit integer) returns bit(8)
+  language sql as $$ select set_bit(b'00000000', p_bit - 1, 1) $$;
+
+-- Masks, state by state
+
+create temp table states (state text, bit integer);
+insert into states values ('scheduled', 1), ('available', 2), ('running', 3), ('completed', 4), ('retryable', 5), ('failed', 6), ('cancelled', 7), ('dead', 6);
+-- Each is enqueued with the bit that it is enqueued in as well: a job takes a
+-- key as it enters its mask.
+create temp table held as
+select s.state, s.bit, ('\x6300'::bytea || decode(lpad(to_hex(row_number() over ()), 2, '0'), 'hex')) as key, pg_temp.mask(s.bit) | pg_temp.mask(case s.state when 'scheduled' then 1 else 2 end) as mask, 0::bigint as id
+from states as s order by s.bit, s.state;
+update held set id = pg_temp.job_in(state, key, mask);
+select is(pg_temp.holder(key), id, format('a %s job holds its key when its mask has that state', state)) from held order by bit, state;
+create temp table lost as
+select s.state, ('\x6310'::bytea || decode(lpad(to_hex(row_number() over ()), 2, '0'), 'hex')) as key, ~pg_temp.mask(s.bit) as mask, 0::bigint as id from states as s;
+update lost set id = pg_temp.job_in(state, key, mask);
+select is(pg_temp.holder(key), null, format('a %s job does not when its mask has every state but that', state)) from lost order by state;
+select is_empty('select * from awa.check()', 'check has nothing to say about keys');
+
+-- The default mask
+
+create temp table defaults as
+select s.state, ('\x6320'::bytea || decode(lpad(to_hex(row_number() over ()), 2, '0'), 'hex')) as key, 0::bigint as id from states as s;
+update defaults set id = pg_temp.job_in(state, key, null);
+select is((select array_agg(state order by state) from defaults where pg_temp.holder(key) = id), array['available', 'completed', 'retryable', 'running', 'scheduled'],
+  'by default a job holds its key until it fails or is cancelled');
+select is((select array_agg(unique_states::text) from awa.jobs where id in (select id from defaults) and unique_states <> b'11111000'), null, 'and jobs shows that mask');
+
+-- Released by whatever removes a job
+
+create temp table away as
+select s.state, ('\x6330'::bytea || decode(lpad(to_hex(row_number() over ()), 2, '0'), 'hex')) as key, 0::bigint as id from states as s;
+update away set id = pg_temp.job_in(state, key, b'11111111');
+select is((select count(*) from away where pg_temp.holder(key) = id), 8::bigint, 'eight jobs hold their keys');
+select is(awa.delete_job_compat(id) and not pg_temp.claimed(key), true, format('a %s job that is deleted leaves no key', state)) from away order by state;
+update away set id = pg_temp.job_in(state, key, b'11111111');
+delete from awa.jobs where id in (select id from away);
+select is((select array_agg(state) from away where pg_temp.claimed(key)), array['dead'], 'nor do many that one DELETE removes; a dead letter is not in jobs');
+select is(pg_temp.holder(key), id, 'and still holds its key') from away where state = 'dead';
+select is(awa.purge_dlq('tap/63/dead', max_jobs => null) > 0 and not exists (select from away where pg_temp.claimed(key)), true, 'until it is purged');
+
+create temp table discarded as select n, ('\x6340'::bytea || decode(lpad(to_hex(n), 2, '0'), 'hex')) as key, 0::bigint as id from generate_series(1, 5) as n;
+update discarded set id = awa.enqueue('gone63', queue => 'tap/63/discard', unique_key => key, unique_states => b'11111111');
+select awa.fail_many(array_agg(c.receipt), terminal => true) from awa.claim('tap/63/discard', 4) as c \g /dev/null
+select is(awa.discard_failed_by_kind('gone63'), 4::bigint, 'four of five jobs are discarded');
+select is((select array_agg(n) from discarded where pg_temp.claimed(key)), array[5], 'only the waiting one has its key left');
+select is(pg_temp.holder(key), id, 'and holds it') from discarded where n = 5;
+
+-- A DLQ move keeps the key of a mask with failed, and only that
+
+select awa.enqueue('k', queue => 'tap/63/move', unique_key => '\x6350', unique_states => b'11111111') as keeps \gset
+select awa.enqueue('k', queue => 'tap/63/move', unique_key => '\x6351') as loses \gset
+select awa.fail_many(array_agg(c.receipt), terminal => true) from awa.claim('tap/63/move', 2) as c \g /dev/null
+select is(awa.bulk_move_failed_to_dlq('tap/63/move'), 2::bigint, 'two letters');
+select is(pg_temp.holder('\x6350'), :keeps::bigint, 'one whose mask has failed holds its key');
+select is(pg_temp.holder('\x6351'), null, 'the other does not');
+select is(awa.enqueue('k', queue => 'tap/63/move', unique_key => '\x6350'), :keeps::bigint, 'so a new job of that key is not added');
+select awa.enqueue('k', queue => 'tap/63/move', unique_key => '\x6351') as taker \gset
+select throws_ok(format('select awa.retry_from_dlq(%s)', :loses), 'AW004', null, 'and the other letter cannot come back while a job has its key');
+select is(awa.retry_from_dlq(:keeps), true, 'the first one can');
+select is(pg_temp.holder('\x6350'), :keeps::bigint, 'and has its key as before');
+select is(awa.purge_dlq('tap/63/move'), 1::bigint, 'a letter that lost its key is purged');
+select is(pg_temp.holder('\x6351'), :taker::bigint, 'without taking the key from the job that has it now');
+select awa.configure_queue('tap/63/auto', '{"dlq_enabled": true}') \g /dev/null
+select awa.enqueue('k', queue => 'tap/63/auto', unique_key => '\x6352', unique_states => b'11111111') as auto \gset
+select awa.fail(c.receipt, 'e', terminal => true) from awa.claim('tap/63/auto') as c \g /dev/null
+select is(pg_temp.holder('\x6352'), :auto::bigint, 'a queue that dead-letters by itself keeps the key too');
+
+-- Retry against a holder
+
+select pg_temp.job_in('failed', '\x6360', b'11111000') as first \gset
+select pg_temp.job_in('cancelled', '\x6360', b'11111000') as second \gset
+select isnt(:first::bigint, :second::bigint, 'two jobs in history had the same key, one after the other');
+select awa.enqueue('k', queue => 'tap/63/retry', unique_key => '\x6360') as third \gset
+select throws_ok(format('select awa.retry(%s)', id), 'AW004', null, 'neither comes back while a third has it') from unnest(array[:first, :second]) as id;
+select count(awa.complete(c.receipt)) from awa.claim('tap/63/retry') as c \g /dev/null
+select throws_ok(format('select awa.retry(%s)', :first), 'AW004', null, 'nor when that has completed: its mask has that');
+select awa.delete_job_compat(:third) \g /dev/null
+select is(awa.retry(:second), true, 'once it is deleted one of them does');
+select throws_ok(format('select awa.retry(%s)', :first), 'AW004', null, 'which is then in the way of the other');
+select is(pg_temp.holder('\x6360'), :second::bigint, 'it has the key');
+select pg_temp.job_in('failed', '\x6361', b'11111000') as first \gset
+select awa.delete_job_compat(:first), awa.enqueue('k', queue => 'tap/63/retry', unique_key => '\x6361') as third \gset
+select is(awa.retry(:first), false, 'a deleted job does not come back');
+select is(pg_temp.holder('\x6361'), :third::bigint, 'and takes no key');
+
+-- A job that fails when its key has gone to another
+
+select awa.enqueue('k', queue => 'tap/63/lost', unique_key => '\x6362', unique_states => b'11000000') as runs \gset
+create temp table runs as select * from awa.claim('tap/63/lost');
+select awa.enqueue('k', queue => 'tap/63/lost2', unique_key => '\x6362') as waits \gset
+select isnt(:waits::bigint, :runs::bigint, 'a mask without running gives the key away at the claim');
+select is(awa.fail(receipt, 'e', retry_after => '0'), 'retryable', 'its retryable state does not need the key') from runs;
+select count(*) from awa.maintain() \g /dev/null
+select is((select state::text from awa.jobs where id = :runs), 'cancelled', 'but being available does: it is cancelled instead of promoted');
+select is(pg_temp.holder('\x6362'), :waits::bigint, 'the key stays where it is');
+
+-- Keys that are taken later
+
+select awa.enqueue('k', queue => 'tap/63/later', unique_key => '\x6370', unique_states => b'01000000', run_at => clock_timestamp() + interval '50 ms') as early \gset
+select is(pg_temp.claimed('\x6370'), false, 'a scheduled job does not take a key for available');
+select pg_sleep(0.06) \g /dev/null
+select count(*) from awa.maintain() \g /dev/null
+select is((select state::text from awa.jobs where id = :early), 'available', 'promoted, it is available');
+select is(pg_temp.holder('\x6370'), :early::bigint, 'and has taken it');
+
+select awa.enqueue('k', queue => 'tap/63/late', unique_key => '\x6371', unique_states => b'01000000', run_at => clock_timestamp() + interval '50 ms') as late,
+  awa.enqueue('k', queue => 'tap/63/late', unique_key => '\x6371', unique_states => b'01000000', run_at => clock_timestamp() + interval '60 ms') as later \gset
+select isnt(:late::bigint, :later::bigint, 'two scheduled jobs may have the same key for later');
+select pg_sleep(0.07) \g /dev/null
+select count(*) from awa.maintain() \g /dev/null
+select is((select array_agg(state::text order by id) from awa.jobs where queue = 'tap/63/late'), array['available', 'cancelled'], 'when both are due the first one gets it, the other is cancelled');
+select pg_temp.figures_are('tap/63/late', '0/0/1/0', 'and counted as such');
+select results_eq('select errors[1] ->> ''error'' from awa.done_entries where queue = ''tap/63/late''', $$ values ('another job has its unique key') $$, 'it says why');
+
+select awa.enqueue('k', queue => 'tap/63/update', unique_key => '\x6372', unique_states => b'01000000', run_at => now() + interval '1 day') as put_off,
+  awa.enqueue('k', queue => 'tap/63/update', unique_key => '\x6372', unique_states => b'01000000', run_at => now() + interval '1 day') as twin \gset
+update awa.jobs set run_at = now() where id = :put_off;
+select is(pg_temp.holder('\x6372'), :put_off::bigint, 'brought forward by UPDATE a job takes the key');
+select throws_ok(format('update awa.jobs set run_at = now() where id = %s', :twin), 'AW004', null, 'a second one is refused');
+select is((select state::text from awa.jobs where id = :twin), 'scheduled', 'and waits on');
+update awa.jobs set run_at = now() + interval '1 day' where id = :put_off;
+select is(pg_temp.holder('\x6372'), null, 'put off, the first one has it no more');
+select lives_ok(format('update awa.jobs set run_at = now() where id = %s', :twin), 'so that the second gets it');
+select is(pg_temp.holder('\x6372'), :twin::bigint, 'and holds it');
+select lives_ok($$ update awa.jobs set priority = 1 where queue = 'tap/63/update' $$, 'an update of all keeps each as it is');
+select is(pg_temp.holder('\x6372'), :twin::bigint, 'with its key');
+select is_empty('select * from awa.check()', 'check has nothing to say about keys');
+
+-- enqueue_many
+
+create temp table many as
+select n, id from unnest(awa.enqueue_many('[{"kind": "k", "unique_key": "\\x6381"}, {"kind": "k", "unique_key": "\\x6380"}, {"kind": "k"}, {"kind": "k", "unique_key": "\\x6381"},
+  {"kind": "k", "unique_key": "\\x6382", "unique_states": "01000000", "run_at": "2999-01-01"}, {"kind": "k", "unique_key": "\\x6382"}]'::jsonb, queue => 'tap/63/many')) with ordinality as u (id, n);
+select is((select count(distinct id) from many), 5::bigint, 'of six jobs five are added');
+select is((select id from many where n = 4), (select id from many where n = 1), 'the duplicate has the id of the job that holds its key');
+select is((select array_agg(id order by n) from many where n in (1, 2, 6)), array[pg_temp.holder('\x6381'), pg_temp.holder('\x6380'), pg_temp.holder('\x6382')], 'each key belongs to its job');
+select results_eq('select available, scheduled from awa.queue_counts(''tap/63/many'')', 'values (4::bigint, 1::bigint)', 'the queue has five jobs');
+select is((awa.enqueue_many('[{"kind": "k", "unique_key": "\\x6381"}, {"kind": "k", "unique_key": "\\x6380"}]'::jsonb, queue => 'tap/63/many')), (select array_agg(id order by n) from many where n < 3),
+  'a second call adds nothing');
+select throws_ok($$ select awa.enqueue_many('[{"kind": "k", "unique_key": "\\x6383"}, {"kind": "k", "unique_key": "\\x6384"}, {"kind": ""}]'::jsonb) $$, 'AW006', null, 'a call with a bad job is refused');
+select is(pg_temp.claimed('\x6383') or pg_temp.claimed('\x6384'), false, 'and leaves no key behind');
+select is_empty('select * from awa.job_unique_claims where job_id = 0', 'no key is reserved for nobody');
+
+-- Prune and reset
+
+update awa.queue_meta set failed_retention = '0';
+insert into awa.queue_meta (queue, failed_retention) select distinct queue, interval '0' from awa.queue_lanes on conflict do nothing;
+select awa.reset(keep_config => true) \g /dev/null
+select is((select count(*) from awa.job_unique_claims), 0::bigint, 'reset leaves no key');
+create temp table leaves as
+select s.state, ('\x6390'::bytea || decode(lpad(to_hex(row_number() over ()), 2, '0'), 'hex')) as key, 0::bigint as id from states as s;
+update leaves set id = pg_temp.job_in(state, key, b'11111111');
+select is((select count(*) from awa.job_unique_claims), 8::bigint, 'eight jobs hold keys');
+select awa.rotate() \g /dev/null
+-- A few waiting and running jobs pin the segment until the ring is full.
+create function pg_temp.turn () returns text
+  language plpgsql as $$
+declare
+  v_answer text;
+begin
+  for i in 1 .. 100 loop
+    v_answer := awa.prune();
+    exit when v_answer = 'pruned';
+    perform awa.enqueue('filler', queue => 'tap/63/filler'), awa.rotate();
+  end loop;
+  return v_answer;
+end;
+$$;
+select is(pg_temp.turn(), 'pruned', 'their segment is pruned');
+select is((select array_agg(state order by state) from leaves where pg_temp.claimed(key)), array['available', 'dead', 'retryable', 'running', 'scheduled'],
+  'the keys of finished jobs left with it, those of jobs that are still somewhere did not');
+select is((select array_agg(state order by state) from leaves where pg_temp.holder(key) = id), array['available', 'dead', 'retryable', 'running', 'scheduled'], 'they hold them');
+select is_empty('select * from awa.check()', 'the storage is sound after all of this');
+
+select * from finish();
+rollback;
