@@ -1,0 +1,198 @@
+-- Reset: every relation is emptied, and what comes afterwards works.
+begin;
+select plan(48);
+-- Alone: empties everything (and rolls back).
+do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
+
+-- Keys whose counters differ from history in total or in a state.
+create temp view drift as
+select ready_slot, queue, priority, enqueue_shard, h as history, c as counters
+from (
+  select d.ready_slot, d.queue, d.priority, d.enqueue_shard, array[count(*), count(*) filter (where d.state = 'completed'),
+    count(*) filter (where d.state = 'failed'), count(*) filter (where d.state = 'cancelled')] as h
+  from awa.done_entries as d group by d.ready_slot, d.queue, d.priority, d.enqueue_shard
+) as history
+full join (
+  select l.ready_slot, l.queue, l.priority, l.enqueue_shard, array[l.live_terminal_count, l.completed, l.failed, l.cancelled] as c
+  from awa.queue_terminal_live_counts as l where l.live_terminal_count <> 0
+) as counters using (ready_slot, queue, priority, enqueue_shard)
+where h is distinct from c;
+
+-- completed/failed/cancelled/dead of a queue, three times over: what
+-- queue_counts says, what the counters say, what the rows are.
+create function pg_temp.figures (p_queue text) returns text[]
+  language sql as $$
+  select array[
+    (select format('%s/%s/%s/%s', c.completed, c.failed, c.cancelled, c.dlq) from awa.queue_counts(p_queue) as c),
+    (select format('%s/%s/%s/%s', coalesce(sum(l.completed), 0), coalesce(sum(l.failed), 0), coalesce(sum(l.cancelled), 0),
+       coalesce((select d.depth from awa.dlq_depth(p_queue) as d), 0)) from awa.queue_terminal_live_counts as l where l.queue = p_queue),
+    (select format('%s/%s/%s/%s', count(*) filter (where d.state = 'completed'), count(*) filter (where d.state = 'failed'),
+       count(*) filter (where d.state = 'cancelled'), (select count(*) from awa.dlq_entries as q where q.queue = p_queue))
+     from awa.done_entries as d where d.queue = p_queue)]
+$$;
+create function pg_temp.figures_are (p_queue text, p_line text, p_title text) returns text
+  language sql as $$
+  select is(pg_temp.figures(p_queue), array_fill(p_line, array[3]), p_title)
+$$;
+-- Deltas that count history, and removals, so far.
+create function pg_temp.deltas () returns bigint
+  language sql as $$
+  select count(*) from awa.terminal_count_deltas as d where (d.completed, d.failed, d.cancelled) <> (0, 0, 0)
+$$;
+create function pg_temp.removals () returns bigint
+  language sql as 'select count(*) from awa.outcome_removals';
+
+-- Adds p_jobs jobs, claims them and closes them: c, f, x, or leaves them
+-- running.
+create function pg_temp.done (p_queue text, p_jobs integer, p_how "char", p_kind text default 'k', p_priority integer default 2) returns bigint[]
+  language plpgsql as $$
+declare
+  v_ids bigint[] := awa.enqueue_many(p_kind, array_fill('1'::jsonb, array[p_jobs]), queue => p_queue, priority => p_priority);
+  v_receipts awa.receipt[] := array(select c.receipt from awa.claim(p_queue, p_jobs) as c);
+begin
+  case p_how
+  when 'c' then perform awa.complete_many(v_receipts);
+  when 'f' then perform awa.fail_many(v_receipts, array_fill('boom'::text, array[p_jobs]), terminal => true);
+  when 'x' then perform awa.cancel(id, 'no more') from unnest(v_ids) as id;
+  else null;
+  end case;
+  return v_ids;
+end;
+$$;
+-- Relations of the storage that hold rows, partitions taken together.
+create function pg_temp.filled () returns text[]
+  language plpgsql as $$
+declare
+  v_filled text[] := '{}';
+  v_name   text;
+  v_some   boolean;
+begin
+  for v_name in
+    select c.relname from pg_class as c
+    where c.relnamespace = 'awa'::regnamespace and c.relkind in ('r', 'p') and not c.relispartition order by c.relname
+  loop
+    execute format('select exists (select from awa.%I)', v_name) into v_some;
+    if v_some then
+      v_filled := v_filled || v_name;
+    end if;
+  end loop;
+  return v_filled;
+end;
+$$;
+-- Something of everything; returns the ids of jobs that are still somewhere.
+create function pg_temp.fill () returns bigint[]
+  language plpgsql as $$
+declare
+  v_ids bigint[];
+begin
+  perform awa.configure_queue('tap/65', '{"enqueue_shards": 4, "failed_retention": "1 hour"}'), awa.configure_queue('tap/65/dlq', '{"dlq_enabled": true, "dlq_retention": "1 day"}');
+  perform awa.pause_queue('tap/65/paused');
+  perform awa.register_worker('w65');
+  perform pg_temp.done('tap/65/done', 3, 'c'), pg_temp.done('tap/65/done', 2, 'f'), pg_temp.done('tap/65/done', 1, 'x'), pg_temp.done('tap/65/dlq', 2, 'f');
+  perform awa.retry(min(d.id)) from awa.done_entries as d where d.queue = 'tap/65/done' and d.state = 'failed';
+  perform awa.enqueue_many('k', array_fill('1'::jsonb, array[4]), queue => 'tap/65/committed');
+  update awa.ready_entries set xid = '5' where lane in (select l.lane from awa.queue_lanes as l where l.queue = 'tap/65/committed');
+  perform awa.cancel(max(j.id)) from awa.jobs as j where j.queue = 'tap/65/committed';
+  perform awa.enqueue('k', queue => 'tap/65/key', unique_key => '\x6501', unique_states => b'11111111'),
+    awa.enqueue('k', queue => 'tap/65/key', unique_key => '\x6502', run_at => now() + interval '1 day'),
+    awa.enqueue('k', queue => 'tap/65/soon', run_at => clock_timestamp() + interval '1 ms');
+  perform awa.fail(c.receipt, 'e', retry_after => '1 day') from awa.enqueue('k', queue => 'tap/65/retry') as id, awa.claim('tap/65/retry') as c;
+  perform awa.enqueue_many('k', array_fill('1'::jsonb, array[3]), queue => 'tap/65/run');
+  insert into pg_temp.held select c.receipt, c.job_id from awa.claim('tap/65/run', 3, 'w65') as c;
+  perform awa.extend_lease(array(select h.receipt from pg_temp.held as h), '1 hour');
+  perform awa.set_progress(h.receipt, 50) from pg_temp.held as h;
+  perform awa.cancel((select max(h.job_id) from pg_temp.held as h));
+  perform pg_sleep(0.002);
+  perform awa.maintain();
+  v_ids := array(select j.id from awa.jobs as j union select q.id from awa.dlq_entries as q);
+  perform awa.rotate();
+  return v_ids;
+end;
+$$;
+create temp table held (receipt awa.receipt, job_id bigint);
+create temp table ids as select unnest(pg_temp.fill()) as id;
+insert into awa.terminal_rollup_entries (lane, generation, ready, closed, completed, failed, cancelled) select lane, 0, 1, 1, 1, 0, 0 from awa.queue_lanes limit 1;
+insert into awa.segment_prunes (generation, slot, epoch, ready_rows, terminal_jobs, relocated, carried) select 0, 0, 1, 0, 0, 0, 0 where not exists (select from awa.segment_prunes where generation = 0);
+
+-- Nothing but the ring and the settings of the storage stays
+
+create temp table settings as select * from awa.storage_settings;
+create temp table missing as
+select c.relname from pg_class as c where c.relnamespace = 'awa'::regnamespace and c.relkind in ('r', 'p') and not c.relispartition and c.relname <> all (pg_temp.filled());
+select is((select array_agg(relname::text) from missing where relname not in ('rescue_points')), null, 'every relation of the storage holds something');
+savepoint filled;
+select lives_ok('select awa.reset()', 'reset');
+select is(pg_temp.filled(), array['segment_rotations', 'storage_settings'], 'empties every relation but the ledger of the ring and the settings of the storage');
+select results_eq('select generation, slot::integer from awa.segment_rotations', 'values (0::bigint, 0)', 'the ring begins anew');
+select bag_eq('select * from awa.storage_settings', 'select * from settings', 'the settings of the storage are as they were');
+select is((select count(*) from awa.job_unique_claims), 0::bigint, 'no unique key is left');
+select is((select count(*) from awa.dlq_entries), 0::bigint, 'no dead letter');
+select is_empty('select * from awa.dlq_depth()', 'of any queue');
+select is((select count(*) from awa.jobs), 0::bigint, 'no job');
+select is_empty('select * from awa.queue_terminal_live_counts', 'no live count');
+select is_empty('select * from awa.queue_terminal_rollups', 'no rollup');
+select is_empty('select q from unnest(array[''tap/65'', ''tap/65/dlq'', ''tap/65/done'', ''tap/65/run'']) as q, lateral awa.queue_counts(q) as c
+  where (available, scheduled, retryable, running, completed, failed, cancelled, terminal, dlq, pruned_terminal) <> (0, 0, 0, 0, 0, 0, 0, 0, 0, 0)', 'every figure of every queue is zero');
+select is_empty('select * from awa.check()', 'check is content');
+
+-- What was there before is nowhere
+
+select is_empty('select id from ids where awa.delete_job_compat(id)', 'no old job can be deleted');
+select is_empty('select id from ids where awa.cancel(id)', 'cancelled');
+select is_empty('select id from ids where awa.retry(id)', 'retried');
+select is_empty('select id from ids where awa.move_failed_to_dlq(id)', 'moved');
+select is_empty('select id from ids where awa.retry_from_dlq(id)', 'or retried from the dead letters');
+select is_empty('select receipt from held where awa.complete(receipt)', 'old receipts are stale for a completion');
+select is_empty('select receipt from held where awa.fail(receipt, ''e'') is not null', 'a failure');
+select is((select count(*) from awa.extend_lease((select array_agg(receipt) from held))), 3::bigint, 'and a lease');
+select is((select count(*) from awa.heartbeat('w65')), 0::bigint, 'a worker of before hears nothing');
+select is(awa.cancel_by_unique_key('\x6501'), false, 'an old key belongs to nobody');
+
+-- A new life
+
+select awa.enqueue('new', '{"n": 1}', queue => 'tap/65', unique_key => '\x6501', unique_states => b'11111111') as new \gset
+select is((select max(id) from ids) < :new, true, 'job ids go on');
+select is((select job_id from awa.job_unique_claims), :new::bigint, 'a new job takes an old key');
+select is((select enqueue_shard from awa.queue_lanes where queue = 'tap/65'), 0::smallint, 'in a queue without shards');
+create temp table fresh as select * from awa.claim('tap/65', 10, 'w65');
+select results_eq('select job_id, kind, args, attempt::integer, errors from fresh', format($$ values (%s::bigint, 'new', '{"n": 1}'::jsonb, 1, '{}'::jsonb[]) $$, :new), 'it is claimed');
+select is(awa.complete(receipt), true, 'and completed') from fresh;
+select pg_temp.figures_are('tap/65', '1/0/0/0', 'and counted');
+select awa.enqueue('new', queue => 'tap/65/paused') \g /dev/null
+select is((select count(*) from awa.claim('tap/65/paused', 10)), 1::bigint, 'a queue that was paused yields jobs');
+select pg_temp.done('tap/65/dlq', 1, 'f') \g /dev/null
+select pg_temp.figures_are('tap/65/dlq', '0/1/0/0', 'one that had dead letters keeps its failures in history');
+select awa.enqueue('new', queue => 'tap/65/soon', run_at => clock_timestamp() + interval '1 ms') as soon \gset
+select pg_sleep(0.002) \g /dev/null
+select results_eq($$ select affected from awa.maintain() where task = 'promote' $$, 'values (1::bigint)', 'maintain promotes');
+select is((select array_agg(job_id) from awa.claim('tap/65/soon', 10)), array[:soon]::bigint[], 'what is due');
+select is(awa.rotate(), 'rotated', 'the ring turns');
+select is_empty('select * from pg_temp.drift', 'no key drifts');
+select is_empty('select * from awa.check()', 'check is content with the new life');
+
+-- Settings on request
+
+rollback to filled;
+select isnt_empty('select * from awa.jobs', 'a reset that rolled back changed nothing');
+select isnt_empty('select * from awa.dlq_entries', 'in history, queues and dead letters');
+create temp table meta as select * from awa.queue_meta;
+select awa.reset(keep_config => true) \g /dev/null
+select is(pg_temp.filled(), array['queue_meta', 'segment_rotations', 'storage_settings'], 'with keep_config the settings of the queues stay, all else goes');
+select bag_eq('select * from awa.queue_meta', 'select * from meta', 'just as they were');
+select is_empty('select * from awa.check()', 'check is content');
+select pg_temp.done('tap/65/dlq', 1, 'f') \g /dev/null
+select pg_temp.figures_are('tap/65/dlq', '0/0/0/1', 'a queue with dlq_enabled still has dead letters');
+select awa.enqueue('new', queue => 'tap/65/paused') \g /dev/null
+select is_empty($$ select * from awa.claim('tap/65/paused', 10) $$, 'a paused one still yields nothing');
+select awa.enqueue('new', queue => 'tap/65', ordering_key => n::text) from generate_series(1, 40) as n \g /dev/null
+select is((select count(distinct enqueue_shard) from awa.queue_lanes where queue = 'tap/65'), 4::bigint, 'one with shards still has them');
+select is((select count(*) from awa.claim('tap/65', 100)), 40::bigint, 'and its jobs are claimed');
+select awa.reset(keep_config => false) \g /dev/null
+select is((select count(*) from awa.queue_meta), 0::bigint, 'keep_config false keeps nothing');
+select awa.pause_queue('tap/65') \g /dev/null
+select awa.reset(keep_config => null) \g /dev/null
+select is((select count(*) from awa.queue_meta), 0::bigint, 'nor does null');
+select is_empty('select * from awa.check()', 'the storage is sound after all of this');
+
+select * from finish();
+rollback;
