@@ -30,6 +30,7 @@ as $$
 declare
   v_now      timestamptz := _now();
   v_snooze   boolean := p_how = 's';
+  v_progress boolean := exists (select from progress_entries);
   v_receipts receipt[];
   v_outcomes "char"[];
   v_errors   jsonb;
@@ -79,7 +80,7 @@ begin
     v_now + coalesce(p_retry_after, backoff(r.attempt)), r.created_at, r.run_lease + 1,
     r.attempt + (not v_snooze)::integer, r.max_attempts, r.kind, r.args, r.metadata, r.tags,
     case when v_snooze then r.errors else _bounded_errors(r.errors, v_errors -> r.job_id::text) end,
-    _progress_of(c.ready_slot, r.job_id, r.run_lease), r.unique_key, r.unique_states, r.ordering_key, r.deadline,
+    case when v_progress then _progress_of(c.ready_slot, r.job_id, r.run_lease) else r.progress end, r.unique_key, r.unique_states, r.ordering_key, r.deadline,
     pg_current_xact_id()
   from unnest(v_closed) as c
   join unnest(v_receipts, v_outcomes) as o (ready_slot, batch_id, job_id, run_lease, outcome)
@@ -91,7 +92,8 @@ begin
 
   perform _dead_letter(
     row(r.job_id, r.lane, 'retryable', r.run_at, r.created_at, r.run_lease, r.attempt, r.max_attempts, r.kind, r.args,
-      r.metadata, r.tags, _bounded_errors(r.errors, v_errors -> r.job_id::text), _progress_of(c.ready_slot, r.job_id, r.run_lease),
+      r.metadata, r.tags, _bounded_errors(r.errors, v_errors -> r.job_id::text),
+      case when v_progress then _progress_of(c.ready_slot, r.job_id, r.run_lease) else r.progress end,
       r.unique_key, r.unique_states, r.ordering_key, r.deadline, null)::deferred_jobs,
     case when r.attempt >= r.max_attempts then 'max_attempts_exhausted' else 'terminal_error' end, k.claimed_at)
   from unnest(v_closed) as c

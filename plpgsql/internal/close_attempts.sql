@@ -46,10 +46,12 @@ begin
   join claims as c on c.batch_id = r.batch_id
   where array_position(c.job_ids, r.job_id) is not null
     and coalesce(c.run_leases[array_position(c.job_ids, r.job_id)], 1) = r.run_lease
+    -- By index, however few outcomes the statistics know of: no join.
     and not exists (
       select from attempt_outcomes as o
       where o.ready_slot = c.ready_slot and o.batch_id = c.batch_id
-        and (o.job_ids is null or r.job_id = any (o.job_ids)));
+        and (o.job_ids is null or r.job_id = any (o.job_ids))
+      offset 0);
 end;
 $$;
 

@@ -3,22 +3,35 @@
 -- the last.
 
 -- The open attempts of some batches that are due, and why.
-create or replace function {{ .schema }}._due_attempts (p_batches bigint[], p_now timestamptz, p_silence interval)
+create or replace function {{ .schema }}._due_attempts (p_batches bigint[], p_now timestamptz, p_silence interval, p_max integer)
   returns table (receipt {{ .schema }}.receipt, reason text)
   language plpgsql
-  stable
+  volatile
+  set enable_seqscan = off
+  set enable_hashjoin = off
+  set enable_mergejoin = off
+  set plan_cache_mode = force_generic_plan
 as $$
 begin
   return query
   select row(c.ready_slot, c.batch_id, j.job_id, coalesce(j.run_lease, 1))::receipt, w.reason
-  from (select distinct u.batch_id from unnest(p_batches) as u (batch_id)) as u
+  from _open_batches(p_batches) as u (batch_id)
   join claims as c on c.batch_id = u.batch_id
   left join lateral (
     select b.heartbeat_at from workers as b where b.worker = c.worker order by b.heartbeat_at desc limit 1
   ) as b on true
+  cross join lateral (
+    select coalesce(array_agg(i.job_id), '{}') as job_ids
+    from attempt_outcomes as o
+    cross join lateral unnest(o.job_ids) as i (job_id)
+    where o.ready_slot = c.ready_slot and o.batch_id = c.batch_id
+  ) as closed
   cross join lateral unnest(c.job_ids, c.run_leases) as j (job_id, run_lease)
-  join ready_entries as r
-    on r.ready_slot = c.ready_slot and r.job_id = j.job_id and r.run_lease = coalesce(j.run_lease, 1)
+  cross join lateral (
+    select r.deadline from ready_entries as r
+    where r.ready_slot = c.ready_slot and r.job_id = j.job_id and r.run_lease = coalesce(j.run_lease, 1)
+    offset 0
+  ) as r
   cross join lateral (
     select case
       when c.claimed_at + r.deadline <= p_now then 'deadline exceeded'
@@ -32,10 +45,9 @@ begin
       end as reason
   ) as w
   where (c.lease_expires_at <= p_now or c.deadline_at <= p_now or b.heartbeat_at <= p_now - p_silence)
+    and j.job_id <> all (closed.job_ids)
     and w.reason is not null
-    and not exists (
-      select from attempt_outcomes as o
-      where o.ready_slot = c.ready_slot and o.batch_id = c.batch_id and (o.job_ids is null or j.job_id = any (o.job_ids)));
+  limit p_max;
 end;
 $$;
 
@@ -43,7 +55,11 @@ $$;
 create or replace function {{ .schema }}._open_batches (p_batches bigint[])
   returns setof bigint
   language plpgsql
-  stable
+  volatile
+  set enable_seqscan = off
+  set enable_hashjoin = off
+  set enable_mergejoin = off
+  set plan_cache_mode = force_generic_plan
 as $$
 begin
   return query
@@ -125,7 +141,7 @@ begin
     select w.batch_id from watched_claims as w where w.lane = p.lane
   ) as b;
   select array_agg(d.receipt), array_agg(d.reason) into v_receipts, v_reasons
-  from (select d.* from _due_attempts(v_batches, v_now, v_silence) as d limit p_max) as d;
+  from _due_attempts(v_batches, v_now, v_silence, p_max) as d;
   if v_receipts is not null then
     return query
     select sum(o.rescued)::bigint, max(o.trouble)
@@ -145,9 +161,9 @@ begin
   where p.marked_at <= v_now - interval '10 seconds'
     and (p.newest > p.marked or p.marked > p.checked or p.open_batches <> '{}');
 
-  -- A costly pass is not repeated at once.
+  -- A costly pass that found nothing is not repeated at once.
   v_took := extract(epoch from clock_timestamp() - v_started);
-  if v_took > 0.1 then
+  if v_took > 0.1 and v_receipts is null then
     perform setval('rescue_clock', (extract(epoch from clock_timestamp()) * 1000 + v_took * 10000)::bigint);
   end if;
 end;
