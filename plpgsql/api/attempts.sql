@@ -12,8 +12,8 @@ create or replace function {{ .schema }}.snooze (receipt {{ .schema }}.receipt, 
   set jit = off
 as $$
 begin
-  if snooze.delay is null or snooze.delay < '0' then
-    perform _invalid(format('delay is %s', coalesce(snooze.delay::text, 'null')), 'Pass a delay of zero or more.');
+  if snooze.delay is null or snooze.delay < '0' or snooze.delay > '100 years' then
+    perform _invalid(format('delay is %s', coalesce(snooze.delay::text, 'null')), 'Pass a delay of zero or more, up to 100 years.');
   end if;
   return exists (select from _fail_attempts(array[snooze.receipt], null, snooze.delay, false, 's'));
 end;
@@ -66,8 +66,8 @@ as $$
 declare
   v_open receipt[];
 begin
-  if extend_lease.lease is null or extend_lease.lease <= '0' then
-    perform _invalid(format('lease is %s', coalesce(extend_lease.lease::text, 'null')), 'Give a lease above zero.');
+  if extend_lease.lease is null or extend_lease.lease <= '0' or extend_lease.lease > '100 years' then
+    perform _invalid(format('lease is %s', coalesce(extend_lease.lease::text, 'null')), 'Give a lease above zero, up to 100 years.');
   end if;
   v_open := array(select o from _open_receipts(extend_lease.receipts) as o);
   insert into lease_extensions (batch_id, lease_expires_at, ready_slot, job_ids)

@@ -175,6 +175,18 @@ declare
   c      record;
   d      deferred_jobs;
 begin
+  select max(n.id) into v_lost
+  from jsonb_to_recordset(p_changes) as n (id bigint, run_at timestamptz, unique_key bytea, unique_states bit(8))
+  where n.unique_key is not null
+    and _in_mask(case when n.run_at > _now() then 'scheduled' else 'available' end::job_state, n.unique_states)
+  group by n.unique_key
+  having count(distinct n.id) > 1
+  limit 1;
+  if v_lost is not null then
+    raise exception using errcode = 'AW004',
+      message = format('job %s: another job of this update would hold the same unique key', v_lost),
+      hint = 'Cancel or delete the other job first.';
+  end if;
   perform _keep_key(k.unique_key, k.unique_states, k.id, k.run_at)
   from (
     select n.*

@@ -41,7 +41,7 @@ begin
       and enqueue.priority between 1 and 4 and enqueue.max_attempts between 1 and 1000)
     or enqueue.kind is null or enqueue.queue is null or enqueue.priority is null or enqueue.max_attempts is null
     or enqueue.args is null or enqueue.metadata is null or jsonb_typeof(enqueue.metadata) <> 'object'
-    or cardinality(enqueue.tags) > 0 or enqueue.deadline <= '0'
+    or cardinality(enqueue.tags) > 0 or enqueue.deadline is not null
   then
     perform _check_job(enqueue.kind, enqueue.queue, enqueue.priority, enqueue.max_attempts,
       enqueue.tags, enqueue.args, enqueue.metadata);

@@ -30,6 +30,7 @@ as $$
 declare
   v_now      timestamptz := _now();
   v_snooze   boolean := p_how = 's';
+  v_state    job_state := case when p_how = 's' then 'scheduled'::job_state else 'retryable'::job_state end;
   v_progress boolean := exists (select from progress_entries);
   v_receipts receipt[];
   v_outcomes "char"[];
@@ -43,9 +44,8 @@ begin
     array_agg(case
       when t.last then case when t.dlq_enabled then 'q'::"char" else 'f'::"char" end
       -- Another job has its unique key by now: this one gives way.
-      when t.unique_key is not null
-        and _take_key(t.unique_key, t.unique_states, t.job_id, case when v_snooze then 'scheduled' else 'retryable' end::job_state)
-          <> t.job_id then 'x'::"char"
+      when t.nth > 1 or t.unique_key is not null
+        and _take_key(t.unique_key, t.unique_states, t.job_id, v_state) <> t.job_id then 'x'::"char"
       else p_how end),
     jsonb_object_agg(t.job_id, jsonb_build_object(
       'error', left(coalesce(t.error, ''), 10000), 'attempt', t.attempt, 'at', v_now)),
@@ -53,7 +53,10 @@ begin
   into v_receipts, v_outcomes, v_errors, v_keyed
   from (
     select o.ready_slot, o.batch_id, o.job_id, o.run_lease, r.attempt, r.unique_key, r.unique_states, g.error,
-      m.dlq_enabled, not v_snooze and (p_terminal or r.attempt >= r.max_attempts) as last
+      m.dlq_enabled, l.last,
+      -- Of several with one key the first of this call may come back.
+      case when r.unique_key is not null and not l.last and _in_mask(v_state, r.unique_states) then row_number() over (
+        partition by r.unique_key, l.last, _in_mask(v_state, r.unique_states) order by r.job_id) end as nth
     from _open_receipts(p_receipts) as o
     join ready_entries as r
       on r.ready_slot = o.ready_slot and r.job_id = o.job_id and r.run_lease = o.run_lease
@@ -61,7 +64,10 @@ begin
       select distinct on (u.batch_id, u.job_id, u.run_lease) u.batch_id, u.job_id, u.run_lease, u.error
       from unnest(p_receipts, p_errors) as u (ready_slot, batch_id, job_id, run_lease, error)
     ) as g on g.batch_id = o.batch_id and g.job_id = o.job_id and g.run_lease = o.run_lease
-    cross join lateral (select l.queue from queue_lanes as l where l.lane = r.lane limit 1) as l
+    cross join lateral (
+      select q.queue, not v_snooze and (p_terminal or r.attempt >= r.max_attempts) as last
+      from queue_lanes as q where q.lane = r.lane limit 1
+    ) as l
     left join queue_meta as m on m.queue = l.queue
     order by r.unique_key
   ) as t;
@@ -76,7 +82,7 @@ begin
   insert into deferred_jobs (
     job_id, lane, state, run_at, created_at, run_lease, attempt, max_attempts, kind, args,
     metadata, tags, errors, progress, unique_key, unique_states, ordering_key, deadline, xid)
-  select r.job_id, r.lane, case when v_snooze then 'scheduled' else 'retryable' end::job_state,
+  select r.job_id, r.lane, v_state,
     v_now + coalesce(p_retry_after, backoff(r.attempt)), r.created_at, r.run_lease + 1,
     r.attempt + (not v_snooze)::integer, r.max_attempts, r.kind, r.args, r.metadata, r.tags,
     case when v_snooze then r.errors else _bounded_errors(r.errors, v_errors -> r.job_id::text) end,
@@ -142,8 +148,8 @@ begin
       format('%s receipts and %s errors', cardinality(fail_many.receipts), cardinality(fail_many.errors)),
       'Pass one error per receipt, or none.');
   end if;
-  if fail_many.retry_after < '0' then
-    perform _invalid(format('retry_after is %s', fail_many.retry_after), 'Pass a delay of zero or more.');
+  if fail_many.retry_after < '0' or fail_many.retry_after > '100 years' then
+    perform _invalid(format('retry_after is %s', fail_many.retry_after), 'Pass a delay of zero or more, up to 100 years.');
   end if;
   return query
   select f.receipt, f.state

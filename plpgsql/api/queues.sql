@@ -33,7 +33,7 @@ begin
   where m.queue = configure_queue.queue;
 exception
   when check_violation or data_exception then
-    perform _invalid(format('settings %s: %s', configure_queue.settings, sqlerrm), 'enqueue_shards goes from 1 to 64, intervals from zero, limits above zero.');
+    perform _invalid(format('settings %s: %s', configure_queue.settings, sqlerrm), 'enqueue_shards goes from 1 to 64, intervals from zero to 100 years, limits above zero.');
 end;
 $$;
 

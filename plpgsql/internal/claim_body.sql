@@ -63,11 +63,13 @@ declare
   v_guess      smallint;
   v_rotator    xid8;
 begin
-  if claim.queue is null or claim.max_jobs is null or claim.max_jobs < 1 or claim.lease is null or claim.lease <= '0' then
+  if claim.queue is null or claim.max_jobs is null or claim.max_jobs < 1 or claim.lease is null
+    or claim.lease <= '0' or claim.lease > '100 years'
+  then
     perform _invalid(
       format('claim of queue %L, max_jobs %s, lease %s', claim.queue,
         coalesce(claim.max_jobs::text, 'null'), coalesce(claim.lease::text, 'null')),
-      'Name a queue, ask for at least one job and give a lease above zero.');
+      'Name a queue, ask for at least one job and give a lease above zero, up to 100 years.');
   end if;
 
   select array_agg(q.lane), array_agg(q.priority), bool_or(m.paused), max(m.priority_aging_interval),

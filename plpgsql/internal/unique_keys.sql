@@ -42,6 +42,10 @@ begin
     then
       return h.job_id;
     end if;
+    -- A holder that an old snapshot shows nowhere may have moved.
+    if h.job_id <> p_job_id and _snapshot_is_stale() then
+      perform _stale_snapshot(format('unique key of job %s', h.job_id));
+    end if;
     update job_unique_claims as u set job_id = p_job_id, states = v_states where u.unique_key = p_key;
     return p_job_id;
   end loop;

@@ -60,8 +60,8 @@ create or replace function {{ .schema }}._check_deadline (p_deadline interval)
   volatile
 as $$
 begin
-  if p_deadline <= '0' then
-    perform _invalid(format('deadline is %s', p_deadline), 'Give the time that an attempt may take, or null.');
+  if p_deadline <= '0' or p_deadline > '100 years' then
+    perform _invalid(format('deadline is %s', p_deadline), 'Give the time that an attempt may take, up to 100 years, or null.');
   end if;
 end;
 $$;
