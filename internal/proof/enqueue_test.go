@@ -28,6 +28,9 @@ func TestEnqueueValidation(t *testing.T) {
 	})
 }
 
+// farDeadlines passes deadlines that no timestamp can hold.
+const farDeadlines = false
+
 // candidate is a job as passed; nil is null.
 type candidate struct {
 	kind, queue           *string
@@ -62,7 +65,11 @@ func drawJob(r *rapid.T) candidate {
 		},
 		"ordering_key": func() { c.orderingKey = ptr(names.Draw(r, "ordering key")) },
 		"deadline": func() {
-			c.deadline = ptr(rapid.SampledFrom([]string{"1 s", "-1 day", "10 years"}).Draw(r, "deadline"))
+			deadlines := []string{"1 s", "-1 day", "10 years"}
+			if farDeadlines {
+				deadlines = append(deadlines, "300000 years", "-300000 years")
+			}
+			c.deadline = ptr(rapid.SampledFrom(deadlines).Draw(r, "deadline"))
 		},
 	}
 	fields := rapid.SliceOfNDistinct(rapid.SampledFrom([]string{"kind", "queue", "args", "metadata", "priority",
@@ -131,6 +138,7 @@ func (c candidate) broken() []string {
 	for _, tag := range c.tags {
 		nulls = nulls || tag == nil
 	}
+	bad("deadline", c.deadline != nil && strings.Contains(*c.deadline, "300000"))
 	bad("tags", nulls || len(c.tags) > 20)
 	return names
 }

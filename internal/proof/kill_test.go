@@ -17,10 +17,10 @@ import (
 )
 
 // TestKilledBackends terminates sessions in the middle of whatever they do:
-// AWA_KILLING says for how long, 3 s by default. What a session was told stays
+// AWA_KILLING says for how long, 2 s by default. What a session was told stays
 // true, what it was not told happened as a whole or not at all.
 func TestKilledBackends(t *testing.T) {
-	length := 3 * time.Second
+	length := 2 * time.Second
 	if s := os.Getenv("AWA_KILLING"); s != "" {
 		var err error
 		if length, err = time.ParseDuration(s); err != nil {
