@@ -25,6 +25,8 @@ insert into pg_temp.documented values
   ('set_progress(receipt awa.receipt, percent integer, message text DEFAULT NULL::text, metadata jsonb DEFAULT NULL::jsonb)', 'boolean'),
   ('register_worker(worker text, info jsonb DEFAULT NULL::jsonb)', 'void'),
   ('heartbeat(worker text)', null),
+  ('start_waiting(queues text[])', 'void'),
+  ('stop_waiting(queues text[])', 'void'),
   ('unique_key_of(kind text, queue text DEFAULT NULL::text, args jsonb DEFAULT NULL::jsonb)', 'bytea'),
   ('configure_queue(queue text, settings jsonb)', 'void'),
   ('pause_queue(queue text)', 'void'),

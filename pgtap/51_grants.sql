@@ -21,6 +21,8 @@ insert into pg_temp.allowed values
   ('set_progress',                      false,    true,   true,     false),
   ('register_worker',                   false,    true,   true,     false),
   ('heartbeat',                         false,    true,   true,     false),
+  ('start_waiting',                     false,    true,   true,     false),
+  ('stop_waiting',                      false,    true,   true,     false),
   ('unique_key_of',                     true,     false,  true,     false),
   ('fail_many',                         false,    true,   true,     false),
   ('maintain',                          false,    true,   true,     false),

@@ -45,6 +45,8 @@ grant execute on function
   {{ .schema }}.set_progress,
   {{ .schema }}.register_worker,
   {{ .schema }}.heartbeat,
+  {{ .schema }}.start_waiting,
+  {{ .schema }}.stop_waiting,
   {{ .schema }}.backoff,
   {{ .schema }}.maintain
 to awa_worker, awa_operator;

@@ -14,6 +14,7 @@ set local search_path = pg_catalog, {{ .schema }}, pg_temp;
 {{ template "internal/ring.sql" . }}
 {{ template "internal/snapshots.sql" . }}
 {{ template "internal/validate.sql" . }}
+{{ template "internal/wake.sql" . }}
 {{ template "internal/close_attempts.sql" . }}
 {{ template "internal/unique_keys.sql" . }}
 {{ template "internal/promote.sql" . }}

@@ -31,6 +31,7 @@ declare
   v_job_id bigint;
   v_slot   smallint;
   v_shards smallint;
+  v_notify boolean;
   v_shard  integer := 0;
   v_lane   bigint;
   v_known  boolean;
@@ -49,11 +50,11 @@ begin
   end if;
 
   v_lane := _lane(enqueue.queue, enqueue.priority, 0);
-  select
-    (select g.slot from segment_rotations as g order by g.generation desc limit 1),
-    (select m.enqueue_shards from queue_meta as m where m.queue = enqueue.queue),
+  select g.slot, m.enqueue_shards, m.notify,
     exists (select from queue_lanes as l where l.lane = v_lane and l.queue = enqueue.queue)
-  into v_slot, v_shards, v_known;
+  into v_slot, v_shards, v_notify, v_known
+  from (select n.slot from segment_rotations as n order by n.generation desc limit 1) as g
+  left join queue_meta as m on m.queue = enqueue.queue;
   if v_shards > 1 then
     v_shard := _shard(enqueue.ordering_key, v_shards);
     v_lane := _lane(enqueue.queue, enqueue.priority, v_shard);
@@ -99,6 +100,12 @@ begin
       enqueue.ordering_key, enqueue.deadline);
 {{ end }}
   end case;
+  if v_notify is not false and not (  -- _wake, without another call
+    pg_try_advisory_lock(_lock_class(2), _wait_key(enqueue.queue))
+    and pg_advisory_unlock(_lock_class(2), _wait_key(enqueue.queue)))
+  then
+    perform pg_notify('{{ .schema }}', enqueue.queue);
+  end if;
   return v_job_id;
 end;
 $$;

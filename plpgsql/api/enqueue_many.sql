@@ -30,6 +30,7 @@ declare
   v_tags     text[] := nullif(enqueue_many.tags, '{}');
   v_slot     smallint;
   v_shards   smallint;
+  v_notify   boolean;
   v_shard    integer := 0;
   v_lane     bigint;
 begin
@@ -45,7 +46,7 @@ begin
     return array[]::bigint[];
   end if;
 
-  select g.slot, m.enqueue_shards into v_slot, v_shards
+  select g.slot, m.enqueue_shards, m.notify into v_slot, v_shards, v_notify
   from (select r.slot from segment_rotations as r order by r.generation desc limit 1) as g
   left join queue_meta as m on m.queue = enqueue_many.queue;
   if v_shards > 1 then
@@ -79,6 +80,9 @@ begin
     from unnest(v_ids, enqueue_many.args) as u (id, args);
 {{ end }}
   end case;
+  if v_notify is not false then
+    perform _wake(enqueue_many.queue);
+  end if;
   return v_ids;
 end;
 $$;

@@ -70,3 +70,35 @@ begin
   where c.worker is not null;
 end;
 $$;
+
+create or replace function {{ .schema }}.start_waiting (queues text[])
+  returns void
+  language plpgsql
+  volatile
+  parallel unsafe
+  security definer
+  set search_path = pg_catalog, {{ .schema }}, pg_temp
+as $$
+begin
+  perform pg_advisory_lock_shared(_lock_class(2), _wait_key(u.queue)) from unnest(start_waiting.queues) as u (queue);
+end;
+$$;
+
+comment on function {{ .schema }}.start_waiting is
+  'Says that this session waits for jobs of these queues: until stop_waiting, or the end of the session, whoever makes a job of theirs claimable notifies the channel named after the schema, with the queue as payload. LISTEN first, then call this, then claim once more before you sleep. Needs a session of one''s own: poll instead behind a transaction pool. Waits for a producer in the middle of a call at most.';
+
+create or replace function {{ .schema }}.stop_waiting (queues text[])
+  returns void
+  language plpgsql
+  volatile
+  parallel unsafe
+  security definer
+  set search_path = pg_catalog, {{ .schema }}, pg_temp
+as $$
+begin
+  perform pg_advisory_unlock_shared(_lock_class(2), _wait_key(u.queue)) from unnest(stop_waiting.queues) as u (queue);
+end;
+$$;
+
+comment on function {{ .schema }}.stop_waiting is
+  'Takes back one start_waiting of these queues: a worker that is awake or busy need not be notified, and producers are faster for it. Never blocks.';

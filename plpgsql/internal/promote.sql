@@ -79,6 +79,7 @@ declare
   v_xid   xid8;
   v_slot  smallint;
   v_jobs  bigint;
+  v_lanes bigint[];
   v_late  bigint[];
   v_seen  pg_snapshot;
   p       promotion_points;
@@ -146,10 +147,12 @@ begin
       t.kind, t.args, t.metadata, t.tags, t.errors, t.progress, t.unique_key, t.unique_states, t.ordering_key, t.deadline
     from taken as t
     order by t.run_at, t.job_id
-    returning job_id
+    returning lane
   )
-  select (select count(*) from promoted), (select array_agg(l.job_id) from late as l), _hide_own(pg_current_snapshot())
-  into v_jobs, v_late, v_seen;
+  select (select count(*) from promoted), (select array_agg(distinct q.lane) from promoted as q),
+    (select array_agg(l.job_id) from late as l), _hide_own(pg_current_snapshot())
+  into v_jobs, v_lanes, v_late, v_seen;
+  perform _wake_lanes(v_lanes);
   v_jobs := v_jobs + _promote_keyed(p_max, v_now);
 
   -- What was due and is still there holds the point back, or what it has seen.

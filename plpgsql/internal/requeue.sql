@@ -20,6 +20,7 @@ begin
   values (p_job.lane, v_xid, p_job.job_id, p_job.run_at, p_job.created_at, p_job.run_lease, v_slot,
     p_job.attempt, p_job.max_attempts, p_job.kind, p_job.args, p_job.metadata, p_job.tags, p_job.errors, p_job.progress,
     p_job.unique_key, p_job.unique_states, p_job.ordering_key, p_job.deadline);
+  perform _wake_lanes(array[p_job.lane]);
 end;
 $$;
 

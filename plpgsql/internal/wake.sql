@@ -1,0 +1,43 @@
+-- Waking workers. A notification takes a lock that all committing notifiers
+-- share, so producers notify only while somebody waits. A waiting session holds
+-- the queue's advisory lock shared: a producer that could have it alone knows
+-- that nobody waits, at the price of two entries in the lock table.
+
+-- The key of a queue among the waits: class 2 of the schema's advisory locks.
+create or replace function {{ .schema }}._wait_key (p_queue text)
+  returns integer
+  language sql
+  immutable
+  parallel safe
+as $$
+  select pg_catalog.hashtext(p_queue)
+$$;
+
+-- Called by whoever makes jobs claimable. The channel is the schema's name and
+-- the payload the queue, so no queue name is too long to notify.
+create or replace function {{ .schema }}._wake (p_queue text)
+  returns void
+  language plpgsql
+  volatile
+as $$
+begin
+  if pg_try_advisory_lock(_lock_class(2), _wait_key(p_queue)) then
+    perform pg_advisory_unlock(_lock_class(2), _wait_key(p_queue));
+  else
+    perform pg_notify('{{ .schema }}', p_queue);
+  end if;
+end;
+$$;
+
+create or replace function {{ .schema }}._wake_lanes (p_lanes bigint[])
+  returns void
+  language plpgsql
+  volatile
+as $$
+begin
+  perform _wake(q.queue)
+  from (select distinct l.queue from queue_lanes as l where l.lane = any (p_lanes)) as q
+  left join queue_meta as m on m.queue = q.queue
+  where m.notify is not false;
+end;
+$$;
