@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"flag"
+	"sync"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -11,10 +12,19 @@ import (
 	"pgregory.net/rapid"
 )
 
+// given are the flags of the command line.
+var given = sync.OnceValue(func() map[string]bool {
+	names := map[string]bool{}
+	flag.Visit(func(f *flag.Flag) { names[f.Name] = true })
+	return names
+})
+
 // shorten sets flags that were not given, for the length of a test.
 func shorten(t *testing.T, settings map[string]string) {
-	flag.Visit(func(f *flag.Flag) { delete(settings, f.Name) })
 	for name, setting := range settings {
+		if given()[name] {
+			continue
+		}
 		old := flag.Lookup(name).Value.String()
 		if err := flag.Set(name, setting); err != nil {
 			t.Fatal(err)
