@@ -1,7 +1,7 @@
 -- Compatibility: the view jobs with its triggers, insert_job_compat, and
 -- delete_job_compat for every place that a job can be in.
 begin;
-select plan(175);
+select plan(186);
 -- Alone: takes a relation away, rebuilds counters.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 select awa.reset() \g /dev/null
@@ -203,6 +203,29 @@ update awa.jobs set run_at = now(), max_attempts = 3 where id = :retryable;
 select results_eq($$ select job_id, attempt::integer, max_attempts::integer, errors[1] ->> 'error' from awa.claim('tap/62/v', 10) where job_id <> 0 order by priority desc $$,
   format($$ values (%s::bigint, 2, 3, 'once'), (%s, 1, 3, null) $$, :retryable, :available), 'a retryable job as well: it goes on with its second attempt');
 
+-- UPDATE: values as they are
+
+select awa.enqueue('u', queue => 'tap/62/odd', tags => array['a"b', 'c\d', 'é,{}', ''], unique_key => '\x00ff5c27', deadline => '90 minutes') as u \gset
+create temp table odd as select args, tags, unique_key, unique_states, created_at from awa.jobs where id = :u;
+set local datestyle = 'SQL, DMY';
+set local intervalstyle = 'sql_standard';
+set local timezone = 'Asia/Kathmandu';
+set local bytea_output = 'escape';
+update awa.jobs set metadata = '{"x": "\"\\ \u00e9, }{"}', run_at = '02/03/2999 00:00:00.123456' where id = :u;
+reset datestyle;
+reset intervalstyle;
+reset timezone;
+reset bytea_output;
+select results_eq(format('select args, tags, unique_key, unique_states, created_at from awa.jobs where id = %s', :u), 'select * from odd', 'an update leaves other columns to the byte, whatever the session''s formats');
+select results_eq(format('select metadata ->> ''x'', run_at from awa.jobs where id = %s', :u), $$ values (E'"\\ é, }{', timestamptz '2999-03-02 00:00:00.123456+05:45') $$, 'and takes its own as they were given');
+update awa.jobs set metadata = jsonb_build_object('x', repeat('y', 100000)), run_at = 'infinity' where id = :u;
+select results_eq(format('select length(metadata ->> ''x''), run_at from awa.jobs where id = %s', :u), $$ values (100000, timestamptz 'infinity') $$, 'also when they are long, or without end');
+update awa.jobs set metadata = '{}', tags = null, run_at = '-infinity' where id = :u;
+select results_eq(format('select metadata, tags, state::text from awa.jobs where id = %s', :u), $$ values ('{}'::jsonb, '{}'::text[], 'available') $$, 'or empty');
+select is((select c.deadline_at - (c.lease_expires_at - interval '5 minutes') from awa.claim('tap/62/odd') as c), interval '90 minutes', 'its deadline came along');
+
+-- UPDATE: nothing, and what it refuses
+
 select is(pg_temp.rows($$ update awa.jobs set priority = 1 where queue = 'tap/62/nowhere' $$), 0::bigint, 'an update that matches nothing does nothing');
 select is(pg_temp.rows($$ update awa.jobs set priority = priority where id = 9223372036854775807 $$), 0::bigint, 'nor does one of an unknown job');
 select throws_ok(format('update awa.jobs set priority = 1 where id = %s', id), 'AW003', format('job %s is %s, only waiting jobs can be updated', id, what), format('a %s job is not updated', what))
@@ -332,6 +355,18 @@ update awa.outcome_removals set xid = '5' where lane in (select lane from awa.qu
 select results_eq('select queue, before, after from awa.rebuild_terminal_counters()', $$ values ('tap/62/bare', 3::bigint, 1::bigint) $$, 'a rebuild heals it');
 select is_empty('select * from awa.rebuild_terminal_counters()', 'once');
 select is_empty('select * from awa.queue_terminal_live_counts where least(live_terminal_count, completed, failed, cancelled) < 0', 'no count is below zero');
+
+select (pg_temp.done('tap/62/none', 1, 'c'))[1] as bare_completed, (pg_temp.done('tap/62/none', 1, 'f'))[1] as bare_failed, (pg_temp.done('tap/62/none', 1, 'f'))[1] as bare_dead, (pg_temp.done('tap/62/none', 1, 'r'))[1] as bare_running \gset
+select awa.move_failed_to_dlq(:bare_dead) \g /dev/null
+select awa.enqueue('k', queue => 'tap/62/none', run_at => now() + interval '1 day') as bare_scheduled \gset
+savepoint bare;
+set local client_min_messages = warning;
+drop table awa.terminal_count_deltas, awa.checkpoint_snapshots, awa.terminal_count_checkpoints, awa.terminal_rollup_entries cascade;
+reset client_min_messages;
+select is(awa.delete_job_compat(id), true, format('without any counter relation a %s job is deleted', what))
+from (values (:bare_completed, 'completed'), (:bare_failed, 'failed'), (:bare_dead, 'dead'), (:bare_running, 'running'), (:bare_scheduled, 'scheduled')) as v (id, what);
+select is((select count(*) from awa.jobs where queue = 'tap/62/none'), 0::bigint, 'and jobs shows none');
+rollback to bare;
 select is_empty('select * from awa.check()', 'the storage is sound after all of this');
 
 select * from finish();
