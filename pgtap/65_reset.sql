@@ -34,14 +34,6 @@ create function pg_temp.figures_are (p_queue text, p_line text, p_title text) re
   language sql as $$
   select is(pg_temp.figures(p_queue), array_fill(p_line, array[3]), p_title)
 $$;
--- Deltas that count history, and removals, so far.
-create function pg_temp.deltas () returns bigint
-  language sql as $$
-  select count(*) from awa.terminal_count_deltas as d where (d.completed, d.failed, d.cancelled) <> (0, 0, 0)
-$$;
-create function pg_temp.removals () returns bigint
-  language sql as 'select count(*) from awa.outcome_removals';
-
 -- Adds p_jobs jobs, claims them and closes them: c, f, x, or leaves them
 -- running.
 create function pg_temp.done (p_queue text, p_jobs integer, p_how "char", p_kind text default 'k', p_priority integer default 2) returns bigint[]
