@@ -73,29 +73,57 @@ begin
   end if;
 
   select array_agg(q.lane), array_agg(q.priority), bool_or(m.paused), max(m.priority_aging_interval),
-    (select g.slot from segment_rotations as g order by g.generation desc limit 1)
-  into v_lanes, v_ranks, v_paused, v_aging, v_guess
+    (select g.generation from segment_rotations as g order by g.generation desc limit 1)
+  into v_lanes, v_ranks, v_paused, v_aging, v_segment
   from queue_lanes as q
   left join queue_meta as m on m.queue = q.queue
   where q.queue = claim.queue;
   if v_lanes is null or v_paused then
     return;
   end if;
+  v_guess := (v_segment % {{ .segments }})::smallint;
   v_many := cardinality(v_lanes) > 1;
   if v_many then
     -- Lanes where rows wait, by effective priority: one step less per interval
     -- that the head has waited. Among equals the longer wait goes first, in
     -- steps of the interval; shards otherwise at random, or the first would
     -- starve the others.
-    select array_agg(l.lane order by l.rank, l.age desc, l.mixed), array_agg(l.priority order by l.rank, l.age desc, l.mixed)
-    into v_lanes, v_ranks
-    from (
-      select u.lane, u.priority, a.age, random() as mixed, greatest(u.priority - a.age, 1) as rank
-      from (select distinct n.lane, n.priority from unnest(v_lanes, v_ranks) as n (lane, priority)) as u
-      cross join lateral (select _lane_head(u.lane) as run_at) as h
-      cross join lateral (select _lane_age(h.run_at, v_now, v_aging) as age) as a
-      where h.run_at is not null
-    ) as l;
+    case v_guess
+{{ range $i := until (int .segments) }}
+    when {{ $i }} then
+      select array_agg(l.lane order by l.rank, l.age desc, l.mixed), array_agg(l.priority order by l.rank, l.age desc, l.mixed)
+      into v_lanes, v_ranks
+      from (
+        select u.lane, u.priority, a.age, random() as mixed, greatest(u.priority - a.age, 1) as rank
+        from (select distinct n.lane, n.priority from unnest(v_lanes, v_ranks) as n (lane, priority)) as u
+        -- Most lanes can be told by the current segment: a row after the
+        -- cursor, any row where no cursor is, or none where none can be
+        -- elsewhere.
+        left join lateral (
+          select o.* from lane_cursors_{{ $i }} as o where o.lane = u.lane order by o.generation desc limit 1
+        ) as k on true
+        left join lateral (
+          select e.run_at
+          from ready_entries_{{ $i }} as e
+          where e.lane = u.lane
+            and (e.xid, e.job_id) > (
+              coalesce(case when k.drained then pg_snapshot_xmax(k.s_cur) else k.pos_xid end, '1'),
+              coalesce(case when k.drained then -1 else k.pos_job_id end, 9223372036854775807))
+            and e.xid is distinct from pg_current_xact_id_if_assigned()
+          order by e.xid, e.job_id
+          limit 1
+        ) as h on true
+        cross join lateral (
+          select coalesce(h.run_at, case
+            when not (k.drained and k.base_segment = v_segment and k.floor_xid <= pg_snapshot_xmin(k.s_cur)
+              and pg_snapshot_xmin(k.s_cur) = pg_snapshot_xmax(k.s_cur)) or k.lane is null
+            then _lane_head(u.lane) end) as run_at
+        ) as w
+        cross join lateral (select _lane_age(w.run_at, v_now, v_aging) as age) as a
+        where w.run_at is not null
+      ) as l;
+{{ end }}
+    end case;
     v_passes := 2;
     if v_lanes is null then
       v_passes := 0;
