@@ -1,6 +1,6 @@
 -- Unique keys: who holds one in which state, and when it is given back.
 begin;
-select plan(87);
+select plan(92);
 -- Alone: turns the ring.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 select awa.reset() \g /dev/null
@@ -193,6 +193,13 @@ select lives_ok(format('update awa.jobs set run_at = now() where id = %s', :twin
 select is(pg_temp.holder('\x6372'), :twin::bigint, 'and holds it');
 select lives_ok($$ update awa.jobs set priority = 1 where queue = 'tap/63/update' $$, 'an update of all keeps each as it is');
 select is(pg_temp.holder('\x6372'), :twin::bigint, 'with its key');
+select awa.enqueue('k', queue => 'tap/63/both', unique_key => '\x6373', unique_states => b'01000000', run_at => now() + interval '1 day') as one,
+  awa.enqueue('k', queue => 'tap/63/both', unique_key => '\x6373', unique_states => b'01000000', run_at => now() + interval '1 day') as two \gset
+select throws_ok($$ update awa.jobs set run_at = now() where queue = 'tap/63/both' $$, 'AW004', null, 'of two that are brought forward in one statement not both can have the key');
+select is((select array_agg(state::text) from awa.jobs where queue = 'tap/63/both'), array['scheduled', 'scheduled'], 'so that neither is');
+select is(pg_temp.holder('\x6373'), null, 'and nobody has it');
+select lives_ok($$ update awa.jobs set run_at = case when id = (select min(id) from awa.jobs where queue = 'tap/63/both') then now() else run_at end where queue = 'tap/63/both' $$, 'one of them may');
+select is(pg_temp.holder('\x6373'), :one::bigint, 'and has it then');
 select is_empty('select * from awa.check()', 'check has nothing to say about keys');
 
 -- enqueue_many
