@@ -100,6 +100,15 @@ create table {{ $.schema }}.watched_claims_{{ $i }} partition of {{ $.schema }}.
   for values in ({{ $i }}) with (autovacuum_vacuum_insert_threshold = -1);
 {{ end }}
 
+-- What was claimed before cursor rows named their batches.
+lock table {{ .schema }}.claims in share row exclusive mode;
+insert into {{ .schema }}.watched_claims (batch_id, lane, ready_slot)
+select c.batch_id, c.lane, c.ready_slot
+from {{ .schema }}.claims as c
+where cardinality(c.job_ids) > coalesce((
+  select sum(o.jobs) from {{ .schema }}.attempt_outcomes as o
+  where o.ready_slot = c.ready_slot and o.batch_id = c.batch_id), 0);
+
 -- When the next rescue pass may start, in milliseconds since 1970: kept outside
 -- transactions, so that a costly pass is not repeated at once.
 create sequence {{ .schema }}.rescue_clock;

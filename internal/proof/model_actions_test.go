@@ -380,9 +380,6 @@ func numbers(r awa.Receipt) []int64 {
 	return []int64{r.JobID, r.RunLease, r.BatchID, int64(r.ReadySlot)}
 }
 
-// sharedKeys lets one call fail several jobs that want the same unique key.
-const sharedKeys = false
-
 func (w *world) fail(r *rapid.T) {
 	s := w.anyone(r)
 	p := awa.FailManyParams{
@@ -393,16 +390,6 @@ func (w *world) fail(r *rapid.T) {
 	one := rapid.Bool().Draw(r, "one")
 	if one {
 		p.Receipts = p.Receipts[:1]
-	}
-	if !sharedKeys {
-		f := w.view(s)
-		keys := map[string]bool{"": false}
-		p.Receipts = slices.DeleteFunc(p.Receipts, func(receipt awa.Receipt) bool {
-			key := f.jobs[receipt.JobID].key
-			taken := keys[key]
-			keys[key] = key != ""
-			return taken
-		})
 	}
 	got := map[awa.Receipt]awa.JobState{}
 	w.call(r, s, "fail", func(ctx context.Context, conn *pgx.Conn) error {

@@ -83,34 +83,60 @@ $$;
 
 -- UPDATE and DELETE on jobs: each row leaves a JSON value in transaction-local
 -- settings, a few kilobytes each; the statement's end acts on all of them at
--- once, in the common lock order and with one delta per key.
-create or replace function {{ .schema }}._collect (p_value text)
+-- once, in the common lock order and with one delta per key. A statement that
+-- runs inside of another, or beside it as a CTE, has a frame of its own.
+create or replace function {{ .schema }}._setting (p_name text)
+  returns text
+  language sql
+  stable
+as $$
+  select coalesce(pg_catalog.current_setting('{{ .schema }}.' || p_name, true), '')
+$$;
+
+create or replace function {{ .schema }}._set (p_name text, p_value text)
+  returns void
+  language plpgsql
+  volatile
+as $$
+begin
+  perform set_config('{{ .schema }}.' || p_name, p_value, true);
+end;
+$$;
+
+create or replace function {{ .schema }}._collect (p_op text, p_value text)
   returns void
   language plpgsql
   volatile
 as $$
 declare
-  v_chunk text := current_setting('{{ .schema }}.chunk', true);
-  v_held  text := current_setting('{{ .schema }}.chunk_' || v_chunk, true);
+  v_frame text := p_op || _setting(p_op) || '_';
+  v_chunk text := _setting(v_frame || 'chunk');
+  v_held  text := _setting(v_frame || v_chunk);
 begin
   if length(v_held) > 8000 then
     v_chunk := (v_chunk::integer + 1)::text;
     v_held := '';
-    perform set_config('{{ .schema }}.chunk', v_chunk, true);
+    perform _set(v_frame || 'chunk', v_chunk);
   end if;
-  perform set_config('{{ .schema }}.chunk_' || v_chunk, v_held || p_value || ',', true);
+  perform _set(v_frame || v_chunk, v_held || p_value || ',');
 end;
 $$;
 
-create or replace function {{ .schema }}._collected ()
+-- The values of the frame, which ends with that.
+create or replace function {{ .schema }}._collected (p_op text)
   returns jsonb
   language plpgsql
-  stable
+  volatile
 as $$
+declare
+  v_depth  integer := _setting(p_op)::integer;
+  v_frame  text := p_op || v_depth || '_';
+  v_values jsonb;
 begin
-  return (
-    select ('[' || rtrim(string_agg(current_setting('{{ .schema }}.chunk_' || n, true), ''), ',') || ']')::jsonb
-    from generate_series(0, current_setting('{{ .schema }}.chunk', true)::integer) as n);
+  select ('[' || rtrim(string_agg(_setting(v_frame || n), ''), ',') || ']')::jsonb into v_values
+  from generate_series(0, _setting(v_frame || 'chunk')::integer) as n;
+  perform _set(p_op, (v_depth - 1)::text);
+  return v_values;
 end;
 $$;
 
@@ -121,8 +147,12 @@ create or replace function {{ .schema }}._jobs_begin ()
   security definer
   set search_path = pg_catalog, {{ .schema }}, pg_temp
 as $$
+declare
+  v_depth integer := coalesce(nullif(_setting(lower(tg_op)), '')::integer, 0) + 1;
 begin
-  perform set_config('{{ .schema }}.chunk', '0', true), set_config('{{ .schema }}.chunk_0', '', true);
+  perform _set(lower(tg_op), v_depth::text),
+    _set(lower(tg_op) || v_depth || '_chunk', '0'),
+    _set(lower(tg_op) || v_depth || '_0', '');
   return null;
 end;
 $$;
@@ -137,7 +167,7 @@ create or replace function {{ .schema }}._jobs_update ()
 as $$
 begin
   if tg_level = 'STATEMENT' then
-    perform _update_jobs(_collected());
+    perform _update_jobs(_collected('update'));
     return null;
   end if;
   if (new.id, new.kind, new.args, new.state, new.attempt, new.heartbeat_at, new.deadline_at, new.attempted_at,
@@ -155,7 +185,7 @@ begin
   if new.run_at is null then
     perform _invalid(format('job %s: run_at is null', old.id), 'Give a time; now() makes the job available.');
   end if;
-  perform _collect(jsonb_build_object('id', new.id, 'queue', new.queue, 'priority', new.priority, 'run_at', new.run_at,
+  perform _collect('update', jsonb_build_object('id', new.id, 'queue', new.queue, 'priority', new.priority, 'run_at', new.run_at,
     'max_attempts', new.max_attempts, 'metadata', new.metadata, 'tags', to_jsonb(new.tags),
     'unique_key', new.unique_key, 'unique_states', new.unique_states)::text);
   return new;
@@ -169,12 +199,23 @@ create or replace function {{ .schema }}._update_jobs (p_changes jsonb)
   volatile
 as $$
 declare
-  v_ids  bigint[] := array(select (c ->> 'id')::bigint from jsonb_array_elements(p_changes) as c);
+  v_ids  bigint[];
   v_jobs deferred_jobs[];
   v_lost bigint;
   c      record;
   d      deferred_jobs;
 begin
+  -- A job that a join brought more than once is changed once.
+  select array_agg(f.id), jsonb_agg(f.change) into v_ids, p_changes
+  from (
+    select distinct on (n.id) n.id, n.change
+    from jsonb_array_elements(p_changes) with ordinality as e (change, nth)
+    cross join lateral (select (e.change ->> 'id')::bigint as id, e.change) as n
+    order by n.id, e.nth
+  ) as f;
+  if v_ids is null then
+    return;
+  end if;
   select max(n.id) into v_lost
   from jsonb_to_recordset(p_changes) as n (id bigint, run_at timestamptz, unique_key bytea, unique_states bit(8))
   where n.unique_key is not null
@@ -242,10 +283,10 @@ create or replace function {{ .schema }}._jobs_delete ()
 as $$
 begin
   if tg_level = 'ROW' then
-    perform _collect(old.id::text);
+    perform _collect('delete', old.id::text);
     return old;
   end if;
-  perform _delete_jobs(array(select distinct u.id::bigint from jsonb_array_elements(_collected()) as u (id)));
+  perform _delete_jobs(array(select distinct u.id::bigint from jsonb_array_elements(_collected('delete')) as u (id)));
   return null;
 end;
 $$;

@@ -32,6 +32,7 @@ as $$
 declare
   v_jobs bigint;
 begin
+  perform _refuse_stale('move to the dead letters');
   insert into dlq_entries (
     id, kind, queue, args, priority, attempt, max_attempts, run_at, attempted_at, finalized_at, created_at, errors,
     metadata, tags, unique_key, unique_states, run_lease, progress, dlq_reason, original_run_lease, ordering_key, deadline)
@@ -171,17 +172,25 @@ begin
   -- by now; the others stay.
   select array_agg(k.id) into v_ids
   from (
-    select distinct on (e.unique_key, case when e.unique_key is null then e.id end) e.id, e.unique_key, e.unique_states
+    select e.id, e.unique_key, e.unique_states
     from (
       select d.id, d.unique_key, d.unique_states
       from dlq_entries as d
       where (bulk_retry_from_dlq.queue is null or d.queue = bulk_retry_from_dlq.queue)
         and (bulk_retry_from_dlq.kind is null or d.kind = bulk_retry_from_dlq.kind)
         and (bulk_retry_from_dlq.tag is null or bulk_retry_from_dlq.tag = any (d.tags))
+        and (d.unique_key is null or (
+          _key_is_free(d.unique_key, d.id)
+          and not exists (
+            select from dlq_entries as o
+            where o.unique_key = d.unique_key and o.id < d.id
+              and (bulk_retry_from_dlq.queue is null or o.queue = bulk_retry_from_dlq.queue)
+              and (bulk_retry_from_dlq.kind is null or o.kind = bulk_retry_from_dlq.kind)
+              and (bulk_retry_from_dlq.tag is null or bulk_retry_from_dlq.tag = any (o.tags)))))
       order by d.id
       limit bulk_retry_from_dlq.max_jobs
     ) as e
-    order by e.unique_key, case when e.unique_key is null then e.id end, e.id
+    order by e.unique_key
   ) as k
   where k.unique_key is null or _take_key(k.unique_key, k.unique_states, k.id, 'available') = k.id;
   for q in

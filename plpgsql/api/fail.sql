@@ -54,9 +54,10 @@ begin
   from (
     select o.ready_slot, o.batch_id, o.job_id, o.run_lease, r.attempt, r.unique_key, r.unique_states, g.error,
       m.dlq_enabled, l.last,
-      -- Of several with one key the first of this call may come back.
+      -- Of several with one key one may come back: its holder, or the first.
       case when r.unique_key is not null and not l.last and _in_mask(v_state, r.unique_states) then row_number() over (
-        partition by r.unique_key, l.last, _in_mask(v_state, r.unique_states) order by r.job_id) end as nth
+        partition by r.unique_key, l.last, _in_mask(v_state, r.unique_states)
+        order by (u.job_id is not null and _in_mask('running', r.unique_states)) desc, r.job_id) end as nth
     from _open_receipts(p_receipts) as o
     join ready_entries as r
       on r.ready_slot = o.ready_slot and r.job_id = o.job_id and r.run_lease = o.run_lease
@@ -69,6 +70,7 @@ begin
       from queue_lanes as q where q.lane = r.lane limit 1
     ) as l
     left join queue_meta as m on m.queue = l.queue
+    left join job_unique_claims as u on u.unique_key = r.unique_key and u.job_id = r.job_id
     order by r.unique_key
   ) as t;
   if v_receipts is not null then
@@ -85,7 +87,8 @@ begin
   select r.job_id, r.lane, v_state,
     v_now + coalesce(p_retry_after, backoff(r.attempt)), r.created_at, r.run_lease + 1,
     r.attempt + (not v_snooze)::integer, r.max_attempts, r.kind, r.args, r.metadata, r.tags,
-    case when v_snooze then r.errors else _bounded_errors(r.errors, v_errors -> r.job_id::text) end,
+    -- One short of the bound: the error of a last attempt stands beside these.
+    case when v_snooze then r.errors else _bounded_errors(r.errors, v_errors -> r.job_id::text, 49) end,
     case when v_progress then _progress_of(c.ready_slot, r.job_id, r.run_lease) else r.progress end, r.unique_key, r.unique_states, r.ordering_key, r.deadline,
     pg_current_xact_id()
   from unnest(v_closed) as c

@@ -14,6 +14,7 @@ declare
   j record;
   d deferred_jobs;
 begin
+  perform _refuse_stale(format('cancel of job %s', cancel.job_id));
   -- Each turn follows a move that somebody else committed meanwhile, and
   -- starts with nothing in hand.
   loop
@@ -84,6 +85,7 @@ declare
   t record;
   d deferred_jobs;
 begin
+  perform _refuse_stale(format('retry of job %s', retry.job_id));
   select l.* into j from _locate(array[retry.job_id]) as l where l.outcome in ('f', 'x');
   if not found then
     return false;
@@ -100,7 +102,7 @@ begin
   d.run_at := coalesce(retry.run_at, _now());
   d.run_lease := d.run_lease + 1;
   d.attempt := 1;
-  d.errors := case when t.error is null then d.errors else _bounded_errors(d.errors, t.error) end;
+  d.errors := case when t.error is null then d.errors else _bounded_errors(d.errors, t.error, 49) end;
   d.progress := null;
   perform _requeue(d);
   return true;
@@ -142,6 +144,7 @@ begin
   if discard_failed_by_kind.kind is null then
     perform _invalid('kind is null', 'Name the kind whose failed jobs are to go.');
   end if;
+  perform _refuse_stale('discard');
   -- Keys first; those of the kind's other jobs are locked along with them.
   perform from job_unique_claims as u
   where exists (select from ready_entries as r where r.job_id = u.job_id and r.kind = discard_failed_by_kind.kind)

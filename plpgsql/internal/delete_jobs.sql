@@ -98,6 +98,7 @@ declare
   v_gone bigint[];
   v_jobs bigint := 0::bigint;
 begin
+  perform _refuse_stale(format('delete of job %s', p_ids[1]));
   perform _lock_keys(p_ids);
   loop
     if v_jobs = 0 then

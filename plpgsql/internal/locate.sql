@@ -146,8 +146,7 @@ begin
     update ready_entries as e set xid = '0'
     from unnest(v_slots, v_ids, v_leases) as u (ready_slot, job_id, run_lease)
     where e.ready_slot = u.ready_slot and e.job_id = u.job_id and e.run_lease = u.run_lease;
-    insert into terminal_count_deltas (lane, xid, ready_slot, closed, completed, failed, cancelled)
-    select p_lane, pg_current_xact_id(), u.ready_slot, -count(*), 0, 0, 0
+    perform _count_bypassed(p_lane, u.ready_slot, count(*))
     from unnest(v_slots) as u (ready_slot)
     group by u.ready_slot;
   else
@@ -234,8 +233,7 @@ begin
   insert into claims (batch_id, lane, claimed_at, lease_expires_at, ready_slot, job_ids, run_leases, bypassed_by)
   values (v_batch, p_job.lane, v_now, v_now, v_slot, array[p_job.job_id],
     case when p_job.run_lease > 1 then array[p_job.run_lease] end, v_xid);
-  insert into terminal_count_deltas (lane, xid, ready_slot, closed, completed, failed, cancelled)
-  values (p_job.lane, v_xid, v_slot, -1, 0, 0, 0);
+  perform _count_bypassed(p_job.lane, v_slot, 1);
   insert into attempt_outcomes (
     batch_id, lane, xid, finalized_at, seq, jobs, ready_slot, outcome, errors)
   values (v_batch, p_job.lane, v_xid, v_now, 0, 1, v_slot, p_outcome,
@@ -335,6 +333,20 @@ begin
     perform _count_removals(v_taken);
   end if;
   return query select t.* from unnest(v_taken) as t;
+end;
+$$;
+
+-- Claims that no cursor counts: the closures that follow must not count either.
+create or replace function {{ .schema }}._count_bypassed (p_lane bigint, p_slot smallint, p_jobs bigint)
+  returns void
+  language plpgsql
+  volatile
+as $$
+begin
+  if to_regclass('{{ .schema }}.terminal_count_deltas') is not null then
+    insert into terminal_count_deltas (lane, xid, ready_slot, closed, completed, failed, cancelled)
+    values (p_lane, pg_current_xact_id(), p_slot, -p_jobs, 0, 0, 0);
+  end if;
 end;
 $$;
 

@@ -1,13 +1,13 @@
 -- Deferred jobs: back into their lane when due.
 
--- The newest entries of a job's error history.
-create or replace function {{ .schema }}._bounded_errors (p_errors jsonb[], p_entry jsonb)
+-- The newest entries of a job's error history, at most p_max.
+create or replace function {{ .schema }}._bounded_errors (p_errors jsonb[], p_entry jsonb, p_max integer default 50)
   returns jsonb[]
   language sql
   immutable
   parallel safe
 as $$
-  select (p_errors || p_entry)[greatest(1, coalesce(pg_catalog.cardinality(p_errors), 0) + 1 - 49):]
+  select (p_errors || p_entry)[greatest(1, coalesce(pg_catalog.cardinality(p_errors), 0) + 2 - p_max):]
 $$;
 
 -- Due jobs whose unique key counts only once they are available. One whose key

@@ -49,6 +49,20 @@ begin
 end;
 $$;
 
+-- A call that finds nothing under a stale snapshot cannot tell that there is
+-- nothing.
+create or replace function {{ .schema }}._refuse_stale (p_what text)
+  returns void
+  language plpgsql
+  volatile
+as $$
+begin
+  if _snapshot_is_stale() then
+    perform _stale_snapshot(p_what);
+  end if;
+end;
+$$;
+
 -- Heals the epoch after a rotation or prune that rolled back. Caller holds
 -- the ring lock.
 create or replace function {{ .schema }}._settle_epoch ()

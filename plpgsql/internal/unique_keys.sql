@@ -14,6 +14,30 @@ as $$
     p_state::text) - 1) = 1
 $$;
 
+-- Whether the job of a key's row is in a state that holds it.
+create or replace function {{ .schema }}._holds_key (p_claim {{ .schema }}.job_unique_claims)
+  returns boolean
+  language plpgsql
+  volatile
+as $$
+begin
+  return exists (select from jobs as j where j.id = p_claim.job_id and _in_mask(j.state, p_claim.states))
+    or (_in_mask('failed', p_claim.states) and exists (select from dlq_entries as q where q.id = p_claim.job_id));
+end;
+$$;
+
+-- Whether a job may have a key, as far as a look without locks can tell.
+create or replace function {{ .schema }}._key_is_free (p_key bytea, p_job_id bigint)
+  returns boolean
+  language plpgsql
+  volatile
+as $$
+begin
+  return not exists (
+    select from job_unique_claims as u where u.unique_key = p_key and u.job_id <> p_job_id and _holds_key(u));
+end;
+$$;
+
 -- The job that has the key after this call: p_job_id, or the holder.
 create or replace function {{ .schema }}._take_key (p_key bytea, p_states bit(8), p_job_id bigint, p_state {{ .schema }}.job_state)
   returns bigint
@@ -36,10 +60,7 @@ begin
     -- Whoever holds the row decides about the key until commit.
     select u.* into h from job_unique_claims as u where u.unique_key = p_key for update;
     continue when not found;
-    if h.job_id <> p_job_id and (
-      exists (select from jobs as j where j.id = h.job_id and _in_mask(j.state, h.states))
-      or (_in_mask('failed', h.states) and exists (select from dlq_entries as q where q.id = h.job_id)))
-    then
+    if h.job_id <> p_job_id and _holds_key(h) then
       return h.job_id;
     end if;
     -- A holder that an old snapshot shows nowhere may have moved.
