@@ -3,6 +3,7 @@
 -- Waits for clients in the middle of a call and holds the others up until the
 -- commit, so that no removal falls between the count below and their own.
 lock table {{ .schema }}.claims, {{ .schema }}.attempt_outcomes, {{ .schema }}.outcome_removals in share row exclusive mode;
+lock table {{ .schema }}.deferred_jobs in share row exclusive mode;
 
 -- An outcome row is its own delta: jobs and outcome say what it adds, xid says
 -- when it became visible. This index finds the tail behind a checkpoint.
@@ -10,8 +11,9 @@ lock table {{ .schema }}.claims, {{ .schema }}.attempt_outcomes, {{ .schema }}.o
 create index attempt_outcomes_{{ $i }}_xid_idx on {{ $.schema }}.attempt_outcomes_{{ $i }} (xid);
 {{ end }}
 
--- Signed deltas that no outcome row carries: removals from history, and in
--- closed the claims that bypassed a cursor. One row per key and statement.
+-- Signed deltas that no outcome row carries: removals from history; in closed
+-- the claims that bypassed a cursor; in scheduled and retryable what comes to
+-- and leaves deferred_jobs. One row per key and statement.
 create table {{ .schema }}.terminal_count_deltas (
   lane       bigint   not null,
   xid        xid8     not null,
@@ -19,7 +21,9 @@ create table {{ .schema }}.terminal_count_deltas (
   closed     integer  not null,
   completed  integer  not null,
   failed     integer  not null,
-  cancelled  integer  not null
+  cancelled  integer  not null,
+  scheduled  integer  not null default 0,
+  retryable  integer  not null default 0
 ) partition by list (ready_slot);
 
 -- The snapshots in which a segment's checkpoints are true, newest last.
@@ -41,6 +45,8 @@ create table {{ .schema }}.terminal_count_checkpoints (
   completed  bigint   not null,
   failed     bigint   not null,
   cancelled  bigint   not null,
+  scheduled  bigint   not null default 0,
+  retryable  bigint   not null default 0,
   ready_slot smallint not null
 ) partition by list (ready_slot);
 
@@ -58,8 +64,9 @@ create table {{ $.schema }}.terminal_count_checkpoints_{{ $i }} partition of {{ 
 alter table {{ $.schema }}.terminal_count_checkpoints_{{ $i }} add primary key (lane, checkpoint);
 {{ end }}
 
--- What prune folded, one row per key and prune: permanent. ready and closed
--- keep the queue's running totals true after their rows are gone.
+-- What prune folded, one row per key and prune: permanent. ready, closed,
+-- scheduled and retryable keep the queue's running totals true after their
+-- rows are gone.
 create table {{ .schema }}.terminal_rollup_entries (
   lane       bigint not null,
   generation bigint not null,
@@ -68,6 +75,8 @@ create table {{ .schema }}.terminal_rollup_entries (
   completed  bigint not null,
   failed     bigint not null,
   cancelled  bigint not null,
+  scheduled  bigint not null default 0,
+  retryable  bigint not null default 0,
   primary key (lane, generation)
 );
 
@@ -160,6 +169,12 @@ from (
   where c.bypassed_by is not null
 ) as t
 group by t.lane, t.ready_slot;
+insert into {{ .schema }}.terminal_count_deltas (
+  lane, xid, ready_slot, closed, completed, failed, cancelled, scheduled, retryable)
+select d.lane, pg_current_xact_id(), (select r.slot from {{ .schema }}.segment_rotations as r order by r.generation desc limit 1),
+  0, 0, 0, 0, count(*) filter (where d.state = 'scheduled'), count(*) filter (where d.state = 'retryable')
+from {{ .schema }}.deferred_jobs as d
+group by d.lane;
 
 ---- create above / drop below ----
 

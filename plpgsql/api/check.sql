@@ -207,6 +207,15 @@ begin
   cross join lateral _queue_counts(t.queue) as n
   where n.running <> t.running
   union all
+  select 'deferred counters equal deferred jobs', format('lane %s', d.lane), d.scheduled + d.retryable,
+    d.counted_scheduled + d.counted_retryable
+  from _deferred_drift() as d
+  union all
+  select 'the ring has a free segment', format('segment %s: %s', s.generation, s.reason), 0, s.waiting + s.running
+  from storage_status() as s
+  where s.waiting + s.running > (select n.straggler_limit from storage_settings as n)
+    and s.generation + {{ sub (int .segments) 1 }} <= (select max(r.generation) from segment_rotations as r)
+  union all
   select 'rollups are not negative', format('lane %s segment %s', e.lane, e.generation), 0,
     least(e.ready, e.completed, e.failed, e.cancelled)
   from terminal_rollup_entries as e

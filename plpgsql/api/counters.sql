@@ -44,11 +44,12 @@ begin
       where exists (select from tail)
     )
     insert into terminal_count_checkpoints (
-      lane, checkpoint, enqueued, closed, completed, failed, cancelled, ready_slot)
+      lane, checkpoint, enqueued, closed, completed, failed, cancelled, scheduled, retryable, ready_slot)
     select t.lane, h.checkpoint,
       coalesce(b.enqueued, 0) + t.enqueued, coalesce(b.closed, 0) + t.closed,
       coalesce(b.completed, 0) + t.completed, coalesce(b.failed, 0) + t.failed,
-      coalesce(b.cancelled, 0) + t.cancelled, v_slot
+      coalesce(b.cancelled, 0) + t.cancelled, coalesce(b.scheduled, 0) + t.scheduled,
+      coalesce(b.retryable, 0) + t.retryable, v_slot
     from tail as t
     cross join head as h
     left join lateral (
@@ -102,10 +103,11 @@ begin
     counted as materialized (
       -- What the counters say: the newest row of each key plus the tail.
       select k.lane, sum(k.enqueued) as enqueued, sum(k.closed) as closed,
-        sum(k.completed) as completed, sum(k.failed) as failed, sum(k.cancelled) as cancelled
+        sum(k.completed) as completed, sum(k.failed) as failed, sum(k.cancelled) as cancelled,
+        sum(k.scheduled) as scheduled, sum(k.retryable) as retryable
       from (
         select * from (
-          select distinct on (b.lane) b.lane, b.enqueued, b.closed, b.completed, b.failed, b.cancelled
+          select distinct on (b.lane) b.lane, b.enqueued, b.closed, b.completed, b.failed, b.cancelled, b.scheduled, b.retryable
           from terminal_count_checkpoints as b
           where b.ready_slot = v_slot
           order by b.lane, b.checkpoint desc
@@ -125,6 +127,7 @@ begin
         coalesce(t.completed, 0) + coalesce(t.failed, 0) + coalesce(t.cancelled, 0) as after,
         coalesce(t.enqueued, 0) as enqueued, coalesce(t.closed, 0) as closed, coalesce(t.completed, 0) as completed,
         coalesce(t.failed, 0) as failed, coalesce(t.cancelled, 0) as cancelled,
+        coalesce(t.scheduled, 0) as scheduled, coalesce(t.retryable, 0) as retryable,
         (c.completed, c.failed, c.cancelled) is distinct from (t.completed, t.failed, t.cancelled) as drifted
       from counted as c
       full join truth as t on t.lane = c.lane
@@ -136,8 +139,8 @@ begin
     ),
     written as (
       insert into terminal_count_checkpoints (
-        lane, checkpoint, enqueued, closed, completed, failed, cancelled, ready_slot)
-      select c.lane, h.checkpoint, c.enqueued, c.closed, c.completed, c.failed, c.cancelled, v_slot
+        lane, checkpoint, enqueued, closed, completed, failed, cancelled, scheduled, retryable, ready_slot)
+      select c.lane, h.checkpoint, c.enqueued, c.closed, c.completed, c.failed, c.cancelled, c.scheduled, c.retryable, v_slot
       from compared as c
       cross join head as h
     )
@@ -148,6 +151,11 @@ begin
     where c.drifted and (c.before <> 0 or c.after <> 0)
     order by l.queue, l.priority, l.enqueue_shard;
   end loop;
+  -- Deferred jobs belong to no segment; what their deltas lack is one more.
+  insert into terminal_count_deltas (lane, xid, ready_slot, closed, completed, failed, cancelled, scheduled, retryable)
+  select d.lane, pg_current_xact_id(), _current_slot(), 0, 0, 0, 0,
+    d.scheduled - d.counted_scheduled, d.retryable - d.counted_retryable
+  from _deferred_drift() as d;
 end;
 $$;
 

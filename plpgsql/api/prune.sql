@@ -114,9 +114,9 @@ begin
     group by k.lane
   ),
   folded as (
-    insert into terminal_rollup_entries (lane, generation, ready, closed, completed, failed, cancelled)
+    insert into terminal_rollup_entries (lane, generation, ready, closed, completed, failed, cancelled, scheduled, retryable)
     select t.lane, p_generation, t.enqueued - coalesce(k.waiting, 0), t.closed - coalesce(k.failed, 0),
-      t.completed, t.failed - coalesce(k.failed, 0), t.cancelled
+      t.completed, t.failed - coalesce(k.failed, 0), t.cancelled, t.scheduled, t.retryable
     from _segment_truth(v_slot, '9223372036854775807:9223372036854775807:') as t
     left join kept as k on k.lane = t.lane
     returning completed + failed + cancelled as terminal

@@ -36,10 +36,10 @@ begin
   ),
   counted as (
     select t.lane, sum(t.enqueued) as enqueued, sum(t.closed) as closed, sum(t.completed) as completed,
-      sum(t.failed) as failed, sum(t.cancelled) as cancelled,
+      sum(t.failed) as failed, sum(t.cancelled) as cancelled, sum(t.scheduled) as scheduled, sum(t.retryable) as retryable,
       sum(t.enqueued - t.enqueued_before) as lately_enqueued, sum(t.closed - t.closed_before) as lately_closed
     from (
-      select l.lane, b.enqueued, b.closed, b.completed, b.failed, b.cancelled,
+      select l.lane, b.enqueued, b.closed, b.completed, b.failed, b.cancelled, b.scheduled, b.retryable,
         coalesce(a.enqueued, 0) as enqueued_before, coalesce(a.closed, 0) as closed_before
       from lanes as l
       cross join slots as s
@@ -54,22 +54,17 @@ begin
         order by k.checkpoint desc limit 1
       ) as a on true
       union all
-      select t.lane, t.enqueued, t.closed, t.completed, t.failed, t.cancelled, 0, 0
+      select t.lane, t.enqueued, t.closed, t.completed, t.failed, t.cancelled, t.scheduled, t.retryable, 0, 0
       from slots as s
       cross join lateral _segment_tail(s.slot, s.snapshot, '9223372036854775807:9223372036854775807:') as t
     ) as t
     group by t.lane
   ),
   rolled as (
-    select e.lane, sum(e.ready) as ready, sum(e.closed) as closed, sum(e.completed + e.failed + e.cancelled) as terminal
+    select e.lane, sum(e.ready) as ready, sum(e.closed) as closed, sum(e.completed + e.failed + e.cancelled) as terminal,
+      sum(e.scheduled) as scheduled, sum(e.retryable) as retryable
     from terminal_rollup_entries as e
     group by e.lane
-  ),
-  deferred as (
-    select d.lane, count(*) filter (where d.state = 'scheduled') as scheduled,
-      count(*) filter (where d.state = 'retryable') as retryable
-    from deferred_jobs as d
-    group by d.lane
   ),
   dead as (
     select e.queue, count(*) as jobs from dlq_entries as e group by e.queue
@@ -77,7 +72,8 @@ begin
   summed as (
     select l.queue,
       sum(coalesce(k.enqueued, 0) + coalesce(r.ready, 0) - coalesce(c.claimed_total, 0)) as available,
-      sum(coalesce(d.scheduled, 0)) as scheduled, sum(coalesce(d.retryable, 0)) as retryable,
+      sum(coalesce(k.scheduled, 0) + coalesce(r.scheduled, 0)) as scheduled,
+      sum(coalesce(k.retryable, 0) + coalesce(r.retryable, 0)) as retryable,
       sum(coalesce(c.claimed_total, 0) - coalesce(k.closed, 0) - coalesce(r.closed, 0)) as running,
       sum(coalesce(k.completed, 0)) as completed, sum(coalesce(k.failed, 0)) as failed,
       sum(coalesce(k.cancelled, 0)) as cancelled, sum(coalesce(r.terminal, 0)) as pruned,
@@ -86,7 +82,6 @@ begin
     from lanes as l
     left join counted as k on k.lane = l.lane
     left join rolled as r on r.lane = l.lane
-    left join deferred as d on d.lane = l.lane
     left join lateral (
       select n.claimed_total from lane_cursors as n where n.lane = l.lane order by n.generation desc limit 1
     ) as c on true

@@ -3,10 +3,11 @@
   ),
   counted as (
     select sum(t.enqueued) as enqueued, sum(t.closed) as closed, sum(t.completed) as completed,
-      sum(t.failed) as failed, sum(t.cancelled) as cancelled
+      sum(t.failed) as failed, sum(t.cancelled) as cancelled,
+      sum(t.scheduled) as scheduled, sum(t.retryable) as retryable
     from (
 {{ range $i := until (int .segments) }}{{ if $i }}      union all
-{{ end }}      select b.enqueued, b.closed, b.completed, b.failed, b.cancelled
+{{ end }}      select b.enqueued, b.closed, b.completed, b.failed, b.cancelled, b.scheduled, b.retryable
       from lanes as l
       cross join lateral (
         select k.* from terminal_count_checkpoints_{{ $i }} as k
@@ -15,7 +16,7 @@
         limit 1
       ) as b
       union all
-      select t.enqueued, t.closed, t.completed, t.failed, t.cancelled
+      select t.enqueued, t.closed, t.completed, t.failed, t.cancelled, t.scheduled, t.retryable
       from (
         select coalesce((
           select s.snapshot from checkpoint_snapshots_{{ $i }} as s
@@ -28,7 +29,8 @@
         select pg_snapshot_xmax(h.snapshot), '9223372036854775807'::xid8
       ) as u
       cross join lateral (
-        select sum(r.rows) as enqueued, 0::bigint as closed, 0::bigint as completed, 0::bigint as failed, 0::bigint as cancelled
+        select sum(r.rows) as enqueued, 0::bigint as closed, 0::bigint as completed, 0::bigint as failed, 0::bigint as cancelled,
+          0::bigint as scheduled, 0::bigint as retryable
         from lanes as l
         cross join lateral (
           select count(*) as rows from ready_entries_{{ $i }} as r
@@ -38,18 +40,19 @@
         select 0, sum(o.jobs),
           sum(o.jobs) filter (where o.outcome = 'c'),
           sum(o.jobs) filter (where o.outcome = 'f'),
-          sum(o.jobs) filter (where o.outcome = 'x')
+          sum(o.jobs) filter (where o.outcome = 'x'), 0, 0
         from attempt_outcomes_{{ $i }} as o
         where o.xid >= u.lo and o.xid <= u.hi and o.lane in (select l.lane from lanes as l)
         union all
-        select 0, sum(d.closed), sum(d.completed), sum(d.failed), sum(d.cancelled)
+        select 0, sum(d.closed), sum(d.completed), sum(d.failed), sum(d.cancelled), sum(d.scheduled), sum(d.retryable)
         from terminal_count_deltas_{{ $i }} as d
         where d.xid >= u.lo and d.xid <= u.hi and d.lane in (select l.lane from lanes as l)
       ) as t
 {{ end }}    ) as t
   ),
   rolled as (
-    select sum(e.ready) as ready, sum(e.closed) as closed, sum(e.completed + e.failed + e.cancelled) as terminal
+    select sum(e.ready) as ready, sum(e.closed) as closed, sum(e.completed + e.failed + e.cancelled) as terminal,
+      sum(e.scheduled) as scheduled, sum(e.retryable) as retryable
     from lanes as l
     join terminal_rollup_entries as e on e.lane = l.lane
   ),
@@ -62,17 +65,11 @@
       order by k.generation desc
       limit 1
     ) as c
-  ),
-  deferred as (
-    select count(*) filter (where d.state = 'scheduled') as scheduled,
-      count(*) filter (where d.state = 'retryable') as retryable
-    from lanes as l
-    join deferred_jobs as d on d.lane = l.lane
   )
   select v_queue,
     (coalesce(k.enqueued, 0) + coalesce(r.ready, 0) - coalesce(c.total, 0))::bigint,
-    d.scheduled,
-    d.retryable,
+    (coalesce(k.scheduled, 0) + coalesce(r.scheduled, 0))::bigint,
+    (coalesce(k.retryable, 0) + coalesce(r.retryable, 0))::bigint,
     (coalesce(c.total, 0) - coalesce(k.closed, 0) - coalesce(r.closed, 0))::bigint,
     0::bigint,
     coalesce(k.completed, 0)::bigint,
@@ -84,4 +81,3 @@
   from counted as k
   cross join rolled as r
   cross join claimed as c
-  cross join deferred as d

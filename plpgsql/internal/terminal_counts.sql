@@ -3,9 +3,12 @@
 
 -- What a segment's counters say and what its rows say, per lane, for rows
 -- visible in p_cur. enqueued counts rows that windows offer (xid above 0);
--- closed counts every closure; the rest counts history.
+-- closed counts every closure; completed, failed and cancelled count history.
+-- What came to and left deferred_jobs is not of a segment: its deltas are the
+-- rows.
 create or replace function {{ .schema }}._segment_truth (p_slot integer, p_cur pg_snapshot)
-  returns table (lane bigint, enqueued bigint, closed bigint, completed bigint, failed bigint, cancelled bigint)
+  returns table (
+    lane bigint, enqueued bigint, closed bigint, completed bigint, failed bigint, cancelled bigint, scheduled bigint, retryable bigint)
   language plpgsql
   stable
 as $$
@@ -15,9 +18,10 @@ begin
   when {{ $i }} then
     return query
     select t.lane, sum(t.enqueued)::bigint, sum(t.closed)::bigint, sum(t.completed)::bigint,
-      sum(t.failed)::bigint, sum(t.cancelled)::bigint
+      sum(t.failed)::bigint, sum(t.cancelled)::bigint, sum(t.scheduled)::bigint, sum(t.retryable)::bigint
     from (
-      select r.lane, count(*) as enqueued, 0::bigint as closed, 0::bigint as completed, 0::bigint as failed, 0::bigint as cancelled
+      select r.lane, count(*) as enqueued, 0::bigint as closed, 0::bigint as completed, 0::bigint as failed, 0::bigint as cancelled,
+        0::bigint as scheduled, 0::bigint as retryable
       from ready_entries_{{ $i }} as r
       where r.xid > '0' and pg_visible_in_snapshot(r.xid, p_cur)
       group by r.lane
@@ -25,7 +29,8 @@ begin
       select o.lane, 0, n.jobs,
         case when o.outcome = 'c' then n.jobs else 0 end,
         case when o.outcome = 'f' then n.jobs else 0 end,
-        case when o.outcome = 'x' then n.jobs else 0 end
+        case when o.outcome = 'x' then n.jobs else 0 end,
+        0, 0
       from attempt_outcomes_{{ $i }} as o
       left join claims_{{ $i }} as c on c.batch_id = o.batch_id and o.job_ids is null
       cross join lateral (select cardinality(coalesce(o.job_ids, c.job_ids))::bigint as jobs) as n
@@ -34,13 +39,18 @@ begin
       select m.lane, 0, 0,
         case when m.outcome = 'c' then -1 else 0 end,
         case when m.outcome = 'f' then -1 else 0 end,
-        case when m.outcome = 'x' then -1 else 0 end
+        case when m.outcome = 'x' then -1 else 0 end,
+        0, 0
       from outcome_removals_{{ $i }} as m
       where pg_visible_in_snapshot(m.xid, p_cur)
       union all
-      select c.lane, 0, -cardinality(c.job_ids), 0, 0, 0
+      select c.lane, 0, -cardinality(c.job_ids), 0, 0, 0, 0, 0
       from claims_{{ $i }} as c
       where c.bypassed_by is not null and pg_visible_in_snapshot(c.bypassed_by, p_cur)
+      union all
+      select d.lane, 0, 0, 0, 0, 0, d.scheduled, d.retryable
+      from terminal_count_deltas_{{ $i }} as d
+      where (d.scheduled <> 0 or d.retryable <> 0) and pg_visible_in_snapshot(d.xid, p_cur)
     ) as t
     group by t.lane;
 {{ end }}
@@ -51,7 +61,8 @@ $$;
 -- What the counters add up to for rows visible in p_cur and not in p_prev,
 -- the snapshot of the newest checkpoint.
 create or replace function {{ .schema }}._segment_tail (p_slot integer, p_prev pg_snapshot, p_cur pg_snapshot)
-  returns table (lane bigint, enqueued bigint, closed bigint, completed bigint, failed bigint, cancelled bigint)
+  returns table (
+    lane bigint, enqueued bigint, closed bigint, completed bigint, failed bigint, cancelled bigint, scheduled bigint, retryable bigint)
   language plpgsql
   stable
 as $$
@@ -63,9 +74,10 @@ begin
   when {{ $i }} then
     return query
     select t.lane, sum(t.enqueued)::bigint, sum(t.closed)::bigint, sum(t.completed)::bigint,
-      sum(t.failed)::bigint, sum(t.cancelled)::bigint
+      sum(t.failed)::bigint, sum(t.cancelled)::bigint, sum(t.scheduled)::bigint, sum(t.retryable)::bigint
     from (
-      select l.lane, r.rows as enqueued, 0::bigint as closed, 0::bigint as completed, 0::bigint as failed, 0::bigint as cancelled
+      select l.lane, r.rows as enqueued, 0::bigint as closed, 0::bigint as completed, 0::bigint as failed, 0::bigint as cancelled,
+        0::bigint as scheduled, 0::bigint as retryable
       from (select distinct q.lane from queue_lanes as q) as l
       cross join lateral (
         select count(*) as rows from ready_entries_{{ $i }} as r
@@ -74,7 +86,7 @@ begin
       ) as r
       where r.rows > 0
       union all
-      select l.lane, r.rows, 0, 0, 0, 0
+      select l.lane, r.rows, 0, 0, 0, 0, 0, 0
       from (select distinct q.lane from queue_lanes as q where v_late <> '{}') as l
       cross join unnest(v_late) as late (xid)
       cross join lateral (
@@ -85,24 +97,26 @@ begin
       select o.lane, 0, o.jobs,
         case when o.outcome = 'c' then o.jobs else 0 end,
         case when o.outcome = 'f' then o.jobs else 0 end,
-        case when o.outcome = 'x' then o.jobs else 0 end
+        case when o.outcome = 'x' then o.jobs else 0 end,
+        0, 0
       from attempt_outcomes_{{ $i }} as o
       where o.xid >= pg_snapshot_xmax(p_prev) and pg_visible_in_snapshot(o.xid, p_cur)
       union all
       select o.lane, 0, o.jobs,
         case when o.outcome = 'c' then o.jobs else 0 end,
         case when o.outcome = 'f' then o.jobs else 0 end,
-        case when o.outcome = 'x' then o.jobs else 0 end
+        case when o.outcome = 'x' then o.jobs else 0 end,
+        0, 0
       from unnest(v_late) as late (xid)
       cross join lateral (
         select x.* from attempt_outcomes_{{ $i }} as x where x.xid = late.xid offset 0
       ) as o
       union all
-      select d.lane, 0, d.closed, d.completed, d.failed, d.cancelled
+      select d.lane, 0, d.closed, d.completed, d.failed, d.cancelled, d.scheduled, d.retryable
       from terminal_count_deltas_{{ $i }} as d
       where d.xid >= pg_snapshot_xmax(p_prev) and pg_visible_in_snapshot(d.xid, p_cur)
       union all
-      select d.lane, 0, d.closed, d.completed, d.failed, d.cancelled
+      select d.lane, 0, d.closed, d.completed, d.failed, d.cancelled, d.scheduled, d.retryable
       from unnest(v_late) as late (xid)
       cross join lateral (
         select x.* from terminal_count_deltas_{{ $i }} as x where x.xid = late.xid offset 0
