@@ -467,15 +467,18 @@ begin
       if v_got = 0 then
         perform set_config('{{ .schema }}.lane', 'held', true);
       end if;
-      -- Where no cursor tells of another cluster, the rows themselves do.
-      if v_unseen and exists (
-        select from ready_entries as e
-        where e.lane = v_lane and e.xid >= pg_snapshot_xmax(pg_current_snapshot())
-          and e.xid is distinct from pg_current_xact_id_if_assigned())
-      then
-        raise exception using errcode = 'AW005',
-          message = format('queue %L: waiting jobs are of transactions that this cluster has not reached', claim.queue),
-          hint = 'Transaction ids of another cluster were restored: run rebase() once.';
+      -- Where no cursor tells of another cluster, the rows themselves do. Two
+      -- conditions, for a query in one would be started whatever the other is.
+      if v_unseen then
+        if exists (
+          select from ready_entries as e
+          where e.lane = v_lane and e.xid >= pg_snapshot_xmax(pg_current_snapshot())
+            and e.xid is distinct from pg_current_xact_id_if_assigned())
+        then
+          raise exception using errcode = 'AW005',
+            message = format('queue %L: waiting jobs are of transactions that this cluster has not reached', claim.queue),
+            hint = 'Transaction ids of another cluster were restored: run rebase() once.';
+        end if;
       end if;
     end loop;
   end loop;
