@@ -94,15 +94,16 @@ declare
 begin
   -- Who took a lane has written since, or said so. The lock table is costly to
   -- read, and everybody's locks wait meanwhile.
-  if (pg_current_xact_id_if_assigned() is not null or coalesce(current_setting('{{ .schema }}.lane', true), '') <> '')
-    and exists (
-    select from pg_locks as k
-    where k.locktype = 'advisory' and k.pid = pg_backend_pid() and k.granted and k.objsubid = 2
-      and k.database = (select d.oid from pg_database as d where d.datname = current_database())
-      and k.classid::bigint = _lock_class(1)::bigint & 4294967295
-      and k.objid::bigint <> v_rank and (k.objid::bigint > v_rank or not p_ascending))
-  then
-    return false;
+  if pg_current_xact_id_if_assigned() is not null or coalesce(current_setting('{{ .schema }}.lane', true), '') <> '' then
+    if exists (
+      select from pg_locks as k
+      where k.locktype = 'advisory' and k.pid = pg_backend_pid() and k.granted and k.objsubid = 2
+        and k.database = (select d.oid from pg_database as d where d.datname = current_database())
+        and k.classid::bigint = _lock_class(1)::bigint & 4294967295
+        and k.objid::bigint <> v_rank and (k.objid::bigint > v_rank or not p_ascending))
+    then
+      return false;
+    end if;
   end if;
   perform pg_advisory_xact_lock(_lock_class(1), _lane_key(p_lane));
   return true;
