@@ -10,10 +10,12 @@ create or replace function {{ .schema }}._delete_round (p_ids bigint[])
   volatile
 as $$
 declare
-  v_left   bigint[];
-  v_gone   bigint[];
-  v_more   bigint[];
-  v_closed receipt[];
+  v_left    bigint[];
+  v_waiting bigint[];
+  v_open    bigint[];
+  v_gone    bigint[];
+  v_more    bigint[];
+  v_closed  receipt[];
 begin
   with gone as (
     delete from deferred_jobs as d
@@ -26,15 +28,20 @@ begin
   select coalesce(array_agg(g.job_id), '{}') into v_gone from gone as g;
 
   v_left := _less(p_ids, v_gone);
-  v_more := array(select t.job_id from _take_waiting(v_left, 'd') as t);
+  select array_agg(l.job_id) filter (where l.batch_id is null), array_agg(l.job_id)
+  into v_waiting, v_open
+  from _locate(v_left) as l
+  where l.outcome is null;
+  v_more := array(select t.job_id from _take_waiting(v_waiting, 'd') as t);
   v_gone := v_gone || v_more;
 
   v_left := _less(v_left, v_more);
+  v_open := _less(v_open, v_more);
   v_closed := array(
     select c
     from (
       select array_agg(row(l.ready_slot, l.batch_id, l.job_id, l.run_lease)::receipt) as receipts
-      from _locate(v_left) as l
+      from _locate(v_open) as l
       where l.batch_id is not null and l.outcome is null
     ) as r
     cross join lateral _close_in_order(r.receipts, array_fill('d'::"char", array[cardinality(r.receipts)]), null) as c
