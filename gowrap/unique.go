@@ -1,5 +1,10 @@
 package awa
 
+import (
+	"context"
+	"encoding/json"
+)
+
 // StateMask is a set of states, as the unique_states of a job: while the job is
 // in one of them it holds its unique key.
 type StateMask uint8
@@ -28,4 +33,16 @@ func (m StateMask) String() string {
 		bits[i] = '0' + byte(m>>(7-i)&1)
 	}
 	return string(bits[:])
+}
+
+// UniqueKeyOf makes a unique key from a kind, and from a queue and arguments
+// unless they are empty: jobs that agree in these have the same key, whatever the
+// order of the keys in args.
+func (c Client) UniqueKeyOf(ctx context.Context, db DBTX, kind, queue string, args json.RawMessage) (key []byte, err error) {
+	err = c.value("unique_key_of").
+		arg("kind", "text", kind).
+		text("queue", queue).
+		document("args", args).
+		row(ctx, db).Scan(&key)
+	return key, wrap("unique key of", err)
 }

@@ -1,0 +1,147 @@
+package awa_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	awa "github.com/awaqueue/awa/gowrap"
+	"github.com/awaqueue/awa/internal/pgtest"
+)
+
+// claimOne enqueues a job and claims it.
+func claimOne(t *testing.T, db awa.DBTX, p awa.ClaimParams) awa.Job {
+	t.Helper()
+	queue := awa.New()
+	if _, err := queue.Enqueue(t.Context(), db, awa.EnqueueParams{Kind: "k", Queue: p.Queue, MaxAttempts: 3}); err != nil {
+		t.Fatal(err)
+	}
+	jobs, err := queue.Claim(t.Context(), db, p)
+	if err != nil || len(jobs) != 1 {
+		t.Fatalf("claim: %d jobs, %v", len(jobs), err)
+	}
+	return jobs[0]
+}
+
+// What a worker does with an attempt is accepted once; afterwards its receipt is
+// stale for every other call.
+func TestAttemptCallsWithAStaleReceipt(t *testing.T) {
+	pool := pgtest.Pool(t)
+	queue := awa.New()
+	job := claimOne(t, pool, awa.ClaimParams{Queue: "stale"})
+	if ok, err := queue.CancelAttempt(t.Context(), pool, job.Receipt, "enough"); err != nil || !ok {
+		t.Fatalf("cancel attempt: %t, %v", ok, err)
+	}
+	for name, call := range map[string]func(context.Context) (bool, error){
+		"snooze":         func(ctx context.Context) (bool, error) { return queue.Snooze(ctx, pool, job.Receipt, time.Second) },
+		"cancel attempt": func(ctx context.Context) (bool, error) { return queue.CancelAttempt(ctx, pool, job.Receipt, "") },
+		"set progress": func(ctx context.Context) (bool, error) {
+			return queue.SetProgress(ctx, pool, awa.ProgressParams{Receipt: job.Receipt, Percent: 1})
+		},
+		"extend lease": func(ctx context.Context) (bool, error) {
+			stale, err := queue.ExtendLease(ctx, pool, []awa.Receipt{job.Receipt}, time.Minute)
+			return len(stale) == 0, err
+		},
+	} {
+		if accepted, err := call(t.Context()); err != nil || accepted {
+			t.Errorf("%s with a stale receipt: %t, %v", name, accepted, err)
+		}
+	}
+	got, err := queue.GetJob(t.Context(), pool, job.ID)
+	if err != nil || got.State != awa.StateCancelled {
+		t.Fatalf("state %s, %v", got.State, err)
+	}
+}
+
+func TestAttemptCallsRefuseBadArguments(t *testing.T) {
+	pool := pgtest.Pool(t)
+	queue := awa.New()
+	job := claimOne(t, pool, awa.ClaimParams{Queue: "bad"})
+	for name, call := range map[string]func() error{
+		"snooze": func() error { _, err := queue.Snooze(t.Context(), pool, job.Receipt, -time.Second); return err },
+		"lease": func() error {
+			_, err := queue.ExtendLease(t.Context(), pool, []awa.Receipt{job.Receipt}, -time.Second)
+			return err
+		},
+		"progress": func() error {
+			_, err := queue.SetProgress(t.Context(), pool, awa.ProgressParams{Receipt: job.Receipt, Metadata: []byte(`[1]`)})
+			return err
+		},
+		"register":  func() error { return queue.RegisterWorker(t.Context(), pool, "", nil) },
+		"heartbeat": func() error { _, err := queue.Heartbeat(t.Context(), pool, ""); return err },
+	} {
+		if err := call(); !errors.Is(err, awa.ErrInvalidArgument) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if ok, err := queue.Complete(t.Context(), pool, job.Receipt); err != nil || !ok {
+		t.Fatalf("complete: %t, %v", ok, err)
+	}
+}
+
+// An extended lease keeps an attempt from being rescued when its own has run out.
+func TestExtendLease(t *testing.T) {
+	pool := pgtest.Pool(t)
+	queue := awa.New()
+	kept := claimOne(t, pool, awa.ClaimParams{Queue: "kept", Lease: time.Millisecond})
+	lost := claimOne(t, pool, awa.ClaimParams{Queue: "lost", Lease: time.Millisecond})
+	if stale, err := queue.ExtendLease(t.Context(), pool, []awa.Receipt{kept.Receipt}, time.Hour); err != nil || len(stale) != 0 {
+		t.Fatalf("extend lease: %v, %v", stale, err)
+	}
+	if _, err := queue.Maintain(t.Context(), pool); err != nil {
+		t.Fatal(err)
+	}
+	for id, want := range map[int64]awa.JobState{kept.ID: awa.StateRunning, lost.ID: awa.StateRetryable} {
+		if got, err := queue.GetJob(t.Context(), pool, id); err != nil || got.State != want {
+			t.Errorf("job %d is %s, want %s: %v", id, got.State, want, err)
+		}
+	}
+}
+
+// A waiting session is told of a job of its queue, and of no other.
+func TestStartWaiting(t *testing.T) {
+	url := pgtest.URL(t)
+	queue := awa.New()
+	listener, producer := pgtest.Conn(t, url), pgtest.Conn(t, url)
+	if _, err := listener.Exec(t.Context(), "listen awa"); err != nil {
+		t.Fatal(err)
+	}
+	waited := []string{"a queue that's \"odd\""}
+	if err := queue.StartWaiting(t.Context(), listener, waited); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"another", waited[0]} {
+		if _, err := queue.Enqueue(t.Context(), producer, awa.EnqueueParams{Kind: "k", Queue: name}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	n, err := listener.WaitForNotification(ctx)
+	if err != nil || n.Payload != waited[0] {
+		t.Fatalf("notification %+v, %v", n, err)
+	}
+	if err := queue.StopWaiting(t.Context(), listener, waited); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestUniqueKeyOf(t *testing.T) {
+	pool := pgtest.Pool(t)
+	queue := awa.New()
+	key := func(kind, q, args string) string {
+		t.Helper()
+		k, err := queue.UniqueKeyOf(t.Context(), pool, kind, q, []byte(args))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(k)
+	}
+	if key("k", "q", `{"a":1,"b":2}`) != key("k", "q", `{"b":2, "a":1}`) {
+		t.Error("the order of keys matters")
+	}
+	if key("k", "q", `{"a":1}`) == key("k", "r", `{"a":1}`) || key("k", "q", `{"a":1}`) == key("k", "q", `{"a":2}`) {
+		t.Error("different jobs have one key")
+	}
+}

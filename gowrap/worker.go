@@ -1,0 +1,65 @@
+package awa
+
+import (
+	"context"
+	"encoding/json"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// RegisterWorker makes a worker known by name. From then on its attempts live by
+// its heartbeat, not by their leases. info is a JSON document for operators, or
+// nil.
+//
+// Errors: ErrInvalidArgument for a bad name.
+func (c Client) RegisterWorker(ctx context.Context, db DBTX, worker string, info json.RawMessage) error {
+	err := c.value("register_worker").
+		arg("worker", "text", worker).
+		document("info", info).
+		exec(ctx, db)
+	return wrap("register worker", err)
+}
+
+// Notice tells a worker that somebody else closed one of its attempts: its finish
+// would be stale, so it may stop working on it.
+type Notice struct {
+	Receipt Receipt
+	JobID   int64
+	Reason  string // "rescued", "deleted", or why the job was cancelled
+}
+
+// Heartbeat says that a worker is alive, making it known if it was not, and
+// returns which of its attempts others closed since its last heartbeat. Send one
+// every 30 seconds or so: after 90 seconds of silence Maintain rescues what the
+// worker was at.
+//
+// Errors: ErrInvalidArgument for a bad name.
+func (c Client) Heartbeat(ctx context.Context, db DBTX, worker string) ([]Notice, error) {
+	rows := c.columns(`(f.receipt).ready_slot, (f.receipt).batch_id, (f.receipt).job_id, (f.receipt).run_lease, f.job_id, f.reason`,
+		"heartbeat").
+		arg("worker", "text", worker).
+		rows(ctx, db)
+	notices, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (n Notice, err error) {
+		var reason *string
+		err = row.Scan(&n.Receipt.ReadySlot, &n.Receipt.BatchID, &n.Receipt.JobID, &n.Receipt.RunLease, &n.JobID, &reason)
+		if reason != nil {
+			n.Reason = *reason
+		}
+		return n, err
+	})
+	return notices, wrap("heartbeat", err)
+}
+
+// StartWaiting says that the session of conn waits for jobs of these queues:
+// until StopWaiting whoever makes a job of theirs claimable notifies the channel
+// named after the schema, with the queue as payload. LISTEN first, then call this,
+// then claim once more before you wait. It needs a connection of its own; behind a
+// transaction pool poll instead.
+func (c Client) StartWaiting(ctx context.Context, conn *pgx.Conn, queues []string) error {
+	return wrap("start waiting", c.value("start_waiting").arg("queues", "text[]", queues).exec(ctx, conn))
+}
+
+// StopWaiting takes back one StartWaiting of these queues.
+func (c Client) StopWaiting(ctx context.Context, conn *pgx.Conn, queues []string) error {
+	return wrap("stop waiting", c.value("stop_waiting").arg("queues", "text[]", queues).exec(ctx, conn))
+}
