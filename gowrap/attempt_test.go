@@ -2,6 +2,7 @@ package awa_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"testing"
 	"time"
@@ -143,5 +144,27 @@ func TestUniqueKeyOf(t *testing.T) {
 	}
 	if key("k", "q", `{"a":1}`) == key("k", "r", `{"a":1}`) || key("k", "q", `{"a":1}`) == key("k", "q", `{"a":2}`) {
 		t.Error("different jobs have one key")
+	}
+}
+
+func TestOverview(t *testing.T) {
+	pool := pgtest.Pool(t)
+	queue := awa.New()
+	if _, err := queue.EnqueueMany(t.Context(), pool, awa.EnqueueManyParams{Kind: "k", Queue: "b", Args: []json.RawMessage{[]byte(`{}`), []byte(`{}`)}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := queue.PauseQueue(t.Context(), pool, "a"); err != nil {
+		t.Fatal(err)
+	}
+	queues, err := queue.Overview(t.Context(), pool)
+	if err != nil || len(queues) != 2 {
+		t.Fatalf("%d queues, %v", len(queues), err)
+	}
+	a, b := queues[0], queues[1]
+	if a.Queue != "a" || !a.Paused || a.OldestWaiting != 0 {
+		t.Errorf("paused queue: %+v", a)
+	}
+	if b.Queue != "b" || b.Paused || b.Available != 2 || b.OldestWaiting <= 0 {
+		t.Errorf("waiting queue: %+v", b)
 	}
 }

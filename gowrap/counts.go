@@ -2,6 +2,9 @@ package awa
 
 import (
 	"context"
+	"time"
+
+	"github.com/jackc/pgx/v5"
 )
 
 // QueueCounts says how many jobs of a queue are in each state.
@@ -31,4 +34,32 @@ func (c Client) Counts(ctx context.Context, db DBTX, queue string) (QueueCounts,
 		Scan(&n.Queue, &n.Available, &n.Scheduled, &n.Retryable, &n.Running, &n.WaitingExternal,
 			&n.Completed, &n.Failed, &n.Cancelled, &n.Terminal, &n.DLQ, &n.PrunedTerminal)
 	return n, wrap("counts", err)
+}
+
+// QueueOverview is a queue at a glance.
+type QueueOverview struct {
+	QueueCounts
+
+	OldestWaiting     time.Duration // how long the first claimable job has waited; zero if none waits
+	EnqueuedPerSecond float64       // over about the last minute
+	ClosedPerSecond   float64       // attempts that ended, over about the last minute
+	Paused            bool
+}
+
+// Overview returns the figures of every queue, by name.
+func (c Client) Overview(ctx context.Context, db DBTX) ([]QueueOverview, error) {
+	rows := c.columns("f.queue, f.available, f.scheduled, f.retryable, f.running, f.waiting_external, "+
+		"f.completed, f.failed, f.cancelled, f.terminal, f.dlq, f.pruned_terminal, "+
+		"extract(epoch from coalesce(f.oldest_waiting, '0'))::float8, f.enqueued_per_second, f.closed_per_second, f.paused",
+		"queue_overview").
+		rows(ctx, db)
+	queues, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (q QueueOverview, err error) {
+		var waiting float64
+		err = row.Scan(&q.Queue, &q.Available, &q.Scheduled, &q.Retryable, &q.Running, &q.WaitingExternal,
+			&q.Completed, &q.Failed, &q.Cancelled, &q.Terminal, &q.DLQ, &q.PrunedTerminal,
+			&waiting, &q.EnqueuedPerSecond, &q.ClosedPerSecond, &q.Paused)
+		q.OldestWaiting = time.Duration(waiting * float64(time.Second))
+		return q, err
+	})
+	return queues, wrap("overview", err)
 }

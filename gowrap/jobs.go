@@ -88,14 +88,19 @@ type ListJobsParams struct {
 }
 
 // ListJobs returns jobs, highest id first.
+//
+// Errors: ErrInvalidArgument for a negative limit.
 func (c Client) ListJobs(ctx context.Context, db DBTX, p ListJobsParams) ([]JobInfo, error) {
-	q := c.from("jobs", jobColumns)
-	rows := q.text("v.queue =", "text", p.Queue).
-		text("v.kind =", "text", p.Kind).
-		text("v.state =", "text::"+q.schema+".job_state", string(p.State)).
-		before(p.Before).
-		newest(p.Limit).
-		rows(ctx, db)
+	b := c.start("select "+jobColumns+" from ", "list_jobs", ") as v").
+		text("queue", p.Queue).
+		text("kind", p.Kind)
+	if p.State != "" {
+		b.arg("state", "text::"+b.schema+".job_state", string(p.State))
+	}
+	if p.Before != 0 {
+		b.arg("before", "bigint", p.Before)
+	}
+	rows := b.integer("max_jobs", p.Limit).rows(ctx, db)
 	jobs, err := pgx.CollectRows(rows, scanJob)
 	return jobs, wrap("list jobs", err)
 }

@@ -40,13 +40,8 @@ func (a *app) jobListCommand() *cobra.Command {
 		short: "List jobs, newest first",
 		sql: always(`select j.id, j.kind, j.queue, j.state, j.priority, j.attempt, j.max_attempts, j.run_at, j.created_at,
   j.finalized_at, left(j.errors[cardinality(j.errors)] ->> 'error', 200) as last_error
-from %[1]s.jobs as j
-where ($1::text is null or j.queue = $1)
-  and ($2::text is null or j.kind = $2)
-  and ($3::text is null or j.state = $3::text::%[1]s.job_state)
-  and ($4::bigint is null or j.id < $4)
-order by j.id desc
-limit $5::bigint`),
+from %[1]s.list_jobs(queue => $1::text, kind => $2::text, state => $3::text::%[1]s.job_state,
+  before => $4::bigint, max_jobs => $5::integer) as j`),
 		params: func([]string) []any {
 			return []any{queue.value, kind.value, state.value, page.before.value, page.limit}
 		},

@@ -18,10 +18,7 @@ func (a *app) queueCountsCommand() *cobra.Command {
 		args:  cobra.MaximumNArgs(1),
 		sql: func(args []string) string {
 			if len(args) == 0 {
-				return `select c.*
-from (select l.queue from %[1]s.queue_lanes as l union select m.queue from %[1]s.queue_meta as m) as q
-cross join lateral %[1]s.queue_counts(queue => q.queue) as c
-order by c.queue`
+				return `select * from %[1]s.queue_overview()`
 			}
 			return `select * from %[1]s.queue_counts(queue => $1)`
 		},
