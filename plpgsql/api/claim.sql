@@ -210,6 +210,17 @@ as $$
   end
 $$;
 
+-- When a wait began, in steps of the interval; null where waiting earns nothing.
+create or replace function {{ .schema }}._lane_since (p_head timestamptz, p_interval interval)
+  returns double precision
+  language sql
+  immutable
+  parallel safe
+as $$
+  select pg_catalog.floor(extract(epoch from p_head)::float8
+    / nullif(extract(epoch from coalesce(p_interval, '60 seconds'))::float8, 0))
+$$;
+
 create or replace function {{ .schema }}.claim (
   queue    text,
   max_jobs integer  default 1,

@@ -91,10 +91,11 @@ begin
     case v_guess
 {{ range $i := until (int .segments) }}
     when {{ $i }} then
-      select array_agg(l.lane order by l.rank, l.age desc, l.mixed), array_agg(l.priority order by l.rank, l.age desc, l.mixed)
+      select array_agg(l.lane order by l.rank, l.since, l.mixed), array_agg(l.priority order by l.rank, l.since, l.mixed)
       into v_lanes, v_ranks
       from (
-        select u.lane, u.priority, a.age, random() as mixed, greatest(u.priority - a.age, 1) as rank
+        select u.lane, u.priority, random() as mixed, greatest(u.priority - _lane_age(w.run_at, v_now, v_aging), 1) as rank,
+          _lane_since(w.run_at, v_aging) as since
         from (select distinct n.lane, n.priority from unnest(v_lanes, v_ranks) as n (lane, priority)) as u
         -- Most lanes can be told by the current segment: a row after the
         -- cursor, any row where no cursor is, or none where none can be
@@ -119,7 +120,6 @@ begin
               and pg_snapshot_xmin(k.s_cur) = pg_snapshot_xmax(k.s_cur)) or k.lane is null
             then _lane_head(u.lane) end) as run_at
         ) as w
-        cross join lateral (select _lane_age(w.run_at, v_now, v_aging) as age) as a
         where w.run_at is not null
       ) as l;
 {{ end }}

@@ -178,11 +178,11 @@ as $$
 begin
   return query
   select l.lane, coalesce(p.point, 0), coalesce(p.checked, 0), coalesce(p.marked, 0), coalesce(p.marked_at, '-infinity'),
-    coalesce(p.open_batches, '{}'), c.generation
+    coalesce(p.open_batches, '{}'), coalesce(c.generation, 0)
   from (select distinct q.lane from queue_lanes as q) as l
-  cross join lateral (
+  left join lateral (
     select k.generation from lane_cursors as k where k.lane = l.lane order by k.generation desc limit 1
-  ) as c
+  ) as c on true
   left join lateral (
     select n.* from rescue_points as n where n.lane = l.lane order by n.point desc limit 1
   ) as p on true;

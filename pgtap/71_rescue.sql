@@ -1,0 +1,105 @@
+-- Leases, heartbeats, deadlines and rescue.
+begin;
+select plan(33);
+-- Alone: calls maintain.
+do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
+
+create function pg_temp.rescued () returns bigint
+  language sql as $$ select m.affected from awa.maintain() as m where m.task = 'rescue' $$;
+create function pg_temp.state_of (p_queue text) returns text
+  language sql as $$ select string_agg(j.state || ' ' || j.attempt, ', ' order by j.id) from awa.jobs as j where j.queue = p_queue $$;
+
+-- By lease
+
+select awa.enqueue('k', queue => 'tap/71/lease', max_attempts => 2) from generate_series(1, 4) \g /dev/null
+create temp table held as select c.*, row_number() over () as n from awa.claim('tap/71/lease', 4, 'tap/71/nobody', '1 minute') as c;
+select is(pg_temp.rescued(), 0::bigint, 'nothing is due yet');
+select ok(awa.complete(receipt), 'one of the batch is completed') from held where n = 1;
+select is_empty($$ select awa.extend_lease(array(select receipt from held where n = 2), '10 minutes') $$, 'one lease is extended');
+select set_eq($$ select awa.extend_lease(array(select receipt from held where n <= 2), '1 second') $$, 'select receipt from held where n = 1', 'a closed attempt is stale; a shorter lease changes nothing');
+select throws_ok($$ select awa.extend_lease(array(select receipt from held), '0') $$, 'AW006', null, 'a lease of zero is refused');
+select set_config('awa.now', (clock_timestamp() + interval '2 minutes')::text, true) \g /dev/null
+select is(pg_temp.rescued(), 2::bigint, 'two leases ran out');
+select is(pg_temp.state_of('tap/71/lease'), 'completed 1, running 1, retryable 1, retryable 1', 'their attempts count; the extended one goes on');
+select is(pg_temp.rescued(), 0::bigint, 'nothing is rescued twice');
+select results_eq($$ select j.errors[1] ->> 'error', (j.errors[1] ->> 'attempt')::integer from awa.jobs as j join held as h on h.job_id = j.id where h.n = 3 $$,
+  $$ values ('lease expired', 1) $$, 'the error says so');
+select ok(not awa.complete(receipt) and awa.fail(receipt) is null and not awa.snooze(receipt, '1 s') and not awa.set_progress(receipt, 1),
+  'the old worker''s receipt is stale for everything') from held where n = 3;
+select set_eq($$ select h.receipt from awa.heartbeat('tap/71/nobody') as h where h.reason = 'rescued' $$, 'select receipt from held where n >= 3', 'and its heartbeat says so');
+select set_config('awa.now', (clock_timestamp() + interval '1 hour')::text, true) \g /dev/null
+select is(pg_temp.rescued(), 1::bigint, 'an extended lease runs out as well');
+select set_config('awa.now', (clock_timestamp() + interval '70 minutes')::text, true) \g /dev/null
+select awa.maintain() \g /dev/null
+create temp table last as select c.* from awa.claim('tap/71/lease', 10, lease => '1 minute') as c;
+select is((select count(*) from last where attempt = 2), 3::bigint, 'all come back for their second attempt');
+select set_config('awa.now', (clock_timestamp() + interval '2 hours')::text, true) \g /dev/null
+select is(pg_temp.rescued(), 3::bigint, 'which is lost again');
+select is(pg_temp.state_of('tap/71/lease'), 'completed 1, failed 2, failed 2, failed 2', 'a job that loses its last attempt fails: no loop');
+select set_config('awa.now', '', true) \g /dev/null
+
+-- Dead letters
+
+select awa.configure_queue('tap/71/dlq', '{"dlq_enabled": true}') \g /dev/null
+select awa.enqueue('k', queue => 'tap/71/dlq', max_attempts => 1) \g /dev/null
+create temp table doomed as select c.* from awa.claim('tap/71/dlq', lease => '1 ms') as c;
+select set_config('awa.now', (clock_timestamp() + interval '1 minute')::text, true) \g /dev/null
+select is(pg_temp.rescued(), 1::bigint, 'a rescued last attempt');
+select results_eq($$ select e.dlq_reason, e.attempt, e.errors[1] ->> 'error' from awa.dlq_entries as e where e.queue = 'tap/71/dlq' $$,
+  $$ values ('max_attempts_exhausted', 1::smallint, 'lease expired') $$, 'is dead-lettered where the queue says so');
+select set_config('awa.now', '', true) \g /dev/null
+
+-- By heartbeat
+
+select awa.register_worker('tap/71/alive', '{"host": "a"}') \g /dev/null
+select awa.register_worker('tap/71/silent') \g /dev/null
+select awa.enqueue('k', queue => q) from unnest(array['tap/71/alive', 'tap/71/silent']) as q \g /dev/null
+create temp table beats as
+  select c.* from awa.claim('tap/71/alive', 1, 'tap/71/alive', '1 ms') as c union all select c.* from awa.claim('tap/71/silent', 1, 'tap/71/silent', '1 day') as c;
+select set_config('awa.now', (clock_timestamp() + interval '60 seconds')::text, true) \g /dev/null
+select awa.heartbeat('tap/71/alive') \g /dev/null
+select is(pg_temp.rescued(), 0::bigint, 'a lease that ran out does not matter while the worker''s heartbeat is young');
+select isnt((select j.heartbeat_at from awa.jobs as j where j.queue = 'tap/71/alive'), null, 'jobs shows the heartbeat');
+select set_config('awa.now', (clock_timestamp() + interval '100 seconds')::text, true) \g /dev/null
+select is(pg_temp.rescued(), 1::bigint, 'a silent worker''s attempt is rescued, however long its lease');
+select is(pg_temp.state_of('tap/71/alive') || ', ' || pg_temp.state_of('tap/71/silent'), 'running 1, retryable 1', 'the other one''s is not');
+select matches((select j.errors[1] ->> 'error' from awa.jobs as j where j.queue = 'tap/71/silent'), '^worker tap/71/silent is silent since', 'the error names the worker');
+select set_config('awa.now', '', true) \g /dev/null
+select throws_ok(format('select %s', call), 'AW006', null, call || ' is refused')
+from (values ($$awa.register_worker(null)$$), ($$awa.register_worker('')$$), ($$awa.heartbeat(repeat('w', 201))$$)) as c (call);
+
+-- By deadline
+
+select awa.enqueue('k', queue => 'tap/71/deadline', deadline => '10 seconds') \g /dev/null
+create temp table late as select c.* from awa.claim('tap/71/deadline', 1, 'tap/71/alive') as c;
+select ok((select deadline_at between now() and clock_timestamp() + interval '11 s' from late), 'a claim says its deadline');
+select set_config('awa.now', (clock_timestamp() + interval '30 seconds')::text, true) \g /dev/null
+select awa.heartbeat('tap/71/alive') \g /dev/null
+select is(pg_temp.rescued(), 1::bigint, 'an attempt past its deadline is closed though the worker lives');
+select results_eq($$ select j.state, j.errors[1] ->> 'error' from awa.jobs as j where j.queue = 'tap/71/deadline' $$,
+  $$ values ('retryable'::awa.job_state, 'deadline exceeded') $$, 'as a failure');
+select set_config('awa.now', '', true) \g /dev/null
+
+-- One bad row keeps nobody else
+
+select awa.enqueue('k', queue => 'tap/71/bad', max_attempts => 5) from generate_series(1, 3) \g /dev/null
+create temp table bad as select c.*, row_number() over () as n from awa.claim('tap/71/bad', 3, lease => '1 ms') as c;
+update awa.ready_entries as r set attempt = 32767, max_attempts = 32767, errors = array[null::jsonb] from bad as b where r.job_id = b.job_id and b.n = 2;
+alter table awa.deferred_jobs add constraint tap_71 check (job_id is null or kind <> 'k' or metadata is null) not valid;
+update awa.ready_entries as r set metadata = '{"a": 1}', max_attempts = 5, attempt = 1 from bad as b where r.job_id = b.job_id and b.n = 2;
+select set_config('awa.now', (clock_timestamp() + interval '1 minute')::text, true) \g /dev/null
+select results_eq($$ select m.affected, m.detail like 'job % violates check constraint%' from awa.maintain() as m where m.task = 'rescue' $$,
+  'values (2::bigint, true)', 'the others are rescued, and maintain names the one that could not be');
+alter table awa.deferred_jobs drop constraint tap_71;
+select is(pg_temp.rescued(), 1::bigint, 'it is when nothing is in its way');
+
+-- A straggler of a pruned segment
+
+select set_config('awa.now', '', true) \g /dev/null
+select awa.enqueue('k', queue => 'tap/71/straggler') \g /dev/null
+create temp table straggler as select c.* from awa.claim('tap/71/straggler', lease => '1 hour') as c;
+select ok(awa.set_progress(receipt, 7), 'a straggler with progress') from straggler;
+select isnt((select count(*) from awa.watched_claims as w join straggler as s on w.batch_id = (s.receipt).batch_id), 0::bigint, 'its claim is watched');
+select is_empty('select * from awa.check()', 'the storage is sound');
+select * from finish();
+rollback;
