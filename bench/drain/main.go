@@ -55,6 +55,7 @@ var phases = []struct {
 	{"counts", "queue_counts with a short and a long history", (*run).counts},
 	{"footprint", "dead tuples and WAL", (*run).footprint},
 	{"pinned", "steady traffic beside an old transaction", (*run).pinned},
+	{"attempts", "attempts that fail or are lost", (*run).attempts},
 }
 
 func main() {
