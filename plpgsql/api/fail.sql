@@ -56,7 +56,7 @@ begin
       m.dlq_enabled, l.last,
       -- Of several with one key one may come back: its holder, or the first.
       case when r.unique_key is not null and not l.last and _in_mask(v_state, r.unique_states) then row_number() over (
-        partition by r.unique_key, l.last, _in_mask(v_state, r.unique_states)
+        partition by r.unique_key, l.last, case when r.unique_key is not null then _in_mask(v_state, r.unique_states) end
         order by (u.job_id is not null and _in_mask('running', r.unique_states)) desc, r.job_id) end as nth
     from _open_receipts(p_receipts) as o
     join ready_entries as r

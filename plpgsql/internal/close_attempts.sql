@@ -32,6 +32,19 @@ begin
 end;
 $$;
 
+-- Whether an attempt is among those in two arrays. Callers look first where its
+-- job comes first, and here only if that one's lease is another.
+create or replace function {{ .schema }}._among (p_job_id bigint, p_run_lease integer, p_job_ids bigint[], p_run_leases integer[])
+  returns boolean
+  language sql
+  immutable
+  parallel safe
+as $$
+  select exists (
+    select from unnest(p_job_ids, p_run_leases) as u (job_id, run_lease)
+    where u.job_id = p_job_id and u.run_lease = p_run_lease)
+$$;
+
 -- Which of the receipts are open now, each with the slot where its claim
 -- stands: a straggler's claim moves when its segment is pruned.
 create or replace function {{ .schema }}._open_receipts (p_receipts {{ .schema }}.receipt[])
@@ -41,17 +54,31 @@ create or replace function {{ .schema }}._open_receipts (p_receipts {{ .schema }
 as $$
 begin
   return query
-  select distinct c.ready_slot, c.batch_id, r.job_id, r.run_lease
-  from unnest(p_receipts) as r
-  join claims as c on c.batch_id = r.batch_id
-  where array_position(c.job_ids, r.job_id) is not null
-    and coalesce(c.run_leases[array_position(c.job_ids, r.job_id)], 1) = r.run_lease
-    -- By index, however few outcomes the statistics know of: no join.
-    and not exists (
-      select from attempt_outcomes as o
+  -- Once per batch, and only then job by job.
+  with batch as materialized (
+    select c.ready_slot, c.batch_id, c.job_ids as claimed_ids, c.run_leases as claimed_leases, g.job_ids, g.run_leases,
+      closed.job_ids as closed_ids
+    from (
+      select r.batch_id, array_agg(r.job_id) as job_ids, array_agg(_as_lease(r.run_lease)) as run_leases
+      from unnest(p_receipts) as r
+      group by r.batch_id
+    ) as g
+    join claims as c on c.batch_id = g.batch_id
+    cross join lateral (
+      select coalesce(bool_or(o.job_ids is null), false) as whole, coalesce(array_agg(i.job_id), '{}') as job_ids
+      from attempt_outcomes as o
+      left join lateral unnest(o.job_ids) as i (job_id) on true
       where o.ready_slot = c.ready_slot and o.batch_id = c.batch_id
-        and (o.job_ids is null or r.job_id = any (o.job_ids))
-      offset 0);
+    ) as closed
+    where not closed.whole
+  )
+  select b.ready_slot, b.batch_id, j.job_id, coalesce(j.run_lease, 1)::bigint
+  from batch as b
+  cross join lateral unnest(b.claimed_ids, b.claimed_leases) as j (job_id, run_lease)
+  where j.job_id = any (b.job_ids)
+    and (b.run_leases[array_position(b.job_ids, j.job_id)] = coalesce(j.run_lease, 1)
+      or _among(j.job_id, coalesce(j.run_lease, 1), b.job_ids, b.run_leases))
+    and j.job_id <> all (b.closed_ids);
 end;
 $$;
 
@@ -74,7 +101,7 @@ declare
 begin
   for g in
     -- Errors are looked up job by job: no outcome row holds more than 50.
-    select r.batch_id, r.outcome, array_agg(r.job_id) as job_ids, array_agg(r.run_lease) as run_leases
+    select r.batch_id, r.outcome, array_agg(r.job_id) as job_ids, array_agg(_as_lease(r.run_lease)) as run_leases
     from (
       select u.batch_id, u.job_id, u.run_lease, u.outcome,
         case when p_errors is not null then
@@ -92,25 +119,22 @@ begin
         a.job_ids, a.run_leases, _errors_of(a.job_ids, p_errors)
       from claims as c
       cross join lateral (
-        select coalesce(max(o.seq) + 1, 0) as seq
+        select coalesce(max(o.seq) + 1, 0) as seq, coalesce(bool_or(o.job_ids is null), false) as whole,
+          array_agg(i.job_id) as job_ids
         from attempt_outcomes as o
+        left join lateral unnest(o.job_ids) as i (job_id) on true
         where o.ready_slot = c.ready_slot and o.batch_id = c.batch_id
       ) as s
       cross join lateral (
         select array_agg(j.job_id order by j.job_id) as job_ids,
-          case when max(j.run_lease) > 1 then array_agg(j.run_lease order by j.job_id) end as run_leases
-        from (
-          select distinct u.job_id, _as_lease(u.run_lease) as run_lease
-          from unnest(g.job_ids, g.run_leases) as u (job_id, run_lease)
-          where array_position(c.job_ids, u.job_id) is not null
-            and coalesce(c.run_leases[array_position(c.job_ids, u.job_id)], 1) = u.run_lease
-        ) as j
-        where s.seq = 0 or not exists (
-          select from attempt_outcomes as o
-          where o.ready_slot = c.ready_slot and o.batch_id = c.batch_id
-            and (o.job_ids is null or j.job_id = any (o.job_ids)))
+          case when max(j.run_lease) > 1 then array_agg(coalesce(j.run_lease, 1) order by j.job_id) end as run_leases
+        from unnest(c.job_ids, c.run_leases) as j (job_id, run_lease)
+        where j.job_id = any (g.job_ids)
+          and (g.run_leases[array_position(g.job_ids, j.job_id)] = coalesce(j.run_lease, 1)
+            or _among(j.job_id, coalesce(j.run_lease, 1), g.job_ids, g.run_leases))
+          and (s.job_ids is null or j.job_id <> all (s.job_ids))
       ) as a
-      where c.batch_id = g.batch_id and a.job_ids is not null
+      where c.batch_id = g.batch_id and not s.whole and a.job_ids is not null
       on conflict do nothing
       returning ready_slot, job_ids, run_leases into v_slot, v_ids, v_leases;
       if found then
@@ -175,16 +199,20 @@ begin
           and case when f.claimed_leases is null then 1 = all (f.run_leases) else f.run_leases = f.claimed_leases end as whole
       ) as w
       left join lateral (
-        select array_agg(j.job_id order by j.job_id) as job_ids, array_agg(j.run_lease order by j.job_id) as run_leases
-        from (
-          select distinct u.job_id, u.run_lease
-          from unnest(f.job_ids, f.run_leases) as u (job_id, run_lease)
-          where array_position(f.claimed_ids, u.job_id) is not null
-            and coalesce(f.claimed_leases[array_position(f.claimed_ids, u.job_id)], 1) = u.run_lease
-        ) as j
-        where f.seq = 0 or not exists (
-          select from attempt_outcomes_{{ $i }} as o
-          where o.batch_id = f.batch_id and (o.job_ids is null or j.job_id = any (o.job_ids)))
+        select coalesce(bool_or(o.job_ids is null), false) as whole, array_agg(i.job_id) as job_ids
+        from attempt_outcomes_{{ $i }} as o
+        left join lateral unnest(o.job_ids) as i (job_id) on true
+        where o.batch_id = f.batch_id and f.seq > 0
+      ) as c on not w.whole
+      left join lateral (
+        select array_agg(j.job_id order by j.job_id) as job_ids,
+          array_agg(coalesce(j.run_lease, 1) order by j.job_id) as run_leases
+        from unnest(f.claimed_ids, f.claimed_leases) as j (job_id, run_lease)
+        where not c.whole
+          and j.job_id = any (f.job_ids)
+          and (f.run_leases[array_position(f.job_ids, j.job_id)] = coalesce(j.run_lease, 1)
+            or _among(j.job_id, coalesce(j.run_lease, 1), f.job_ids, f.run_leases))
+          and (c.job_ids is null or j.job_id <> all (c.job_ids))
       ) as a on not w.whole
       where w.whole or a.job_ids is not null
     ),
@@ -263,7 +291,8 @@ begin
     else
       null;
     end case;
-  elsif v_slots[1] = all (v_slots) then
+  end if;
+  if v_slots[1] = all (v_slots) then
     select t.p_done, t.p_closed into v_done, v_closed
     from _close_together(v_slots[1], v_batches, v_ids, v_leases, p_outcome) as t;
     if v_done and v_closed is null then
