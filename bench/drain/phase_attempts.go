@@ -98,8 +98,9 @@ func (w *worker) drainFailing(ctx context.Context, nth int64) error {
 	}
 }
 
-// maintainBeside calls maintain every 25 ms until the function it returns is
-// called, which waits for the last call.
+// maintainBeside calls maintain every 25 ms, and at once while there was a full
+// bite to promote, until the function it returns is called, which waits for the
+// last call.
 func (r *run) maintainBeside(ctx context.Context, db *bench.Database) (stop func() error) {
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan error, 1)
@@ -107,17 +108,21 @@ func (r *run) maintainBeside(ctx context.Context, db *bench.Database) (stop func
 		done <- with(ctx, db, bench.Durable, func(conn *pgx.Conn) error {
 			tick := time.NewTicker(25 * time.Millisecond)
 			defer tick.Stop()
-			for {
-				select {
-				case <-ctx.Done():
-					return nil
-				case <-tick.C:
+			for more := false; ctx.Err() == nil; {
+				if !more {
+					select {
+					case <-ctx.Done():
+					case <-tick.C:
+					}
 				}
 				// A call that is cut off by stop is no failure.
-				if _, err := queue.Maintain(ctx, conn); err != nil && ctx.Err() == nil {
+				tasks, err := queue.Maintain(ctx, conn)
+				if err != nil && ctx.Err() == nil {
 					return err
 				}
+				more = len(tasks) > 0 && tasks[0].Affected >= 1000
 			}
+			return nil
 		})
 	}()
 	return func() error {
