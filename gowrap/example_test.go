@@ -8,21 +8,30 @@ import (
 	"github.com/awaqueue/awa/internal/pgtest"
 )
 
-// freshPool returns a pool on a database with awa in it, and what removes it. An
-// application opens its own pool instead.
-func freshPool(ctx context.Context) (*pgxpool.Pool, func()) {
+// freshURL returns the connection string of a database with awa in it, and what
+// removes it. An application knows its own.
+func freshURL(ctx context.Context) (string, func()) {
 	url, drop, err := pgtest.New(ctx)
 	if err != nil {
 		panic(err)
 	}
+	return url, func() {
+		if err := drop(); err != nil {
+			panic(err)
+		}
+	}
+}
+
+// freshPool is freshURL with a pool on the database. An application opens its
+// own instead.
+func freshPool(ctx context.Context) (*pgxpool.Pool, func()) {
+	url, drop := freshURL(ctx)
 	pool, err := pgxpool.New(ctx, url)
 	if err != nil {
 		panic(err)
 	}
 	return pool, func() {
 		pool.Close()
-		if err := drop(); err != nil {
-			panic(err)
-		}
+		drop()
 	}
 }
