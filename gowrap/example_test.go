@@ -5,6 +5,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/awaqueue/awa/internal/install"
 	"github.com/awaqueue/awa/internal/pgtest"
 )
 
@@ -33,5 +34,16 @@ func freshPool(ctx context.Context) (*pgxpool.Pool, func()) {
 	return pool, func() {
 		pool.Close()
 		drop()
+	}
+}
+
+// installInto installs awa into another schema.
+func installInto(ctx context.Context, pool *pgxpool.Pool, schema string) {
+	err := pool.AcquireFunc(ctx, func(conn *pgxpool.Conn) error {
+		_, err := install.Migrate(ctx, conn.Conn(), install.Options{Schema: schema})
+		return err
+	})
+	if err != nil {
+		panic(err)
 	}
 }

@@ -38,8 +38,10 @@ type Job struct {
 	Progress    json.RawMessage   // nil if the job never reported any
 	Errors      []json.RawMessage // of earlier attempts, oldest first
 
-	DeadlineAt     time.Time // zero if the job has no deadline
-	LeaseExpiresAt time.Time // zero if a heartbeat keeps the attempt alive
+	DeadlineAt time.Time // zero if the job has no deadline
+	// LeaseExpiresAt is the time of the claim plus the lease. The attempt of a
+	// registered worker outlives it for as long as the worker sends heartbeats.
+	LeaseExpiresAt time.Time
 }
 
 // Bind decodes the arguments into v, as json.Unmarshal does.
