@@ -1,0 +1,160 @@
+package worker
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	awa "github.com/awaqueue/awa/gowrap"
+)
+
+// Config configures a client. Pool and Queues are required.
+type Config struct {
+	// Pool is where the client's statements run. It uses a connection per queue
+	// for claims and up to five more for the rest, each only while a statement
+	// runs; with fewer they wait for each other. One more connection is taken out
+	// of the pool for LISTEN, unless PollOnly.
+	Pool *pgxpool.Pool
+	// Client names the schema. The zero value is the schema "awa".
+	Client awa.Client
+	// Queues to work on, by name.
+	Queues map[string]QueueConfig
+	// MaxWorkers is the most handlers that run at once, of all queues together.
+	// When the queues want more than that, they share it by their weights.
+	// Defaults to the sum of what the queues allow.
+	MaxWorkers int
+	// Name of this client among the workers: unique, for a heartbeat keeps all
+	// attempts of that name alive. Defaults to the host's name, the process id and
+	// some random letters.
+	Name string
+
+	// PollInterval is how long the client sleeps before it looks at an empty queue
+	// again without being notified. Defaults to 1 s, with PollOnly to 100 ms.
+	PollInterval time.Duration
+	// PollOnly does without LISTEN. Behind a pooler in transaction mode it must be
+	// set: nothing then needs the state of a session.
+	PollOnly bool
+
+	// CompleteDelay is the longest that a finished attempt waits for others to be
+	// written with it. Defaults to 5 ms.
+	CompleteDelay time.Duration
+	// CompleteBatch is how many finished attempts are written without waiting for
+	// more. Defaults to 500.
+	CompleteBatch int
+	// MaxUnacknowledged bounds what a crash repeats: no job is claimed while so
+	// many handlers have returned whose finish is not yet written. Defaults to
+	// 4 times CompleteBatch.
+	MaxUnacknowledged int
+
+	// SoftStopTimeout is how long handlers may go on after a stop before their
+	// contexts are cancelled. Defaults to 10 s; negative cancels at once.
+	SoftStopTimeout time.Duration
+
+	// HeartbeatInterval is how often the client says that it is alive, and learns
+	// which of its attempts others closed. Defaults to 5 s. Keep it below a third
+	// of the server's worker_silence.
+	HeartbeatInterval time.Duration
+	// Lease is what claims ask for. The heartbeat counts, not the lease, unless an
+	// operator forgets the worker. Defaults to 5 minutes.
+	Lease time.Duration
+
+	// MaintainInterval is the pause between two rounds of maintenance while there
+	// is something to do; they grow apart to 1 s when there is not. Defaults to
+	// 100 ms. Of the clients that listen one maintains at a time.
+	MaintainInterval time.Duration
+	// DisableMaintain leaves maintenance to others.
+	DisableMaintain bool
+
+	// Logger defaults to slog.Default().
+	Logger *slog.Logger
+}
+
+// QueueConfig configures one queue of a client.
+type QueueConfig struct {
+	// MaxWorkers is the most handlers of this queue that run at once. Defaults to
+	// Config.MaxWorkers, or else to 100.
+	MaxWorkers int
+	// Weight is the queue's share when queues compete for Config.MaxWorkers: one
+	// of weight 3 gets three times the jobs of one of weight 1. Defaults to 1.
+	Weight int
+	// MaxClaim is the most jobs of one claim. Defaults to 500.
+	MaxClaim int
+}
+
+// withDefaults returns the config completed, or what is wrong with it.
+func (c Config) withDefaults() (Config, error) {
+	if c.Pool == nil {
+		return c, errors.New("worker: Config.Pool is nil")
+	}
+	if len(c.Queues) == 0 {
+		return c, errors.New("worker: Config.Queues is empty")
+	}
+	queues := make(map[string]QueueConfig, len(c.Queues))
+	sum := 0
+	for name, q := range c.Queues {
+		if name == "" || q.MaxWorkers < 0 || q.Weight < 0 || q.MaxClaim < 0 {
+			return c, fmt.Errorf("worker: queue %q: a name is missing or a number is negative", name)
+		}
+		setDefault(&q.MaxWorkers, c.MaxWorkers)
+		setDefault(&q.MaxWorkers, 100)
+		setDefault(&q.Weight, 1)
+		setDefault(&q.MaxClaim, 500)
+		sum += q.MaxWorkers
+		queues[name] = q
+	}
+	c.Queues = queues
+	if c.MaxWorkers < 0 || c.CompleteBatch < 0 || c.MaxUnacknowledged < 0 {
+		return c, errors.New("worker: MaxWorkers, CompleteBatch and MaxUnacknowledged must not be negative")
+	}
+	setDefault(&c.MaxWorkers, sum)
+	if c.Name == "" {
+		c.Name = defaultName()
+	}
+	if c.PollOnly {
+		setDefault(&c.PollInterval, 100*time.Millisecond)
+	}
+	setDefault(&c.PollInterval, time.Second)
+	setDefault(&c.CompleteDelay, 5*time.Millisecond)
+	setDefault(&c.CompleteBatch, 500)
+	setDefault(&c.MaxUnacknowledged, 4*c.CompleteBatch)
+	setDefault(&c.SoftStopTimeout, 10*time.Second)
+	setDefault(&c.HeartbeatInterval, 5*time.Second)
+	setDefault(&c.Lease, 5*time.Minute)
+	setDefault(&c.MaintainInterval, 100*time.Millisecond)
+	for name, d := range map[string]time.Duration{
+		"PollInterval": c.PollInterval, "CompleteDelay": c.CompleteDelay, "HeartbeatInterval": c.HeartbeatInterval,
+		"Lease": c.Lease, "MaintainInterval": c.MaintainInterval,
+	} {
+		if d < 0 {
+			return c, fmt.Errorf("worker: Config.%s is negative", name)
+		}
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	return c, nil
+}
+
+func setDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+func defaultName() string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	if len(host) > 100 {
+		host = host[:100]
+	}
+	return fmt.Sprintf("%s-%d-%s", host, os.Getpid(), strings.ToLower(rand.Text()[:8]))
+}

@@ -1,0 +1,112 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	awa "github.com/awaqueue/awa/gowrap"
+)
+
+// Attempt is one claimed attempt in the hands of a handler. Its methods are safe
+// for concurrent use.
+type Attempt struct {
+	*awa.Job
+
+	client awa.Client
+	db     awa.DBTX
+	lost   lost
+	inTx   atomic.Bool // CompleteTx was accepted
+
+	// Of the loop; see batch and finisher.
+	batch      *batch
+	state      atomic.Int32
+	err        error     // what the handler returned
+	finishedAt time.Time // when it did
+	next       *Attempt  // in the stack of finished attempts
+}
+
+// Job is an attempt with its arguments decoded.
+type Job[T Args] struct {
+	*Attempt
+	Args T
+}
+
+// ErrLost is the cause of a handler's context when somebody else closed the
+// attempt: the job was cancelled or deleted, or rescued because the worker had
+// been silent. context.Cause returns an error that wraps it.
+var ErrLost = errors.New("worker: attempt closed by another session")
+
+// ErrStopping is the cause of a handler's context when the client stops and
+// SoftStopTimeout is over.
+var ErrStopping = errors.New("worker: client stops")
+
+// SetProgress records how far the attempt has come; see
+// [awa.Client.SetProgress]. It is a statement of its own, on the client's pool.
+//
+// Errors: awa.ErrStale if the attempt is closed.
+func (a *Attempt) SetProgress(ctx context.Context, percent int, message string) error {
+	accepted, err := a.client.SetProgress(ctx, a.db, awa.ProgressParams{
+		Receipt: a.Receipt, Percent: percent, Message: message})
+	if err == nil && !accepted {
+		err = awa.ErrStale
+	}
+	return err
+}
+
+// Cancelled is closed when somebody else closed the attempt: from then on no
+// finish of it is accepted. The context of the handler is cancelled as well.
+// The worker learns of it from its heartbeat.
+func (a *Attempt) Cancelled() <-chan struct{} { return a.lost.channel() }
+
+// CompleteTx completes the job in tx: what the handler did in tx and the
+// completion are committed together or not at all. Commit tx and return nil; the
+// client does not complete the job again. If the handler returns nil and tx never
+// committed, the attempt fails.
+//
+// Errors: awa.ErrStale if the attempt is closed: roll back, another worker does
+// the job or did it.
+func (a *Attempt) CompleteTx(ctx context.Context, tx pgx.Tx) error {
+	accepted, err := a.client.Complete(ctx, tx, a.Receipt)
+	if err != nil {
+		return err
+	}
+	if !accepted {
+		return awa.ErrStale
+	}
+	a.inTx.Store(true)
+	return nil
+}
+
+// lost is a channel that is made when it is first asked for: most attempts never
+// need one.
+type lost struct {
+	mu     sync.Mutex // guards what follows
+	ch     chan struct{}
+	closed bool
+}
+
+func (l *lost) channel() <-chan struct{} {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ch == nil {
+		l.ch = make(chan struct{})
+		if l.closed {
+			close(l.ch)
+		}
+	}
+	return l.ch
+}
+
+func (l *lost) close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.closed && l.ch != nil {
+		close(l.ch)
+	}
+	l.closed = true
+}
