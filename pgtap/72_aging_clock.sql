@@ -1,6 +1,6 @@
 -- Priorities that age, jobs that are deferred and come due, the clock of tests.
 begin;
-select plan(28);
+select plan(29);
 -- Alone: calls maintain.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 
@@ -105,5 +105,6 @@ select is(awa.unique_key_of('k', 'q', '{"a": 1, "b": [2]}'), awa.unique_key_of('
 select is((select count(distinct k) from unnest(array[awa.unique_key_of('k'), awa.unique_key_of('l'), awa.unique_key_of('k', 'q'), awa.unique_key_of('k', 'r'),
   awa.unique_key_of('k', 'q', '{}'), awa.unique_key_of('k', null, '{}'), awa.unique_key_of('k', 'q', '{"a": null}')]) as k), 7::bigint, 'every part does');
 
+select is_empty('select * from awa.check()', 'the storage is sound');
 select * from finish();
 rollback;
