@@ -3,11 +3,12 @@ SHELL := bash -eu -o pipefail
 export PATH := $(PATH):/usr/local/go/bin
 
 AWA := bin/awa-admin
+VERSIONS ?= 15 16 17 18
 
-.PHONY: help setup demo build test test/sql test/iso test/go lint bench-drain clean
+.PHONY: help setup demo build test test/sql test/iso test/go test-versions lint bench-drain clean
 
 help: ## Print this message
-	@awk -F ':.*## ' '/^[a-z\/-]+:.*## /{printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z\/-]+:.*## /{printf "%-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## Install what the tests need and this machine lacks
 	@scripts/setup test
@@ -32,6 +33,9 @@ test/iso: setup build ## Isolation specs: every interleaving spelled out
 
 test/go: setup ## Go tests
 	go test ./...
+
+test-versions: setup ## Every test on each supported PostgreSQL: VERSIONS="16 17 18"
+	scripts/test-versions $(VERSIONS)
 
 lint: ## gofmt, go vet, staticcheck
 	@files=$$(gofmt -l .); \

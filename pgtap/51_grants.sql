@@ -116,7 +116,7 @@ select is_empty($$ select role from pg_temp.roles where not has_schema_privilege
 -- Tried. pgTAP itself must stay callable for the roles.
 
 do $$ begin
-  execute format('grant usage on schema %s to awa_producer, awa_worker, awa_operator, awa_reader', (select extnamespace::regnamespace from pg_extension where extname = 'pgtap'));
+  execute format('grant usage on schema %s to awa_producer, awa_worker, awa_operator, awa_reader', (select p.pronamespace::regnamespace from pg_proc as p where p.oid = 'plan(integer)'::regprocedure));
 end $$;
 grant usage, select, update on all sequences in schema pg_temp to awa_producer, awa_worker, awa_operator, awa_reader;
 grant all on all tables in schema pg_temp to awa_producer, awa_worker, awa_operator, awa_reader;

@@ -15,26 +15,56 @@ pg_bin() {
   done < <(
     initdb=$(command -v initdb) && dirname "$(realpath "$initdb")"
     pg_config --bindir 2>/dev/null
-    printf '%s\n' /usr/lib/postgresql/*/bin /opt/homebrew/opt/postgresql@*/bin \
-      /usr/local/opt/postgresql@*/bin /usr/pgsql-*/bin | sort -rV
+    installed_servers
   )
   return 1
 }
 
-# What pg_config of that installation says: pg_says --sharedir.
-pg_says() {
-  "$(pg_bin)/pg_config" "$1"
+# The program directories of every packaged server, newest first.
+installed_servers() {
+  printf '%s\n' /usr/lib/postgresql/*/bin /opt/homebrew/opt/postgresql@*/bin \
+    /usr/local/opt/postgresql@*/bin /usr/pgsql-*/bin | sort -rV
 }
 
-# The directory of pg_isolation_regress and isolationtester.
+# What pg_config of that installation says: pg_says --sharedir. Fails where a
+# server comes without pg_config.
+pg_says() {
+  "$(pg_bin)/pg_config" "$1" 2>/dev/null
+}
+
+# The directories of type --pkglibdir or --sharedir: of that installation, then
+# of the packaged servers.
+pg_dirs() {
+  pg_says "$1" || true
+  local bin
+  while read -r bin; do
+    [ ! -x "$bin/pg_config" ] || "$bin/pg_config" "$1"
+  done < <(installed_servers)
+}
+
+# The directory of pg_isolation_regress and isolationtester, which test a server
+# of any version. Debian's client package has them without pg_config.
 isolation_dir() {
   local dir
-  for dir in "$(pg_says --pkglibdir)" $(printf '%s\n' /usr/lib/postgresql/*/lib | sort -rV); do
+  while read -r dir; do
     if [ -x "$dir/pgxs/src/test/isolation/pg_isolation_regress" ]; then
       echo "$dir/pgxs/src/test/isolation"
       return
     fi
-  done
+  done < <(pg_dirs --pkglibdir; printf '%s\n' /usr/lib/postgresql/*/lib | sort -rV)
+  return 1
+}
+
+# The SQL of pgTAP, for servers that do not have it as an extension.
+pgtap_sql() {
+  local dir file
+  while read -r dir; do
+    file=$(find "$dir/extension" -name 'pgtap--*.sql' ! -name 'pgtap--*--*' 2>/dev/null | sort -rV | head -n 1)
+    if [ -n "$file" ]; then
+      echo "$file"
+      return
+    fi
+  done < <(pg_dirs --sharedir; printf '%s\n' /usr/share/postgresql/* | sort -rV)
   return 1
 }
 
