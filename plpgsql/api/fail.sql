@@ -1,20 +1,137 @@
 -- Fail, and the clock of retries.
 
+create or replace function {{ .schema }}._backoff (p_attempt integer)
+  returns interval
+  language sql
+  volatile
+  parallel safe
+as $$
+  -- Doubling stops where the cap is reached, so no attempt overflows.
+  select least(
+    pg_catalog.make_interval(secs => pg_catalog.power(2, least(greatest(p_attempt, 1), 20) - 1) * (1 + pg_catalog.random() * 0.25)),
+    interval '24 hours')
+$$;
+
 create or replace function {{ .schema }}.backoff (attempt integer)
   returns interval
   language sql
   volatile
   parallel safe
-  set search_path = pg_catalog, pg_temp
+  set search_path = pg_catalog, {{ .schema }}, pg_temp
 as $$
-  -- Doubling stops where the cap is reached, so no attempt overflows.
-  select least(
-    make_interval(secs => power(2, least(greatest(backoff.attempt, 1), 20) - 1) * (1 + random() * 0.25)),
-    interval '24 hours')
+  select {{ .schema }}._backoff(backoff.attempt)
 $$;
 
 comment on function {{ .schema }}.backoff is
   'The default delay before the attempt after this one: 1 s doubled per attempt, up to a quarter more at random, at most 24 hours.';
+
+-- Attempts of one segment that all come back, without a unique key: closed and
+-- deferred in one statement. Returns false, with nothing done, when one of them
+-- is closed, its last, keyed, not where its receipt says, or lost a race for
+-- its batch: then they are to be sorted out one by one.
+create or replace function {{ .schema }}._defer_together (
+  p_slot smallint, p_receipts {{ .schema }}.receipt[], p_errors text[], p_retry_after interval, p_how "char"
+)
+  returns boolean
+  language plpgsql
+  volatile
+  set enable_nestloop = off
+  set plan_cache_mode = force_generic_plan
+as $$
+declare
+  v_now      timestamptz := _now();
+  v_state    job_state := case when p_how = 's' then 'scheduled'::job_state else 'retryable'::job_state end;
+  v_progress boolean := exists (select from progress_entries);
+  v_xid      xid8 := pg_current_xact_id();
+  v_jobs     bigint;
+  v_outcomes bigint;
+begin
+  case p_slot
+{{ range $i := until (int .segments) }}
+  when {{ $i }} then
+    with given as materialized (
+      select u.batch_id, u.job_id, _as_lease(u.run_lease) as run_lease, left(coalesce(u.error, ''), 10000) as error,
+        (row_number() over (partition by u.batch_id order by u.job_id) - 1)::integer / 50 as part
+      from unnest(p_receipts, p_errors) as u (ready_slot, batch_id, job_id, run_lease, error)
+    ),
+    batch as materialized (
+      select b.batch_id, c.lane, c.job_ids, c.run_leases, s.seq
+      from (select distinct g.batch_id from given as g) as b
+      cross join lateral (select k.* from claims_{{ $i }} as k where k.batch_id = b.batch_id offset 0) as c
+      cross join lateral (
+        select coalesce(max(o.seq) + 1, 0) as seq, coalesce(bool_or(o.job_ids is null), false) as whole
+        from attempt_outcomes_{{ $i }} as o
+        where o.batch_id = b.batch_id
+      ) as s
+      where not s.whole
+    ),
+    coming as materialized (
+      select g.batch_id, g.part, r.*,
+        case when p_how <> 's' then jsonb_build_object('error', g.error, 'attempt', r.attempt, 'at', v_now) end as entry
+      from given as g
+      join (
+        select b.batch_id, j.job_id, coalesce(j.run_lease, 1) as run_lease
+        from batch as b
+        cross join lateral unnest(b.job_ids, b.run_leases) as j (job_id, run_lease)
+      ) as c on c.batch_id = g.batch_id and c.job_id = g.job_id and c.run_lease = g.run_lease
+      left join (
+        select b.batch_id, i.job_id
+        from batch as b
+        cross join lateral (
+          select o.job_ids from attempt_outcomes_{{ $i }} as o where o.batch_id = b.batch_id and b.seq > 0 offset 0
+        ) as o
+        cross join lateral unnest(o.job_ids) as i (job_id)
+      ) as x on x.batch_id = g.batch_id and x.job_id = g.job_id
+      cross join lateral (
+        select e.* from ready_entries_{{ $i }} as e where e.job_id = g.job_id and e.run_lease = g.run_lease offset 0
+      ) as r
+      where x.job_id is null and r.unique_key is null and (p_how = 's' or r.attempt < r.max_attempts)
+    ),
+    closed as (
+      insert into attempt_outcomes_{{ $i }} (
+        batch_id, lane, xid, finalized_at, seq, jobs, ready_slot, outcome, job_ids, run_leases, errors)
+      select b.batch_id, b.lane, v_xid, v_now, b.seq + k.part, cardinality(k.job_ids), {{ $i }}, p_how, k.job_ids,
+        k.run_leases, k.errors
+      from (
+        select n.batch_id, n.part, array_agg(n.job_id order by n.job_id) as job_ids,
+          case when max(n.run_lease) > 1 then array_agg(n.run_lease order by n.job_id) end as run_leases,
+          case when p_how <> 's' then array_agg(n.entry order by n.job_id) end as errors
+        from coming as n
+        group by n.batch_id, n.part
+      ) as k
+      join batch as b on b.batch_id = k.batch_id
+      order by b.batch_id, k.part
+      on conflict (batch_id, seq) do nothing
+      returning jobs
+    ),
+    deferred as (
+      insert into deferred_jobs (
+        job_id, lane, state, run_at, created_at, run_lease, attempt, max_attempts, kind, args,
+        metadata, tags, errors, progress, unique_states, ordering_key, deadline, xid)
+      select n.job_id, n.lane, v_state, v_now + coalesce(p_retry_after, _backoff(n.attempt)), n.created_at, n.run_lease + 1,
+        n.attempt + (p_how <> 's')::integer, n.max_attempts, n.kind, n.args, n.metadata, n.tags,
+        case when p_how = 's' then n.errors else _bounded_errors(n.errors, n.entry, 49) end,
+        case when v_progress then _progress_of({{ $i }}::smallint, n.job_id, n.run_lease) else n.progress end,
+        n.unique_states, n.ordering_key, n.deadline, v_xid
+      from coming as n
+      order by n.job_id
+      returning job_id
+    )
+    select (select count(*) from deferred), (select sum(c.jobs) from closed as c) into v_jobs, v_outcomes;
+{{ end }}
+  else
+    null;
+  end case;
+  if v_jobs = cardinality(p_receipts) and v_outcomes = v_jobs then
+    return true;
+  end if;
+  raise exception using errcode = 'AW000', message = 'undo';
+exception
+  -- The same receipt twice is a second row of one job.
+  when sqlstate 'AW000' or unique_violation then
+    return false;
+end;
+$$;
 
 -- Closes attempts that did not succeed and sees to what comes next. p_how is r
 -- for a failure, e for a rescue, s for a snooze, which counts no attempt and
@@ -38,6 +155,12 @@ declare
   v_keyed    bigint[];
   v_closed   receipt[];
 begin
+  if not p_terminal and (p_receipts[1]).ready_slot = all (array(select u.ready_slot from unnest(p_receipts) as u))
+    and _defer_together((p_receipts[1]).ready_slot, p_receipts, p_errors, p_retry_after, p_how)
+  then
+    return query select u.*::receipt, v_state from unnest(p_receipts) as u;
+    return;
+  end if;
   -- Whether an attempt was the last stands in its immutable ready row. Keys are
   -- taken in their order and before any batch.
   select array_agg(row(t.ready_slot, t.batch_id, t.job_id, t.run_lease)::receipt),
@@ -85,7 +208,7 @@ begin
     job_id, lane, state, run_at, created_at, run_lease, attempt, max_attempts, kind, args,
     metadata, tags, errors, progress, unique_key, unique_states, ordering_key, deadline, xid)
   select r.job_id, r.lane, v_state,
-    v_now + coalesce(p_retry_after, backoff(r.attempt)), r.created_at, r.run_lease + 1,
+    v_now + coalesce(p_retry_after, _backoff(r.attempt)), r.created_at, r.run_lease + 1,
     r.attempt + (not v_snooze)::integer, r.max_attempts, r.kind, r.args, r.metadata, r.tags,
     -- One short of the bound: the error of a last attempt stands beside these.
     case when v_snooze then r.errors else _bounded_errors(r.errors, v_errors -> r.job_id::text, 49) end,

@@ -19,8 +19,8 @@ begin
   select s.* into v_settings from storage_settings as s;
 
   perform _require_read_committed('maintain');
-  v_rows := _promote(1000);
-  return query select 'promote', case when v_rows > 0 then 'promoted' else 'idle' end, v_rows, null::text;
+  select p.promoted, p.trouble into v_rows, detail from _promote(1000) as p;
+  return query select 'promote', case when v_rows > 0 then 'promoted' else 'idle' end, v_rows, detail;
 
   select r.rescued, r.detail into v_rows, detail from _rescue(5000) as r;
   return query select 'rescue', case when v_rows > 0 then 'rescued' else 'idle' end, v_rows, detail;

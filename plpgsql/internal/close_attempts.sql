@@ -153,6 +153,53 @@ begin
 end;
 $$;
 
+-- Some open attempts of one batch. Returns false, with nothing done, unless all
+-- of them could be closed.
+create or replace function {{ .schema }}._close_part (
+  p_slot smallint, p_batch_id bigint, p_ids bigint[], p_leases bigint[], p_outcome "char"
+)
+  returns boolean
+  language plpgsql
+  volatile
+  set enable_nestloop = off
+as $$
+begin
+  case p_slot
+{{ range $i := until (int .segments) }}
+  when {{ $i }} then
+    insert into attempt_outcomes_{{ $i }} (
+      batch_id, lane, xid, finalized_at, seq, jobs, ready_slot, outcome, job_ids, run_leases)
+    select c.batch_id, c.lane, pg_current_xact_id(), _now(), s.seq, a.jobs, {{ $i }}, p_outcome, a.job_ids, a.run_leases
+    from claims_{{ $i }} as c
+    cross join lateral (
+      select coalesce(max(o.seq) + 1, 0) as seq, coalesce(bool_or(o.job_ids is null), false) as whole
+      from attempt_outcomes_{{ $i }} as o
+      where o.batch_id = c.batch_id
+    ) as s
+    cross join lateral (
+      select count(*) as jobs, array_agg(j.job_id) as job_ids,
+        case when max(j.run_lease) > 1 then array_agg(coalesce(j.run_lease, 1)) end as run_leases
+      from unnest(c.job_ids, c.run_leases) as j (job_id, run_lease)
+      -- The same receipt twice counts once here, and is left to the other ways.
+      where exists (
+          select from unnest(p_ids, p_leases) as g (job_id, run_lease)
+          where g.job_id = j.job_id and g.run_lease = coalesce(j.run_lease, 1))
+        and not exists (
+        select
+        from attempt_outcomes_{{ $i }} as o
+        cross join lateral unnest(o.job_ids) as i (job_id)
+        where o.batch_id = c.batch_id and i.job_id = j.job_id)
+    ) as a
+    where c.batch_id = p_batch_id and not s.whole and a.jobs = cardinality(p_ids)
+    on conflict (batch_id, seq) do nothing;
+    return found;
+{{ end }}
+  else
+    return false;
+  end case;
+end;
+$$;
+
 -- Many batches of one segment in one statement. Returns false, with nothing
 -- done, when a race for one of them was lost or one is not where its receipt
 -- says: then they are to be met one by one. p_closed is null when all were
@@ -291,6 +338,9 @@ begin
     else
       null;
     end case;
+    if _close_part(v_slots[1], v_batches[1], v_ids, v_leases, p_outcome) then
+      return;
+    end if;
   end if;
   if v_slots[1] = all (v_slots) then
     select t.p_done, t.p_closed into v_done, v_closed

@@ -63,30 +63,62 @@ as $$
     and {{ .schema }}._in_mask('available'::{{ .schema }}.job_state, p_job.unique_states) and not {{ .schema }}._in_mask(p_job.state, p_job.unique_states)
 $$;
 
+-- Due jobs one by one, for a pass that met one that cannot be promoted: it stays
+-- where it is and keeps nobody else.
+create or replace function {{ .schema }}._promote_singly (p_max integer, p_now timestamptz, out promoted bigint, out trouble text)
+  language plpgsql
+  volatile
+  set enable_seqscan = off
+  set lock_timeout = '50ms'
+as $$
+declare
+  k record;
+  d deferred_jobs;
+begin
+  promoted := 0;
+  for k in
+    select e.job_id from deferred_jobs as e where e.run_at <= p_now and not _gains_key(e) order by e.run_at, e.job_id
+  loop
+    begin
+      delete from deferred_jobs as e where e.job_id = k.job_id returning e.* into d;
+      if found then
+        perform _requeue(d);
+        promoted := promoted + 1;
+      end if;
+    exception when others then
+      trouble := format('job %s: %s', k.job_id, sqlerrm);
+    end;
+    exit when promoted = p_max;
+  end loop;
+end;
+$$;
+
 -- Promotes due jobs in the order in which they are due: those after the point
 -- that the last pass reached, and those behind it whose transactions that pass
 -- could not see. One that somebody holds is met again by the next pass.
-create or replace function {{ .schema }}._promote (p_max integer)
-  returns bigint
+create or replace function {{ .schema }}._promote (p_max integer, out promoted bigint, out trouble text)
   language plpgsql
   volatile
   set plan_cache_mode = force_generic_plan
   set enable_seqscan = off
   set enable_bitmapscan = off
+  -- A hash join would read what vacuum may not remove.
+  set enable_hashjoin = off
+  set enable_mergejoin = off
 as $$
 declare
   v_now   timestamptz := _now();
   v_xid   xid8;
   v_slot  smallint;
-  v_jobs  bigint;
   v_lanes bigint[];
   v_late  bigint[];
   v_seen  pg_snapshot;
   p       promotion_points;
   r       record;
 begin
+  promoted := 0;
   if not _try_singleton(4) then
-    return 0::bigint;
+    return;
   end if;
   select n.* into p from promotion_points as n order by n.point desc limit 1;
   if not found or p.run_at > v_now then
@@ -96,64 +128,62 @@ begin
   if not exists (select from deferred_jobs as d where d.xid >= pg_snapshot_xmin(p.seen))
     and not exists (select from deferred_jobs as d where (d.run_at, d.job_id) > (p.run_at, p.job_id) and d.run_at <= v_now)
   then
-    return 0::bigint;
+    return;
   end if;
   v_xid := pg_current_xact_id();  -- before the ring is read, see enqueue
   v_slot := _current_slot();
 
-  with
-  late as materialized (
-    select d.job_id, d.run_at
+  v_seen := _hide_own(pg_current_snapshot());
+  v_late := array(
+    select d.job_id
     from (
-      select x.job_id, x.run_at, x.unique_key from deferred_jobs as x where x.xid >= pg_snapshot_xmax(p.seen)
+      select x.job_id, x.run_at from deferred_jobs as x where x.xid >= pg_snapshot_xmax(p.seen)
       union all
-      select x.job_id, x.run_at, x.unique_key
+      select x.job_id, x.run_at
       from pg_snapshot_xip(p.seen) as late (xid)
       cross join lateral (select y.* from deferred_jobs as y where y.xid = late.xid offset 0) as x
     ) as d
     where (d.run_at, d.job_id) <= (p.run_at, p.job_id)
-    limit p_max
-  ),
-  next as materialized (
-    select d.job_id, d.run_at
-    from deferred_jobs as d
-    where (d.run_at, d.job_id) > (p.run_at, p.job_id) and d.run_at <= v_now
-    order by d.run_at, d.job_id
-    limit p_max
-  ),
-  due as materialized (
-    select l.job_id, l.run_at from late as l
-    union all
-    select n.job_id, n.run_at from next as n
-  ),
-  held as materialized (
-    select d.job_id
-    from due as u
-    join deferred_jobs as d on d.job_id = u.job_id
-    where d.unique_key is null or not _gains_key(d)
-    for update of d skip locked
-  ),
-  taken as (
-    delete from deferred_jobs as d
-    using held as h
-    where d.job_id = h.job_id
-    returning d.*
-  ),
-  promoted as (
-    insert into ready_entries (
-      lane, xid, job_id, run_at, created_at, run_lease, ready_slot, attempt, max_attempts, kind, args,
-      metadata, tags, errors, progress, unique_key, unique_states, ordering_key, deadline)
-    select t.lane, v_xid, t.job_id, t.run_at, t.created_at, t.run_lease, v_slot, t.attempt, t.max_attempts,
-      t.kind, t.args, t.metadata, t.tags, t.errors, t.progress, t.unique_key, t.unique_states, t.ordering_key, t.deadline
-    from taken as t
-    order by t.run_at, t.job_id
-    returning lane
-  )
-  select (select count(*) from promoted), (select array_agg(distinct q.lane) from promoted as q),
-    (select array_agg(l.job_id) from late as l), _hide_own(pg_current_snapshot())
-  into v_jobs, v_lanes, v_late, v_seen;
-  perform _wake_lanes(v_lanes);
-  v_jobs := v_jobs + _promote_keyed(p_max, v_now);
+    limit p_max);
+  begin
+    with
+    late as materialized (
+      select d.job_id
+      from unnest(v_late) as u (job_id)
+      join deferred_jobs as d on d.job_id = u.job_id
+      where not _gains_key(d)
+      for update of d skip locked
+    ),
+    next as materialized (
+      select d.job_id
+      from deferred_jobs as d
+      where (d.run_at, d.job_id) > (p.run_at, p.job_id) and d.run_at <= v_now and not _gains_key(d)
+      order by d.run_at, d.job_id
+      limit p_max
+      for update skip locked
+    ),
+    taken as (
+      delete from deferred_jobs as d
+      using (select l.job_id from late as l union all select n.job_id from next as n) as h
+      where d.job_id = h.job_id
+      returning d.*
+    ),
+    promoted as (
+      insert into ready_entries (
+        lane, xid, job_id, run_at, created_at, run_lease, ready_slot, attempt, max_attempts, kind, args,
+        metadata, tags, errors, progress, unique_key, unique_states, ordering_key, deadline)
+      select t.lane, v_xid, t.job_id, t.run_at, t.created_at, t.run_lease, v_slot, t.attempt, t.max_attempts,
+        t.kind, t.args, t.metadata, t.tags, t.errors, t.progress, t.unique_key, t.unique_states, t.ordering_key, t.deadline
+      from taken as t
+      order by t.run_at, t.job_id
+      returning lane
+    )
+    select count(*), array_agg(distinct q.lane) from promoted as q into _promote.promoted, v_lanes;
+    perform _wake_lanes(v_lanes);
+  exception when others then
+    select o.promoted, o.trouble into _promote.promoted, _promote.trouble from _promote_singly(p_max, v_now) as o;
+  end;
+  promoted := promoted + _promote_keyed(p_max, v_now);
 
   -- What was due and is still there holds the point back, or what it has seen.
   select d.run_at, d.job_id - 1 as job_id into r
@@ -165,7 +195,6 @@ begin
   values (p.point + 1, coalesce(r.run_at, v_now), coalesce(r.job_id, 9223372036854775807), v_slot,
     case when cardinality(v_late) = p_max or exists (select from deferred_jobs as d where d.job_id = any (v_late))
       then p.seen else v_seen end);
-  return v_jobs;
 end;
 $$;
 

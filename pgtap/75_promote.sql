@@ -1,0 +1,34 @@
+-- Promotion: one job that cannot be promoted keeps nobody else.
+begin;
+select plan(7);
+-- Alone: calls maintain.
+do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
+
+create temp table job as
+select awa.enqueue('k', queue => 'tap/75', run_at => now() + n * interval '1 second') as id, n
+from generate_series(1, 3) as n;
+create function pg_temp.id (p_n integer) returns bigint
+  language sql as $$ select j.id from job as j where j.n = p_n $$;
+
+-- An attempt of the second is ready already, where no claim looks: its promotion
+-- breaks a key.
+insert into awa.ready_entries (lane, xid, job_id, run_at, created_at, run_lease, ready_slot, attempt, max_attempts, kind, args)
+select 1, d.xid, d.job_id, d.run_at, d.created_at, d.run_lease, (select s.slot from awa.segment_rotations as s order by s.generation desc limit 1), d.attempt, d.max_attempts, d.kind, d.args
+from awa.deferred_jobs as d where d.job_id = pg_temp.id(2);
+
+select set_config('awa.now', (now() + interval '1 hour')::text, true) \g /dev/null
+create temp table pass as select * from awa.maintain() as m where m.task = 'promote';
+select is((select p.affected from pass as p), 2::bigint, 'the others are promoted');
+select matches((select p.detail from pass as p), '^job ' || pg_temp.id(2) || ': ', 'the one that cannot be is named');
+select ok(exists (select from awa.deferred_jobs as d where d.job_id = pg_temp.id(2)), 'and stays');
+select results_eq(
+  $$ select c.job_id from awa.claim('tap/75', 1) as c union all select c.job_id from awa.claim('tap/75', 1) as c $$,
+  $$ select unnest(array[pg_temp.id(1), pg_temp.id(3)]) $$, 'in due order');
+
+delete from awa.ready_entries as r where r.job_id = pg_temp.id(2);
+select is((select m.affected from awa.maintain() as m where m.task = 'promote'), 1::bigint, 'healed, it comes with the next pass');
+select is((select c.job_id from awa.claim('tap/75') as c), pg_temp.id(2), 'and is claimed');
+select is_empty($$ select * from awa.check() $$, 'check() finds nothing');
+
+select * from finish();
+rollback;
