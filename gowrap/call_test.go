@@ -28,6 +28,14 @@ func TestClientIsAValue(t *testing.T) {
 	}
 }
 
+func TestSchemaIsTheNameGiven(t *testing.T) {
+	for _, name := range []string{"awa", "other", `o"d d""`} {
+		if got := WithSchema(name).Schema(); got != name {
+			t.Errorf("%s, want %s", got, name)
+		}
+	}
+}
+
 func TestReceiptArray(t *testing.T) {
 	for want, receipts := range map[string][]Receipt{
 		`{}`:                                  nil,

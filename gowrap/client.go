@@ -1,6 +1,10 @@
 package awa
 
-import "github.com/jackc/pgx/v5"
+import (
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+)
 
 // DefaultSchema is the schema that holds the queue unless another is named.
 const DefaultSchema = "awa"
@@ -22,6 +26,15 @@ func WithSchema(schema string) Client {
 		return Client{}
 	}
 	return Client{schema: pgx.Identifier{schema}.Sanitize()}
+}
+
+// Schema returns the name of the storage schema, as WithSchema takes it. It is
+// also the channel that StartWaiting is about.
+func (c Client) Schema() string {
+	if c.schema == "" {
+		return DefaultSchema
+	}
+	return strings.ReplaceAll(c.schema[1:len(c.schema)-1], `""`, `"`)
 }
 
 // prefix is the schema as SQL writes it.
