@@ -31,6 +31,13 @@ func (c Client) columns(selected, function string) *call {
 	return c.start("select "+selected+" from ", function, ") as f")
 }
 
+// asynchronous is columns in a transaction that does not wait for the disk. The
+// planner keeps the subquery for the sake of its volatile function.
+func (c Client) asynchronous(selected, function string) *call {
+	return c.start("select "+selected+
+		" from (select set_config('synchronous_commit', 'off', true)) as s cross join lateral ", function, ") as f")
+}
+
 func (c Client) start(head, function, tail string) *call {
 	b := &call{schema: c.prefix(), sql: make([]byte, 0, 512), tail: tail, first: true}
 	b.sql = append(b.sql, head...)

@@ -17,6 +17,13 @@ type ClaimParams struct {
 	// Lease is how long the claimer has to finish before the jobs go to another.
 	// Defaults to 5 minutes.
 	Lease time.Duration
+	// Async commits the claim without waiting for the disk, by a setting that is
+	// local to the transaction: a pooler in transaction mode is no obstacle. A crash
+	// of the server may then forget the claim: the jobs are handed out again and
+	// the receipts are stale. The commit of a finish saves the claim before it. Use
+	// it for a call that is a transaction of its own, for the setting holds for the
+	// whole of the transaction.
+	Async bool
 }
 
 // claimColumns are read by position in jobDecoder. What the caller knows, the
@@ -30,12 +37,13 @@ const claimColumns = `(f.receipt).ready_slot, (f.receipt).batch_id, f.job_id, (f
 // there is nothing to do. Claimers of one queue take turns: a second one waits
 // for the first one's commit, so keep a transaction that claims short.
 //
-// Run it with synchronous_commit off if a crash of the server may forget the
-// claim: the jobs are then handed out again, and the receipts are stale.
-//
 // Errors: ErrInvalidArgument, ErrRetry, ErrNeedsRebase.
 func (c Client) Claim(ctx context.Context, db DBTX, p ClaimParams) ([]Job, error) {
-	rows := c.columns(claimColumns, "claim").
+	b := c.columns(claimColumns, "claim")
+	if p.Async {
+		b = c.asynchronous(claimColumns, "claim")
+	}
+	rows := b.
 		arg("queue", "text", p.Queue).
 		integer("max_jobs", p.MaxJobs).
 		text("worker", p.Worker).

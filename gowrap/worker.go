@@ -50,9 +50,16 @@ func (c Client) Heartbeat(ctx context.Context, db DBTX, worker string) ([]Notice
 	return notices, wrap("heartbeat", err)
 }
 
+// Listen makes the session of conn receive the notifications of the queues it
+// waits for: their channel is the schema, their payload the queue's name.
+func (c Client) Listen(ctx context.Context, conn *pgx.Conn) error {
+	_, err := conn.Exec(ctx, "listen "+c.prefix())
+	return wrap("listen", err)
+}
+
 // StartWaiting says that the session of conn waits for jobs of these queues:
 // until StopWaiting whoever makes a job of theirs claimable notifies the channel
-// named after the schema, with the queue as payload. LISTEN first, then call this,
+// named after the schema, with the queue as payload. Listen first, then call this,
 // then claim once more before you wait. It needs a connection of its own; behind a
 // transaction pool poll instead.
 func (c Client) StartWaiting(ctx context.Context, conn *pgx.Conn, queues []string) error {
