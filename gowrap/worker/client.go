@@ -3,18 +3,43 @@ package worker
 import (
 	"context"
 	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
 	"time"
+
+	awa "github.com/awaqueue/awa/gowrap"
 )
 
 // Client works on queues. Its methods are safe for concurrent use. It runs once:
 // for another run make another client.
 type Client struct {
-	cfg Config
-	mux *Mux
-}
+	cfg        Config
+	mux        *Mux
+	log        *slog.Logger
+	queues     []*queue
+	byName     map[string]*queue
+	shares     *shares // nil: the queues need not share
+	identity   *identity
+	live       live
+	finisher   *finisher
+	listener   *listener   // nil: PollOnly
+	maintainer *maintainer // nil: DisableMaintain
 
-// batch is what one claim returned.
-type batch struct{}
+	started   atomic.Bool
+	stopOnce  sync.Once
+	stop      chan struct{} // closed: stop softly
+	hardOnce  sync.Once
+	hard      chan struct{} // closed: do not wait for handlers any longer
+	stopped   chan struct{}
+	err       error // of the run; set before stopped is closed
+	abandoned atomic.Int64
+	released  atomic.Bool // attempts were given back
+
+	handlers   sync.WaitGroup
+	handlerCtx context.Context
+}
 
 // New returns a client that hands jobs to mux. It connects to nothing yet.
 // Errors say what is wrong with the config.
@@ -26,23 +51,295 @@ func New(cfg Config, mux *Mux) (*Client, error) {
 	if mux == nil {
 		return nil, errors.New("worker: mux is nil")
 	}
-	return &Client{cfg: cfg, mux: mux}, nil
+	c := &Client{
+		cfg: cfg, mux: mux, log: cfg.Logger.With("worker", cfg.Name),
+		byName:   map[string]*queue{},
+		identity: newIdentity(cfg),
+		live:     live{batches: map[*batch]struct{}{}},
+		stop:     make(chan struct{}), hard: make(chan struct{}), stopped: make(chan struct{}),
+	}
+	sum := 0
+	for name, qc := range cfg.Queues {
+		q := newQueue(c, name, qc)
+		c.queues = append(c.queues, q)
+		c.byName[name] = q
+		sum += qc.MaxWorkers
+	}
+	if cfg.MaxWorkers < sum {
+		c.shares = &shares{total: cfg.MaxWorkers}
+	}
+	c.finisher = newFinisher(c)
+	if !cfg.PollOnly {
+		c.listener = newListener(c)
+	}
+	if !cfg.DisableMaintain {
+		c.maintainer = newMaintainer(c)
+	}
+	return c, nil
 }
 
-// Run starts the client and works until ctx is done or Stop is called, then
-// stops: it claims no more, lets handlers finish for up to SoftStopTimeout,
-// cancels the contexts of the others, and gives unfinished attempts back, not
-// counted.
-func (c *Client) Run(ctx context.Context) error { return errors.New("worker: not implemented") }
+// Name is the worker's name; see Config.Name.
+func (c *Client) Name() string { return c.cfg.Name }
 
-// Start is Run in the background. When ctx is done the client stops as by Stop.
-func (c *Client) Start(ctx context.Context) error { return errors.New("worker: not implemented") }
+// ErrStarted is returned by the second start of a client.
+var ErrStarted = errors.New("worker: client was started before")
 
-// Stop asks the client to stop and waits until it has, or ctx is done; then
-// handlers' contexts are cancelled without further delay.
-func (c *Client) Stop(ctx context.Context) error { return errors.New("worker: not implemented") }
+// ErrUnfinished is returned when a client stopped with something left over: a
+// handler that did not return when its context was cancelled, or a finish that
+// could not be written.
+var ErrUnfinished = errors.New("worker: stopped with unfinished work")
+
+// Run works until ctx is done or Stop is called, then stops: it claims no more,
+// lets handlers finish for up to SoftStopTimeout, cancels the contexts of the
+// others, and gives unfinished attempts back, not counted.
+//
+// A server that is down is no error: the client waits for it, from the start on.
+//
+// Errors: ErrStarted, ErrUnfinished.
+func (c *Client) Run(ctx context.Context) error {
+	if !c.started.CompareAndSwap(false, true) {
+		return ErrStarted
+	}
+	c.run(ctx)
+	return c.err
+}
+
+// Start is Run in the background. It returns at once; when ctx is done the client
+// stops as Run does.
+//
+// Errors: ErrStarted.
+func (c *Client) Start(ctx context.Context) error {
+	if !c.started.CompareAndSwap(false, true) {
+		return ErrStarted
+	}
+	go c.run(ctx)
+	return nil
+}
+
+// Stop asks the client to stop and waits until it has. When ctx is done first,
+// handlers get no more time: their contexts are cancelled, and Stop returns as
+// soon as the unfinished attempts are given back. It returns what Run does, nil
+// for a client that never ran.
+func (c *Client) Stop(ctx context.Context) error {
+	c.stopOnce.Do(func() { close(c.stop) })
+	if c.started.CompareAndSwap(false, true) {
+		close(c.stopped)
+		return nil
+	}
+	select {
+	case <-c.stopped:
+	case <-ctx.Done():
+		c.hardOnce.Do(func() { close(c.hard) })
+		<-c.stopped
+	}
+	return c.err
+}
 
 // Stopped is closed when the client has stopped.
-func (c *Client) Stopped() <-chan struct{} { return nil }
+func (c *Client) Stopped() <-chan struct{} { return c.stopped }
 
-var _ = time.Second
+// grace is how long a handler whose context was cancelled may take to return
+// before its attempt is given back regardless.
+const grace = 200 * time.Millisecond
+
+// lastWords bounds the writes that remain when all handlers are through.
+const lastWords = 10 * time.Second
+
+func (c *Client) run(ctx context.Context) {
+	defer close(c.stopped)
+	base := context.WithoutCancel(ctx)
+	soft, stopClaims := context.WithCancel(ctx)
+	defer stopClaims()
+	claims, cutClaims := context.WithCancel(base)
+	defer cutClaims()
+	handlers, cancelHandlers := context.WithCancelCause(base)
+	defer cancelHandlers(nil)
+	background, stopBackground := context.WithCancel(base)
+	defer stopBackground()
+	writes, giveUp := context.WithCancel(base)
+	defer giveUp()
+	c.handlerCtx = handlers
+
+	var claiming, helping, finishing sync.WaitGroup
+	finishing.Go(func() { c.finisher.loop(writes) })
+	if c.listener != nil {
+		helping.Go(func() { c.listener.loop(background) })
+	}
+	if c.maintainer != nil {
+		helping.Go(func() { c.maintainer.loop(background) })
+	}
+	helping.Go(func() { c.heartbeats(background) })
+	for _, q := range c.queues {
+		claiming.Go(func() { q.loop(soft, claims) })
+	}
+	c.log.Info("Worker started", "queues", len(c.queues))
+
+	select {
+	case <-ctx.Done():
+	case <-c.stop:
+	}
+	c.log.Info("Worker stops")
+	stopClaims()
+	idle := make(chan struct{})
+	go func() {
+		claiming.Wait() // no handler starts after this
+		c.handlers.Wait()
+		close(idle)
+	}()
+	late := 0
+	if !c.within(idle, c.cfg.SoftStopTimeout) {
+		cutClaims()
+		cancelHandlers(ErrStopping)
+		claiming.Wait()
+		if !wait(idle, grace) {
+			late = c.releaseRunning()
+		}
+	}
+	timer := time.AfterFunc(lastWords, giveUp)
+	defer timer.Stop()
+	close(c.finisher.hurry)
+	finishing.Wait()
+	stopBackground()
+	helping.Wait()
+	c.returnReleased(writes)
+	if n := c.abandoned.Load(); late > 0 || n > 0 {
+		c.err = fmt.Errorf("%w: %d handlers still run, %d finishes were not written", ErrUnfinished, late, n)
+		c.log.Error("Worker stopped with unfinished work", "handlers", late, "finishes", n)
+		return
+	}
+	c.log.Info("Worker stopped")
+}
+
+// within waits for up to d, and no longer than Stop's context allows.
+func (c *Client) within(idle <-chan struct{}, d time.Duration) bool {
+	timer := time.NewTimer(max(d, 0))
+	defer timer.Stop()
+	select {
+	case <-idle:
+		return true
+	case <-timer.C:
+	case <-c.hard:
+	}
+	return false
+}
+
+func wait(done <-chan struct{}, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-done:
+		return true
+	case <-timer.C:
+		return false
+	}
+}
+
+// start runs the jobs of one claim. When the client stops they go back instead.
+func (c *Client) start(q *queue, worker string, jobs []awa.Job, stopping bool) {
+	b := &batch{worker: worker, queue: q, attempts: make([]Attempt, len(jobs)), running: len(jobs)}
+	b.ctx, b.cancel = context.WithCancel(c.handlerCtx)
+	for i := range jobs {
+		a := &b.attempts[i]
+		a.Job, a.client, a.db, a.batch = &jobs[i], c.cfg.Client, c.cfg.Pool, b
+	}
+	c.live.add(b)
+	if !stopping {
+		c.handlers.Add(len(jobs))
+	}
+	for i := range b.attempts {
+		if stopping {
+			c.release(&b.attempts[i])
+			continue
+		}
+		go c.handle(&b.attempts[i])
+	}
+}
+
+var errGoexit = errors.New("the handler ended its goroutine (runtime.Goexit)")
+
+// handle runs one handler.
+func (c *Client) handle(a *Attempt) {
+	ctx, cancel := context.WithCancelCause(a.batch.ctx)
+	a.lost.watch(cancel)
+	err := errGoexit
+	defer func() {
+		cancel(nil)
+		c.returned(a, err)
+	}()
+	if !a.DeadlineAt.IsZero() {
+		limited, done := a.within(ctx, c.cfg.Lease)
+		defer done()
+		ctx = limited
+	}
+	err = c.mux.serve(ctx, a)
+}
+
+// returned hands an attempt to the finisher, unless the stop was faster.
+func (c *Client) returned(a *Attempt, err error) {
+	defer c.handlers.Done()
+	if !a.state.CompareAndSwap(stateRunning, stateReturned) {
+		return
+	}
+	a.verdict = judge(err)
+	if v := &a.verdict; v.outcome == Failed && !v.terminal && v.delay == 0 && c.handlerCtx.Err() != nil {
+		// It was told to give up, so this is no failure.
+		*v = verdict{outcome: Snoozed}
+		c.released.Store(true)
+	} else if err != nil {
+		c.report(a, err)
+	}
+	c.finish(a)
+}
+
+func (c *Client) finish(a *Attempt) {
+	a.finishedAt = time.Now()
+	c.finisher.push(a)
+	a.batch.queue.release()
+}
+
+// report logs an attempt that did not complete.
+func (c *Client) report(a *Attempt, err error) {
+	level := slog.LevelInfo
+	if a.verdict.outcome == Failed {
+		level = slog.LevelWarn
+	}
+	c.log.Log(a.batch.ctx, level, "Job did not complete", "job", a.ID, "kind", a.Kind, "queue", a.Queue,
+		"attempt", a.Attempt, "of", a.MaxAttempts, "outcome", string(a.verdict.outcome), "error", err)
+}
+
+// release gives an attempt back, unless its handler has returned.
+func (c *Client) release(a *Attempt) bool {
+	if !a.state.CompareAndSwap(stateRunning, stateReleased) {
+		return false
+	}
+	a.verdict = verdict{outcome: Snoozed}
+	c.released.Store(true)
+	c.finish(a)
+	return true
+}
+
+// releaseRunning gives back what handlers do not let go of, and returns how many.
+func (c *Client) releaseRunning() int {
+	n := 0
+	for _, a := range c.live.all() {
+		if c.release(a) {
+			n++
+		}
+	}
+	return n
+}
+
+// returnReleased makes what was given back available at once: a job comes back
+// into its queue by maintenance.
+func (c *Client) returnReleased(ctx context.Context) {
+	if !c.released.Load() || ctx.Err() != nil {
+		return
+	}
+	if _, err := c.cfg.Client.Maintain(ctx, c.cfg.Pool); err != nil {
+		c.warn("Maintenance failed; jobs given back wait for the next one", err)
+	}
+}
+
+func (c *Client) warn(message string, err error, args ...any) {
+	c.log.Warn(message, append(args, "error", err)...)
+}

@@ -25,15 +25,31 @@ type Attempt struct {
 	// Of the loop; see batch and finisher.
 	batch      *batch
 	state      atomic.Int32
-	err        error     // what the handler returned
-	finishedAt time.Time // when it did
+	verdict    verdict
+	finishedAt time.Time // when the handler returned
 	next       *Attempt  // in the stack of finished attempts
 }
 
-// Job is an attempt with its arguments decoded.
+// Job is an attempt with its arguments decoded. The number of the attempt is
+// Job.Attempt.
 type Job[T Args] struct {
-	*Attempt
+	*awa.Job
 	Args T
+
+	attempt *Attempt
+}
+
+// SetProgress is [Attempt.SetProgress].
+func (j *Job[T]) SetProgress(ctx context.Context, percent int, message string) error {
+	return j.attempt.SetProgress(ctx, percent, message)
+}
+
+// Cancelled is [Attempt.Cancelled].
+func (j *Job[T]) Cancelled() <-chan struct{} { return j.attempt.Cancelled() }
+
+// CompleteTx is [Attempt.CompleteTx].
+func (j *Job[T]) CompleteTx(ctx context.Context, tx pgx.Tx) error {
+	return j.attempt.CompleteTx(ctx, tx)
 }
 
 // ErrLost is the cause of a handler's context when somebody else closed the
@@ -87,7 +103,8 @@ func (a *Attempt) CompleteTx(ctx context.Context, tx pgx.Tx) error {
 type lost struct {
 	mu     sync.Mutex // guards what follows
 	ch     chan struct{}
-	closed bool
+	cancel context.CancelCauseFunc // of the handler's context
+	reason error                   // nil: not lost
 }
 
 func (l *lost) channel() <-chan struct{} {
@@ -95,18 +112,40 @@ func (l *lost) channel() <-chan struct{} {
 	defer l.mu.Unlock()
 	if l.ch == nil {
 		l.ch = make(chan struct{})
-		if l.closed {
+		if l.reason != nil {
 			close(l.ch)
 		}
 	}
 	return l.ch
 }
 
-func (l *lost) close() {
+// watch makes a loss cancel the handler's context, now or later.
+func (l *lost) watch(cancel context.CancelCauseFunc) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !l.closed && l.ch != nil {
+	l.cancel = cancel
+	if l.reason != nil {
+		cancel(l.reason)
+	}
+}
+
+func (l *lost) set(reason error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.reason != nil {
+		return
+	}
+	l.reason = reason
+	if l.ch != nil {
 		close(l.ch)
 	}
-	l.closed = true
+	if l.cancel != nil {
+		l.cancel(reason)
+	}
+}
+
+func (l *lost) isSet() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.reason != nil
 }

@@ -40,7 +40,7 @@ func Register[T Args](mux *Mux, f func(ctx context.Context, job *Job[T]) error) 
 	var zero T
 	kind := zero.Kind()
 	mux.Handle(kind, func(ctx context.Context, attempt *Attempt) error {
-		job := &Job[T]{Attempt: attempt}
+		job := &Job[T]{Job: attempt.Job, attempt: attempt}
 		if err := json.Unmarshal(attempt.Job.Args, &job.Args); err != nil {
 			return &DecodeError{kind, err}
 		}

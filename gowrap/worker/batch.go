@@ -1,0 +1,102 @@
+package worker
+
+import (
+	"context"
+	"sync"
+
+	awa "github.com/awaqueue/awa/gowrap"
+)
+
+// batch is what one claim returned. Its attempts are best written together.
+type batch struct {
+	worker   string // under whose name it was claimed
+	queue    *queue
+	attempts []Attempt
+	ctx      context.Context // of its handlers
+	cancel   context.CancelFunc
+
+	// Of the finisher alone.
+	running  int        // handlers that have not returned
+	returned []*Attempt // and not yet ready to be written
+
+	unwritten int // guarded by live.mu
+}
+
+// The states of an attempt. Whoever moves it out of stateRunning hands it to the
+// finisher: its handler's return, or the stop that gives it back.
+const (
+	stateRunning int32 = iota
+	stateReturned
+	stateReleased
+)
+
+// live are the batches of which something is not yet written. It is touched once
+// per claim and once per write, never per job.
+type live struct {
+	mu      sync.Mutex // guards what follows
+	batches map[*batch]struct{}
+}
+
+func (l *live) add(b *batch) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	b.unwritten = len(b.attempts)
+	l.batches[b] = struct{}{}
+}
+
+// written takes attempts off.
+func (l *live) written(attempts []*Attempt) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, a := range attempts {
+		if a.batch.unwritten--; a.batch.unwritten == 0 {
+			delete(l.batches, a.batch)
+			a.batch.cancel()
+		}
+	}
+}
+
+// workers are the names that have attempts.
+func (l *live) workers() map[string]struct{} {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	names := map[string]struct{}{}
+	for b := range l.batches {
+		names[b.worker] = struct{}{}
+	}
+	return names
+}
+
+// find returns the attempts that receipts name, in their order; nil for one that
+// is written already. Prune may move an attempt to another slot, so the slot does
+// not count.
+func (l *live) find(receipts []awa.Receipt) []*Attempt {
+	type key struct{ job, lease int64 }
+	found := make(map[key]*Attempt, len(receipts))
+	for _, r := range receipts {
+		found[key{r.JobID, r.RunLease}] = nil
+	}
+	for _, a := range l.all() {
+		k := key{a.Receipt.JobID, a.Receipt.RunLease}
+		if _, asked := found[k]; asked {
+			found[k] = a
+		}
+	}
+	attempts := make([]*Attempt, len(receipts))
+	for i, r := range receipts {
+		attempts[i] = found[key{r.JobID, r.RunLease}]
+	}
+	return attempts
+}
+
+func (l *live) all() []*Attempt {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var attempts []*Attempt
+	for b := range l.batches {
+		for i := range b.attempts {
+			attempts = append(attempts, &b.attempts[i])
+		}
+	}
+	return attempts
+}

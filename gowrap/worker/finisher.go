@@ -1,0 +1,199 @@
+package worker
+
+import (
+	"context"
+	"slices"
+	"sync/atomic"
+	"time"
+)
+
+// finisher writes what became of attempts. Handlers push theirs onto a stack
+// without a lock; one goroutine takes them off and writes them by the batch:
+// batches of a claim whole, if they become so within CompleteDelay, for a whole
+// one costs the server a single row.
+type finisher struct {
+	c     *Client
+	head  atomic.Pointer[Attempt]
+	fresh atomic.Int64 // pushed and not yet taken
+	open  atomic.Int64 // pushed and not yet written
+	first signal       // fresh rose from 0
+	full  signal       // fresh reached CompleteBatch
+	hurry chan struct{}
+
+	// Of the loop alone.
+	held  map[*batch]struct{} // partly returned
+	lanes [2]lane
+	done  chan written
+}
+
+// lane is a kind of finish. Completions have one of their own, so that they never
+// wait behind a snooze that waits for a lock.
+type lane struct {
+	ready  []*Attempt
+	since  time.Time // the first of them
+	writes int       // under way
+}
+
+const (
+	laneComplete = iota
+	laneOther
+	writesPerLane = 2
+)
+
+// written tells the loop that a write is over.
+type written struct {
+	lane     int
+	attempts []*Attempt
+}
+
+func newFinisher(c *Client) *finisher {
+	return &finisher{c: c, first: newSignal(), full: newSignal(), hurry: make(chan struct{}),
+		held: map[*batch]struct{}{}, done: make(chan written, 2*writesPerLane)}
+}
+
+// unwritten is how many attempts have returned whose end is not yet written.
+func (f *finisher) unwritten() int { return int(f.open.Load()) }
+
+// push hands an attempt over. Its state and result do not change any more.
+func (f *finisher) push(a *Attempt) {
+	f.open.Add(1)
+	for {
+		a.next = f.head.Load()
+		if f.head.CompareAndSwap(a.next, a) {
+			break
+		}
+	}
+	switch f.fresh.Add(1) {
+	case int64(f.c.cfg.CompleteBatch):
+		f.full.set()
+	case 1:
+		f.first.set()
+	}
+}
+
+// loop runs until hurry is closed and all that was pushed before is written, or
+// given up because ctx is done.
+func (f *finisher) loop(ctx context.Context) {
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	timer.Stop()
+	hurry := f.hurry
+	waiting := false // for the timer
+	for {
+		select {
+		case <-f.first:
+			if !waiting {
+				waiting = true
+				timer.Reset(f.c.cfg.CompleteDelay)
+			}
+			continue
+		case <-f.full:
+		case <-timer.C:
+		case w := <-f.done:
+			f.acknowledge(w)
+		case <-hurry:
+			hurry = nil
+		}
+		f.take()
+		due := f.write(ctx, time.Now(), hurry == nil)
+		if hurry == nil && f.open.Load() == 0 {
+			return
+		}
+		if f.head.Load() != nil { // pushed meanwhile, perhaps without a signal
+			due = earliest(due, time.Now().Add(f.c.cfg.CompleteDelay))
+		}
+		if waiting = !due.IsZero(); waiting {
+			timer.Reset(max(time.Until(due), 0))
+		} else {
+			timer.Stop()
+		}
+	}
+}
+
+// take empties the stack. Batches that are whole become ready.
+func (f *finisher) take() {
+	var taken []*Attempt
+	for a := f.head.Swap(nil); a != nil; a = a.next {
+		taken = append(taken, a)
+	}
+	f.fresh.Add(-int64(len(taken)))
+	for _, a := range slices.Backward(taken) {
+		b := a.batch
+		b.returned = append(b.returned, a)
+		f.held[b] = struct{}{}
+		if b.running--; b.running > 0 {
+			continue
+		}
+		if len(b.returned) == len(b.attempts) {
+			for i := range b.attempts { // in the order of the claim
+				b.returned[i] = &b.attempts[i]
+			}
+		}
+		f.ready(b)
+	}
+}
+
+// ready moves what has returned of a batch to the lanes.
+func (f *finisher) ready(b *batch) {
+	for _, a := range b.returned {
+		l := &f.lanes[laneOther]
+		if a.verdict.outcome == Completed && !a.inTx.Load() {
+			l = &f.lanes[laneComplete]
+		}
+		if len(l.ready) == 0 || a.finishedAt.Before(l.since) {
+			l.since = a.finishedAt
+		}
+		l.ready = append(l.ready, a)
+	}
+	b.returned = nil
+	delete(f.held, b)
+}
+
+// write starts the writes that are due and returns when to look again; zero: not
+// before something happens.
+func (f *finisher) write(ctx context.Context, now time.Time, hurrying bool) (due time.Time) {
+	delay := f.c.cfg.CompleteDelay
+	for b := range f.held {
+		if at := b.returned[0].finishedAt.Add(delay); hurrying || !at.After(now) {
+			f.ready(b)
+		} else {
+			due = earliest(due, at)
+		}
+	}
+	for i := range f.lanes {
+		l := &f.lanes[i]
+		at := l.since.Add(delay)
+		switch {
+		case len(l.ready) == 0 || l.writes == writesPerLane:
+			// The end of a write wakes the loop.
+		case hurrying || len(l.ready) >= f.c.cfg.CompleteBatch || !at.After(now):
+			attempts := l.ready
+			l.ready = nil
+			l.writes++
+			go func() {
+				f.c.write(ctx, attempts, i)
+				f.done <- written{i, attempts}
+			}()
+		default:
+			due = earliest(due, at)
+		}
+	}
+	return due
+}
+
+// acknowledge lets the claims go on that waited for a write.
+func (f *finisher) acknowledge(w written) {
+	f.lanes[w.lane].writes--
+	f.open.Add(-int64(len(w.attempts)))
+	f.c.live.written(w.attempts)
+	for _, q := range f.c.queues {
+		q.free.set()
+	}
+}
+
+func earliest(a, b time.Time) time.Time {
+	if a.IsZero() || b.Before(a) {
+		return b
+	}
+	return a
+}

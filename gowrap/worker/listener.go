@@ -1,0 +1,262 @@
+package worker
+
+import (
+	"context"
+	"fmt"
+	"hash/fnv"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	awa "github.com/awaqueue/awa/gowrap"
+)
+
+// listener has one connection of its own that waits for jobs on behalf of the
+// queues. The same session holds the lock of the client that maintains.
+type listener struct {
+	c *Client
+
+	mu        sync.Mutex // guards what follows
+	sessions  int64      // so far
+	up        bool       // the last of them is open
+	leads     bool
+	requests  []request
+	interrupt context.CancelFunc // ends the wait for a notification; nil: none
+}
+
+// request asks the listener's session to wait for a queue, or no more.
+type request struct {
+	queue *queue
+	start bool
+	done  chan int64 // the session that waits, or 0; buffered
+}
+
+// silence is how long the connection may be silent before it is tested.
+const silence = 20 * time.Second
+
+func newListener(c *Client) *listener { return &listener{c: c} }
+
+// session is the number of the open session, or 0.
+func (l *listener) session() int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.up {
+		return 0
+	}
+	return l.sessions
+}
+
+// leader reports whether this client is the one that maintains.
+func (l *listener) leader() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.leads
+}
+
+// startWaiting returns when a session waits for q, and its number: as long as that
+// is the open one, a job that becomes claimable sets q.wake. It returns 0 while
+// there is no connection.
+func (l *listener) startWaiting(ctx context.Context, q *queue) int64 {
+	r := request{q, true, make(chan int64, 1)}
+	if !l.ask(r) {
+		return 0
+	}
+	select {
+	case session := <-r.done:
+		return session
+	case <-ctx.Done():
+		return 0 // the session ends, too
+	}
+}
+
+// stopWaiting takes back what startWaiting did in a session.
+func (l *listener) stopWaiting(q *queue, session int64) {
+	if l.session() == session {
+		l.ask(request{q, false, make(chan int64, 1)})
+	}
+}
+
+func (l *listener) ask(r request) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.up {
+		return false
+	}
+	l.requests = append(l.requests, r)
+	if l.interrupt != nil {
+		l.interrupt()
+	}
+	return true
+}
+
+// loop keeps a connection until ctx is done.
+func (l *listener) loop(ctx context.Context) {
+	var pause backoff
+	for ctx.Err() == nil {
+		err := l.listen(ctx, &pause)
+		l.down()
+		if ctx.Err() != nil {
+			return
+		}
+		l.c.warn("Lost the listening connection; polling meanwhile", err)
+		sleep(ctx, pause.next())
+	}
+}
+
+// down ends all waiting and tells the queues.
+func (l *listener) down() {
+	l.mu.Lock()
+	l.up, l.leads, l.interrupt = false, false, nil
+	left := l.requests
+	l.requests = nil
+	l.mu.Unlock()
+	for _, r := range left {
+		r.done <- 0
+	}
+	l.wakeAll()
+}
+
+func (l *listener) wakeAll() {
+	for _, q := range l.c.queues {
+		q.wake.set()
+	}
+}
+
+// listen listens on one connection until it fails.
+func (l *listener) listen(ctx context.Context, pause *backoff) error {
+	conn, err := l.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		_ = conn.Close(closing) // nothing of the session is kept
+	}()
+	if err := l.c.cfg.Client.Listen(ctx, conn); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	l.up = true
+	l.sessions++
+	l.mu.Unlock()
+	pause.reset()
+	l.wakeAll() // they may wait by the connection from now on
+	var tested time.Time
+	for {
+		if time.Since(tested) > l.testEvery() {
+			if err := l.test(ctx, conn); err != nil {
+				return err
+			}
+			tested = time.Now()
+		}
+		if err := l.serve(ctx, conn); err != nil {
+			return err
+		}
+	}
+}
+
+// connect takes a connection out of the pool: what the pool is configured to do
+// with new connections holds for this one, too.
+func (l *listener) connect(ctx context.Context) (*pgx.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	conn, err := l.c.cfg.Pool.Acquire(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return conn.Hijack(), nil
+}
+
+func (l *listener) testEvery() time.Duration {
+	if l.c.cfg.DisableMaintain || l.leader() {
+		return silence
+	}
+	return 5 * time.Second
+}
+
+// test proves that the connection is alive, and tries to become the client that
+// maintains: at most one session holds the lock.
+func (l *listener) test(ctx context.Context, conn *pgx.Conn) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	if l.c.cfg.DisableMaintain || l.leader() {
+		return conn.Ping(ctx)
+	}
+	var leads bool
+	err := conn.QueryRow(ctx, "select pg_try_advisory_lock($1)", leaderKey(l.c.cfg.Client)).Scan(&leads)
+	if err != nil {
+		return err
+	}
+	l.mu.Lock()
+	l.leads = leads
+	l.mu.Unlock()
+	return nil
+}
+
+// leaderKey is the advisory lock of the client that maintains a schema. The
+// engine's own locks have two keys, this one has one: they never meet.
+func leaderKey(client awa.Client) int64 {
+	h := fnv.New64a()
+	fmt.Fprintf(h, "awa worker maintains %v", client)
+	return int64(h.Sum64())
+}
+
+// serve does what was asked for, else waits for one notification.
+func (l *listener) serve(ctx context.Context, conn *pgx.Conn) error {
+	every := l.testEvery()
+	l.mu.Lock()
+	requests := l.requests
+	l.requests = nil
+	var wait context.Context
+	var cancel context.CancelFunc
+	if len(requests) == 0 {
+		wait, cancel = context.WithTimeout(ctx, every)
+		l.interrupt = cancel
+	}
+	l.mu.Unlock()
+
+	if len(requests) > 0 {
+		return l.do(ctx, conn, requests)
+	}
+	note, err := conn.WaitForNotification(wait)
+	l.mu.Lock()
+	l.interrupt = nil
+	l.mu.Unlock()
+	interrupted := wait.Err() != nil
+	cancel()
+	switch {
+	case err == nil:
+		if q := l.c.byName[note.Payload]; q != nil {
+			q.wake.set()
+		}
+		return nil
+	case interrupted && ctx.Err() == nil && !conn.IsClosed():
+		return nil
+	default:
+		return err
+	}
+}
+
+// do makes the session wait, or no more, in the order in which it was asked.
+func (l *listener) do(ctx context.Context, conn *pgx.Conn, requests []request) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	session := l.session()
+	for i, r := range requests {
+		change := l.c.cfg.Client.StopWaiting
+		if r.start {
+			change = l.c.cfg.Client.StartWaiting
+		}
+		err := change(ctx, conn, []string{r.queue.name})
+		if err != nil {
+			for _, r := range requests[i:] {
+				r.done <- 0
+			}
+			return err
+		}
+		r.done <- session
+	}
+	return nil
+}

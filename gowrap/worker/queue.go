@@ -1,0 +1,221 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"time"
+
+	awa "github.com/awaqueue/awa/gowrap"
+)
+
+// queue claims the jobs of one queue. Each has a loop of its own, so that one
+// whose claims wait for somebody does not hold up the others.
+type queue struct {
+	c    *Client
+	name string
+	cfg  QueueConfig
+
+	running atomic.Int64 // handlers that run, claims under way included
+	enough  atomic.Int64 // free places that free is set for
+	free    signal       // enough places are free, or finishes were written
+	share   *share
+
+	wake   signal // the listener: there may be jobs, or waiting has ended
+	armed  int64  // the listener's session that waits for this queue, or 0
+	wakes  bucket
+	errors backoff
+}
+
+func newQueue(c *Client, name string, cfg QueueConfig) *queue {
+	return &queue{c: c, name: name, cfg: cfg, free: newSignal(), wake: newSignal(),
+		share: newShare(cfg.Weight), wakes: newBucket()}
+}
+
+// over is done: what takes it gets what there is and does not wait.
+var over = func() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
+}()
+
+// gather is how long a busy queue waits for more places to come free, so that
+// quick jobs are not claimed one by one.
+const gather = 5 * time.Millisecond
+
+// loop claims until ctx is done. A claim under way goes on until hard is.
+func (q *queue) loop(ctx, hard context.Context) {
+	busy, streak := false, 0 // claims since the last one that found nothing
+	for ctx.Err() == nil {
+		n := q.places(ctx, busy)
+		if n == 0 {
+			break
+		}
+		jobs, worker, err := q.claim(hard, n)
+		got := len(jobs)
+		q.giveBack(n - got)
+		if err != nil {
+			if ctx.Err() != nil && got == 0 {
+				break
+			}
+			q.c.warn("Claim failed; will try again", err, "queue", q.name)
+			sleep(ctx, q.errors.next())
+			continue
+		}
+		q.errors.reset()
+		if got > 0 {
+			q.c.start(q, worker, jobs, ctx.Err() != nil)
+			streak++
+			busy = got == n
+			// Producers pay for waking a worker, so one that is busy says so.
+			if q.armed != 0 && (busy || streak > 1) {
+				q.disarm()
+			}
+			continue
+		}
+		busy, streak = false, 0
+		q.rest(ctx)
+	}
+	q.disarm()
+}
+
+// rest returns when the queue should be looked at again. The first time it only
+// announces that the queue waits: a job may have come in between.
+func (q *queue) rest(ctx context.Context) {
+	pause := q.c.cfg.PollInterval
+	if l := q.c.listener; l != nil {
+		if q.armed != l.session() {
+			q.armed = 0
+		}
+		switch {
+		case !q.wakes.ready():
+			// So many wake-ups that each job hardly waits for the next look: looking
+			// costs producers nothing.
+			q.disarm()
+			pause = gather
+		case q.armed == 0:
+			if q.armed = l.startWaiting(ctx, q); q.armed != 0 {
+				return
+			}
+		}
+	}
+	timer := time.NewTimer(jitter(pause))
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	case <-q.wake:
+		q.wakes.spend()
+	}
+}
+
+func (q *queue) disarm() {
+	if q.armed != 0 {
+		q.c.listener.stopWaiting(q, q.armed)
+		q.armed = 0
+	}
+}
+
+// places waits until the queue may claim and returns how many jobs: 0 when ctx is
+// done. They are taken: giveBack or release returns them.
+func (q *queue) places(ctx context.Context, busy bool) int {
+	enough := 1
+	if busy {
+		enough = min(q.cfg.MaxClaim, (q.cfg.MaxWorkers+1)/2)
+	}
+	var patient <-chan time.Time
+	for ctx.Err() == nil {
+		q.enough.Store(int64(enough))
+		free := q.cfg.MaxWorkers - int(q.running.Load())
+		free = min(free, q.cfg.MaxClaim, q.c.cfg.MaxUnacknowledged-q.c.finisher.unwritten())
+		if free >= enough {
+			return q.take(ctx, free, busy)
+		}
+		if patient == nil && free > 0 {
+			timer := time.NewTimer(gather)
+			defer timer.Stop()
+			patient = timer.C
+		}
+		select {
+		case <-ctx.Done():
+		case <-q.free:
+		case <-patient:
+			enough, patient = 1, nil
+		}
+	}
+	return 0
+}
+
+// take takes up to n places, within the queue's share of all.
+func (q *queue) take(ctx context.Context, n int, busy bool) int {
+	if s := q.c.shares; s != nil {
+		want := n
+		n = s.take(ctx, q.share, want)
+		if busy && n > 0 && n < (want+1)/2 && sleep(ctx, gather) {
+			n += s.take(over, q.share, want-n)
+		}
+	}
+	q.running.Add(int64(n))
+	return n
+}
+
+func (q *queue) giveBack(n int) {
+	q.running.Add(int64(-n))
+	if q.c.shares != nil {
+		q.c.shares.refund(q.share, n)
+	}
+}
+
+// release returns the place of one job that is done.
+func (q *queue) release() {
+	running := q.running.Add(-1)
+	if q.c.shares != nil {
+		q.c.shares.release()
+	}
+	if int64(q.cfg.MaxWorkers)-running >= q.enough.Load() {
+		q.free.set()
+	}
+}
+
+// claim claims under the client's current name.
+func (q *queue) claim(ctx context.Context, n int) (jobs []awa.Job, worker string, err error) {
+	cfg := &q.c.cfg
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	worker, err = q.c.identity.name(ctx, cfg.Client, cfg.Pool)
+	if err != nil {
+		return nil, "", err
+	}
+	jobs, err = cfg.Client.Claim(ctx, cfg.Pool, awa.ClaimParams{
+		Queue: q.name, MaxJobs: n, Worker: worker, Lease: cfg.Lease, Async: true})
+	if err != nil {
+		q.c.identity.doubt(worker, err)
+		if errors.Is(err, awa.ErrNeedsRebase) {
+			q.c.log.Error("The storage was restored from elsewhere and needs awa.rebase()", "error", err)
+		}
+		return nil, "", err
+	}
+	return jobs, worker, nil
+}
+
+// bucket bounds how often a worker is woken: 100 times a second, after a burst.
+type bucket struct {
+	tokens float64
+	at     time.Time
+}
+
+const (
+	wakeRate  = 100 // per second
+	wakeBurst = 25
+)
+
+func newBucket() bucket { return bucket{tokens: wakeBurst, at: time.Now()} }
+
+func (b *bucket) ready() bool {
+	now := time.Now()
+	b.tokens = min(b.tokens+now.Sub(b.at).Seconds()*wakeRate, wakeBurst)
+	b.at = now
+	return b.tokens >= 1
+}
+
+func (b *bucket) spend() { b.tokens = max(b.tokens-1, 0) }

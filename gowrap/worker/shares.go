@@ -1,0 +1,107 @@
+package worker
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+)
+
+// shares divides Config.MaxWorkers among queues by weight: stride scheduling. A
+// queue's pass moves on by what it was granted over its weight, and of those that
+// wait the one furthest behind is served first.
+type shares struct {
+	total   int
+	freed   atomic.Int64 // given back and not yet taken off used
+	waiters atomic.Int64
+
+	mu      sync.Mutex // guards what follows and the fields of share
+	used    int
+	clock   float64 // pass of the share served last
+	waiting []*share
+}
+
+type share struct {
+	weight  float64
+	pass    float64
+	want    int
+	granted chan int
+}
+
+func newShare(weight int) *share {
+	return &share{weight: float64(weight), granted: make(chan int, 1)}
+}
+
+// take waits for up to want places and returns how many it got: 0 only when ctx
+// is done.
+func (s *shares) take(ctx context.Context, sh *share, want int) int {
+	s.mu.Lock()
+	// A queue that was idle has no claim on the past.
+	sh.pass = max(sh.pass, s.clock)
+	sh.want = want
+	s.waiting = append(s.waiting, sh)
+	s.waiters.Add(1)
+	s.grant()
+	s.mu.Unlock()
+	select {
+	case n := <-sh.granted:
+		return n
+	case <-ctx.Done():
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i, w := range s.waiting {
+		if w == sh {
+			s.remove(i)
+			return 0
+		}
+	}
+	return <-sh.granted // meanwhile granted
+}
+
+// refund returns places that found no job.
+func (s *shares) refund(sh *share, n int) {
+	if n == 0 {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.used -= n
+	sh.pass -= float64(n) / sh.weight
+	s.grant()
+}
+
+// release returns a place whose job is done. While nobody waits no lock is taken.
+func (s *shares) release() {
+	s.freed.Add(1)
+	if s.waiters.Load() > 0 {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.grant()
+	}
+}
+
+func (s *shares) grant() {
+	s.used -= int(s.freed.Swap(0))
+	for s.used < s.total && len(s.waiting) > 0 {
+		first, weights := 0, 0.0
+		for i, w := range s.waiting {
+			weights += w.weight
+			if w.pass < s.waiting[first].pass {
+				first = i
+			}
+		}
+		sh := s.waiting[first]
+		free := s.total - s.used
+		n := min(sh.want, max(1, int(float64(free)*sh.weight/weights)))
+		s.used += n
+		s.clock = sh.pass
+		sh.pass += float64(n) / sh.weight
+		s.remove(first)
+		sh.granted <- n
+	}
+}
+
+func (s *shares) remove(i int) {
+	s.waiting = append(s.waiting[:i], s.waiting[i+1:]...)
+	s.waiters.Add(-1)
+}
