@@ -66,7 +66,7 @@ func New(cfg Config, mux *Mux) (*Client, error) {
 		sum += qc.MaxWorkers
 	}
 	if cfg.MaxWorkers < sum {
-		c.shares = &shares{total: cfg.MaxWorkers}
+		c.shares = newShares(cfg.MaxWorkers)
 	}
 	c.finisher = newFinisher(c)
 	if !cfg.PollOnly {
@@ -194,6 +194,9 @@ func (c *Client) run(ctx context.Context) {
 		if !wait(idle, grace) {
 			late = c.releaseRunning()
 		}
+	}
+	if c.shares != nil {
+		c.shares.stop()
 	}
 	timer := time.AfterFunc(lastWords, giveUp)
 	defer timer.Stop()

@@ -4,11 +4,14 @@ import (
 	"context"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // shares divides Config.MaxWorkers among queues by weight: stride scheduling. A
 // queue's pass moves on by what it was granted over its weight, and of those that
-// wait the one furthest behind is served first.
+// want places the one furthest behind is served first. A queue with a backlog
+// wants more while it claims what it was granted: for a moment places are kept
+// for it, or else the others would take all that come free meanwhile.
 type shares struct {
 	total   int
 	freed   atomic.Int64 // given back and not yet taken off used
@@ -18,6 +21,24 @@ type shares struct {
 	used    int
 	clock   float64 // pass of the share served last
 	waiting []*share
+	claims  map[*share]time.Time // that will want more, and until when they count
+	again   *time.Timer          // a grant to come, when a claim ceases to count
+}
+
+// keep is how long a queue counts that claims.
+const keep = 20 * time.Millisecond
+
+func newShares(total int) *shares {
+	return &shares{total: total, claims: map[*share]time.Time{}}
+}
+
+// stop ends what is to come.
+func (s *shares) stop() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.again != nil {
+		s.again.Stop()
+	}
 }
 
 type share struct {
@@ -38,6 +59,7 @@ func (s *shares) take(ctx context.Context, sh *share, want int) int {
 	// A queue that was idle has no claim on the past.
 	sh.pass = max(sh.pass, s.clock)
 	sh.want = want
+	delete(s.claims, sh)
 	s.waiting = append(s.waiting, sh)
 	s.waiters.Add(1)
 	s.grant()
@@ -67,6 +89,7 @@ func (s *shares) refund(sh *share, n int) {
 	defer s.mu.Unlock()
 	s.used -= n
 	sh.pass -= float64(n) / sh.weight
+	delete(s.claims, sh)
 	s.grant()
 }
 
@@ -91,14 +114,46 @@ func (s *shares) grant() {
 			}
 		}
 		sh := s.waiting[first]
+		if until := s.behind(sh); !until.IsZero() {
+			s.grantAgain(until)
+			return
+		}
 		free := s.total - s.used
 		n := min(sh.want, max(1, int(float64(free)*sh.weight/weights)))
 		s.used += n
 		s.clock = sh.pass
 		sh.pass += float64(n) / sh.weight
 		s.remove(first)
+		s.claims[sh] = time.Now().Add(keep)
 		sh.granted <- n
 	}
+}
+
+// behind returns until when sh should let a claiming queue go first that is
+// further behind; zero: none is.
+func (s *shares) behind(sh *share) (until time.Time) {
+	now := time.Now()
+	for other, end := range s.claims {
+		switch {
+		case !end.After(now):
+			delete(s.claims, other)
+		case other.pass < sh.pass && end.After(until):
+			until = end
+		}
+	}
+	return until
+}
+
+func (s *shares) grantAgain(at time.Time) {
+	if s.again != nil {
+		s.again.Reset(time.Until(at))
+		return
+	}
+	s.again = time.AfterFunc(time.Until(at), func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.grant()
+	})
 }
 
 func (s *shares) remove(i int) {
