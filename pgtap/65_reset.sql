@@ -89,6 +89,7 @@ begin
     awa.enqueue('k', queue => 'tap/65/key', unique_key => '\x6502', run_at => now() + interval '1 day'),
     awa.enqueue('k', queue => 'tap/65/soon', run_at => clock_timestamp() + interval '1 ms');
   perform awa.fail(c.receipt, 'e', retry_after => '1 day') from awa.enqueue('k', queue => 'tap/65/retry') as id, awa.claim('tap/65/retry') as c;
+  perform awa.register_callback(c.receipt, '1 day') from awa.enqueue('k', queue => 'tap/65/wait') as id, awa.claim('tap/65/wait') as c;
   perform awa.enqueue_many('k', array_fill('1'::jsonb, array[3]), queue => 'tap/65/run');
   insert into pg_temp.held select c.receipt, c.job_id from awa.claim('tap/65/run', 3, 'w65') as c;
   perform awa.extend_lease(array(select h.receipt from pg_temp.held as h), '1 hour');

@@ -1,1 +1,2 @@
 -- Every retired or re-typed signature, never pruned.
+drop function if exists {{ .schema }}._file_closed ({{ .schema }}.deferred_jobs, "char", jsonb);

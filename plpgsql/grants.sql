@@ -43,6 +43,8 @@ grant execute on function
   {{ .schema }}.cancel_attempt,
   {{ .schema }}.extend_lease,
   {{ .schema }}.set_progress,
+  {{ .schema }}.register_callback,
+  {{ .schema }}.callback_status,
   {{ .schema }}.register_worker,
   {{ .schema }}.heartbeat,
   {{ .schema }}.start_waiting,
@@ -50,6 +52,15 @@ grant execute on function
   {{ .schema }}.backoff,
   {{ .schema }}.maintain
 to awa_worker, awa_operator;
+
+-- Whoever answers may be neither worker nor operator: a producer's service.
+grant execute on function
+  {{ .schema }}.complete_callback,
+  {{ .schema }}.fail_callback,
+  {{ .schema }}.retry_callback,
+  {{ .schema }}.resume_callback,
+  {{ .schema }}.heartbeat_callback
+to awa_producer, awa_worker, awa_operator;
 
 grant execute on function
   {{ .schema }}.cancel,

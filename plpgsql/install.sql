@@ -18,6 +18,7 @@ set local search_path = pg_catalog, {{ .schema }}, pg_temp;
 {{ template "internal/close_attempts.sql" . }}
 {{ template "internal/unique_keys.sql" . }}
 {{ template "internal/promote.sql" . }}
+{{ template "internal/leases.sql" . }}
 {{ template "internal/locate.sql" . }}
 {{ template "internal/requeue.sql" . }}
 {{ template "internal/progress.sql" . }}
@@ -37,6 +38,7 @@ set local search_path = pg_catalog, {{ .schema }}, pg_temp;
 {{ template "api/complete.sql" . }}
 {{ template "api/fail.sql" . }}
 {{ template "api/attempts.sql" . }}
+{{ template "api/callbacks.sql" . }}
 {{ template "api/workers.sql" . }}
 
 -- Operate

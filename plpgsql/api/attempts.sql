@@ -39,6 +39,7 @@ begin
   if exists (
     select from _close_in_order(array[cancel_attempt.receipt], array['x'::"char"],
       jsonb_build_object((cancel_attempt.receipt).job_id::text, v_error)))
+    or exists (select from _close_leases(array[cancel_attempt.receipt], 'x', v_error))
   then
     return true;
   end if;
@@ -74,6 +75,14 @@ begin
   select o.batch_id, _now() + extend_lease.lease, o.ready_slot, array_agg(o.job_id)
   from unnest(v_open) as o
   group by o.ready_slot, o.batch_id;
+  with extended as (
+    update leases as l
+    set due_at = greatest(l.due_at, case when l.state = 'running' then _now() + extend_lease.lease end)
+    from unnest(extend_lease.receipts) as r
+    where l.job_id = r.job_id and l.batch_id = r.batch_id and l.receipt_lease = r.run_lease
+    returning _receipt_of(l) as receipt
+  )
+  select v_open || coalesce(array_agg(e.receipt), '{}') into v_open from extended as e;
   return query
   select r.ready_slot, r.batch_id, r.job_id, r.run_lease
   from unnest(extend_lease.receipts) as r
@@ -106,9 +115,7 @@ create or replace function {{ .schema }}.set_progress (
   set jit = off
 as $$
 declare
-  v_open     receipt;
-  v_before   jsonb;
-  v_metadata jsonb;
+  v_open receipt;
 begin
   if set_progress.percent is null then
     perform _invalid('percent is null', 'Give a number from 0 to 100.');
@@ -118,15 +125,20 @@ begin
   end if;
   select o.* into v_open from _open_receipts(array[set_progress.receipt]) as o;
   if not found then
+    update leases as l
+    set progress = _progress(l.progress, set_progress.percent, set_progress.message, set_progress.metadata)
+    where l.job_id = (set_progress.receipt).job_id and l.batch_id = (set_progress.receipt).batch_id
+      and l.receipt_lease = (set_progress.receipt).run_lease;
+    if found then
+      return true;
+    end if;
     perform _refuse_unseen(array[set_progress.receipt]);
     return false;
   end if;
-  v_before := _progress_of(v_open.ready_slot, v_open.job_id, v_open.run_lease::integer);
-  v_metadata := coalesce(v_before -> 'metadata', '{}') || coalesce(set_progress.metadata, '{}');
   insert into progress_entries (job_id, run_lease, at, ready_slot, progress)
-  values (v_open.job_id, v_open.run_lease, clock_timestamp(), v_open.ready_slot, jsonb_strip_nulls(jsonb_build_object(
-    'percent', least(greatest(set_progress.percent, 0), 100), 'message', left(set_progress.message, 1000)))
-    || case when v_metadata = '{}' then '{}' else jsonb_build_object('metadata', v_metadata) end);
+  values (v_open.job_id, v_open.run_lease, clock_timestamp(), v_open.ready_slot, _progress(
+    _progress_of(v_open.ready_slot, v_open.job_id, v_open.run_lease::integer),
+    set_progress.percent, set_progress.message, set_progress.metadata));
   return true;
 end;
 $$;

@@ -61,7 +61,9 @@ begin
          and not exists (select from claimed as c where c.job_id = r.job_id and c.run_lease = r.run_lease)) as available,
       (select count(*) from claimed as c join lanes as k on k.lane = c.lane
        where k.queue = l.queue
-         and not exists (select from closed as x where x.job_id = c.job_id and x.run_lease = c.run_lease)) as running
+         and not exists (select from closed as x where x.job_id = c.job_id and x.run_lease = c.run_lease))
+        + (select count(*) from leases as e join lanes as k on k.lane = e.lane
+           where k.queue = l.queue and e.state = 'running') as running
     from (select distinct k.queue from lanes as k) as l
   )
   select 'terminal counters equal history',
@@ -114,6 +116,8 @@ begin
     union all
     select d.job_id from deferred_jobs as d
     union all
+    select l.job_id from leases as l
+    union all
     select e.id from done_entries as e
     union all
     select q.id from dlq_entries as q
@@ -131,6 +135,7 @@ begin
   from job_unique_claims as u
   where not exists (select from ready as r where r.job_id = u.job_id)
     and not exists (select from deferred_jobs as d where d.job_id = u.job_id)
+    and not exists (select from leases as l where l.job_id = u.job_id)
     and not exists (select from dlq_entries as q where q.id = u.job_id)
   union all
   select 'a waiting job holds its unique key', format('job %s', w.job_id), w.job_id,

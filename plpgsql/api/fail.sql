@@ -161,6 +161,29 @@ begin
     return query select u.*::receipt, v_state from unnest(p_receipts) as u;
     return;
   end if;
+  if exists (
+    select from unnest(p_receipts) as u
+    join leases as l on l.job_id = u.job_id and l.batch_id = u.batch_id and l.receipt_lease = u.run_lease)
+  then
+    return query
+    with leased as materialized (
+      select f.receipt, f.state from _fail_leases(p_receipts, p_errors, p_retry_after, p_terminal, p_how) as f
+    ),
+    other as (
+      select array_agg(row(u.ready_slot, u.batch_id, u.job_id, u.run_lease)::receipt) as receipts, array_agg(u.error) as errors
+      from unnest(p_receipts, p_errors) as u (ready_slot, batch_id, job_id, run_lease, error)
+      where not exists (
+        select from leased as l
+        where (l.receipt).batch_id = u.batch_id and (l.receipt).job_id = u.job_id and (l.receipt).run_lease = u.run_lease)
+    )
+    select l.receipt, l.state from leased as l
+    union all
+    select f.receipt, f.state
+    from other as o
+    cross join lateral _fail_attempts(o.receipts, o.errors, p_retry_after, p_terminal, p_how) as f
+    where o.receipts is not null;
+    return;
+  end if;
   -- Whether an attempt was the last stands in its immutable ready row. Keys are
   -- taken in their order and before any batch.
   select array_agg(row(t.ready_slot, t.batch_id, t.job_id, t.run_lease)::receipt),

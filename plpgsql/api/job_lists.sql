@@ -97,6 +97,13 @@ begin
       order by d.job_id desc
       limit p_max);
   end if;
+  if p_state = 'waiting_external' then
+    return array(
+      select l.job_id from leases as l
+      where l.state = p_state and l.lane = any (p_lanes) and l.job_id < p_before and (p_kind is null or l.kind = p_kind)
+      order by l.job_id desc
+      limit p_max);
+  end if;
   return array(
     select u.job_id
     from (
@@ -107,6 +114,10 @@ begin
       (select d.job_id from deferred_jobs as d
        where d.lane = any (p_lanes) and d.job_id < p_before and (p_kind is null or d.kind = p_kind)
        order by d.job_id desc limit p_max)
+      union
+      (select l.job_id from leases as l
+       where l.lane = any (p_lanes) and l.job_id < p_before and (p_kind is null or l.kind = p_kind)
+       order by l.job_id desc limit p_max)
     ) as u
     order by u.job_id desc
     limit p_max);

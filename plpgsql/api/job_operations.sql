@@ -13,6 +13,7 @@ declare
   v_error jsonb := jsonb_build_object('error', coalesce(left(cancel.reason, 10000), 'cancelled'), 'at', _now());
   j record;
   d deferred_jobs;
+  k leases;
 begin
   perform _refuse_stale(format('cancel of job %s', cancel.job_id));
   -- Each turn follows a move that somebody else committed meanwhile, and
@@ -23,9 +24,17 @@ begin
       perform _file_closed(d, 'x', v_error);
       return true;
     end if;
+    delete from leases as e where e.job_id = cancel.job_id returning e.* into k;
+    if found then
+      perform _file_closed(_lease_body(k), 'x', v_error, k.claimed_at);
+      perform _notify_leased(k, v_error ->> 'error');
+      return true;
+    end if;
     select l.* into j from _locate(array[cancel.job_id]) as l;
     if not found then
-      if not exists (select from deferred_jobs as e where e.job_id = cancel.job_id) then
+      if not exists (select from deferred_jobs as e where e.job_id = cancel.job_id)
+        and not exists (select from leases as e where e.job_id = cancel.job_id)
+      then
         return false;
       end if;
     elsif j.outcome is not null then

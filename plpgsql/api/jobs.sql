@@ -55,4 +55,21 @@ select
   (d.run_lease - 1)::bigint, d.progress
 from {{ .schema }}.deferred_jobs as d
 join {{ .schema }}.queue_lanes as l on l.lane = d.lane
+  and not exists (select from {{ .schema }}.queue_lanes as e where e.lane = l.lane and e.ctid < l.ctid)
+union all
+select
+  k.job_id, k.kind, l.queue, k.args, k.state, l.priority, k.attempt, k.max_attempts, k.run_at,
+  case when k.state = 'running' and k.worker is not null then (
+    select max(w.heartbeat_at) from {{ .schema }}.workers as w where w.worker = k.worker) end,
+  k.deadline_at, k.claimed_at, null,
+  k.created_at,
+  coalesce(k.errors, '{}'),
+  coalesce(case when k.result is null then k.metadata
+    else coalesce(k.metadata, '{}') || pg_catalog.jsonb_build_object('_awa_callback_result', k.result) end, '{}'),
+  coalesce(k.tags, '{}'),
+  k.unique_key, k.unique_states,
+  k.callback_id, case when k.state = 'waiting_external' then k.due_at end,
+  k.receipt_lease, k.progress
+from {{ .schema }}.leases as k
+join {{ .schema }}.queue_lanes as l on l.lane = k.lane
   and not exists (select from {{ .schema }}.queue_lanes as e where e.lane = l.lane and e.ctid < l.ctid);

@@ -129,6 +129,7 @@ begin
   where r.ready_slot = v_slot and r.unique_key is not null and u.job_id = r.job_id
     and not exists (select from ready_entries as n where n.job_id = r.job_id and n.ready_slot <> v_slot)
     and not exists (select from deferred_jobs as d where d.job_id = r.job_id)
+    and not exists (select from leases as l where l.job_id = r.job_id)
     and not exists (select from dlq_entries as q where q.id = r.job_id);
 
   case v_slot

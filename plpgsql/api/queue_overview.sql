@@ -66,6 +66,12 @@ begin
     from terminal_rollup_entries as e
     group by e.lane
   ),
+  leased as (
+    select e.lane, count(*) filter (where e.state = 'running') as running,
+      count(*) filter (where e.state = 'waiting_external') as waiting
+    from leases as e
+    group by e.lane
+  ),
   dead as (
     select e.queue, count(*) as jobs from dlq_entries as e group by e.queue
   ),
@@ -74,7 +80,8 @@ begin
       sum(coalesce(k.enqueued, 0) + coalesce(r.ready, 0) - coalesce(c.claimed_total, 0)) as available,
       sum(coalesce(k.scheduled, 0) + coalesce(r.scheduled, 0)) as scheduled,
       sum(coalesce(k.retryable, 0) + coalesce(r.retryable, 0)) as retryable,
-      sum(coalesce(c.claimed_total, 0) - coalesce(k.closed, 0) - coalesce(r.closed, 0)) as running,
+      sum(coalesce(c.claimed_total, 0) - coalesce(k.closed, 0) - coalesce(r.closed, 0) + coalesce(x.running, 0)) as running,
+      sum(coalesce(x.waiting, 0)) as waiting,
       sum(coalesce(k.completed, 0)) as completed, sum(coalesce(k.failed, 0)) as failed,
       sum(coalesce(k.cancelled, 0)) as cancelled, sum(coalesce(r.terminal, 0)) as pruned,
       sum(coalesce(k.lately_enqueued, 0)) as enqueued, sum(coalesce(k.lately_closed, 0)) as closed,
@@ -82,6 +89,7 @@ begin
     from lanes as l
     left join counted as k on k.lane = l.lane
     left join rolled as r on r.lane = l.lane
+    left join leased as x on x.lane = l.lane
     left join lateral (
       select n.claimed_total from lane_cursors as n where n.lane = l.lane order by n.generation desc limit 1
     ) as c on true
@@ -89,7 +97,7 @@ begin
   )
   select coalesce(s.queue, m.queue, x.queue),
     coalesce(s.available, 0)::bigint, coalesce(s.scheduled, 0)::bigint, coalesce(s.retryable, 0)::bigint,
-    coalesce(s.running, 0)::bigint, 0::bigint, coalesce(s.completed, 0)::bigint, coalesce(s.failed, 0)::bigint,
+    coalesce(s.running, 0)::bigint, coalesce(s.waiting, 0)::bigint, coalesce(s.completed, 0)::bigint, coalesce(s.failed, 0)::bigint,
     coalesce(s.cancelled, 0)::bigint, (coalesce(s.completed, 0) + coalesce(s.failed, 0) + coalesce(s.cancelled, 0))::bigint,
     coalesce(x.jobs, 0), coalesce(s.pruned, 0)::bigint,
     case when isfinite(s.head) then greatest(v_now - s.head, '0') end,

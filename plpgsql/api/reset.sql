@@ -16,7 +16,7 @@ begin
     begin
       lock table queue_lanes, segment_rotations, segment_prunes, lane_cursors, ready_entries, claims, attempt_outcomes,
         ready_tombstones, outcome_removals, terminal_count_deltas, checkpoint_snapshots, terminal_count_checkpoints,
-        terminal_rollup_entries, deferred_jobs, dlq_entries, job_unique_claims, queue_meta, workers, worker_notices,
+        terminal_rollup_entries, deferred_jobs, leases, dlq_entries, job_unique_claims, queue_meta, workers, worker_notices,
         lease_extensions, progress_entries, rescue_points, promotion_points, watched_claims
         in access exclusive mode;
       exit;
@@ -26,7 +26,7 @@ begin
   end loop;
   truncate ready_entries, claims, attempt_outcomes, ready_tombstones, outcome_removals, lane_cursors,
     terminal_count_deltas, checkpoint_snapshots, terminal_count_checkpoints, terminal_rollup_entries,
-    deferred_jobs, dlq_entries, job_unique_claims, queue_lanes, segment_rotations, segment_prunes,
+    deferred_jobs, leases, dlq_entries, job_unique_claims, queue_lanes, segment_rotations, segment_prunes,
     workers, worker_notices, lease_extensions, progress_entries, rescue_points, promotion_points, watched_claims;
   if not coalesce(reset.keep_config, false) then
     truncate queue_meta;

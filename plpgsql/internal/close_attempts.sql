@@ -338,6 +338,17 @@ begin
     else
       null;
     end case;
+  end if;
+  -- Leases come before batches, and only who registered a callback has one.
+  if exists (select from leases) then
+    v_closed := array(select l from _close_leases(p_receipts, p_outcome) as l);
+    if v_closed <> '{}' then
+      return query
+      select c.* from _close_attempts(_without(p_receipts, v_closed), p_outcome) as c;
+      return;
+    end if;
+  end if;
+  if v_batches[1] = all (v_batches) and v_slots[1] = all (v_slots) then
     if _close_part(v_slots[1], v_batches[1], v_ids, v_leases, p_outcome) then
       return;
     end if;

@@ -1,5 +1,5 @@
 -- Deleting jobs wherever they are, in the one order in which every call takes
--- what it may have to wait for: unique keys, deferred jobs, lanes, batches,
+-- what it may have to wait for: unique keys, deferred jobs, leases, lanes, batches,
 -- removals from history, dead letters; each class in ascending order.
 
 -- One round. A job that meanwhile moved back to an earlier class is not among
@@ -26,6 +26,19 @@ begin
     returning d.job_id
   )
   select coalesce(array_agg(g.job_id), '{}') into v_gone from gone as g;
+
+  with gone as (
+    delete from leases as d
+    using (
+      select e.job_id from leases as e where e.job_id = any (p_ids) order by e.job_id for update
+    ) as e
+    where d.job_id = e.job_id
+    returning d.*
+  ),
+  told as materialized (
+    select g.job_id, _notify_leased(g::leases, 'deleted') from gone as g
+  )
+  select v_gone || coalesce(array_agg(t.job_id), '{}') into v_gone from told as t;
 
   v_left := _less(p_ids, v_gone);
   select array_agg(l.job_id) filter (where l.batch_id is null), array_agg(l.job_id)

@@ -212,8 +212,11 @@ end;
 $$;
 
 -- Puts a job that is nowhere in the ring straight into history: a body that
--- no window offers, its claim and its outcome.
-create or replace function {{ .schema }}._file_closed (p_job {{ .schema }}.deferred_jobs, p_outcome "char", p_error jsonb)
+-- no window offers, its claim and its outcome. One that ran was claimed when
+-- p_claimed_at says.
+create or replace function {{ .schema }}._file_closed (
+  p_job {{ .schema }}.deferred_jobs, p_outcome "char", p_error jsonb, p_claimed_at timestamptz default null
+)
   returns void
   language plpgsql
   volatile
@@ -231,7 +234,8 @@ begin
     p_job.attempt, p_job.max_attempts, p_job.kind, p_job.args, p_job.metadata, p_job.tags, p_job.errors, p_job.progress,
     p_job.unique_key, p_job.unique_states, p_job.ordering_key, p_job.deadline);
   insert into claims (batch_id, lane, claimed_at, lease_expires_at, ready_slot, job_ids, run_leases, bypassed_by)
-  values (v_batch, p_job.lane, v_now, v_now, v_slot, array[p_job.job_id],
+  values (v_batch, p_job.lane, coalesce(p_claimed_at, v_now),
+    case when p_claimed_at >= v_now then p_claimed_at + interval '1 microsecond' else v_now end, v_slot, array[p_job.job_id],
     case when p_job.run_lease > 1 then array[p_job.run_lease] end, v_xid);
   perform _count_bypassed(p_job.lane, v_slot, 1);
   insert into attempt_outcomes (

@@ -13,3 +13,17 @@ begin
      where r.ready_slot = p_slot and r.job_id = p_job_id and r.run_lease = p_run_lease));
 end;
 $$;
+
+-- A report on top of an earlier one.
+create or replace function {{ .schema }}._progress (p_before jsonb, p_percent integer, p_message text, p_metadata jsonb)
+  returns jsonb
+  language plpgsql
+  immutable
+as $$
+declare
+  v_metadata jsonb := coalesce(p_before -> 'metadata', '{}') || coalesce(p_metadata, '{}');
+begin
+  return jsonb_strip_nulls(jsonb_build_object('percent', least(greatest(p_percent, 0), 100), 'message', left(p_message, 1000)))
+    || case when v_metadata = '{}' then '{}' else jsonb_build_object('metadata', v_metadata) end;
+end;
+$$;

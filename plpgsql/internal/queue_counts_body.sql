@@ -65,13 +65,19 @@
       order by k.generation desc
       limit 1
     ) as c
+  ),
+  leased as (
+    select count(*) filter (where e.state = 'running') as running,
+      count(*) filter (where e.state = 'waiting_external') as waiting
+    from lanes as l
+    join leases as e on e.lane = l.lane
   )
   select v_queue,
     (coalesce(k.enqueued, 0) + coalesce(r.ready, 0) - coalesce(c.total, 0))::bigint,
     (coalesce(k.scheduled, 0) + coalesce(r.scheduled, 0))::bigint,
     (coalesce(k.retryable, 0) + coalesce(r.retryable, 0))::bigint,
-    (coalesce(c.total, 0) - coalesce(k.closed, 0) - coalesce(r.closed, 0))::bigint,
-    0::bigint,
+    (coalesce(c.total, 0) - coalesce(k.closed, 0) - coalesce(r.closed, 0) + x.running)::bigint,
+    x.waiting,
     coalesce(k.completed, 0)::bigint,
     coalesce(k.failed, 0)::bigint,
     coalesce(k.cancelled, 0)::bigint,
@@ -81,3 +87,4 @@
   from counted as k
   cross join rolled as r
   cross join claimed as c
+  cross join leased as x

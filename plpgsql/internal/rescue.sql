@@ -83,6 +83,9 @@ as $$
 declare
   v_closed receipt[];
 begin
+  perform _notify_leased(l, 'rescued')
+  from unnest(p_receipts) as r
+  join leases as l on l.job_id = r.job_id and l.batch_id = r.batch_id and l.receipt_lease = r.run_lease;
   v_closed := array(select f.receipt from _fail_attempts(p_receipts, p_reasons, null, false, 'e') as f);
   perform _notify_workers(v_closed, 'rescued');
   return query select cardinality(v_closed)::bigint, null::text;
@@ -142,6 +145,10 @@ begin
   ) as b;
   select array_agg(d.receipt), array_agg(d.reason) into v_receipts, v_reasons
   from _due_attempts(v_batches, v_now, v_silence, p_max) as d;
+  if exists (select from leases) then
+    select v_receipts || array_agg(d.receipt), v_reasons || array_agg(d.reason) into v_receipts, v_reasons
+    from _due_leases(v_now, v_silence, p_max) as d;
+  end if;
   if v_receipts is not null then
     return query
     select sum(o.rescued)::bigint, max(o.trouble)

@@ -1,0 +1,234 @@
+-- Callbacks: a running job waits for an answer from outside.
+
+-- The lease that waits for an answer, taken out; its key is in hand. Raises AW002.
+create or replace function {{ .schema }}._take_callback (p_callback_id uuid)
+  returns {{ .schema }}.leases
+  language plpgsql
+  volatile
+as $$
+declare
+  l leases;
+begin
+  perform _refuse_stale(format('callback %s', p_callback_id));
+  perform _lock_keys(array(select k.job_id from leases as k where k.callback_id = p_callback_id));
+  delete from leases as k where k.callback_id = p_callback_id returning k.* into l;
+  if not found then
+    perform _no_callback(p_callback_id);
+  end if;
+  return l;
+end;
+$$;
+
+create or replace function {{ .schema }}._no_callback (p_callback_id uuid)
+  returns void
+  language plpgsql
+  volatile
+as $$
+begin
+  raise exception using errcode = 'AW002',
+    message = format('no job waits for callback %s', coalesce(p_callback_id::text, 'null')),
+    hint = 'An id is good for one answer, and only until its timeout or until the job is closed otherwise.';
+end;
+$$;
+
+create or replace function {{ .schema }}._check_timeout (p_timeout interval)
+  returns void
+  language plpgsql
+  volatile
+as $$
+begin
+  if p_timeout is null or p_timeout <= '0' or p_timeout > '100 years' then
+    perform _invalid(format('timeout is %s', coalesce(p_timeout::text, 'null')), 'Give a timeout above zero, up to 100 years.');
+  end if;
+end;
+$$;
+
+create or replace function {{ .schema }}.register_callback (receipt {{ .schema }}.receipt, timeout interval)
+  returns uuid
+  language plpgsql
+  volatile
+  parallel unsafe
+  security definer
+  set search_path = pg_catalog, {{ .schema }}, pg_temp
+  set plan_cache_mode = force_generic_plan
+  set enable_seqscan = off
+  set jit = off
+as $$
+declare
+  v_id  uuid := gen_random_uuid();
+  v_due timestamptz;
+  c     receipt;
+begin
+  perform _check_timeout(register_callback.timeout);
+  v_due := _now() + register_callback.timeout;
+  update leases as l
+  set state = 'waiting_external', callback_id = v_id, due_at = v_due, deadline_at = null
+  where l.job_id = (register_callback.receipt).job_id and l.batch_id = (register_callback.receipt).batch_id
+    and l.receipt_lease = (register_callback.receipt).run_lease;
+  if found then
+    return v_id;
+  end if;
+  select k.* into c from _close_in_order(array[register_callback.receipt], array['m'::"char"], null) as k;
+  if not found then
+    perform _refuse_unseen(array[register_callback.receipt]);
+    return null;
+  end if;
+  insert into leases (
+    job_id, lane, state, batch_id, receipt_lease, callback_id, due_at, claimed_at, lease, worker,
+    run_at, created_at, run_lease, attempt, max_attempts, kind, args, metadata, tags, errors, progress,
+    unique_key, unique_states, ordering_key, deadline)
+  select r.job_id, r.lane, 'waiting_external', k.batch_id, r.run_lease, v_id, v_due, k.claimed_at,
+    k.lease_expires_at - k.claimed_at, k.worker,
+    r.run_at, r.created_at, r.run_lease + 1, r.attempt, r.max_attempts, r.kind, r.args, r.metadata, r.tags, r.errors,
+    _progress_of(r.ready_slot, r.job_id, r.run_lease), r.unique_key, r.unique_states, r.ordering_key, r.deadline
+  from ready_entries as r
+  join claims as k on k.ready_slot = r.ready_slot and k.batch_id = c.batch_id
+  where r.ready_slot = c.ready_slot and r.job_id = c.job_id and r.run_lease = c.run_lease;
+  return v_id;
+end;
+$$;
+
+comment on function {{ .schema }}.register_callback is
+  'Makes a running job wait for an answer from outside, as waiting_external, and returns the id that the answer must name; an earlier id of the job is void. The attempt stays open without lease or heartbeat, and without a deadline, until it is answered, finished by its receipt, or timeout has passed: then it fails like any attempt. Null when the receipt is stale. Waits only for a concurrent finish of the same batch. Raises AW006 for a timeout of zero or less.';
+
+create or replace function {{ .schema }}.complete_callback (callback_id uuid, result jsonb default null)
+  returns boolean
+  language plpgsql
+  volatile
+  parallel unsafe
+  security definer
+  set search_path = pg_catalog, {{ .schema }}, pg_temp
+  set jit = off
+as $$
+declare
+  l leases := _take_callback(complete_callback.callback_id);
+begin
+  l.result := coalesce(complete_callback.result, l.result);
+  perform _file_closed(_lease_body(l), 'c', null, l.claimed_at);
+  return true;
+end;
+$$;
+
+comment on function {{ .schema }}.complete_callback is
+  'Answers a callback: its job is completed, with the result under _awa_callback_result of its metadata. Waits for another answer to the same callback. Raises AW002 for an id that is unknown, answered, replaced or too late.';
+
+create or replace function {{ .schema }}.fail_callback (callback_id uuid, error text default null)
+  returns boolean
+  language plpgsql
+  volatile
+  parallel unsafe
+  security definer
+  set search_path = pg_catalog, {{ .schema }}, pg_temp
+  set jit = off
+as $$
+declare
+  v_receipt receipt;
+begin
+  perform _refuse_stale(format('callback %s', fail_callback.callback_id));
+  select (_receipt_of(l)).* into v_receipt from leases as l where l.callback_id = fail_callback.callback_id;
+  -- Of two answers, or an answer and a finish, one gets the lease.
+  if v_receipt is null or not exists (
+    select from _fail_leases(array[v_receipt], array[fail_callback.error], null, false, 'r'))
+  then
+    perform _no_callback(fail_callback.callback_id);
+  end if;
+  return true;
+end;
+$$;
+
+comment on function {{ .schema }}.fail_callback is
+  'Answers a callback: its attempt failed. As with fail, the job is retried after its backoff, or is failed when its attempts are used up, and a queue with dlq_enabled then keeps it among the dead letters. Waits for another answer to the same callback. Raises AW002 for an id that is unknown, answered, replaced or too late.';
+
+create or replace function {{ .schema }}.retry_callback (callback_id uuid)
+  returns boolean
+  language plpgsql
+  volatile
+  parallel unsafe
+  security definer
+  set search_path = pg_catalog, {{ .schema }}, pg_temp
+  set jit = off
+as $$
+declare
+  l leases := _take_callback(retry_callback.callback_id);
+  d deferred_jobs := _lease_body(l);
+begin
+  perform _keep_key(d.unique_key, d.unique_states, d.job_id, null);
+  d.run_lease := d.run_lease + 1;
+  d.attempt := 1;
+  d.run_at := _now();
+  perform _requeue(d);
+  return true;
+end;
+$$;
+
+comment on function {{ .schema }}.retry_callback is
+  'Answers a callback: its job is available again at once and its attempts start over; the old receipt is stale. Waits for another answer to the same callback. Raises AW002 for an id that is unknown, answered, replaced or too late, AW004 when another job holds its unique key by now.';
+
+create or replace function {{ .schema }}.resume_callback (callback_id uuid, payload jsonb default null)
+  returns boolean
+  language plpgsql
+  volatile
+  parallel unsafe
+  security definer
+  set search_path = pg_catalog, {{ .schema }}, pg_temp
+  set jit = off
+as $$
+declare
+  v_now timestamptz := _now();
+begin
+  perform _refuse_stale(format('callback %s', resume_callback.callback_id));
+  update leases as k
+  set state = 'running', callback_id = null, due_at = v_now + k.lease, deadline_at = v_now + k.deadline,
+    result = resume_callback.payload
+  where k.callback_id = resume_callback.callback_id;
+  if not found then
+    perform _no_callback(resume_callback.callback_id);
+  end if;
+  return true;
+end;
+$$;
+
+comment on function {{ .schema }}.resume_callback is
+  'Answers a callback: its attempt runs on under its old receipt, with the lease of its claim and its deadline from now. The payload is read by callback_status, and stays under _awa_callback_result of the job''s metadata. The attempt may wait again. Waits for another answer to the same callback. Raises AW002 for an id that is unknown, answered, replaced or too late.';
+
+create or replace function {{ .schema }}.heartbeat_callback (callback_id uuid, timeout interval)
+  returns boolean
+  language plpgsql
+  volatile
+  parallel unsafe
+  security definer
+  set search_path = pg_catalog, {{ .schema }}, pg_temp
+as $$
+begin
+  perform _check_timeout(heartbeat_callback.timeout);
+  perform _refuse_stale(format('callback %s', heartbeat_callback.callback_id));
+  update leases as l set due_at = _now() + heartbeat_callback.timeout where l.callback_id = heartbeat_callback.callback_id;
+  if not found then
+    perform _no_callback(heartbeat_callback.callback_id);
+  end if;
+  return true;
+end;
+$$;
+
+comment on function {{ .schema }}.heartbeat_callback is
+  'Whoever is to answer a callback still works on it: it times out that long from now instead. Waits for an answer to the same callback. Raises AW002 for an id that is unknown, answered, replaced or too late, AW006 for a timeout of zero or less.';
+
+create or replace function {{ .schema }}.callback_status (receipt {{ .schema }}.receipt)
+  returns table (callback_id uuid, payload jsonb)
+  language plpgsql
+  volatile
+  parallel unsafe
+  security definer
+  set search_path = pg_catalog, {{ .schema }}, pg_temp
+as $$
+begin
+  return query
+  select l.callback_id, case when l.callback_id is null then l.result end
+  from leases as l
+  where l.job_id = (callback_status.receipt).job_id and l.batch_id = (callback_status.receipt).batch_id
+    and l.receipt_lease = (callback_status.receipt).run_lease;
+end;
+$$;
+
+comment on function {{ .schema }}.callback_status is
+  'What a worker asks that registered a callback: one row while the attempt is open, with the id that it waits for, or null and the payload once it was resumed. No row: it was closed, or never waited. Never blocks.';

@@ -1,0 +1,198 @@
+-- Attempts outside of the ring. Their class comes after deferred jobs and before
+-- lanes in the common lock order.
+
+create or replace function {{ .schema }}._with_result (p_metadata jsonb, p_result jsonb)
+  returns jsonb
+  language sql
+  immutable
+  parallel safe
+as $$
+  select case when p_result is null then p_metadata
+    else coalesce(p_metadata, '{}') || pg_catalog.jsonb_build_object('_awa_callback_result', p_result) end
+$$;
+
+-- A lease's body, with what an answer brought among its metadata.
+create or replace function {{ .schema }}._lease_body (l {{ .schema }}.leases)
+  returns {{ .schema }}.deferred_jobs
+  language sql
+  immutable
+as $$
+  select row(l.job_id, l.lane, 'scheduled', l.run_at, l.created_at, l.run_lease, l.attempt, l.max_attempts, l.kind, l.args,
+    {{ .schema }}._with_result(l.metadata, l.result), l.tags, l.errors, l.progress, l.unique_key, l.unique_states, l.ordering_key,
+    l.deadline, null)::{{ .schema }}.deferred_jobs
+$$;
+
+-- Takes the leased ones among the receipts, in the order of their ids.
+create or replace function {{ .schema }}._take_leases (p_receipts {{ .schema }}.receipt[])
+  returns setof {{ .schema }}.leases
+  language plpgsql
+  volatile
+as $$
+begin
+  return query
+  with held as materialized (
+    select l.job_id
+    from leases as l
+    join (select distinct r.job_id, r.batch_id, r.run_lease from unnest(p_receipts) as r) as r
+      on r.job_id = l.job_id and r.batch_id = l.batch_id and r.run_lease = l.receipt_lease
+    order by l.job_id
+    for update of l
+  )
+  delete from leases as l using held as h where l.job_id = h.job_id returning l.*;
+end;
+$$;
+
+create or replace function {{ .schema }}._receipt_of (l {{ .schema }}.leases)
+  returns {{ .schema }}.receipt
+  language sql
+  immutable
+as $$
+  select row(null, l.batch_id, l.job_id, l.receipt_lease)::{{ .schema }}.receipt
+$$;
+
+-- The receipts without those that p_taken closed.
+create or replace function {{ .schema }}._without (p_receipts {{ .schema }}.receipt[], p_taken {{ .schema }}.receipt[])
+  returns {{ .schema }}.receipt[]
+  language plpgsql
+  immutable
+as $$
+begin
+  return array(
+    select r from unnest(p_receipts) as r
+    where not exists (
+      select from unnest(p_taken) as t
+      where t.batch_id = r.batch_id and t.job_id = r.job_id and t.run_lease = r.run_lease));
+end;
+$$;
+
+-- Closes the leased ones among the receipts for good and returns them.
+create or replace function {{ .schema }}._close_leases (p_receipts {{ .schema }}.receipt[], p_outcome "char", p_error jsonb default null)
+  returns setof {{ .schema }}.receipt
+  language plpgsql
+  volatile
+as $$
+declare
+  l leases;
+begin
+  for l in select t.* from _take_leases(p_receipts) as t loop
+    perform _file_closed(_lease_body(l), p_outcome, p_error, l.claimed_at);
+    return next _receipt_of(l);
+  end loop;
+end;
+$$;
+
+-- What _fail_attempts does, for the leased ones among the receipts. Their keys,
+-- those they hold and those they want, are locked before.
+create or replace function {{ .schema }}._fail_leases (
+  p_receipts {{ .schema }}.receipt[], p_errors text[], p_retry_after interval, p_terminal boolean, p_how "char"
+)
+  returns table (receipt {{ .schema }}.receipt, state {{ .schema }}.job_state)
+  language plpgsql
+  volatile
+as $$
+#variable_conflict use_column
+declare
+  v_now   timestamptz := _now();
+  v_state job_state := case when p_how = 's' then 'scheduled'::job_state else 'retryable'::job_state end;
+  v_keyed bigint[] := array(
+    select l.job_id from unnest(p_receipts) as r join leases as l on l.job_id = r.job_id where l.unique_key is not null);
+  v_free  bigint[];
+  v_entry jsonb;
+  v_error text;
+  v_came  job_state;
+  l       leases;
+  d       deferred_jobs;
+begin
+  perform _lock_keys(array(select r.job_id from unnest(p_receipts) as r));
+  v_free := array(
+    select k.job_id
+    from (select n.* from leases as n where n.job_id = any (v_keyed) order by n.unique_key offset 0) as k
+    where _take_key(k.unique_key, k.unique_states, k.job_id, v_state) = k.job_id);
+  for l in select t.* from _take_leases(p_receipts) as t loop
+    select u.error into v_error
+    from unnest(p_receipts, p_errors) as u (ready_slot, batch_id, job_id, run_lease, error)
+    where u.job_id = l.job_id and u.batch_id = l.batch_id and u.run_lease = l.receipt_lease
+    limit 1;
+    v_entry := jsonb_build_object('error', left(coalesce(v_error, ''), 10000), 'attempt', l.attempt, 'at', v_now);
+    d := _lease_body(l);
+    if p_how <> 's' and (p_terminal or l.attempt >= l.max_attempts) then
+      if exists (
+        select from queue_lanes as q join queue_meta as m on m.queue = q.queue where q.lane = l.lane and m.dlq_enabled)
+      then
+        d.errors := _bounded_errors(d.errors, v_entry);
+        perform _dead_letter(d,
+          case when p_how = 'e' and l.state = 'waiting_external' then 'callback_timeout'
+            when l.attempt >= l.max_attempts then 'max_attempts_exhausted' else 'terminal_error' end, l.claimed_at);
+      else
+        perform _file_closed(d, 'f', v_entry, l.claimed_at);
+      end if;
+      v_came := 'failed';
+    elsif l.unique_key is not null and l.job_id <> all (v_free) then
+      perform _file_closed(d, 'x', v_entry, l.claimed_at);
+      v_came := 'cancelled';
+    else
+      if p_how <> 's' then
+        d.errors := _bounded_errors(d.errors, v_entry, 49);
+        d.attempt := (d.attempt + 1)::smallint;
+      end if;
+      d.run_lease := d.run_lease + 1;
+      d.run_at := v_now + coalesce(p_retry_after, _backoff(l.attempt));
+      d.state := v_state;
+      d.xid := pg_current_xact_id();
+      insert into deferred_jobs select d.*;
+      v_came := v_state;
+    end if;
+    return query select _receipt_of(l), v_came;
+  end loop;
+  if v_free <> '{}' then
+    perform _release_absent(v_free);
+  end if;
+end;
+$$;
+
+-- Tells the worker of a leased attempt.
+create or replace function {{ .schema }}._notify_leased (l {{ .schema }}.leases, p_reason text)
+  returns void
+  language plpgsql
+  volatile
+as $$
+begin
+  if l.worker is not null then
+    insert into worker_notices (worker, xid, batch_id, job_id, run_lease, ready_slot, reason)
+    values (l.worker, pg_current_xact_id(), l.batch_id, l.job_id, l.receipt_lease, _current_slot(), p_reason);
+  end if;
+end;
+$$;
+
+-- Leased attempts that are due, and why.
+create or replace function {{ .schema }}._due_leases (p_now timestamptz, p_silence interval, p_max integer)
+  returns table (receipt {{ .schema }}.receipt, reason text)
+  language plpgsql
+  stable
+  set enable_seqscan = off
+as $$
+begin
+  return query
+  select _receipt_of(l), w.reason
+  from (
+    select d.* from leases as d where d.due_at <= p_now
+    union
+    select d.* from leases as d where d.state = 'running' and (d.worker is not null or d.deadline_at <= p_now)
+  ) as l
+  left join lateral (
+    select b.heartbeat_at from workers as b where b.worker = l.worker order by b.heartbeat_at desc limit 1
+  ) as b on true
+  cross join lateral (
+    select case
+      when l.state = 'waiting_external' then 'callback timed out'
+      when l.deadline_at <= p_now then 'deadline exceeded'
+      when b.heartbeat_at is not null then
+        case when b.heartbeat_at <= p_now - p_silence and l.due_at - l.lease <= p_now - p_silence
+          then format('worker %s is silent since %s', l.worker, b.heartbeat_at) end
+      when l.due_at <= p_now then 'lease expired'
+      end as reason
+  ) as w
+  where w.reason is not null
+  limit p_max;
+end;
+$$;
