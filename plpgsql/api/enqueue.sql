@@ -32,6 +32,7 @@ declare
   v_slot   smallint;
   v_shards smallint;
   v_notify boolean;
+  v_depth  bigint;
   v_shard  integer := 0;
   v_lane   bigint;
   v_known  boolean;
@@ -50,9 +51,9 @@ begin
   end if;
 
   v_lane := _lane(enqueue.queue, enqueue.priority, 0);
-  select g.slot, m.enqueue_shards, m.notify,
+  select g.slot, m.enqueue_shards, m.notify, m.max_depth,
     exists (select from queue_lanes as l where l.lane = v_lane and l.queue = enqueue.queue)
-  into v_slot, v_shards, v_notify, v_known
+  into v_slot, v_shards, v_notify, v_depth, v_known
   from (select n.slot from segment_rotations as n order by n.generation desc limit 1) as g
   left join queue_meta as m on m.queue = enqueue.queue;
   if v_shards > 1 then
@@ -62,6 +63,9 @@ begin
   end if;
   if not v_known then
     perform _register_lane(v_lane, enqueue.queue, enqueue.priority, v_shard);
+  end if;
+  if v_depth is not null then
+    perform _check_depth(enqueue.queue, v_depth, 1);
   end if;
   v_job_id := nextval('job_id_seq');
   v_later := enqueue.run_at > _now();
@@ -111,4 +115,4 @@ end;
 $$;
 
 comment on function {{ .schema }}.enqueue is
-  'Adds one job and returns its id. The job exists when the caller''s transaction commits; with run_at in the future it waits until then. With unique_key, while another job holds the key in a state of its unique_states (one bit per state, in the order of job_state from the left; default 11111000), returns that job''s id and adds nothing. Never waits for a claimer, and for another producer only over the same unique key. Raises AW006 for an argument out of bounds.';
+  'Adds one job and returns its id. The job exists when the caller''s transaction commits; with run_at in the future it waits until then. With unique_key, while another job holds the key in a state of its unique_states (one bit per state, in the order of job_state from the left; default 11111000), returns that job''s id and adds nothing. Never waits for a claimer, and for another producer only over the same unique key. Raises AW006 for an argument out of bounds, AW007 when the queue is full.';

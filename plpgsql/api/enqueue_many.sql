@@ -31,6 +31,7 @@ declare
   v_slot     smallint;
   v_shards   smallint;
   v_notify   boolean;
+  v_depth    bigint;
   v_shard    integer := 0;
   v_lane     bigint;
 begin
@@ -46,9 +47,12 @@ begin
     return array[]::bigint[];
   end if;
 
-  select g.slot, m.enqueue_shards, m.notify into v_slot, v_shards, v_notify
+  select g.slot, m.enqueue_shards, m.notify, m.max_depth into v_slot, v_shards, v_notify, v_depth
   from (select r.slot from segment_rotations as r order by r.generation desc limit 1) as g
   left join queue_meta as m on m.queue = enqueue_many.queue;
+  if v_depth is not null then
+    perform _check_depth(enqueue_many.queue, v_depth, v_jobs);
+  end if;
   if v_shards > 1 then
     v_shard := _shard(enqueue_many.ordering_key, v_shards);
   end if;
@@ -88,7 +92,7 @@ end;
 $$;
 
 comment on function {{ .schema }}.enqueue_many (text, jsonb[], text, integer, timestamptz, integer, text[], jsonb, text, interval) is
-  'Adds one job per element of args, all alike otherwise, and returns their ids in order. One queue order, one commit. Never waits for another producer. Raises AW006 for an argument out of bounds; then nothing is added.';
+  'Adds one job per element of args, all alike otherwise, and returns their ids in order. One queue order, one commit. Never waits for another producer. Raises AW006 for an argument out of bounds, AW007 when the queue is too full for all of them; then nothing is added.';
 
 -- Several unique keys of one call are met in their own order, not the call's.
 -- A reserved key is nobody's until enqueue takes it over; its row goes if no

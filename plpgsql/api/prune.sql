@@ -139,7 +139,8 @@ begin
     lock table lane_cursors_{{ $i }}, ready_entries_{{ $i }}, ready_tombstones_{{ $i }}, attempt_outcomes_{{ $i }},
       claims_{{ $i }}, outcome_removals_{{ $i }}, terminal_count_deltas_{{ $i }}, checkpoint_snapshots_{{ $i }},
       terminal_count_checkpoints_{{ $i }}, lease_extensions_{{ $i }}, progress_entries_{{ $i }}, workers_{{ $i }},
-      worker_notices_{{ $i }}, rescue_points_{{ $i }}, promotion_points_{{ $i }}, watched_claims_{{ $i }} in access exclusive mode;
+      worker_notices_{{ $i }}, rescue_points_{{ $i }}, promotion_points_{{ $i }}, watched_claims_{{ $i }},
+      rate_points_{{ $i }} in access exclusive mode;
 
     -- Nobody can be writing here any more. Whatever the proof did not see
     -- means a later prune.
@@ -161,7 +162,7 @@ begin
     ) as c
     where not exists (select from lane_cursors as n where n.lane = c.lane and n.generation > c.generation);
 
-    -- So do the newest points of rescue and promotion, a live worker's
+    -- So do the newest points of rescue, promotion and rate limits, a live worker's
     -- heartbeat, and what running attempts were given.
     insert into rescue_points (lane, point, checked, marked, marked_at, ready_slot, open_batches)
     select r.lane, r.point, r.checked, r.marked, r.marked_at, p_current, r.open_batches
@@ -173,6 +174,12 @@ begin
     select p.point, p.run_at, p.job_id, p_current, p.seen
     from (select k.* from promotion_points_{{ $i }} as k order by k.point desc limit 1) as p
     where not exists (select from promotion_points as n where n.point > p.point);
+    insert into rate_points (queue, point, tokens, at, ready_slot)
+    select r.queue, r.point, r.tokens, r.at, p_current
+    from (
+      select distinct on (k.queue) k.* from rate_points_{{ $i }} as k order by k.queue, k.point desc
+    ) as r
+    where not exists (select from rate_points as n where n.queue = r.queue and n.point > r.point);
     insert into workers (worker, heartbeat_at, ready_slot, seen, info)
     select w.worker, w.heartbeat_at, p_current, w.seen, w.info
     from (
@@ -195,7 +202,7 @@ begin
     truncate ready_entries_{{ $i }}, claims_{{ $i }}, attempt_outcomes_{{ $i }}, lane_cursors_{{ $i }};
 {{ range $table := list "ready_tombstones" "outcome_removals" "terminal_count_deltas" "checkpoint_snapshots"
   "terminal_count_checkpoints" "lease_extensions" "progress_entries" "workers" "worker_notices" "rescue_points"
-  "promotion_points" "watched_claims" }}
+  "promotion_points" "watched_claims" "rate_points" }}
     if exists (select from {{ $table }}_{{ $i }}) then
       truncate {{ $table }}_{{ $i }};
     end if;

@@ -14,6 +14,8 @@ declare
   v_many     boolean;
   v_paused   boolean;
   v_aging    interval;
+  v_rate     double precision;
+  v_burst    integer;
   v_passes   integer := 1;
   v_busy     bigint[];
   v_holds    boolean := false;
@@ -72,14 +74,21 @@ begin
       'Name a queue, ask for at least one job and give a lease above zero, up to 100 years.');
   end if;
 
-  select array_agg(q.lane), array_agg(q.priority), bool_or(m.paused), max(m.priority_aging_interval),
+  select array_agg(q.lane), array_agg(q.priority), bool_or(m.paused), max(m.priority_aging_interval), max(m.rate_limit), max(m.rate_burst),
     (select g.generation from segment_rotations as g order by g.generation desc limit 1)
-  into v_lanes, v_ranks, v_paused, v_aging, v_segment
+  into v_lanes, v_ranks, v_paused, v_aging, v_rate, v_burst, v_segment
   from queue_lanes as q
   left join queue_meta as m on m.queue = q.queue
   where q.queue = claim.queue;
   if v_lanes is null or v_paused then
     return;
+  end if;
+  if v_rate is not null then
+    v_asked := least(v_asked, _await_tokens(claim.queue, v_rate, v_burst));
+    if v_asked < 1 then
+      return;
+    end if;
+    v_left := v_asked;
   end if;
   v_guess := (v_segment % {{ .segments }})::smallint;
   v_many := cardinality(v_lanes) > 1;
@@ -493,4 +502,8 @@ begin
       get diagnostics v_got = row_count;
       v_left := v_left - v_got;
     end loop;
+  end if;
+
+  if v_rate is not null and v_left < v_asked then
+    perform _spend_tokens(claim.queue, v_rate, v_burst, v_asked - v_left);
   end if;

@@ -1,0 +1,116 @@
+-- Rate limits: a token bucket per queue, exact over all workers. Its state is the
+-- newest row of a ledger; claimers of a limited queue take turns.
+
+create or replace function {{ .schema }}._bucket_key (p_queue text)
+  returns integer
+  language sql
+  immutable
+  parallel safe
+as $$
+  select pg_catalog.hashtext(p_queue)
+$$;
+
+-- What is in the bucket now.
+create or replace function {{ .schema }}._tokens (p_queue text, p_rate double precision, p_burst integer, p_now timestamptz)
+  returns double precision
+  language plpgsql
+  volatile
+as $$
+declare
+  v_burst double precision := coalesce(p_burst, ceil(p_rate));
+begin
+  return coalesce((
+    select least(v_burst, p.tokens + greatest(extract(epoch from p_now)::double precision - extract(epoch from p.at)::double precision, 0) * p_rate)
+    from rate_points as p
+    where p.queue = p_queue
+    order by p.point desc
+    limit 1), v_burst);
+end;
+$$;
+
+-- How many jobs of a limited queue may be claimed now. The caller's turn lasts
+-- until its transaction ends. Like a lane, the bucket is not waited for by who
+-- has something else in hand: such a caller gets none.
+create or replace function {{ .schema }}._await_tokens (p_queue text, p_rate double precision, p_burst integer)
+  returns integer
+  language plpgsql
+  volatile
+as $$
+declare
+  v_tokens double precision;
+begin
+  if not pg_try_advisory_xact_lock(_lock_class(3), _bucket_key(p_queue)) then
+    if exists (
+      select from pg_locks as k
+      where k.locktype = 'advisory' and k.pid = pg_backend_pid() and k.granted and k.objsubid = 2
+        and k.database = (select d.oid from pg_database as d where d.datname = current_database())
+        and k.classid::bigint in (_lock_class(1)::bigint & 4294967295, _lock_class(3)::bigint & 4294967295))
+    then
+      return 0;
+    end if;
+    perform pg_advisory_xact_lock(_lock_class(3), _bucket_key(p_queue));
+  end if;
+  if current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
+    perform _probe_bucket(p_queue);
+  end if;
+  v_tokens := _tokens(p_queue, p_rate, p_burst, _now());
+  -- A hair more, for what rounding took.
+  return floor(least(v_tokens + 1e-6, 1000000))::integer;
+end;
+$$;
+
+create or replace function {{ .schema }}._spend_tokens (p_queue text, p_rate double precision, p_burst integer, p_jobs integer)
+  returns void
+  language plpgsql
+  volatile
+as $$
+declare
+  v_now timestamptz := _now();
+begin
+  insert into rate_points (queue, point, tokens, at, ready_slot)
+  select p_queue, coalesce((select p.point from rate_points as p where p.queue = p_queue order by p.point desc limit 1), 0) + 1,
+    _tokens(p_queue, p_rate, p_burst, v_now) - p_jobs, v_now, _current_slot();
+end;
+$$;
+
+-- Under a transaction-long snapshot: whether another session spent since. As in
+-- _probe_cursor.
+create or replace function {{ .schema }}._probe_bucket (p_queue text)
+  returns void
+  language plpgsql
+  volatile
+as $$
+begin
+  insert into rate_points (queue, point, tokens, at, ready_slot)
+  select p_queue, coalesce((select p.point from rate_points as p where p.queue = p_queue order by p.point desc limit 1), 0) + 1,
+    0, now(), s.slot
+  from generate_series(0, {{ sub (int .segments) 1 }}) as s (slot);
+  raise exception using errcode = 'AW000', message = 'undo';
+exception
+  when sqlstate 'AW000' then
+    null;
+  when unique_violation then
+    perform _stale_snapshot(format('claim of queue %L', p_queue));
+end;
+$$;
+
+-- Raises AW007, or warns, when p_jobs more do not fit under the queue's max_depth.
+create or replace function {{ .schema }}._check_depth (p_queue text, p_max_depth bigint, p_jobs bigint)
+  returns void
+  language plpgsql
+  volatile
+as $$
+declare
+  v_depth bigint := (select c.available + c.scheduled + c.retryable from queue_counts(p_queue) as c);
+  v_what  text := format('queue %L holds %s waiting jobs, its max_depth is %s', p_queue, v_depth, p_max_depth);
+begin
+  if v_depth + p_jobs <= p_max_depth then
+    return;
+  elsif (select m.on_full = 'warn' from queue_meta as m where m.queue = p_queue) then
+    raise warning using message = v_what, hint = 'The job is added all the same; the queue''s on_full is warn.';
+  else
+    raise exception using errcode = 'AW007', message = v_what,
+      hint = 'Try again when its workers have caught up, or raise max_depth.';
+  end if;
+end;
+$$;
