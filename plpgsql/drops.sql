@@ -1,2 +1,4 @@
 -- Every retired or re-typed signature, never pruned.
 drop function if exists {{ .schema }}._file_closed ({{ .schema }}.deferred_jobs, "char", jsonb);
+drop function if exists {{ .schema }}.enqueue (
+  text, jsonb, text, integer, timestamptz, integer, text[], jsonb, bytea, bit, text, interval);

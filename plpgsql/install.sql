@@ -28,6 +28,9 @@ set local search_path = pg_catalog, {{ .schema }}, pg_temp;
 {{ template "internal/segment_work.sql" . }}
 {{ template "internal/rescue.sql" . }}
 {{ template "internal/rate_limit.sql" . }}
+{{ template "internal/concurrency.sql" . }}
+{{ template "internal/dependencies.sql" . }}
+{{ template "internal/flow.sql" . }}
 
 -- Produce
 {{ template "api/enqueue.sql" . }}

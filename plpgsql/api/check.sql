@@ -195,6 +195,15 @@ begin
   join (select n.* from promotion_points as n order by n.point desc limit 1) as p
     on (d.run_at, d.job_id) <= (p.run_at, p.job_id) and pg_visible_in_snapshot(d.xid, p.seen)
   union all
+  select 'a job waits for one that may complete', format('job %s after job %s', k.job_id, k.after_id), 1, 0
+  from job_dependencies as k
+  where exists (select from deferred_jobs as d where d.job_id = k.job_id)
+    and k.after_id not in (select r.job_id from ready as r)
+    and not exists (select from deferred_jobs as d where d.job_id = k.after_id)
+    and not exists (select from leases as l where l.job_id = k.after_id)
+    and not exists (select from dlq_entries as q where q.id = k.after_id)
+    and k.xid < pg_snapshot_xmin((select n.seen from dependency_points as n order by n.point desc limit 1))
+  union all
   select 'cursors stay inside their snapshots', format('lane %s generation %s', c.lane, c.generation), 1, 0
   from cursors as c
   where pg_snapshot_xmax(c.s_prev) > pg_snapshot_xmax(c.s_cur)

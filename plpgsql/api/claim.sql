@@ -241,11 +241,11 @@ as $$
 begin
   if current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
     return query
-    select j.* from _claim_snapshot(claim.queue, claim.max_jobs, claim.worker, claim.lease) as j;
+    select j.* from _claim_frozen(claim.queue, claim.max_jobs, claim.worker, claim.lease) as j;
     return;
   end if;
   <<claim_body>>
-{{ template "internal/claim_body.sql" . }}  end;
+{{ template "internal/claim_body.sql" (dict "schema" .schema "segments" .segments "divert" true) }}  end;
 end;
 $$;
 
@@ -274,8 +274,24 @@ begin
     perform _stale_snapshot(format('claim of queue %L', claim.queue));
   end if;
   <<claim_body>>
-{{ template "internal/claim_body.sql" . }}  end;
+{{ template "internal/claim_body.sql" (dict "schema" .schema "segments" .segments "divert" false) }}  end;
 exception when unique_violation then
   perform _stale_snapshot(format('claim of queue %L', p_queue));
+end;
+$$;
+
+create or replace function {{ .schema }}._claim_frozen (p_queue text, p_max_jobs integer, p_worker text, p_lease interval)
+  returns setof {{ .schema }}.claimed_job
+  language plpgsql
+  volatile
+as $$
+declare
+  v_limit integer := (select m.concurrency_limit from queue_meta as m where m.queue = p_queue and not m.paused);
+begin
+  if v_limit is null then
+    return query select j.* from _claim_snapshot(p_queue, p_max_jobs, p_worker, p_lease) as j;
+  else
+    return query select j.* from _claim_limited(p_queue, p_max_jobs, p_worker, p_lease, v_limit) as j;
+  end if;
 end;
 $$;

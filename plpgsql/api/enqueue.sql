@@ -12,7 +12,9 @@ create or replace function {{ .schema }}.enqueue (
   unique_key    bytea       default null,
   unique_states bit(8)      default null,
   ordering_key  text        default null,
-  deadline      interval    default null
+  deadline      interval    default null,
+  concurrency_key text      default null,
+  after         bigint[]    default null
 )
   returns bigint
   language plpgsql
@@ -39,6 +41,11 @@ declare
   v_later  boolean;
   v_holder bigint;
 begin
+  if enqueue.concurrency_key is not null or enqueue.after is not null then
+    return _enqueue_flow(enqueue.kind, enqueue.args, enqueue.queue, enqueue.priority, enqueue.run_at, enqueue.max_attempts,
+      enqueue.tags, enqueue.metadata, enqueue.unique_key, enqueue.unique_states, enqueue.ordering_key, enqueue.deadline,
+      enqueue.concurrency_key, enqueue.after);
+  end if;
   if not (length(enqueue.kind) between 1 and 200 and length(enqueue.queue) between 1 and 200
       and enqueue.priority between 1 and 4 and enqueue.max_attempts between 1 and 1000)
     or enqueue.kind is null or enqueue.queue is null or enqueue.priority is null or enqueue.max_attempts is null

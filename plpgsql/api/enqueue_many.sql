@@ -134,7 +134,7 @@ create or replace function {{ .schema }}.enqueue_many (
 as $$
 declare
   v_known constant text[] := array['kind', 'args', 'queue', 'priority', 'run_at', 'max_attempts', 'tags',
-    'metadata', 'unique_key', 'unique_states', 'ordering_key', 'deadline'];
+    'metadata', 'unique_key', 'unique_states', 'ordering_key', 'deadline', 'concurrency_key', 'after'];
   v_job jsonb;
   v_key text;
   v_ids bigint[] := array[]::bigint[];
@@ -166,10 +166,13 @@ begin
         unique_key    => o.unique_key,
         unique_states => o.unique_states,
         ordering_key  => o.ordering_key,
-        deadline      => o.deadline)
+        deadline      => o.deadline,
+        concurrency_key => o.concurrency_key,
+        after         => o.after)
       from jsonb_to_record(v_job) as o (
         kind text, args jsonb, queue text, priority integer, run_at timestamptz, max_attempts integer,
-        tags text[], metadata jsonb, unique_key bytea, unique_states bit(8), ordering_key text, deadline interval));
+        tags text[], metadata jsonb, unique_key bytea, unique_states bit(8), ordering_key text, deadline interval,
+        concurrency_key text, after bigint[]));
   end loop;
   delete from job_unique_claims as u where u.job_id = 0;
   return v_ids;

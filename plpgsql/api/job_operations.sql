@@ -21,7 +21,7 @@ begin
   loop
     delete from deferred_jobs as e where e.job_id = cancel.job_id returning e.* into d;
     if found then
-      perform _file_closed(d, 'x', v_error);
+      perform _file_closed(_unpark(d), 'x', v_error);
       return true;
     end if;
     delete from leases as e where e.job_id = cancel.job_id returning e.* into k;

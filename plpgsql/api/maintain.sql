@@ -25,6 +25,11 @@ begin
   select r.rescued, r.detail into v_rows, detail from _rescue(5000) as r;
   return query select 'rescue', case when v_rows > 0 then 'rescued' else 'idle' end, v_rows, detail;
 
+  select d.released into v_rows from _release_dependents(1000) as d;
+  if v_rows > 0 then
+    return query select 'dependents', 'released', v_rows, null::text;
+  end if;
+
   v_rows := checkpoint_terminal_counters();
   return query select 'checkpoint', case when v_rows > 0 then 'written' else 'idle' end, v_rows, null::text;
 

@@ -140,7 +140,8 @@ begin
       claims_{{ $i }}, outcome_removals_{{ $i }}, terminal_count_deltas_{{ $i }}, checkpoint_snapshots_{{ $i }},
       terminal_count_checkpoints_{{ $i }}, lease_extensions_{{ $i }}, progress_entries_{{ $i }}, workers_{{ $i }},
       worker_notices_{{ $i }}, rescue_points_{{ $i }}, promotion_points_{{ $i }}, watched_claims_{{ $i }},
-      rate_points_{{ $i }} in access exclusive mode;
+      rate_points_{{ $i }}, slot_entries_{{ $i }},
+      dependency_points_{{ $i }} in access exclusive mode;
 
     -- Nobody can be writing here any more. Whatever the proof did not see
     -- means a later prune.
@@ -180,6 +181,21 @@ begin
       select distinct on (k.queue) k.* from rate_points_{{ $i }} as k order by k.queue, k.point desc
     ) as r
     where not exists (select from rate_points as n where n.queue = r.queue and n.point > r.point);
+    insert into dependency_points (point, ready_slot, seen)
+    select p.point, p_current, p.seen
+    from (select k.* from dependency_points_{{ $i }} as k order by k.point desc limit 1) as p
+    where not exists (select from dependency_points as n where n.point > p.point);
+    insert into slot_entries (queue, key, slot, point, batch_id, job_id, ready_slot)
+    select s.queue, s.key, s.slot, s.point, s.batch_id, s.job_id, p_current
+    from (
+      select distinct on (k.queue, k.key, k.slot) k.*
+      from slot_entries_{{ $i }} as k
+      order by k.queue, k.key, k.slot, k.point desc
+    ) as s
+    where not exists (
+        select from slot_entries as n where n.queue = s.queue and n.key = s.key and n.slot = s.slot and n.point > s.point)
+      and (s.batch_id = any (v_batches) or exists (select from leases as l where l.batch_id = s.batch_id and l.job_id = s.job_id)
+        or exists (select from claims as c where c.batch_id = s.batch_id and c.ready_slot <> {{ $i }}));
     insert into workers (worker, heartbeat_at, ready_slot, seen, info)
     select w.worker, w.heartbeat_at, p_current, w.seen, w.info
     from (
@@ -202,7 +218,7 @@ begin
     truncate ready_entries_{{ $i }}, claims_{{ $i }}, attempt_outcomes_{{ $i }}, lane_cursors_{{ $i }};
 {{ range $table := list "ready_tombstones" "outcome_removals" "terminal_count_deltas" "checkpoint_snapshots"
   "terminal_count_checkpoints" "lease_extensions" "progress_entries" "workers" "worker_notices" "rescue_points"
-  "promotion_points" "watched_claims" "rate_points" }}
+  "promotion_points" "watched_claims" "rate_points" "slot_entries" "dependency_points" }}
     if exists (select from {{ $table }}_{{ $i }}) then
       truncate {{ $table }}_{{ $i }};
     end if;
@@ -240,6 +256,10 @@ begin
     return 'busy';
   end if;
   perform _settle_epoch();
+  -- Who waits for a job must have seen its outcome before it goes.
+  if not (select d.settled from _release_dependents(10000) as d) then
+    return 'busy';
+  end if;
   select r.* into v_current from segment_rotations as r order by r.generation desc limit 1;
   select coalesce(max(p.generation) + 1, 0) into v_generation from segment_prunes as p;
   if v_generation >= v_current.generation then

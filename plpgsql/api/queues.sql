@@ -10,7 +10,7 @@ create or replace function {{ .schema }}.configure_queue (queue text, settings j
 as $$
 declare
   v_known constant text[] := array['enqueue_shards', 'dlq_enabled', 'priority_aging_interval', 'rate_limit',
-    'rate_burst', 'failed_retention', 'dlq_retention', 'notify', 'max_depth', 'on_full'];
+    'rate_burst', 'failed_retention', 'dlq_retention', 'notify', 'max_depth', 'on_full', 'concurrency_limit'];
   v_key text;
 begin
   if configure_queue.queue is null or length(configure_queue.queue) not between 1 and 200 then
@@ -26,14 +26,15 @@ begin
   insert into queue_meta (queue) values (configure_queue.queue) on conflict do nothing;
   update queue_meta as m
   set (enqueue_shards, dlq_enabled, priority_aging_interval, rate_limit, rate_burst, failed_retention,
-       dlq_retention, notify, max_depth, on_full)
+       dlq_retention, notify, max_depth, on_full, concurrency_limit)
     = (select coalesce(n.enqueue_shards, 1), coalesce(n.dlq_enabled, false), n.priority_aging_interval, n.rate_limit,
-         n.rate_burst, coalesce(n.failed_retention, '72 hours'), n.dlq_retention, coalesce(n.notify, true), n.max_depth, coalesce(n.on_full, 'reject')
+         n.rate_burst, coalesce(n.failed_retention, '72 hours'), n.dlq_retention, coalesce(n.notify, true), n.max_depth, coalesce(n.on_full, 'reject'),
+         n.concurrency_limit
        from jsonb_populate_record(m, configure_queue.settings) as n)
   where m.queue = configure_queue.queue;
 exception
   when check_violation or data_exception then
-    perform _invalid(format('settings %s: %s', configure_queue.settings, sqlerrm), 'enqueue_shards goes from 1 to 64, intervals from zero to 100 years, limits above zero, on_full is reject or warn.');
+    perform _invalid(format('settings %s: %s', configure_queue.settings, sqlerrm), 'enqueue_shards goes from 1 to 64, intervals from zero to 100 years, limits above zero, concurrency_limit up to 1000, on_full is reject or warn.');
 end;
 $$;
 

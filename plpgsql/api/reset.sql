@@ -17,7 +17,8 @@ begin
       lock table queue_lanes, segment_rotations, segment_prunes, lane_cursors, ready_entries, claims, attempt_outcomes,
         ready_tombstones, outcome_removals, terminal_count_deltas, checkpoint_snapshots, terminal_count_checkpoints,
         terminal_rollup_entries, deferred_jobs, leases, dlq_entries, job_unique_claims, queue_meta, workers, worker_notices,
-        lease_extensions, progress_entries, rescue_points, promotion_points, watched_claims, rate_points
+        lease_extensions, progress_entries, rescue_points, promotion_points, watched_claims, rate_points, slot_entries, parked_jobs,
+        job_dependencies, dependency_points
         in access exclusive mode;
       exit;
     exception when lock_not_available then
@@ -27,7 +28,8 @@ begin
   truncate ready_entries, claims, attempt_outcomes, ready_tombstones, outcome_removals, lane_cursors,
     terminal_count_deltas, checkpoint_snapshots, terminal_count_checkpoints, terminal_rollup_entries,
     deferred_jobs, leases, dlq_entries, job_unique_claims, queue_lanes, segment_rotations, segment_prunes,
-    workers, worker_notices, lease_extensions, progress_entries, rescue_points, promotion_points, watched_claims, rate_points;
+    workers, worker_notices, lease_extensions, progress_entries, rescue_points, promotion_points, watched_claims, rate_points, slot_entries, parked_jobs,
+    job_dependencies, dependency_points;
   if not coalesce(reset.keep_config, false) then
     truncate queue_meta;
   end if;

@@ -1,4 +1,5 @@
--- The body of claim, shared with its variant for transaction-long snapshots.
+-- The body of claim, shared with its variant for transaction-long snapshots. With
+-- divert, a queue with a limit of concurrency is claimed from elsewhere.
 --
 -- Per lane: the caller's turn is the lane's advisory lock, held until commit,
 -- so the newest cursor read in a fresh snapshot is the lane's last word.
@@ -16,6 +17,9 @@ declare
   v_aging    interval;
   v_rate     double precision;
   v_burst    integer;
+{{- if .divert }}
+  v_limit    integer;
+{{- end }}
   v_passes   integer := 1;
   v_busy     bigint[];
   v_holds    boolean := false;
@@ -74,15 +78,22 @@ begin
       'Name a queue, ask for at least one job and give a lease above zero, up to 100 years.');
   end if;
 
-  select array_agg(q.lane), array_agg(q.priority), bool_or(m.paused), max(m.priority_aging_interval), max(m.rate_limit), max(m.rate_burst),
+  select array_agg(q.lane), array_agg(q.priority), bool_or(m.paused), max(m.priority_aging_interval), max(m.rate_limit), max(m.rate_burst),{{ if .divert }} max(m.concurrency_limit),{{ end }}
     (select g.generation from segment_rotations as g order by g.generation desc limit 1)
-  into v_lanes, v_ranks, v_paused, v_aging, v_rate, v_burst, v_segment
+  into v_lanes, v_ranks, v_paused, v_aging, v_rate, v_burst,{{ if .divert }} v_limit,{{ end }} v_segment
   from queue_lanes as q
   left join queue_meta as m on m.queue = q.queue
   where q.queue = claim.queue;
   if v_lanes is null or v_paused then
     return;
   end if;
+{{- if .divert }}
+  if v_limit is not null then
+    return query
+    select j.* from _claim_limited(claim.queue, claim.max_jobs, claim.worker, claim.lease, v_limit) as j;
+    return;
+  end if;
+{{- end }}
   if v_rate is not null then
     v_asked := least(v_asked, _await_tokens(claim.queue, v_rate, v_burst));
     if v_asked < 1 then

@@ -136,6 +136,9 @@ begin
     exit when v_left = '{}';
   end loop;
   perform _release_keys(p_ids);
+  if exists (select from job_dependencies) then
+    perform _dependencies_touched(p_ids);
+  end if;
   return v_jobs;
 end;
 $$;

@@ -1,0 +1,93 @@
+-- Limits of concurrency per key.
+begin;
+select plan(29);
+-- Alone: calls maintain.
+do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
+
+create function pg_temp.add (p_queue text, p_keys text) returns void
+  language plpgsql as $$
+begin
+  perform awa.enqueue('k', to_jsonb(k.key), queue => p_queue, concurrency_key => nullif(k.key, '-'))
+  from unnest(string_to_array(p_keys, ' ')) with ordinality as k (key, n);
+end;
+$$;
+create temp table held (queue text, receipt awa.receipt, job_id bigint, key text, nth serial);
+create function pg_temp.claimed (p_queue text, p_max integer default 100) returns text
+  language plpgsql as $$
+declare v text;
+begin
+  with c as (select * from awa.claim(p_queue, p_max)),
+  h as (insert into pg_temp.held (queue, receipt, job_id, key) select c.queue, c.receipt, c.job_id, c.args #>> '{}' from c returning key, nth)
+  select string_agg(h.key, ' ' order by h.nth) into v from h;
+  return v;
+end;
+$$;
+create function pg_temp.receipt (p_queue text, p_key text) returns awa.receipt
+  language sql as $$ select h.receipt from pg_temp.held as h where h.queue = p_queue and h.key = p_key order by h.nth desc limit 1 $$;
+
+-- One of a key
+
+select awa.configure_queue('tap/84', '{"concurrency_limit": 1}') \g /dev/null
+select pg_temp.add('tap/84', 'a a b - - a c') \g /dev/null
+select is(pg_temp.claimed('tap/84'), 'a b - - c', 'one job of each key is claimed, and all without one');
+select is(pg_temp.claimed('tap/84'), null, 'the others wait');
+select is((select c.available || ' ' || c.scheduled || ' ' || c.running from awa.queue_counts('tap/84') as c), '0 2 5', 'among the scheduled ones');
+select is((select count(*) from awa.jobs as j where j.queue = 'tap/84' and j.run_at = 'infinity'), 2::bigint, 'for no moment that comes');
+select ok(awa.complete(pg_temp.receipt('tap/84', 'a')), 'once it is completed');
+select is(pg_temp.claimed('tap/84'), 'a', 'the next one comes');
+select is(awa.fail(pg_temp.receipt('tap/84', 'a'), 'e', '1 hour'), 'retryable', 'once it failed');
+select is(pg_temp.claimed('tap/84'), 'a', 'the next one comes');
+select set_config('awa.now', (clock_timestamp() + interval '2 minutes')::text, true) \g /dev/null
+select pg_temp.add('tap/84', 'b') \g /dev/null
+select is(pg_temp.claimed('tap/84'), null, 'a long run keeps its slot');
+select is(awa.cancel((pg_temp.receipt('tap/84', 'b')).job_id), true, 'once it is cancelled');
+select is(pg_temp.claimed('tap/84'), 'b', 'the next one comes');
+select is((select run_at < 'infinity' and metadata = '{"awa:concurrency_key": "b"}' from awa.jobs where id = (pg_temp.receipt('tap/84', 'b')).job_id), true,
+  'as it was');
+
+-- Retried jobs wait for a slot as well
+
+select set_config('awa.now', (clock_timestamp() + interval '2 hours')::text, true) \g /dev/null
+select awa.maintain() \g /dev/null
+select set_config('awa.now', '', true) \g /dev/null
+select awa.configure_queue('tap/84/retry', '{"concurrency_limit": 1}') \g /dev/null
+select pg_temp.add('tap/84/retry', 'x') \g /dev/null
+select is(pg_temp.claimed('tap/84/retry'), 'x', 'a job runs');
+select is(awa.snooze(pg_temp.receipt('tap/84/retry', 'x'), '0'), true, 'is put back');
+select pg_temp.add('tap/84/retry', 'x') \g /dev/null
+select is(pg_temp.claimed('tap/84/retry'), 'x', 'the other one runs');
+select set_config('awa.now', (clock_timestamp() + interval '1 second')::text, true) \g /dev/null
+select awa.maintain() \g /dev/null
+select set_config('awa.now', '', true) \g /dev/null
+select is(pg_temp.claimed('tap/84/retry'), null, 'and the first one waits for it');
+select ok(awa.complete(pg_temp.receipt('tap/84/retry', 'x')), 'until that is done');
+select is(pg_temp.claimed('tap/84/retry'), 'x', 'then it runs again');
+
+-- More of a key; priorities; what waits for a slot is still a job
+
+select awa.configure_queue('tap/84/two', '{"concurrency_limit": 2}') \g /dev/null
+select pg_temp.add('tap/84/two', 'm m m m n') \g /dev/null
+select is(pg_temp.claimed('tap/84/two', 3), 'm m n', 'two at a time, and a call goes on until it has what it asked for');
+select ok(awa.complete(pg_temp.receipt('tap/84/two', 'n')), 'another key''s end');
+select is(pg_temp.claimed('tap/84/two'), null, 'frees nothing');
+select is((select count(*) from awa.cancel((select min(j.id) from awa.jobs as j where j.queue = 'tap/84/two' and j.state = 'scheduled')) as c where c), 1::bigint,
+  'a parked job is cancelled');
+delete from awa.jobs as j where j.queue = 'tap/84/two' and j.state = 'running';
+select is(pg_temp.claimed('tap/84/two'), 'm', 'a deleted job frees its slot, and a cancelled one does not come');
+select awa.register_callback(pg_temp.receipt('tap/84/two', 'm'), '1 hour') as id \gset
+select awa.configure_queue('tap/84/two', '{"concurrency_limit": 1}') \g /dev/null
+select pg_temp.add('tap/84/two', 'm') \g /dev/null
+select is(pg_temp.claimed('tap/84/two'), null, 'a job that waits for an answer keeps its slot');
+select awa.complete_callback(:'id') \g /dev/null
+select is(pg_temp.claimed('tap/84/two'), 'm', 'and gives it back with the answer');
+
+-- Arguments
+
+select throws_ok($$ select awa.enqueue('k', concurrency_key => '') $$, 'AW006', null, 'a key has a character at least');
+select throws_ok($$ select awa.configure_queue('tap/84', '{"concurrency_limit": 0}') $$, 'AW006', null, 'a limit is one at least');
+select awa.enqueue_many('[{"kind": "k", "queue": "tap/84/many", "concurrency_key": "z"}]'::jsonb) \g /dev/null
+select is((select j.metadata from awa.jobs as j where j.queue = 'tap/84/many'), '{"awa:concurrency_key": "z"}', 'enqueue_many takes keys');
+
+select is_empty($$ select * from awa.check() $$, 'check() finds nothing');
+select * from finish();
+rollback;

@@ -1,0 +1,327 @@
+-- Limits of concurrency: of the jobs of a key, named by awa:concurrency_key in
+-- their metadata, no more than the queue's concurrency_limit run at a time. A slot
+-- is taken when a job is claimed and is free as soon as that attempt is closed, by
+-- whatever way: nothing on a job's way gives it back.
+
+-- Waits for the turn of a queue's claimers, as for its bucket. False, with nothing
+-- waited for, when the caller has a lane or another queue's turn in hand.
+create or replace function {{ .schema }}._await_turn (p_queue text)
+  returns boolean
+  language plpgsql
+  volatile
+as $$
+begin
+  if not pg_try_advisory_xact_lock(_lock_class(3), _bucket_key(p_queue)) then
+    if exists (
+      select from pg_locks as k
+      where k.locktype = 'advisory' and k.pid = pg_backend_pid() and k.granted and k.objsubid = 2
+        and k.database = (select d.oid from pg_database as d where d.datname = current_database())
+        and k.classid::bigint in (_lock_class(1)::bigint & 4294967295, _lock_class(3)::bigint & 4294967295))
+    then
+      return false;
+    end if;
+    perform pg_advisory_xact_lock(_lock_class(3), _bucket_key(p_queue));
+  end if;
+  if current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
+    perform _probe_bucket(p_queue);
+  end if;
+  return true;
+end;
+$$;
+
+-- The free slots of some keys: those that were never taken, or whose attempt was
+-- closed before the moment of the claim that is to have them.
+create or replace function {{ .schema }}._free_slots (p_queue text, p_keys text[], p_limit integer, p_claimed_at timestamptz)
+  returns table (key text, slot integer, point bigint)
+  language plpgsql
+  volatile
+  set plan_cache_mode = force_generic_plan
+  set enable_seqscan = off
+  set enable_hashjoin = off
+  set enable_mergejoin = off
+as $$
+begin
+  return query
+  select k.key, s.slot, coalesce(e.point, 0)
+  from unnest(p_keys) as k (key)
+  cross join generate_series(1, p_limit) as s (slot)
+  left join lateral (
+    select n.point, n.batch_id, n.job_id from slot_entries as n
+    where n.queue = p_queue and n.key = k.key and n.slot = s.slot
+    order by n.point desc
+    limit 1
+  ) as e on true
+  where e.batch_id is null or not (
+    exists (
+      select from claims as c
+      where c.batch_id = e.batch_id
+        and not exists (
+          select from attempt_outcomes as o
+          where o.batch_id = e.batch_id and (o.job_ids is null or e.job_id = any (o.job_ids)) and o.finalized_at <= p_claimed_at))
+    or exists (select from leases as l where l.job_id = e.job_id and l.batch_id = e.batch_id));
+end;
+$$;
+
+-- Which keys with parked jobs to look at: some of them, from a random one on, so
+-- that many that are taken do not hide a free one for long.
+create or replace function {{ .schema }}._parked_keys (p_queue text, p_max integer)
+  returns text[]
+  language plpgsql
+  volatile
+  set enable_seqscan = off
+as $$
+declare
+  v_from text := (
+    select p.key from parked_jobs as p
+    where p.queue = p_queue and p.key >= encode(sha256(random()::text::bytea), 'hex')
+    order by p.key
+    limit 1);
+begin
+  return array(
+    with recursive after as (
+      (select p.key, 1 as n from parked_jobs as p where p.queue = p_queue and p.key >= coalesce(v_from, '') order by p.key limit 1)
+      union all
+      select x.key, a.n + 1
+      from after as a
+      cross join lateral (
+        select p.key from parked_jobs as p where p.queue = p_queue and p.key > a.key order by p.key limit 1
+      ) as x
+      where a.n < p_max
+    ),
+    before as (
+      (select p.key, 1 as n from parked_jobs as p where p.queue = p_queue and p.key < v_from order by p.key limit 1)
+      union all
+      select x.key, b.n + 1
+      from before as b
+      cross join lateral (
+        select p.key from parked_jobs as p where p.queue = p_queue and p.key > b.key and p.key < v_from order by p.key limit 1
+      ) as x
+      where b.n < p_max
+    )
+    select a.key from after as a
+    union all
+    select b.key from before as b
+    limit p_max);
+end;
+$$;
+
+-- Claims parked jobs whose key has a slot again, oldest first within a key. No
+-- window offers them any more: their claim is counted by a delta, as of jobs that
+-- a transaction enqueued itself.
+create or replace function {{ .schema }}._claim_parked (
+  p_queue text, p_max integer, p_worker text, p_lease interval, p_limit integer
+)
+  returns setof {{ .schema }}.claimed_job
+  language plpgsql
+  volatile
+  set plan_cache_mode = force_generic_plan
+  set enable_seqscan = off
+as $$
+declare
+  v_now  timestamptz := _now();
+  v_xid  xid8 := pg_current_xact_id();  -- before the ring is read, see enqueue
+  v_slot smallint := _current_slot();
+  v_ids  bigint[];
+begin
+  select array_agg(n.job_id) into v_ids
+  from (
+    select p.job_id
+    from (
+      select f.key, count(*) as free
+      from _free_slots(p_queue, _parked_keys(p_queue, p_max * 2 + 100), p_limit, v_now) as f
+      group by f.key
+    ) as k
+    cross join lateral (
+      select j.job_id from parked_jobs as j where j.queue = p_queue and j.key = k.key order by j.job_id limit k.free
+    ) as p
+    limit p_max
+  ) as n;
+  if v_ids is null then
+    return;
+  end if;
+  -- Those that were cancelled or deleted meanwhile, or that somebody holds, do not
+  -- come along; the first also leave the list.
+  delete from parked_jobs as p
+  where p.queue = p_queue and p.job_id = any (v_ids)
+    and not exists (
+      select from deferred_jobs as d where d.job_id = p.job_id and d.run_at = 'infinity');
+  return query
+  with taken as (
+    delete from deferred_jobs as d
+    using (
+      select e.job_id from deferred_jobs as e
+      where e.job_id = any (v_ids) and e.run_at = 'infinity'
+      order by e.job_id
+      for update skip locked
+    ) as e
+    where d.job_id = e.job_id
+    returning d.*
+  ),
+  gone as (
+    delete from parked_jobs as p using taken as t where p.queue = p_queue and p.job_id = t.job_id
+  ),
+  put as (
+    insert into ready_entries (
+      lane, xid, job_id, run_at, created_at, run_lease, ready_slot, attempt, max_attempts, kind, args,
+      metadata, tags, errors, progress, unique_key, unique_states, ordering_key, deadline)
+    select t.lane, '0', t.job_id, (t.metadata ->> 'awa:run_at')::timestamptz, t.created_at, t.run_lease, v_slot, t.attempt, t.max_attempts,
+      t.kind, t.args, nullif(t.metadata - 'awa:run_at', '{}'), t.tags, t.errors, t.progress, t.unique_key, t.unique_states,
+      t.ordering_key, t.deadline
+    from taken as t
+    returning *
+  ),
+  batch as materialized (
+    select p.lane, _batch_id(max(p.job_id * 16 + p.run_lease % 16)) as batch_id, count(*)::integer as jobs,
+      min(p.deadline) as deadline, array_agg(p.job_id order by p.job_id) as job_ids,
+      array_agg(p.run_lease order by p.job_id) as run_leases
+    from put as p
+    group by p.lane
+  ),
+  claimed as (
+    insert into claims (
+      batch_id, lane, claimed_at, lease_expires_at, ready_slot, job_ids, run_leases, worker, deadline_at, bypassed_by)
+    select b.batch_id, b.lane, v_now, v_now + p_lease, v_slot, b.job_ids, b.run_leases, p_worker, v_now + b.deadline, v_xid
+    from batch as b
+  ),
+  counted as (
+    insert into terminal_count_deltas (lane, xid, ready_slot, closed, completed, failed, cancelled)
+    select b.lane, v_xid, v_slot, -b.jobs, 0, 0, 0 from batch as b
+  ),
+  watched as (
+    insert into watched_claims (batch_id, lane, ready_slot)
+    select b.batch_id, b.lane, v_slot from batch as b
+  )
+  select row(v_slot, b.batch_id, p.job_id, p.run_lease)::receipt,
+    p.job_id, p.kind, p.args, p_queue, l.priority, p.attempt, p.max_attempts, p.run_at, p.created_at,
+    coalesce(p.tags, '{}'), coalesce(p.metadata, '{}'), p.progress, coalesce(p.errors, '{}'),
+    v_now + p.deadline, v_now + p_lease
+  from put as p
+  join batch as b on b.lane = p.lane
+  cross join lateral (select q.priority from queue_lanes as q where q.lane = p.lane limit 1) as l
+  order by l.priority, p.job_id;
+end;
+$$;
+
+-- Of claimed jobs those that get a slot, or need none; the others are parked.
+create or replace function {{ .schema }}._take_slots (
+  p_queue text, p_jobs {{ .schema }}.claimed_job[], p_lease interval, p_limit integer
+)
+  returns setof {{ .schema }}.claimed_job
+  language plpgsql
+  volatile
+  set plan_cache_mode = force_generic_plan
+  set enable_seqscan = off
+as $$
+declare
+  v_slot  smallint := _current_slot();
+  v_keys  text[];
+  v_jobs  bigint;
+  v_taken bigint[];
+  v_out   receipt[];
+begin
+  select array_agg(distinct j.metadata ->> 'awa:concurrency_key'), count(*) into v_keys, v_jobs
+  from unnest(p_jobs) as j
+  where j.metadata ? 'awa:concurrency_key';
+  if v_keys is null then
+    return query select j.* from unnest(p_jobs) as j;
+    return;
+  end if;
+  with wanted as (
+    select j.receipt, j.job_id, j.metadata ->> 'awa:concurrency_key' as key,
+      row_number() over (partition by j.metadata ->> 'awa:concurrency_key' order by j.nth) as turn
+    from unnest(p_jobs) with ordinality as j (
+      receipt, job_id, kind, args, queue, priority, attempt, max_attempts, run_at, created_at, tags, metadata, progress,
+      errors, deadline_at, lease_expires_at, nth)
+    where j.metadata ? 'awa:concurrency_key'
+  ),
+  free as (
+    select f.key, f.slot, f.point, row_number() over (partition by f.key order by f.slot) as turn
+    from _free_slots(p_queue, v_keys, p_limit, (p_jobs[1]).lease_expires_at - p_lease) as f
+  ),
+  held as (
+    insert into slot_entries (queue, key, slot, point, batch_id, job_id, ready_slot)
+    select p_queue, w.key, f.slot, f.point + 1, (w.receipt).batch_id, w.job_id, v_slot
+    from wanted as w
+    join free as f on f.key = w.key and f.turn = w.turn
+    returning job_id
+  )
+  select array_agg(h.job_id) into v_taken from held as h;
+
+  if cardinality(v_taken) = v_jobs then
+    return query select j.* from unnest(p_jobs) as j;
+    return;
+  end if;
+  v_out := array(
+    select j.receipt from unnest(p_jobs) as j
+    where j.metadata ? 'awa:concurrency_key' and not exists (select from unnest(v_taken) as t (job_id) where t.job_id = j.job_id));
+  if v_out <> '{}' then
+    v_out := array(
+      select c from _close_in_order(v_out, array_fill('m'::"char", array[cardinality(v_out)]), null) as c);
+    insert into deferred_jobs (
+      job_id, lane, state, run_at, created_at, run_lease, attempt, max_attempts, kind, args,
+      metadata, tags, errors, progress, unique_key, unique_states, ordering_key, deadline, xid)
+    select r.job_id, r.lane, 'scheduled', 'infinity', r.created_at, r.run_lease + 1, r.attempt, r.max_attempts, r.kind, r.args,
+      r.metadata || jsonb_build_object('awa:run_at', r.run_at), r.tags, r.errors, r.progress, r.unique_key, r.unique_states,
+      r.ordering_key, r.deadline, pg_current_xact_id()
+    from unnest(v_out) as c
+    join ready_entries as r on r.ready_slot = c.ready_slot and r.job_id = c.job_id and r.run_lease = c.run_lease;
+    insert into parked_jobs (queue, key, job_id)
+    select p_queue, j.metadata ->> 'awa:concurrency_key', j.job_id
+    from unnest(v_out) as c
+    join unnest(p_jobs) as j on j.job_id = c.job_id
+    on conflict do nothing;
+  end if;
+  return query
+  select j.* from unnest(p_jobs) as j
+  where not j.metadata ? 'awa:concurrency_key' or exists (select from unnest(v_taken) as t (job_id) where t.job_id = j.job_id);
+end;
+$$;
+
+-- claim, of a queue with a limit of concurrency.
+create or replace function {{ .schema }}._claim_limited (p_queue text, p_max integer, p_worker text, p_lease interval, p_limit integer)
+  returns setof {{ .schema }}.claimed_job
+  language plpgsql
+  volatile
+as $$
+declare
+  v_left integer := least(p_max, 10000);
+  v_got  integer;
+  v_met  integer := 0;
+  v_rate queue_meta;
+  v_jobs claimed_job[];
+begin
+  if not _await_turn(p_queue) then
+    return;
+  end if;
+  select m.* into v_rate from queue_meta as m where m.queue = p_queue;
+  if v_rate.rate_limit is not null then
+    v_left := least(v_left, _await_tokens(p_queue, v_rate.rate_limit, v_rate.rate_burst));
+    if v_left < 1 then
+      return;
+    end if;
+  end if;
+  if exists (select from parked_jobs as p where p.queue = p_queue) then
+    v_jobs := array(select j from _claim_parked(p_queue, v_left, p_worker, p_lease, p_limit) as j);
+    return query select s.* from _take_slots(p_queue, v_jobs, p_lease, p_limit) as s;
+    get diagnostics v_got = row_count;
+    v_left := v_left - v_got;
+    if v_got > 0 then
+      perform _spend_tokens(p_queue, coalesce(v_rate.rate_limit, 1), v_rate.rate_burst, v_got);
+    end if;
+  end if;
+  while v_left > 0 loop
+    v_jobs := array(select j from _claim_snapshot(p_queue, v_left, p_worker, p_lease) as j);
+    -- A long row of jobs whose keys are taken is parked by several calls.
+    v_met := v_met + cardinality(v_jobs);
+    exit when v_jobs = '{}';
+    return query select s.* from _take_slots(p_queue, v_jobs, p_lease, p_limit) as s;
+    get diagnostics v_got = row_count;
+    v_left := v_left - v_got;
+    if v_rate.rate_limit is null then
+      -- Another session's snapshot learns from it that there was a turn.
+      perform _spend_tokens(p_queue, 1, 1, 0);
+    end if;
+    exit when v_met >= 5000;
+  end loop;
+end;
+$$;

@@ -1,0 +1,182 @@
+-- Jobs that wait for other jobs. A finish does not know who waits for its job: a
+-- pass of maintain meets what closed since the last one, so a completion costs the
+-- same however many wait.
+
+-- Where jobs stand that others wait for: completed, failed for good (or cancelled,
+-- dead or gone), or null while they may still complete.
+create or replace function {{ .schema }}._standing (p_ids bigint[])
+  returns table (job_id bigint, standing text)
+  language plpgsql
+  volatile
+as $$
+#variable_conflict use_column
+declare
+  v_ids    bigint[];
+  v_states text[];
+begin
+  select array_agg(l.job_id),
+    array_agg(case l.outcome when 'c' then 'completed' when 'f' then 'failed' when 'x' then 'cancelled' end)
+  into v_ids, v_states
+  from _locate(p_ids) as l;
+  return query select u.id, u.state from unnest(v_ids, v_states) as u (id, state);
+  return query
+  select u.id,
+    case
+      -- _locate looked before: a job that moved since is here.
+      when exists (select from jobs as j where j.id = u.id) then null
+      when exists (select from dlq_entries as q where q.id = u.id) then 'a dead letter'
+      else 'gone'
+    end
+  from unnest(_less(p_ids, coalesce(v_ids, '{}'))) as u (id);
+end;
+$$;
+
+-- What was closed since p_seen and is waited for.
+create or replace function {{ .schema }}._closed_since (p_seen pg_snapshot)
+  returns table (after_id bigint, standing text)
+  language plpgsql
+  volatile
+  set plan_cache_mode = force_generic_plan
+  set enable_seqscan = off
+  set enable_hashjoin = off
+  set enable_mergejoin = off
+as $$
+begin
+  return query
+  select distinct j.job_id,
+    case o.outcome when 'c' then 'completed' when 'f' then 'failed' when 'x' then 'cancelled' when 'q' then 'a dead letter' else 'gone' end
+  from (
+    select x.* from attempt_outcomes as x where x.xid >= pg_snapshot_xmax(p_seen)
+    union all
+    select x.*
+    from pg_snapshot_xip(p_seen) as late (xid)
+    cross join lateral (select y.* from attempt_outcomes as y where y.xid = late.xid offset 0) as x
+  ) as o
+  cross join lateral unnest(coalesce(o.job_ids, (
+    select c.job_ids from claims as c where c.ready_slot = o.ready_slot and c.batch_id = o.batch_id))) as j (job_id)
+  where o.outcome in ('c', 'f', 'x', 'q', 'd')
+    and exists (select from job_dependencies as d where d.after_id = j.job_id);
+end;
+$$;
+
+-- One pass: releases the jobs whose last predecessor completed, and cancels those
+-- with one that will not. settled is false when some were left for the next pass.
+create or replace function {{ .schema }}._release_dependents (p_max integer, out released bigint, out settled boolean)
+  language plpgsql
+  volatile
+  set plan_cache_mode = force_custom_plan
+as $$
+declare
+  p        dependency_points;
+  v_seen   pg_snapshot;
+  v_new    bigint[];
+  v_ids    bigint[];
+  v_states text[];
+  v_held   bigint[];
+  v_left   bigint;
+  b        record;
+  d        deferred_jobs;
+begin
+  released := 0;
+  settled := true;
+  if not exists (select from job_dependencies) then
+    return;
+  elsif not _try_singleton(6) then
+    settled := false;
+    return;
+  end if;
+  select n.* into p from dependency_points as n order by n.point desc limit 1;
+  p.seen := coalesce(p.seen, '1:1:');
+  v_seen := _hide_own(pg_current_snapshot());
+  -- Dependencies that the last pass did not see: where do their predecessors stand?
+  v_new := array(
+    select distinct k.after_id
+    from job_dependencies as k
+    where k.xid >= pg_snapshot_xmin(p.seen) and not pg_visible_in_snapshot(k.xid, p.seen));
+  select array_agg(s.job_id), array_agg(s.standing) into v_ids, v_states
+  from _standing(v_new) as s
+  where s.standing is not null;
+  -- The others: what closed since?
+  if exists (select from job_dependencies as k where pg_visible_in_snapshot(k.xid, p.seen)) then
+    select v_ids || array_agg(s.after_id), v_states || array_agg(s.standing) into v_ids, v_states
+    from _closed_since(p.seen) as s;
+  end if;
+
+  if v_ids is not null then
+    -- The waiting jobs of these, as many as fit; one that somebody holds comes
+    -- another time.
+    v_held := array(
+      select e.job_id
+      from deferred_jobs as e
+      where e.run_at = 'infinity' and e.job_id in (
+        select k.job_id from job_dependencies as k where k.after_id = any (v_ids) order by k.job_id limit p_max)
+      order by e.job_id
+      for update skip locked);
+    -- Whoever no longer waits needs none of its rows.
+    delete from job_dependencies as k
+    where k.after_id = any (v_ids)
+      and not exists (select from deferred_jobs as e where e.job_id = k.job_id and e.run_at = 'infinity');
+
+    for b in
+      select k.job_id, min(k.after_id) as after_id, min(u.standing) as standing
+      from unnest(v_ids, v_states) as u (id, standing)
+      join job_dependencies as k on k.after_id = u.id
+      where u.standing <> 'completed' and k.job_id = any (v_held)
+      group by k.job_id
+      order by k.job_id
+    loop
+      delete from job_dependencies as k where k.job_id = b.job_id;
+      delete from deferred_jobs as e where e.job_id = b.job_id returning e.* into d;
+      perform _file_closed(_unpark(d), 'x', jsonb_build_object(
+        'error', format('job %s, which it waits for, is %s', b.after_id, b.standing), 'at', _now()));
+      released := released + 1;
+    end loop;
+
+    delete from job_dependencies as k
+    using unnest(v_ids, v_states) as u (id, standing)
+    where k.after_id = u.id and u.standing = 'completed' and k.job_id = any (v_held);
+    for d in
+      with gone as (
+        delete from deferred_jobs as e
+        where e.job_id = any (v_held) and not exists (select from job_dependencies as k where k.job_id = e.job_id)
+        returning e.*
+      )
+      select g.* from gone as g order by g.job_id
+    loop
+      perform _requeue(_unpark(d));
+      released := released + 1;
+    end loop;
+    select count(*) into v_left from job_dependencies as k where k.after_id = any (v_ids);
+    settled := v_left = 0;
+  end if;
+  if settled then
+    insert into dependency_points (point, ready_slot, seen) values (coalesce(p.point, 0) + 1, _current_slot(), v_seen);
+  end if;
+end;
+$$;
+
+-- A job that waited for no moment of the clock, as it is when its turn comes.
+create or replace function {{ .schema }}._unpark (p_job {{ .schema }}.deferred_jobs)
+  returns {{ .schema }}.deferred_jobs
+  language plpgsql
+  volatile
+as $$
+begin
+  if p_job.run_at = 'infinity' then
+    p_job.run_at := coalesce((p_job.metadata ->> 'awa:run_at')::timestamptz, _now());
+    p_job.metadata := nullif(p_job.metadata - 'awa:run_at', '{}');
+  end if;
+  return p_job;
+end;
+$$;
+
+-- Jobs that leave without an outcome: whoever waits for them is to be looked at.
+create or replace function {{ .schema }}._dependencies_touched (p_ids bigint[])
+  returns void
+  language plpgsql
+  volatile
+as $$
+begin
+  update job_dependencies as k set xid = pg_current_xact_id() where k.after_id = any (p_ids);
+end;
+$$;

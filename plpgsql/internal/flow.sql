@@ -1,0 +1,70 @@
+-- What a producer says about a job's place among others: its key of concurrency,
+-- the jobs it comes after and those that follow it. It travels in the job's
+-- metadata, under names that begin with awa:.
+
+create or replace function {{ .schema }}._check_after (p_after bigint[])
+  returns bigint[]
+  language plpgsql
+  volatile
+as $$
+declare
+  v_after  bigint[];
+  v_states text[];
+  v_bad    integer;
+begin
+  if array_ndims(p_after) > 1 or array_position(p_after, null) is not null then
+    perform _invalid('after is not a plain array of job ids', 'Name the jobs that must complete first.');
+  end if;
+  v_after := array(select distinct u.id from unnest(p_after) as u (id) order by u.id);
+  select array_agg(s.job_id), array_agg(coalesce(s.standing, 'pending')) into v_after, v_states from _standing(v_after) as s;
+  v_bad := array_position(v_states, 'gone');
+  if v_bad is not null then
+    raise exception using errcode = 'AW002',
+      message = format('job %s, which this one is to come after, does not exist', v_after[v_bad]),
+      hint = 'A job can only come after one that was enqueued before and is not pruned.';
+  end if;
+  v_bad := (select s.n from unnest(v_states) with ordinality as s (state, n) where s.state not in ('completed', 'pending') limit 1);
+  if v_bad is not null then
+    raise exception using errcode = 'AW003',
+      message = format('job %s, which this one is to come after, is %s', v_after[v_bad], v_states[v_bad]),
+      hint = 'It will not complete: retry it first.';
+  end if;
+  return array(select u.id from unnest(v_after, v_states) as u (id, state) where u.state = 'pending');
+end;
+$$;
+
+create or replace function {{ .schema }}._enqueue_flow (
+  p_kind text, p_args jsonb, p_queue text, p_priority integer, p_run_at timestamptz, p_max_attempts integer, p_tags text[],
+  p_metadata jsonb, p_unique_key bytea, p_unique_states bit(8), p_ordering_key text, p_deadline interval,
+  p_concurrency_key text, p_after bigint[]
+)
+  returns bigint
+  language plpgsql
+  volatile
+as $$
+declare
+  v_metadata jsonb := p_metadata;
+  v_pending  bigint[] := '{}';
+  v_id       bigint;
+begin
+  if p_concurrency_key is not null then
+    if length(p_concurrency_key) not between 1 and 200 then
+      perform _invalid(format('concurrency_key has %s characters', length(p_concurrency_key)), 'A concurrency key is a text of 1 to 200 characters.');
+    end if;
+    v_metadata := v_metadata || jsonb_build_object('awa:concurrency_key', p_concurrency_key);
+  end if;
+  if p_after is not null then
+    v_pending := _check_after(p_after);
+    if v_pending <> '{}' then
+      v_metadata := v_metadata || jsonb_strip_nulls(jsonb_build_object('awa:run_at', p_run_at));
+    end if;
+  end if;
+  v_id := enqueue(p_kind, p_args, p_queue, p_priority, case when v_pending = '{}' then p_run_at else 'infinity' end,
+    p_max_attempts, p_tags, v_metadata, p_unique_key, p_unique_states, p_ordering_key, p_deadline);
+  -- enqueue drew an id in any case; another one is the holder's of the key.
+  if v_pending <> '{}' and v_id = currval('job_id_seq') then
+    insert into job_dependencies (after_id, job_id, xid) select u.id, v_id, pg_current_xact_id() from unnest(v_pending) as u (id);
+  end if;
+  return v_id;
+end;
+$$;
