@@ -5,7 +5,7 @@ export PATH := $(PATH):/usr/local/go/bin
 AWA := bin/awa-admin
 VERSIONS ?= 15 16 17 18
 
-.PHONY: help setup demo build test test/sql test/iso test/go test-versions lint bench-drain clean
+.PHONY: help setup demo build test test/sql test/iso test/go test-versions test-docker lint bench-drain clean
 
 help: ## Print this message
 	@awk -F ':.*## ' '/^[a-z\/-]+:.*## /{printf "%-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,10 @@ test/go: setup ## Go tests
 
 test-versions: setup ## Every test on each supported PostgreSQL: VERSIONS="16 17 18"
 	scripts/test-versions $(VERSIONS)
+
+test-docker: setup build ## Every test on PostgreSQL in a container
+	go build -buildvcs=false -o bin/with-docker ./internal/dockerpg/with
+	bin/with-docker $(MAKE) --no-print-directory test
 
 lint: ## gofmt, go vet, staticcheck
 	@files=$$(gofmt -l .); \
