@@ -67,9 +67,12 @@ func TestSoak(t *testing.T) {
 	others.Go(func() { s.sample(ctx) })
 	others.Go(func() { s.recount(ctx) })
 
-	pause(ctx, length)
+	select {
+	case <-ctx.Done():
+	case <-time.After(length):
+	}
 	for patience := time.Now().Add(time.Minute); s.tooLittle(t) != "" && time.Now().Before(patience) && ctx.Err() == nil; {
-		pause(ctx, 50*time.Millisecond)
+		pause(ctx, 100*time.Millisecond)
 	}
 	stop()
 	producers.Wait()
