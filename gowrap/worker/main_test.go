@@ -30,7 +30,8 @@ func (task) Kind() string { return "task" }
 func leakless(t *testing.T) {
 	t.Helper()
 	before := goleak.IgnoreCurrent()
-	t.Cleanup(func() { goleak.VerifyNone(t, before) })
+	server := goleak.IgnoreAnyFunction("github.com/awaqueue/awa/internal/localpg.(*Server).startOnce.func1")
+	t.Cleanup(func() { goleak.VerifyNone(t, before, server) })
 }
 
 // newPool is a pool on the database of url, changed by configure if that is not nil.
