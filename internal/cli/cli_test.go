@@ -195,6 +195,26 @@ func TestMaintainLoopStopsWhenTold(t *testing.T) {
 	on(t, url, 0, "queue", "counts", "q").wants(t, "available         1")
 }
 
+// What a task could not do is told although it affected nothing.
+func TestMaintainLoopTellsTrouble(t *testing.T) {
+	t.Parallel()
+	url := pgtest.URL(t)
+	tx, err := pgtest.Conn(t, url).Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.Exec(t.Context(), `select awa.rotate()`); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+	defer cancel()
+	r := run(t, ctx, "--database-url", url, "maintain", "--loop", "--interval", "20ms")
+	r.wants(t, "ring busy 0 another session rotates or prunes")
+	if n := strings.Count(r.stdout, "ring busy"); n != 1 {
+		t.Errorf("told %d times\n%s", n, r.stdout)
+	}
+}
+
 func TestMaintainLoopEndsWhenItCannotStart(t *testing.T) {
 	t.Parallel()
 	on(t, pgtest.Empty(t), 1, "maintain", "--loop").wants(t, "SQLSTATE 3F000")
