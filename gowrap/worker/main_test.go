@@ -3,6 +3,7 @@ package worker_test
 import (
 	"context"
 	"log/slog"
+	"os"
 	"testing"
 	"time"
 
@@ -14,7 +15,15 @@ import (
 	"github.com/awaqueue/awa/internal/pgtest"
 )
 
-func TestMain(m *testing.M) { pgtest.Main(m) }
+func TestMain(m *testing.M) {
+	if file := os.Getenv(chaosEnv); file != "" {
+		if err := chaosWorker(file); err != nil {
+			panic(err)
+		}
+		return
+	}
+	pgtest.Main(m)
+}
 
 var queue = awa.New()
 
