@@ -21,24 +21,23 @@ SQL
 
 # jsonb writes no line break and no tab, so a row is a line.
 work() {
-  local receipt attempt kind args
+  local receipt attempt kind args output accepted
   while IFS=$'\t' read -r receipt attempt kind args; do
     if output=$(handle "$kind" "$args" 2>&1); then
       echo "$output"
-      finish 'select awa.complete(:'\''receipt'\'')' "$receipt"
+      accepted=$(sql -v receipt="$receipt" <<<"select awa.complete(:'receipt')")
+      [ "$accepted" = t ] || echo "too late: another worker has the job" >&2
     else
       echo "attempt $attempt of $kind failed: $output" >&2
-      finish 'select awa.fail(:'\''receipt'\'', :'\''error'\'')' "$receipt" "$output"
+      sql -v receipt="$receipt" -v error="${output:0:4000}" <<<"select awa.fail(:'receipt', :'error')" >/dev/null
     fi
   done
 }
 
-finish() { sql -v receipt="$2" -v error="${3:-}" <<<"$1" >/dev/null; }
-
 # What the jobs are about.
 handle() {
   case $1 in
-    greet) echo "Hello, $(field name <<<"$2")!" ;;
+    greet) name=$(field name <<<"$2") && echo "Hello, $name!" ;;
     *) echo "no handler for kind $1"; return 1 ;;
   esac
 }
