@@ -1,7 +1,6 @@
 package worker
 
 import (
-	"context"
 	"sync"
 
 	awa "github.com/awaqueue/awa/gowrap"
@@ -12,8 +11,6 @@ type batch struct {
 	worker   string // under whose name it was claimed
 	queue    *queue
 	attempts []Attempt
-	ctx      context.Context // of its handlers
-	cancel   context.CancelFunc
 
 	// Of the finisher alone.
 	running  int        // handlers that have not returned
@@ -51,7 +48,6 @@ func (l *live) written(attempts []*Attempt) {
 	for _, a := range attempts {
 		if a.batch.unwritten--; a.batch.unwritten == 0 {
 			delete(l.batches, a.batch)
-			a.batch.cancel()
 		}
 	}
 }
