@@ -2,6 +2,7 @@ package worker
 
 import (
 	"sync"
+	"sync/atomic"
 
 	awa "github.com/awaqueue/awa/gowrap"
 )
@@ -11,6 +12,9 @@ type batch struct {
 	worker   string // under whose name it was claimed
 	queue    *queue
 	attempts []Attempt
+
+	begun   atomic.Int64 // attempts whose handlers run or have run
+	waiting atomic.Bool  // a goroutine is on its way to begin the next one
 
 	// Of the finisher alone.
 	running  int        // handlers that have not returned

@@ -252,12 +252,30 @@ func (c *Client) start(q *queue, worker string, jobs []awa.Job, stopping bool) {
 	if !stopping {
 		c.handlers.Add(len(jobs))
 	}
+	if !stopping {
+		go c.handleNext(b)
+		return
+	}
 	for i := range b.attempts {
-		if stopping {
-			c.release(&b.attempts[i])
-			continue
+		c.release(&b.attempts[i])
+	}
+}
+
+// handleNext runs handlers of a batch, one after the other. Before each it sees to
+// it that another goroutine is on its way to the rest, so that no job waits for a
+// handler; but where handlers are quick a few goroutines do for many of them, and
+// do not grow a stack for each.
+func (c *Client) handleNext(b *batch) {
+	b.waiting.Store(false)
+	for {
+		i := int(b.begun.Add(1)) - 1
+		if i >= len(b.attempts) {
+			return
 		}
-		go c.handle(&b.attempts[i])
+		if i+1 < len(b.attempts) && b.waiting.CompareAndSwap(false, true) {
+			go c.handleNext(b)
+		}
+		c.handle(&b.attempts[i])
 	}
 }
 
