@@ -29,6 +29,11 @@ insert into pg_temp.allowed values
   ('configure_queue',                   false,    false,  true,     false),
   ('pause_queue',                       false,    false,  true,     false),
   ('resume_queue',                      false,    false,  true,     false),
+  ('upsert_schedule',                   false,    false,  true,     false),
+  ('remove_schedule',                   false,    false,  true,     false),
+  ('pause_schedule',                    false,    false,  true,     false),
+  ('resume_schedule',                   false,    false,  true,     false),
+  ('cron_next',                         true,     true,   true,     true),
   ('checkpoint_terminal_counters',      false,    false,  true,     false),
   ('rebuild_terminal_counters',         false,    false,  true,     false),
   ('rotate',                            false,    false,  true,     false),
@@ -90,7 +95,7 @@ select is_empty($$ select a.privilege_type from pg_namespace as n, aclexplode(co
 -- Relations, schema
 
 create table pg_temp.readable (relation text);
-insert into pg_temp.readable values ('jobs'), ('done_entries'), ('dlq_entries'), ('queue_terminal_live_counts'), ('queue_terminal_rollups');
+insert into pg_temp.readable values ('jobs'), ('done_entries'), ('dlq_entries'), ('cron_schedules'), ('queue_terminal_live_counts'), ('queue_terminal_rollups');
 create temp view held_privileges as
 select r.role, c.relname::text collate "default" as relation, p.privilege
 from pg_temp.roles as r, pg_class as c, unnest(array['select', 'insert', 'update', 'delete', 'truncate', 'references', 'trigger']) as p (privilege)

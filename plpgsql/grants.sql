@@ -65,6 +65,10 @@ grant execute on function
   {{ .schema }}.configure_queue,
   {{ .schema }}.pause_queue,
   {{ .schema }}.resume_queue,
+  {{ .schema }}.upsert_schedule,
+  {{ .schema }}.remove_schedule,
+  {{ .schema }}.pause_schedule,
+  {{ .schema }}.resume_schedule,
   {{ .schema }}.checkpoint_terminal_counters,
   {{ .schema }}.rebuild_terminal_counters,
   {{ .schema }}.rotate,
@@ -80,6 +84,7 @@ to awa_operator, awa_reader;
 
 grant execute on function
   {{ .schema }}.backoff,
+  {{ .schema }}.cron_next,
   {{ .schema }}.dlq_depth,
   {{ .schema }}.queue_counts,
   {{ .schema }}.queue_overview,
@@ -91,6 +96,7 @@ grant select on
   {{ .schema }}.jobs,
   {{ .schema }}.done_entries,
   {{ .schema }}.dlq_entries,
+  {{ .schema }}.cron_schedules,
   {{ .schema }}.queue_terminal_live_counts,
   {{ .schema }}.queue_terminal_rollups
 to awa_operator, awa_reader;

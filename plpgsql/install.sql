@@ -26,6 +26,8 @@ set local search_path = pg_catalog, {{ .schema }}, pg_temp;
 {{ template "internal/deferred_counts.sql" . }}
 {{ template "internal/segment_work.sql" . }}
 {{ template "internal/rescue.sql" . }}
+{{ template "internal/cron.sql" . }}
+{{ template "internal/cron_fire.sql" . }}
 
 -- Produce
 {{ template "api/enqueue.sql" . }}
@@ -49,6 +51,9 @@ set local search_path = pg_catalog, {{ .schema }}, pg_temp;
 {{ template "api/queues.sql" . }}
 {{ template "api/queue_counts.sql" . }}
 {{ template "api/queue_overview.sql" . }}
+
+-- Cron
+{{ template "api/cron.sql" . }}
 
 -- Storage
 {{ template "api/counters.sql" . }}

@@ -22,6 +22,11 @@ begin
   select p.promoted, p.trouble into v_rows, detail from _promote(1000) as p;
   return query select 'promote', case when v_rows > 0 then 'promoted' else 'idle' end, v_rows, detail;
 
+  select f.fired, f.trouble into v_rows, detail from _fire_due(10000) as f;
+  if v_rows > 0 or detail is not null then
+    return query select 'cron', case when v_rows > 0 then 'fired' else 'idle' end, v_rows, detail;
+  end if;
+
   select r.rescued, r.detail into v_rows, detail from _rescue(5000) as r;
   return query select 'rescue', case when v_rows > 0 then 'rescued' else 'idle' end, v_rows, detail;
 
@@ -72,4 +77,4 @@ end;
 $$;
 
 comment on function {{ .schema }}.maintain is
-  'Runs the due housekeeping in small bites and reports each task: promotes due jobs, checkpoints the counters, rotates and prunes segments. Call it every second or more often, from one session or many; each task is done by one session at a time and the others skip it. Raises 25001 outside READ COMMITTED.';
+  'Runs the due housekeeping in small bites and reports each task: promotes due jobs, fires due schedules, checkpoints the counters, rotates and prunes segments. Call it every second or more often, from one session or many; each task is done by one session at a time and the others skip it. Raises 25001 outside READ COMMITTED.';
