@@ -30,7 +30,7 @@ func (m *maintainer) loop(ctx context.Context) {
 	var failures backoff
 	var last time.Time // round
 	pause := m.c.cfg.MaintainInterval
-	brisk := time.Now().Add(deferralLasts)
+	var brisk time.Time // until then the pace is kept up
 	for {
 		if m.spare() && time.Since(last) < spareMaintain {
 			pause = min(idleMaintain, max(pause, m.c.cfg.MaintainInterval))
