@@ -62,6 +62,10 @@ grant execute on function
   {{ .schema }}.retry_from_dlq,
   {{ .schema }}.bulk_retry_from_dlq,
   {{ .schema }}.purge_dlq,
+  {{ .schema }}.start_batch_operation,
+  {{ .schema }}.count_batch_jobs,
+  {{ .schema }}.run_batch_operation,
+  {{ .schema }}.cancel_batch_operation,
   {{ .schema }}.configure_queue,
   {{ .schema }}.pause_queue,
   {{ .schema }}.resume_queue,
@@ -79,7 +83,9 @@ to awa_operator;
 
 grant execute on function
   {{ .schema }}.get_job,
-  {{ .schema }}.list_jobs
+  {{ .schema }}.list_jobs,
+  {{ .schema }}.get_batch_operation,
+  {{ .schema }}.list_batch_operations
 to awa_operator, awa_reader;
 
 grant execute on function

@@ -26,6 +26,8 @@ set local search_path = pg_catalog, {{ .schema }}, pg_temp;
 {{ template "internal/deferred_counts.sql" . }}
 {{ template "internal/segment_work.sql" . }}
 {{ template "internal/rescue.sql" . }}
+{{ template "internal/batch_jobs.sql" . }}
+{{ template "internal/batch_steps.sql" . }}
 {{ template "internal/cron.sql" . }}
 {{ template "internal/cron_fire.sql" . }}
 
@@ -46,6 +48,7 @@ set local search_path = pg_catalog, {{ .schema }}, pg_temp;
 {{ template "api/job_operations.sql" . }}
 {{ template "api/dead_letters.sql" . }}
 {{ template "api/compat.sql" . }}
+{{ template "api/batch_operations.sql" . }}
 
 -- Queues
 {{ template "api/queues.sql" . }}

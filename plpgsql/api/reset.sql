@@ -18,7 +18,7 @@ begin
         ready_tombstones, outcome_removals, terminal_count_deltas, checkpoint_snapshots, terminal_count_checkpoints,
         terminal_rollup_entries, deferred_jobs, dlq_entries, job_unique_claims, queue_meta, workers, worker_notices,
         lease_extensions, progress_entries, rescue_points, promotion_points, watched_claims,
-        schedules, cron_fires, cron_points
+        schedules, cron_fires, cron_points, batch_operations, batch_operation_pages
         in access exclusive mode;
       exit;
     exception when lock_not_available then
@@ -29,7 +29,7 @@ begin
     terminal_count_deltas, checkpoint_snapshots, terminal_count_checkpoints, terminal_rollup_entries,
     deferred_jobs, dlq_entries, job_unique_claims, queue_lanes, segment_rotations, segment_prunes,
     workers, worker_notices, lease_extensions, progress_entries, rescue_points, promotion_points, watched_claims,
-    cron_fires, cron_points;
+    cron_fires, cron_points, batch_operations, batch_operation_pages;
   if not coalesce(reset.keep_config, false) then
     truncate queue_meta, schedules;
   end if;
