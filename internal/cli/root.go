@@ -73,11 +73,8 @@ blocked or there is no such job.`,
 		a.queueCommand(),
 		a.jobCommand(),
 		a.dlqCommand(),
-<<<<<<< HEAD
 		a.cronCommand(),
-=======
 		a.batchCommand(),
->>>>>>> origin/main
 		a.storageCommand(),
 		a.maintainCommand(),
 		a.serverCommand(),
