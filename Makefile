@@ -5,7 +5,7 @@ export PATH := $(PATH):/usr/local/go/bin
 AWA := bin/awa-admin
 VERSIONS ?= 15 16 17 18
 
-.PHONY: help setup demo build test test/sql test/iso test/go test-versions lint bench-drain clean
+.PHONY: help setup demo build test test/sql test/iso test/go test-chaos test-versions test-docker lint bench-drain bench-latency clean
 
 help: ## Print this message
 	@awk -F ':.*## ' '/^[a-z\/-]+:.*## /{printf "%-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,8 +34,15 @@ test/iso: setup build ## Isolation specs: every interleaving spelled out
 test/go: setup ## Go tests
 	go test ./...
 
+test-chaos: setup ## 20 killed workers and 5 crashes of the server during 100,000 jobs
+	AWA_CHAOS=full go test -count=1 -v -run TestChaos ./gowrap/worker
+
 test-versions: setup ## Every test on each supported PostgreSQL: VERSIONS="16 17 18"
 	scripts/test-versions $(VERSIONS)
+
+test-docker: setup build ## Every test on PostgreSQL in a container
+	go build -buildvcs=false -o bin/with-docker ./internal/dockerpg/with
+	bin/with-docker $(MAKE) --no-print-directory test
 
 lint: ## gofmt, go vet, staticcheck
 	@files=$$(gofmt -l .); \
@@ -46,6 +53,10 @@ lint: ## gofmt, go vet, staticcheck
 bench-drain: ## Measure throughput, latency and footprint
 	@scripts/setup demo
 	go run ./bench/drain
+
+bench-latency: ## Measure the Go worker: pickup, drain, what producers pay for it
+	@scripts/setup demo
+	go run ./bench/latency
 
 clean: ## Remove what build made
 	rm -rf bin

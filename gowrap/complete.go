@@ -9,6 +9,8 @@ import (
 // Complete closes an attempt as completed. It reports false if the receipt is
 // stale: the attempt was closed before, by this worker or by a rescue, and
 // nothing changed.
+//
+// Errors: ErrRetry.
 func (c Client) Complete(ctx context.Context, db DBTX, r Receipt) (accepted bool, err error) {
 	err = c.value("complete").
 		receipt("receipt", r).
@@ -18,7 +20,10 @@ func (c Client) Complete(ctx context.Context, db DBTX, r Receipt) (accepted bool
 
 // CompleteMany closes attempts as completed, in one statement, and returns the
 // stale receipts: none when every one was accepted. Receipts of several claims
-// and queues may be mixed, in any order.
+// and queues may be mixed, in any order; that in which claims returned them is the
+// cheapest.
+//
+// Errors: ErrRetry.
 func (c Client) CompleteMany(ctx context.Context, db DBTX, receipts []Receipt) (stale []Receipt, err error) {
 	rows := c.columns(receiptColumns, "complete_many").
 		receipts("receipts", receipts).

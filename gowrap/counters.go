@@ -21,7 +21,8 @@ func (r RebuiltCounter) Drift() int64 { return r.After - r.Before }
 
 // CheckpointTerminalCounters writes down the totals of the terminal counters that
 // changed, so that reading them stays short, and returns how many. Maintain does
-// it when it is due. It does nothing while another session is at it.
+// it when it is due. It does nothing while another session is at it. A transaction
+// around it must be READ COMMITTED.
 func (c Client) CheckpointTerminalCounters(ctx context.Context, db DBTX) (keys int64, err error) {
 	err = c.value("checkpoint_terminal_counters").row(ctx, db).Scan(&keys)
 	return keys, wrap("checkpoint terminal counters", err)
@@ -29,7 +30,8 @@ func (c Client) CheckpointTerminalCounters(ctx context.Context, db DBTX) (keys i
 
 // RebuildTerminalCounters counts the terminal jobs anew and returns the counters
 // that had drifted: none when all were right. It is exact beside writers, never
-// blocks them, and takes time in proportion to the history that is kept.
+// blocks them, and takes time in proportion to the history that is kept. A
+// transaction around it must be READ COMMITTED.
 //
 // Errors: ErrBusy while another session rebuilds or checkpoints.
 func (c Client) RebuildTerminalCounters(ctx context.Context, db DBTX) ([]RebuiltCounter, error) {

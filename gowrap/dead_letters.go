@@ -33,6 +33,8 @@ type BulkMoveFailedParams struct {
 
 // BulkMoveFailedToDLQ moves failed jobs from history to the dead letters and
 // returns how many.
+//
+// Errors: ErrInvalidArgument for a negative MaxJobs.
 func (c Client) BulkMoveFailedToDLQ(ctx context.Context, db DBTX, p BulkMoveFailedParams) (jobs int64, err error) {
 	err = c.value("bulk_move_failed_to_dlq").
 		text("queue", p.Queue).
@@ -75,6 +77,8 @@ func (b *call) filter(f DeadLetterFilter) *call {
 
 // BulkRetryFromDLQ puts dead letters back into their queues and returns how many.
 // One whose unique key another job holds by now stays.
+//
+// Errors: ErrInvalidArgument for a negative MaxJobs.
 func (c Client) BulkRetryFromDLQ(ctx context.Context, db DBTX, f DeadLetterFilter) (jobs int64, err error) {
 	err = c.value("bulk_retry_from_dlq").filter(f).row(ctx, db).Scan(&jobs)
 	return jobs, wrap("bulk retry from dlq", err)
@@ -89,6 +93,8 @@ type PurgeDLQParams struct {
 
 // PurgeDLQ deletes dead letters for good and returns how many. It skips those that
 // another session holds, and never waits.
+//
+// Errors: ErrInvalidArgument for a negative MaxJobs.
 func (c Client) PurgeDLQ(ctx context.Context, db DBTX, p PurgeDLQParams) (jobs int64, err error) {
 	err = c.value("purge_dlq").
 		filter(p.DeadLetterFilter).

@@ -6,7 +6,7 @@
 // Every method takes the database as an argument. Pass a [*pgxpool.Pool] or a
 // [*pgx.Conn] and the call is a transaction of its own; pass a [pgx.Tx] and the
 // call belongs to that transaction: a job enqueued in it exists when it commits,
-// a claim rolled back was never made.
+// a claim rolled back was never made. [StdDB] makes one of a *sql.Tx.
 //
 //	queue := awa.New()
 //	id, err := queue.Enqueue(ctx, pool, awa.EnqueueParams{Kind: "send_email", Args: mail})

@@ -70,3 +70,33 @@ func ExampleClient_PurgeDLQ() {
 	fmt.Println(purged, "purged,", len(depths), "queues hold dead letters")
 	// Output: 0 purged, 0 queues hold dead letters
 }
+
+// One failed job is put aside by its id; the letters of a kind go back together.
+func ExampleClient_BulkRetryFromDLQ() {
+	ctx := context.Background()
+	pool, done := freshPool(ctx)
+	defer done()
+
+	queue := awa.New()
+	id, err := queue.Enqueue(ctx, pool, awa.EnqueueParams{Kind: "greet"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	jobs, err := queue.Claim(ctx, pool, awa.ClaimParams{Queue: "default"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	if _, err := queue.Fail(ctx, pool, awa.FailParams{Receipt: jobs[0].Receipt, Error: "no voice", Terminal: true}); err != nil {
+		log.Fatal(err)
+	}
+	moved, err := queue.MoveFailedToDLQ(ctx, pool, id, "until the voice is back")
+	if err != nil {
+		log.Fatal(err)
+	}
+	retried, err := queue.BulkRetryFromDLQ(ctx, pool, awa.DeadLetterFilter{Kind: "greet"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(moved, retried)
+	// Output: true 1
+}

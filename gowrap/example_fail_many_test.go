@@ -50,7 +50,7 @@ func ExampleClient_Backoff() {
 	pool, done := freshPool(ctx)
 	defer done()
 
-	for attempt := 1; attempt <= 4; attempt++ {
+	for attempt := 1; attempt <= 3; attempt++ {
 		delay, err := awa.New().Backoff(ctx, pool, attempt)
 		if err != nil {
 			log.Fatal(err)
@@ -61,5 +61,4 @@ func ExampleClient_Backoff() {
 	// attempt 1 at least 1s
 	// attempt 2 at least 2s
 	// attempt 3 at least 4s
-	// attempt 4 at least 8s
 }

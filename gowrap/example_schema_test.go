@@ -24,9 +24,9 @@ func ExampleWithSchema() {
 		if err != nil {
 			log.Fatal(err)
 		}
-		fmt.Println(len(jobs))
+		fmt.Println(len(jobs), "in", queue.Schema())
 	}
 	// Output:
-	// 0
-	// 1
+	// 0 in awa
+	// 1 in billing
 }

@@ -45,3 +45,29 @@ func ExampleClient_Check() {
 	fmt.Println(len(violations), "violations, drift", drift)
 	// Output: 0 violations, drift 0
 }
+
+// Reading the counters stays short while Maintain writes checkpoints of them. A
+// program that does not call Maintain may write them itself.
+func ExampleClient_CheckpointTerminalCounters() {
+	ctx := context.Background()
+	pool, done := freshPool(ctx)
+	defer done()
+
+	queue := awa.New()
+	if _, err := queue.Enqueue(ctx, pool, awa.EnqueueParams{Kind: "greet"}); err != nil {
+		log.Fatal(err)
+	}
+	jobs, err := queue.Claim(ctx, pool, awa.ClaimParams{Queue: "default"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	if _, err := queue.Complete(ctx, pool, jobs[0].Receipt); err != nil {
+		log.Fatal(err)
+	}
+	changed, err := queue.CheckpointTerminalCounters(ctx, pool)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(changed > 0)
+	// Output: true
+}

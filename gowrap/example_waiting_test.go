@@ -17,12 +17,12 @@ func ExampleClient_StartWaiting() {
 	defer done()
 
 	queue := awa.New()
-	conn, err := pool.Acquire(ctx) // LISTEN needs a connection of its own
+	conn, err := pool.Acquire(ctx) // waiting needs a connection of its own
 	if err != nil {
 		log.Fatal(err)
 	}
 	defer conn.Release()
-	if _, err := conn.Exec(ctx, "listen "+awa.DefaultSchema); err != nil {
+	if err := queue.Listen(ctx, conn.Conn()); err != nil {
 		log.Fatal(err)
 	}
 	queues := []string{"email"}

@@ -77,8 +77,6 @@ func (c Client) Delete(ctx context.Context, db DBTX, jobID int64) (deleted bool,
 // DiscardFailedByKind removes the failed jobs of a kind from history, in one
 // queue or, if it is empty, in all, and returns how many. Dead letters stay: see
 // PurgeDLQ.
-//
-// Errors: ErrInvalidArgument.
 func (c Client) DiscardFailedByKind(ctx context.Context, db DBTX, kind, queue string) (jobs int64, err error) {
 	err = c.value("discard_failed_by_kind").
 		arg("kind", "text", kind).

@@ -20,11 +20,15 @@ func (c Client) ConfigureQueue(ctx context.Context, db DBTX, queue string, setti
 
 // PauseQueue makes claims of the queue yield nothing until ResumeQueue. Producers
 // and finishes go on.
+//
+// Errors: ErrInvalidArgument for a bad name.
 func (c Client) PauseQueue(ctx context.Context, db DBTX, queue string) error {
 	return wrap("pause queue", c.value("pause_queue").arg("queue", "text", queue).exec(ctx, db))
 }
 
 // ResumeQueue ends PauseQueue.
+//
+// Errors: ErrInvalidArgument for a bad name.
 func (c Client) ResumeQueue(ctx context.Context, db DBTX, queue string) error {
 	return wrap("resume queue", c.value("resume_queue").arg("queue", "text", queue).exec(ctx, db))
 }

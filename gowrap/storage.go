@@ -19,14 +19,15 @@ const (
 )
 
 // Rotate seals the current segment and opens the next, and reports what happened.
-// It waits for no one.
+// It waits for no one. A transaction around it must be READ COMMITTED.
 func (c Client) Rotate(ctx context.Context, db DBTX) (outcome string, err error) {
 	err = c.value("rotate").row(ctx, db).Scan(&outcome)
 	return outcome, wrap("rotate", err)
 }
 
 // Prune reclaims the oldest sealed segment if nothing in it is needed any more.
-// It waits for no one: what stands in the way is the outcome.
+// It waits for no one: what stands in the way is the outcome. A transaction around
+// it must be READ COMMITTED.
 func (c Client) Prune(ctx context.Context, db DBTX) (outcome string, err error) {
 	err = c.value("prune").row(ctx, db).Scan(&outcome)
 	return outcome, wrap("prune", err)
@@ -52,7 +53,7 @@ func (c Client) Reset(ctx context.Context, db DBTX, p ResetParams) error {
 // logically, into another cluster: what waits is offered anew in the order of
 // the ids, history and counts stay. It returns the number of waiting jobs. It
 // locks everything and rewrites what is retained; run it before the workers
-// start.
+// start. A transaction around it must be READ COMMITTED.
 func (c Client) Rebase(ctx context.Context, db DBTX) (jobs int64, err error) {
 	err = c.value("rebase").row(ctx, db).Scan(&jobs)
 	return jobs, wrap("rebase", err)

@@ -58,6 +58,12 @@ func (q *view) newest(limit int) *view {
 	return q
 }
 
+// order orders the rows.
+func (q *view) order(columns string) *view {
+	q.sql = append(q.sql, " order by "+columns...)
+	return q
+}
+
 // rows runs the query; its error is also the error of the rows.
 func (q *view) rows(ctx context.Context, db DBTX) pgx.Rows {
 	rows, _ := db.Query(ctx, string(q.sql), q.args...)

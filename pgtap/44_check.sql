@@ -1,7 +1,7 @@
 -- Check: every invariant, by damaging the tables by hand and seeing exactly
 -- that violation.
 begin;
-select plan(33);
+select plan(35);
 -- Alone: damages ledgers.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 select awa.reset() \g /dev/null
@@ -104,6 +104,12 @@ from (values
   ('a deferred job that promotion was led past', array['a deferred job is within reach of promotion'],
     format($$ insert into awa.promotion_points (point, run_at, job_id, ready_slot, seen)
       values (1000000, 'infinity', 0, %s, '9223372036854775807:9223372036854775807:') $$, :slot)),
+  ('a schedule whose ledger is lost', array['a schedule knows its next fire'],
+    $$ select awa.upsert_schedule('tap/44', '@yearly', 'k'); delete from awa.cron_fires $$),
+  ('a schedule that the search for due ones was led past', array['a due schedule is within reach'],
+    format($$ select awa.upsert_schedule('tap/44', '@yearly', 'k');
+      insert into awa.cron_points (point, next_fire_at, fire_point, ready_slot, seen, held, troubled)
+      values (1000000, 'infinity', 0, %s, '9223372036854775807:9223372036854775807:', '{}', '{}') $$, :slot)),
   ('a job that waits twice', array['a job is in one place'],
     format($$ insert into awa.deferred_jobs select %s, lane, state, run_at, created_at, run_lease, attempt, max_attempts, kind, args,
       metadata, tags, errors, progress, unique_key, unique_states, ordering_key, deadline, xid from awa.deferred_jobs limit 1 $$, :waiting_job)),

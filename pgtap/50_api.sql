@@ -42,6 +42,11 @@ insert into pg_temp.documented values
   ('queue_overview()', null),
   ('get_job(job_id bigint)', 'SETOF awa.jobs'),
   ('list_jobs(queue text DEFAULT NULL::text, kind text DEFAULT NULL::text, state awa.job_state DEFAULT NULL::awa.job_state, before bigint DEFAULT NULL::bigint, max_jobs integer DEFAULT 100)', 'SETOF awa.jobs'),
+  ('cron_next(cron text, timezone text DEFAULT ''UTC''::text, after timestamp with time zone DEFAULT NULL::timestamp with time zone)', 'timestamp with time zone'),
+  ('upsert_schedule(name text, cron text, kind text, args jsonb DEFAULT ''{}''::jsonb, queue text DEFAULT ''default''::text, timezone text DEFAULT ''UTC''::text, priority integer DEFAULT 2, max_attempts integer DEFAULT 25, tags text[] DEFAULT ''{}''::text[], metadata jsonb DEFAULT ''{}''::jsonb, ordering_key text DEFAULT NULL::text, deadline interval DEFAULT NULL::interval, missed_fire text DEFAULT ''coalesce''::text)', 'timestamp with time zone'),
+  ('remove_schedule(name text)', 'boolean'),
+  ('pause_schedule(name text)', 'boolean'),
+  ('resume_schedule(name text)', 'boolean'),
   ('maintain()', null),
   ('rotate()', 'text'),
   ('prune()', 'text'),
@@ -62,6 +67,12 @@ insert into pg_temp.documented values
   ('retry_from_dlq(job_id bigint, queue text DEFAULT NULL::text, priority integer DEFAULT NULL::integer, run_at timestamp with time zone DEFAULT NULL::timestamp with time zone)', 'boolean'),
   ('bulk_retry_from_dlq(queue text DEFAULT NULL::text, kind text DEFAULT NULL::text, tag text DEFAULT NULL::text, max_jobs integer DEFAULT NULL::integer)', 'bigint'),
   ('purge_dlq(queue text DEFAULT NULL::text, kind text DEFAULT NULL::text, tag text DEFAULT NULL::text, older_than interval DEFAULT NULL::interval, max_jobs integer DEFAULT NULL::integer)', 'bigint'),
+  ('start_batch_operation(operation text, filter jsonb DEFAULT ''{}''::jsonb, settings jsonb DEFAULT ''{}''::jsonb, all_jobs boolean DEFAULT false)', 'bigint'),
+  ('count_batch_jobs(operation text, filter jsonb DEFAULT ''{}''::jsonb)', 'bigint'),
+  ('run_batch_operation(id bigint, max_jobs integer DEFAULT 1000)', 'SETOF awa.batch_operation'),
+  ('get_batch_operation(id bigint)', 'SETOF awa.batch_operation'),
+  ('list_batch_operations(state text DEFAULT NULL::text, max_operations integer DEFAULT 100)', 'SETOF awa.batch_operation'),
+  ('cancel_batch_operation(id bigint)', 'boolean'),
   ('dlq_depth(queue text DEFAULT NULL::text)', null);
 
 select is_empty(

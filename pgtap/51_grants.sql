@@ -36,6 +36,11 @@ insert into pg_temp.allowed values
   ('configure_queue',                   false,    false,  true,     false),
   ('pause_queue',                       false,    false,  true,     false),
   ('resume_queue',                      false,    false,  true,     false),
+  ('upsert_schedule',                   false,    false,  true,     false),
+  ('remove_schedule',                   false,    false,  true,     false),
+  ('pause_schedule',                    false,    false,  true,     false),
+  ('resume_schedule',                   false,    false,  true,     false),
+  ('cron_next',                         true,     true,   true,     true),
   ('checkpoint_terminal_counters',      false,    false,  true,     false),
   ('rebuild_terminal_counters',         false,    false,  true,     false),
   ('rotate',                            false,    false,  true,     false),
@@ -49,6 +54,12 @@ insert into pg_temp.allowed values
   ('storage_status',                    true,     true,   true,     true),
   ('check',                             true,     true,   true,     true),
   ('dlq_depth',                         true,     true,   true,     true),
+  ('start_batch_operation',             false,    false,  true,     false),
+  ('count_batch_jobs',                  false,    false,  true,     false),
+  ('run_batch_operation',               false,    false,  true,     false),
+  ('get_batch_operation',               false,    false,  true,     true),
+  ('list_batch_operations',             false,    false,  true,     true),
+  ('cancel_batch_operation',            false,    false,  true,     false),
   ('insert_job_compat',                 true,     false,  true,     false),
   ('cancel',                            false,    false,  true,     false),
   ('cancel_by_unique_key',              false,    false,  true,     false),
@@ -97,7 +108,7 @@ select is_empty($$ select a.privilege_type from pg_namespace as n, aclexplode(co
 -- Relations, schema
 
 create table pg_temp.readable (relation text);
-insert into pg_temp.readable values ('jobs'), ('done_entries'), ('dlq_entries'), ('queue_terminal_live_counts'), ('queue_terminal_rollups');
+insert into pg_temp.readable values ('jobs'), ('done_entries'), ('dlq_entries'), ('cron_schedules'), ('queue_terminal_live_counts'), ('queue_terminal_rollups');
 create temp view held_privileges as
 select r.role, c.relname::text collate "default" as relation, p.privilege
 from pg_temp.roles as r, pg_class as c, unnest(array['select', 'insert', 'update', 'delete', 'truncate', 'references', 'trigger']) as p (privilege)

@@ -95,6 +95,7 @@ begin
   perform awa.extend_lease(array(select h.receipt from pg_temp.held as h), '1 hour');
   perform awa.set_progress(h.receipt, 50) from pg_temp.held as h;
   perform awa.cancel((select max(h.job_id) from pg_temp.held as h));
+  perform awa.upsert_schedule('tap/65', '@every 24h', 'k', queue => 'tap/65/cron');
   perform pg_sleep(0.002);
   perform awa.maintain();
   v_ids := array(select j.id from awa.jobs as j union select q.id from awa.dlq_entries as q);
@@ -170,7 +171,7 @@ select isnt_empty('select * from awa.jobs', 'a reset that rolled back changed no
 select isnt_empty('select * from awa.dlq_entries', 'in history, queues and dead letters');
 create temp table meta as select * from awa.queue_meta;
 select awa.reset(keep_config => true) \g /dev/null
-select is(pg_temp.filled(), array['queue_meta', 'segment_rotations', 'storage_settings'], 'with keep_config the settings of the queues stay, all else goes');
+select is(pg_temp.filled(), array['cron_fires', 'queue_meta', 'schedules', 'segment_rotations', 'storage_settings'], 'with keep_config the settings of the queues and the schedules stay, all else goes');
 select bag_eq('select * from awa.queue_meta', 'select * from meta', 'just as they were');
 select is_empty('select * from awa.check()', 'check is content');
 select pg_temp.done('tap/65/dlq', 1, 'f') \g /dev/null

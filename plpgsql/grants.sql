@@ -73,9 +73,17 @@ grant execute on function
   {{ .schema }}.retry_from_dlq,
   {{ .schema }}.bulk_retry_from_dlq,
   {{ .schema }}.purge_dlq,
+  {{ .schema }}.start_batch_operation,
+  {{ .schema }}.count_batch_jobs,
+  {{ .schema }}.run_batch_operation,
+  {{ .schema }}.cancel_batch_operation,
   {{ .schema }}.configure_queue,
   {{ .schema }}.pause_queue,
   {{ .schema }}.resume_queue,
+  {{ .schema }}.upsert_schedule,
+  {{ .schema }}.remove_schedule,
+  {{ .schema }}.pause_schedule,
+  {{ .schema }}.resume_schedule,
   {{ .schema }}.checkpoint_terminal_counters,
   {{ .schema }}.rebuild_terminal_counters,
   {{ .schema }}.rotate,
@@ -86,11 +94,14 @@ to awa_operator;
 
 grant execute on function
   {{ .schema }}.get_job,
-  {{ .schema }}.list_jobs
+  {{ .schema }}.list_jobs,
+  {{ .schema }}.get_batch_operation,
+  {{ .schema }}.list_batch_operations
 to awa_operator, awa_reader;
 
 grant execute on function
   {{ .schema }}.backoff,
+  {{ .schema }}.cron_next,
   {{ .schema }}.dlq_depth,
   {{ .schema }}.queue_counts,
   {{ .schema }}.queue_overview,
@@ -102,6 +113,7 @@ grant select on
   {{ .schema }}.jobs,
   {{ .schema }}.done_entries,
   {{ .schema }}.dlq_entries,
+  {{ .schema }}.cron_schedules,
   {{ .schema }}.queue_terminal_live_counts,
   {{ .schema }}.queue_terminal_rollups
 to awa_operator, awa_reader;

@@ -31,6 +31,10 @@ set local search_path = pg_catalog, {{ .schema }}, pg_temp;
 {{ template "internal/concurrency.sql" . }}
 {{ template "internal/dependencies.sql" . }}
 {{ template "internal/flow.sql" . }}
+{{ template "internal/batch_jobs.sql" . }}
+{{ template "internal/batch_steps.sql" . }}
+{{ template "internal/cron.sql" . }}
+{{ template "internal/cron_fire.sql" . }}
 
 -- Produce
 {{ template "api/enqueue.sql" . }}
@@ -50,11 +54,15 @@ set local search_path = pg_catalog, {{ .schema }}, pg_temp;
 {{ template "api/job_operations.sql" . }}
 {{ template "api/dead_letters.sql" . }}
 {{ template "api/compat.sql" . }}
+{{ template "api/batch_operations.sql" . }}
 
 -- Queues
 {{ template "api/queues.sql" . }}
 {{ template "api/queue_counts.sql" . }}
 {{ template "api/queue_overview.sql" . }}
+
+-- Cron
+{{ template "api/cron.sql" . }}
 
 -- Storage
 {{ template "api/counters.sql" . }}

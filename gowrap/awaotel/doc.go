@@ -21,5 +21,6 @@
 //
 // awa.result is what the handler's error means: completed, snoozed, cancelled,
 // failed (the attempt; the job is retried if it has attempts left) or terminal
-// (the job failed for good by its handler's word).
+// (the job failed for good by its handler's word). What queues hold is reported by
+// [Telemetry.ObserveQueues].
 package awaotel

@@ -82,3 +82,33 @@ func TestPanicOfAMiddleware(t *testing.T) {
 		t.Error("the span did not end")
 	}
 }
+
+func TestQueuesAreObserved(t *testing.T) {
+	pool := pgtest.Pool(t)
+	l := newLab(t, awaotel.Config{})
+	for range 2 {
+		if _, err := queue.Enqueue(t.Context(), pool, awa.EnqueueParams{Kind: "k"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l.work(t, pool, "k", quiet)
+	stop, err := l.ObserveQueues(queue, pool)
+	if err != nil {
+		t.Fatal(err)
+	}
+	jobs := map[string]int64{}
+	for _, p := range l.metric(t, "awa.queue.jobs").(metricdata.Gauge[int64]).DataPoints {
+		a := p.Attributes.ToSlice()
+		jobs[attributeOf(a, "awa.queue")+"/"+attributeOf(a, "awa.state")] = p.Value
+	}
+	if len(jobs) != 8 || jobs["default/available"] != 1 || jobs["default/completed"] != 1 || jobs["default/running"] != 0 {
+		t.Errorf("%v", jobs)
+	}
+	oldest := l.metric(t, "awa.queue.oldest_waiting").(metricdata.Gauge[float64]).DataPoints
+	if len(oldest) != 1 || oldest[0].Value <= 0 {
+		t.Errorf("%+v", oldest)
+	}
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -33,6 +33,7 @@ type Config struct {
 // safe for concurrent use.
 type Telemetry struct {
 	tracer     trace.Tracer
+	meter      metric.Meter
 	propagator propagation.TextMapPropagator
 	newTraces  bool
 
@@ -54,17 +55,17 @@ func New(cfg Config) (*Telemetry, error) {
 	}
 	t := &Telemetry{
 		tracer:     cfg.TracerProvider.Tracer(scope),
+		meter:      cfg.MeterProvider.Meter(scope),
 		propagator: cfg.Propagator,
 		newTraces:  cfg.NewTraces,
 	}
-	meter := cfg.MeterProvider.Meter(scope)
 	var errs [3]error
-	t.attempts, errs[0] = meter.Int64Counter("awa.attempts",
+	t.attempts, errs[0] = t.meter.Int64Counter("awa.attempts",
 		metric.WithUnit("{attempt}"), metric.WithDescription("Attempts that ended."))
-	t.duration, errs[1] = meter.Float64Histogram("awa.attempt.duration",
+	t.duration, errs[1] = t.meter.Float64Histogram("awa.attempt.duration",
 		metric.WithUnit("s"), metric.WithDescription("Time that handlers took for an attempt."),
 		metric.WithExplicitBucketBoundaries(.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300, 1800))
-	t.running, errs[2] = meter.Int64UpDownCounter("awa.attempts.running",
+	t.running, errs[2] = t.meter.Int64UpDownCounter("awa.attempts.running",
 		metric.WithUnit("{attempt}"), metric.WithDescription("Attempts in the hands of a handler."))
 	return t, errors.Join(errs[:]...)
 }

@@ -22,10 +22,11 @@ type DrainParams struct {
 	// Until sets the server's clock for this drain, so that jobs which are due by
 	// then, the retries among them, are worked as well. The clock belongs to the
 	// session: it stands still at Until, and goes on when Drain returns. Only the
-	// owner of the schema may set it. Attempts that other sessions have in hand are
-	// rescued when their leases end before Until, so use it in a transaction that
-	// is rolled back, or in a database of the test's own. The zero time leaves the
-	// clock and everything deferred alone.
+	// owner of the schema may set it, and only one session at a time does: a second
+	// drain waits for the end of the first one's transaction. Attempts that other
+	// sessions have in hand are rescued when their leases end before Until, so use
+	// it in a transaction that is rolled back, or in a database of the test's own.
+	// The zero time leaves the clock and everything deferred alone.
 	Until time.Time
 	// MaxAttempts is the most attempts that are made: a job that comes back for
 	// ever fails the test. Defaults to 10,000.
@@ -43,7 +44,10 @@ type Drained struct {
 // queue has an available one, and returns what became of them, in the order of
 // their claims. Jobs that handlers enqueue are worked as well. In a transaction
 // it works on the jobs of that transaction, too, and everything is undone by its
-// rollback; handlers that shall see these jobs must use the same transaction.
+// rollback; handlers that shall see these jobs must use the same transaction. Tests
+// that drain one queue in parallel transactions wait for each other.
+//
+// db is a pool of pgx or one session; of database/sql a *sql.Conn or a *sql.Tx.
 //
 // That a handler returns an error does not fail the test: see Drained.Err.
 func Drain(t testing.TB, db awa.DBTX, mux *worker.Mux, p DrainParams) []Drained {
@@ -108,16 +112,44 @@ func (d *drainer) promote(ctx context.Context) (bool, error) {
 	if d.params.Until.IsZero() {
 		return false, nil
 	}
-	reports, err := d.params.Client.Maintain(ctx, d.db)
-	if err != nil {
-		return false, err
-	}
-	for _, r := range reports {
-		if r.Task == "promote" && r.Affected > 0 {
-			return true, nil
+	// A worker that maintains the same schema may be in the way for a moment.
+	for deadline := time.Now().Add(inTheWay); ; {
+		reports, err := d.params.Client.Maintain(ctx, d.db)
+		if err != nil {
+			return false, err
+		}
+		for _, r := range reports {
+			if r.Task == "promote" && r.Affected > 0 {
+				return true, nil
+			}
+		}
+		due, err := d.due(ctx)
+		if err != nil || due == nil {
+			return false, err
+		}
+		if time.Now().After(deadline) {
+			return false, fmt.Errorf("job %d, %s, is due and was not promoted: another session holds it, or maintains the schema in an open transaction", due.ID, due.Kind)
 		}
 	}
-	return false, nil
+}
+
+// inTheWay is how long a drain tries to promote what is due.
+const inTheWay = 10 * time.Second
+
+// due returns a job that should have been promoted, or nil.
+func (d *drainer) due(ctx context.Context) (*awa.JobInfo, error) {
+	for _, state := range []awa.JobState{awa.StateScheduled, awa.StateRetryable} {
+		jobs, err := listJobs(ctx, d.db, d.params.Client, state)
+		if err != nil {
+			return nil, err
+		}
+		for i := range jobs {
+			if !jobs[i].RunAt.After(d.params.Until) {
+				return &jobs[i], nil
+			}
+		}
+	}
+	return nil, nil
 }
 
 // round works on each queue until it has nothing available. It reports whether

@@ -2,10 +2,13 @@ package awatest
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"strings"
 	"testing"
 	"time"
+
+	_ "github.com/jackc/pgx/v5/stdlib"
 
 	awa "github.com/awaqueue/awa/gowrap"
 	"github.com/awaqueue/awa/gowrap/worker"
@@ -162,4 +165,39 @@ func TestDrainRefusesTheClockToOthersThanTheOwner(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "owner") {
 		t.Fatal(err)
 	}
+}
+
+// A drain never takes what it cannot promote for nothing to do.
+func TestDrainsInParallelTransactions(t *testing.T) {
+	pool := pgtest.Pool(t)
+	t.Run("all", func(t *testing.T) {
+		for _, name := range []string{"a", "b", "c", "d"} {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				tx := Tx(t, pool)
+				add(t, tx, name, awa.EnqueueParams{Queue: "one"})
+				add(t, tx, name, awa.EnqueueParams{Queue: "two", RunAt: time.Now().Add(time.Hour)})
+				requireOutcomes(t, Drain(t, tx, greeting(polite), DrainParams{Until: time.Now().Add(month)}),
+					"one completed", "two completed")
+			})
+		}
+	})
+	RequireNotEnqueued[greet](t, pool)
+}
+
+func TestDrainThroughDatabaseSQL(t *testing.T) {
+	db, err := sql.Open("pgx", pgtest.URL(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = db.Close() }()
+	tx, err := db.BeginTx(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = tx.Rollback() }()
+	std := awa.StdDB(tx)
+	add(t, std, "Ada", awa.EnqueueParams{RunAt: time.Now().Add(time.Hour)})
+	requireOutcomes(t, Drain(t, std, greeting(polite), DrainParams{Until: time.Now().Add(month)}), "default completed")
+	RequireEnqueued[greet](t, std, InState(awa.StateCompleted))
 }

@@ -51,7 +51,7 @@ func require[T worker.Args](ctx context.Context, db awa.DBTX, n int, filters []F
 	for _, f := range filters {
 		f(&c)
 	}
-	all, err := listJobs(ctx, db, c.client)
+	all, err := listJobs(ctx, db, c.client, "")
 	if err != nil {
 		return nil, err.Error()
 	}
@@ -78,9 +78,9 @@ func plural(n int) string {
 	return "jobs"
 }
 
-// listJobs returns every job, oldest first.
-func listJobs(ctx context.Context, db awa.DBTX, c awa.Client) (all []awa.JobInfo, err error) {
-	page := awa.ListJobsParams{Limit: 1000}
+// listJobs returns every job in a state, or in any, oldest first.
+func listJobs(ctx context.Context, db awa.DBTX, c awa.Client, state awa.JobState) (all []awa.JobInfo, err error) {
+	page := awa.ListJobsParams{State: state, Limit: 1000}
 	for {
 		jobs, err := c.ListJobs(ctx, db, page)
 		if err != nil {

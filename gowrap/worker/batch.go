@@ -1,8 +1,8 @@
 package worker
 
 import (
-	"context"
 	"sync"
+	"sync/atomic"
 
 	awa "github.com/awaqueue/awa/gowrap"
 )
@@ -12,8 +12,9 @@ type batch struct {
 	worker   string // under whose name it was claimed
 	queue    *queue
 	attempts []Attempt
-	ctx      context.Context // of its handlers
-	cancel   context.CancelFunc
+
+	begun   atomic.Int64 // attempts whose handlers run or have run
+	waiting atomic.Bool  // a goroutine is on its way to begin the next one
 
 	// Of the finisher alone.
 	running  int        // handlers that have not returned
@@ -51,7 +52,6 @@ func (l *live) written(attempts []*Attempt) {
 	for _, a := range attempts {
 		if a.batch.unwritten--; a.batch.unwritten == 0 {
 			delete(l.batches, a.batch)
-			a.batch.cancel()
 		}
 	}
 }

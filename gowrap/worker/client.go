@@ -37,8 +37,9 @@ type Client struct {
 	abandoned atomic.Int64
 	released  atomic.Bool // attempts were given back
 
-	handlers   sync.WaitGroup
-	handlerCtx context.Context
+	handlers sync.WaitGroup
+	values   context.Context // what handlers' contexts hold; it is never done
+	hasty    atomic.Bool     // handlers were told to give up
 }
 
 // New returns a client that hands jobs to mux. It connects to nothing yet.
@@ -152,13 +153,11 @@ func (c *Client) run(ctx context.Context) {
 	defer stopClaims()
 	claims, cutClaims := context.WithCancel(base)
 	defer cutClaims()
-	handlers, cancelHandlers := context.WithCancelCause(base)
-	defer cancelHandlers(nil)
 	background, stopBackground := context.WithCancel(base)
 	defer stopBackground()
 	writes, giveUp := context.WithCancel(base)
 	defer giveUp()
-	c.handlerCtx = handlers
+	c.values = base
 
 	var claiming, helping, finishing sync.WaitGroup
 	finishing.Go(func() { c.finisher.loop(writes) })
@@ -188,9 +187,12 @@ func (c *Client) run(ctx context.Context) {
 	}()
 	late := 0
 	if !c.within(idle, c.cfg.SoftStopTimeout) {
+		c.hasty.Store(true)
 		cutClaims()
-		cancelHandlers(ErrStopping)
 		claiming.Wait()
+		for _, a := range c.live.all() {
+			a.lost.stop()
+		}
 		if !wait(idle, grace) {
 			late = c.releaseRunning()
 		}
@@ -204,7 +206,9 @@ func (c *Client) run(ctx context.Context) {
 	finishing.Wait()
 	stopBackground()
 	helping.Wait()
-	c.returnReleased(writes)
+	if c.released.Load() && writes.Err() == nil {
+		c.promote(writes)
+	}
 	if n := c.abandoned.Load(); late > 0 || n > 0 {
 		c.err = fmt.Errorf("%w: %d handlers still run, %d finishes were not written", ErrUnfinished, late, n)
 		c.log.Error("Worker stopped with unfinished work", "handlers", late, "finishes", n)
@@ -240,7 +244,6 @@ func wait(done <-chan struct{}, d time.Duration) bool {
 // start runs the jobs of one claim. When the client stops they go back instead.
 func (c *Client) start(q *queue, worker string, jobs []awa.Job, stopping bool) {
 	b := &batch{worker: worker, queue: q, attempts: make([]Attempt, len(jobs)), running: len(jobs)}
-	b.ctx, b.cancel = context.WithCancel(c.handlerCtx)
 	for i := range jobs {
 		a := &b.attempts[i]
 		a.Job, a.client, a.db, a.batch = &jobs[i], c.cfg.Client, c.cfg.Pool, b
@@ -249,12 +252,30 @@ func (c *Client) start(q *queue, worker string, jobs []awa.Job, stopping bool) {
 	if !stopping {
 		c.handlers.Add(len(jobs))
 	}
+	if !stopping {
+		go c.handleNext(b)
+		return
+	}
 	for i := range b.attempts {
-		if stopping {
-			c.release(&b.attempts[i])
-			continue
+		c.release(&b.attempts[i])
+	}
+}
+
+// handleNext runs handlers of a batch, one after the other. Before each it sees to
+// it that another goroutine is on its way to the rest, so that no job waits for a
+// handler; but where handlers are quick a few goroutines do for many of them, and
+// do not grow a stack for each.
+func (c *Client) handleNext(b *batch) {
+	b.waiting.Store(false)
+	for {
+		i := int(b.begun.Add(1)) - 1
+		if i >= len(b.attempts) {
+			return
 		}
-		go c.handle(&b.attempts[i])
+		if i+1 < len(b.attempts) && b.waiting.CompareAndSwap(false, true) {
+			go c.handleNext(b)
+		}
+		c.handle(&b.attempts[i])
 	}
 }
 
@@ -262,7 +283,7 @@ var errGoexit = errors.New("the handler ended its goroutine (runtime.Goexit)")
 
 // handle runs one handler.
 func (c *Client) handle(a *Attempt) {
-	ctx, cancel := context.WithCancelCause(a.batch.ctx)
+	ctx, cancel := context.WithCancelCause(c.values)
 	a.lost.watch(cancel)
 	err := errGoexit
 	defer func() {
@@ -284,7 +305,7 @@ func (c *Client) returned(a *Attempt, err error) {
 		return
 	}
 	a.verdict = judge(err)
-	if v := &a.verdict; v.outcome == Failed && !v.terminal && v.delay == 0 && c.handlerCtx.Err() != nil {
+	if v := &a.verdict; v.outcome == Failed && !v.terminal && v.delay == 0 && c.hasty.Load() {
 		// It was told to give up, so this is no failure.
 		*v = verdict{outcome: Snoozed}
 		c.released.Store(true)
@@ -306,7 +327,7 @@ func (c *Client) report(a *Attempt, err error) {
 	if a.verdict.outcome == Failed {
 		level = slog.LevelWarn
 	}
-	c.log.Log(a.batch.ctx, level, "Job did not complete", "job", a.ID, "kind", a.Kind, "queue", a.Queue,
+	c.log.Log(c.values, level, "Job did not complete", "job", a.ID, "kind", a.Kind, "queue", a.Queue,
 		"attempt", a.Attempt, "of", a.MaxAttempts, "outcome", string(a.verdict.outcome), "error", err)
 }
 
@@ -330,17 +351,6 @@ func (c *Client) releaseRunning() int {
 		}
 	}
 	return n
-}
-
-// returnReleased makes what was given back available at once: a job comes back
-// into its queue by maintenance.
-func (c *Client) returnReleased(ctx context.Context) {
-	if !c.released.Load() || ctx.Err() != nil {
-		return
-	}
-	if _, err := c.cfg.Client.Maintain(ctx, c.cfg.Pool); err != nil {
-		c.warn("Maintenance failed; jobs given back wait for the next one", err)
-	}
 }
 
 func (c *Client) warn(message string, err error, args ...any) {

@@ -98,13 +98,16 @@ func (a *Attempt) CompleteTx(ctx context.Context, tx pgx.Tx) error {
 	return nil
 }
 
-// lost is a channel that is made when it is first asked for: most attempts never
-// need one.
+// lost tells a handler to give up. Its channel is made when it is first asked for:
+// most attempts never need one. The handler's context has no parent to be cancelled
+// with, for a thousand handlers would share that parent's lock; whoever cancels
+// many meets each.
 type lost struct {
-	mu     sync.Mutex // guards what follows
-	ch     chan struct{}
-	cancel context.CancelCauseFunc // of the handler's context
-	reason error                   // nil: not lost
+	mu      sync.Mutex // guards what follows
+	ch      chan struct{}
+	cancel  context.CancelCauseFunc // of the handler's context; nil: it has not begun
+	stopped bool                    // the client stops
+	reason  error                   // nil: not lost
 }
 
 func (l *lost) channel() <-chan struct{} {
@@ -124,8 +127,21 @@ func (l *lost) watch(cancel context.CancelCauseFunc) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.cancel = cancel
-	if l.reason != nil {
+	switch {
+	case l.reason != nil:
 		cancel(l.reason)
+	case l.stopped:
+		cancel(ErrStopping)
+	}
+}
+
+// stop cancels the handler's context, now or later.
+func (l *lost) stop() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.stopped = true
+	if l.cancel != nil {
+		l.cancel(ErrStopping)
 	}
 }
 

@@ -66,7 +66,8 @@ func (l *listener) startWaiting(ctx context.Context, q *queue) int64 {
 	case session := <-r.done:
 		return session
 	case <-ctx.Done():
-		return 0 // the session ends, too
+		l.ask(request{q, false, make(chan int64, 1)}) // in case it did start
+		return 0
 	}
 }
 

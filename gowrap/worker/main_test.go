@@ -3,6 +3,7 @@ package worker_test
 import (
 	"context"
 	"log/slog"
+	"os"
 	"testing"
 	"time"
 
@@ -14,7 +15,15 @@ import (
 	"github.com/awaqueue/awa/internal/pgtest"
 )
 
-func TestMain(m *testing.M) { pgtest.Main(m) }
+func TestMain(m *testing.M) {
+	if file := os.Getenv(chaosEnv); file != "" {
+		if err := chaosWorker(file); err != nil {
+			panic(err)
+		}
+		return
+	}
+	pgtest.Main(m)
+}
 
 var queue = awa.New()
 
@@ -30,7 +39,8 @@ func (task) Kind() string { return "task" }
 func leakless(t *testing.T) {
 	t.Helper()
 	before := goleak.IgnoreCurrent()
-	t.Cleanup(func() { goleak.VerifyNone(t, before) })
+	server := goleak.IgnoreAnyFunction("github.com/awaqueue/awa/internal/localpg.(*Server).startOnce.func1")
+	t.Cleanup(func() { goleak.VerifyNone(t, before, server) })
 }
 
 // newPool is a pool on the database of url, changed by configure if that is not nil.

@@ -2,7 +2,10 @@ package worker
 
 import (
 	"context"
+	"slices"
 	"time"
+
+	awa "github.com/awaqueue/awa/gowrap"
 )
 
 // maintainer calls maintain for as long as the client runs: often while jobs
@@ -27,7 +30,7 @@ func (m *maintainer) loop(ctx context.Context) {
 	var failures backoff
 	var last time.Time // round
 	pause := m.c.cfg.MaintainInterval
-	brisk := time.Now().Add(deferralLasts)
+	var brisk time.Time // until then the pace is kept up
 	for {
 		if m.spare() && time.Since(last) < spareMaintain {
 			pause = min(idleMaintain, max(pause, m.c.cfg.MaintainInterval))
@@ -75,13 +78,35 @@ func (m *maintainer) spare() bool { return m.c.listener != nil && !m.c.listener.
 
 // round reports whether jobs were promoted or rescued: more may be due.
 func (m *maintainer) round(ctx context.Context) (worked bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, 10*patience)
+	// A round that is cut off goes on in the server for a moment, and keeps the last
+	// one of a stop from promoting what was given back.
+	uncut, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*patience)
 	defer cancel()
-	reports, err := m.c.cfg.Client.Maintain(ctx, m.c.cfg.Pool)
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(lastWords/5, cancel) })()
+	reports, err := m.c.cfg.Client.Maintain(uncut, m.c.cfg.Pool)
 	for _, r := range reports {
-		if r.Affected > 0 && (r.Task == "promote" || r.Task == "rescue") {
-			worked = true
-		}
+		worked = worked || brought(r)
 	}
 	return worked, err
+}
+
+// brought reports whether a task brought jobs back into their queues.
+func brought(r awa.TaskReport) bool {
+	return r.Affected > 0 && (r.Task == "promote" || r.Task == "rescue")
+}
+
+// promote is the last maintenance of a client that gave attempts back: they come
+// into their queue by promotion. Another client that is at it may have begun
+// before they were there, so this one tries more than once.
+func (c *Client) promote(ctx context.Context) {
+	for range 5 {
+		reports, err := c.cfg.Client.Maintain(ctx, c.cfg.Pool)
+		if err != nil {
+			c.warn("Maintenance failed; jobs given back wait for the next one", err)
+			return
+		}
+		if slices.ContainsFunc(reports, brought) || !sleep(ctx, 20*time.Millisecond) {
+			return
+		}
+	}
 }

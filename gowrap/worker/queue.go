@@ -21,15 +21,15 @@ type queue struct {
 	free    signal       // enough places are free, or finishes were written
 	share   *share
 
-	wake   signal // the listener: there may be jobs, or waiting has ended
-	armed  int64  // the listener's session that waits for this queue, or 0
-	wakes  bucket
-	errors backoff
+	wake    signal // the listener: there may be jobs, or waiting has ended
+	armed   int64  // the listener's session that waits for this queue, or 0
+	traffic bucket
+	errors  backoff
 }
 
 func newQueue(c *Client, name string, cfg QueueConfig) *queue {
 	return &queue{c: c, name: name, cfg: cfg, free: newSignal(), wake: newSignal(),
-		share: newShare(cfg.Weight), wakes: newBucket()}
+		share: newShare(cfg.Weight), traffic: newBucket()}
 }
 
 // over is done: what takes it gets what there is and does not wait.
@@ -67,6 +67,7 @@ func (q *queue) loop(ctx, hard context.Context) {
 			q.c.start(q, worker, jobs, ctx.Err() != nil)
 			streak++
 			busy = got == n
+			q.traffic.spend(got)
 			// Producers pay for waking a worker, so one that is busy says so.
 			if q.armed != 0 && (busy || streak > 1) {
 				q.disarm()
@@ -88,9 +89,7 @@ func (q *queue) rest(ctx context.Context) {
 			q.armed = 0
 		}
 		switch {
-		case !q.wakes.ready():
-			// So many wake-ups that each job hardly waits for the next look: looking
-			// costs producers nothing.
+		case !q.traffic.quiet():
 			q.disarm()
 			pause = gather
 		case q.armed == 0:
@@ -105,7 +104,6 @@ func (q *queue) rest(ctx context.Context) {
 	case <-ctx.Done():
 	case <-timer.C:
 	case <-q.wake:
-		q.wakes.spend()
 	}
 }
 
@@ -198,24 +196,28 @@ func (q *queue) claim(ctx context.Context, n int) (jobs []awa.Job, worker string
 	return jobs, worker, nil
 }
 
-// bucket bounds how often a worker is woken: 100 times a second, after a burst.
+// bucket measures how busy a queue is. Producers that notify commit one after the
+// other, each waiting for the disk by itself. So a queue with more jobs than this
+// is looked at every few milliseconds instead, and producers pay nothing.
 type bucket struct {
 	tokens float64
 	at     time.Time
 }
 
 const (
-	wakeRate  = 100 // per second
-	wakeBurst = 25
+	quietRate  = 100 // jobs per second that may each wake the worker
+	quietBurst = 25
+	quietDebt  = -50 // half a second until a busy queue counts as quiet
 )
 
-func newBucket() bucket { return bucket{tokens: wakeBurst, at: time.Now()} }
+func newBucket() bucket { return bucket{tokens: quietBurst, at: time.Now()} }
 
-func (b *bucket) ready() bool {
+// quiet reports whether the queue is worth waiting for.
+func (b *bucket) quiet() bool {
 	now := time.Now()
-	b.tokens = min(b.tokens+now.Sub(b.at).Seconds()*wakeRate, wakeBurst)
+	b.tokens = min(b.tokens+now.Sub(b.at).Seconds()*quietRate, quietBurst)
 	b.at = now
 	return b.tokens >= 1
 }
 
-func (b *bucket) spend() { b.tokens = max(b.tokens-1, 0) }
+func (b *bucket) spend(jobs int) { b.tokens = max(b.tokens-float64(jobs), quietDebt) }

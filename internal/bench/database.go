@@ -7,6 +7,7 @@ import (
 	"os"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/awaqueue/awa/internal/install"
 )
@@ -64,6 +65,17 @@ func (d *Database) Connect(ctx context.Context, durability Durability) (*pgx.Con
 	cfg.RuntimeParams["synchronous_commit"] = string(durability)
 	cfg.RuntimeParams["application_name"] = "awa-bench"
 	return pgx.ConnectConfig(ctx, cfg)
+}
+
+// Pool opens a pool of up to size connections whose commits are durable.
+func (d *Database) Pool(ctx context.Context, size int32) (*pgxpool.Pool, error) {
+	cfg, err := pgxpool.ParseConfig(d.url)
+	if err != nil {
+		return nil, err
+	}
+	cfg.MaxConns = size
+	cfg.ConnConfig.RuntimeParams["application_name"] = "awa-bench"
+	return pgxpool.NewWithConfig(ctx, cfg)
 }
 
 // Settle brings statistics and the visibility map up to date and starts a fresh

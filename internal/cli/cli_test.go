@@ -181,18 +181,61 @@ func TestTimeout(t *testing.T) {
 	on(t, url, 1, "queue", "counts", "x", "--timeout", "200ms").wants(t, "SQLSTATE 57014")
 }
 
+// watch is an output that calls seen once it holds part.
+type watch struct {
+	bytes.Buffer
+	part string
+	seen func()
+}
+
+func (w *watch) Write(p []byte) (int, error) {
+	n, err := w.Buffer.Write(p)
+	if strings.Contains(w.String(), w.part) {
+		w.seen()
+	}
+	return n, err
+}
+
+// loop runs maintain --loop until it has printed part, and returns what it printed.
+func loop(t *testing.T, url, part string) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	stdout := &watch{part: part, seen: cancel}
+	var stderr bytes.Buffer
+	code := cli.Run(ctx, []string{"--database-url", url, "maintain", "--loop", "--interval", "20ms"},
+		strings.NewReader(""), stdout, &stderr)
+	if code != 0 || !strings.Contains(stdout.String(), part) {
+		t.Errorf("exit code %d, no %q in:\n%s%s", code, part, stdout, &stderr)
+	}
+	return stdout.String()
+}
+
 func TestMaintainLoopStopsWhenTold(t *testing.T) {
 	t.Parallel()
 	url := pgtest.URL(t)
 	exec(t, url, `select awa.enqueue('k', queue => 'q', run_at => now() + interval '100 milliseconds')`)
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
-	defer cancel()
-	r := run(t, ctx, "--database-url", url, "maintain", "--loop", "--interval", "20ms")
-	if r.code != 0 {
-		t.Fatalf("exit code %d\n%s%s", r.code, r.stdout, r.stderr)
-	}
-	r.wants(t, "promote")
+	loop(t, url, "promote promoted 1")
 	on(t, url, 0, "queue", "counts", "q").wants(t, "available         1")
+}
+
+// What a task could not do is told although it affected nothing, and not in each of
+// the rounds until the job is due.
+func TestMaintainLoopTellsTrouble(t *testing.T) {
+	t.Parallel()
+	url := pgtest.URL(t)
+	tx, err := pgtest.Conn(t, url).Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.Exec(t.Context(), `select awa.rotate()`); err != nil {
+		t.Fatal(err)
+	}
+	exec(t, url, `select awa.enqueue('k', run_at => now() + interval '1 second')`)
+	printed := loop(t, url, "promote promoted 1")
+	if n := strings.Count(printed, "ring busy 0 another session rotates or prunes"); n != 1 {
+		t.Errorf("told %d times:\n%s", n, printed)
+	}
 }
 
 func TestMaintainLoopEndsWhenItCannotStart(t *testing.T) {

@@ -21,7 +21,8 @@ func (a *app) maintainCommand() *cobra.Command {
 		Short: "Run the maintenance that is due, once or for ever",
 		Long: `Run the maintenance that is due: promotion, rescue, checkpoints, rotation and
 pruning, one row per task. With --loop it goes on until it is told to stop, and
-prints the tasks that did something.`,
+prints the tasks that did something, and those that could not: once, then once a
+minute for as long as they say the same.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if !loop {
@@ -43,10 +44,11 @@ prints the tasks that did something.`,
 func (a *app) maintainLoop(cmd *cobra.Command, interval time.Duration) error {
 	ctx := cmd.Context()
 	rounds := 0
+	told := told{}
 	for pause := interval; ; pause = min(2*pause, max(interval, 10*time.Second)) {
 		before := rounds
 		err := a.withConn(ctx, func(conn *pgx.Conn) error {
-			return a.maintainRounds(cmd, conn, interval, &rounds)
+			return a.maintainRounds(cmd, conn, interval, &rounds, told)
 		})
 		switch {
 		case ctx.Err() != nil:
@@ -65,15 +67,15 @@ func (a *app) maintainLoop(cmd *cobra.Command, interval time.Duration) error {
 
 // maintainRounds runs rounds on one connection until one fails, and counts the
 // good ones.
-func (a *app) maintainRounds(cmd *cobra.Command, conn *pgx.Conn, interval time.Duration, rounds *int) error {
+func (a *app) maintainRounds(cmd *cobra.Command, conn *pgx.Conn, interval time.Duration, rounds *int, told told) error {
 	ctx := cmd.Context()
 	for {
-		t, err := query(ctx, conn, a.sql(maintainSQL+` as m where m.affected > 0`))
+		t, err := query(ctx, conn, a.sql(maintainSQL+` as m where m.affected > 0 or m.outcome <> 'idle' or m.detail is not null`))
 		if err != nil {
 			return err
 		}
 		*rounds++
-		if err := a.printRound(cmd.OutOrStdout(), t); err != nil {
+		if err := a.printRound(cmd.OutOrStdout(), t, told); err != nil {
 			return err
 		}
 		if !sleep(ctx, interval) {
@@ -82,10 +84,36 @@ func (a *app) maintainRounds(cmd *cobra.Command, conn *pgx.Conn, interval time.D
 	}
 }
 
+// told is what each task last said that it could not do, and when that was printed.
+// A loop runs many rounds a second and would say nothing else.
+type told map[string]struct {
+	trouble string
+	at      time.Time
+}
+
+// news reports whether to print this row now. What a task did always is.
+func (last told) news(task, affected, trouble string, now time.Time) bool {
+	before := last[task]
+	if affected != "0" {
+		delete(last, task)
+		return true
+	}
+	if before.trouble == trouble && now.Sub(before.at) < time.Minute {
+		return false
+	}
+	before.trouble, before.at = trouble, now
+	last[task] = before
+	return true
+}
+
 // printRound writes one line per task, as text or as a JSON object: a stream
 // has neither a header nor an end.
-func (a *app) printRound(w io.Writer, t table) error {
+func (a *app) printRound(w io.Writer, t table, told told) error {
 	for i, row := range t.rows {
+		trouble := t.value(i, "outcome") + " " + t.value(i, "detail")
+		if !told.news(t.value(i, "task"), t.value(i, "affected"), trouble, time.Now()) {
+			continue
+		}
 		line := time.Now().Format(time.TimeOnly) + " " + strings.TrimSpace(strings.Join(row, " "))
 		if a.output == "json" {
 			line = string(t.objects[i])

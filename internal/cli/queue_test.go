@@ -57,6 +57,12 @@ func TestOperator(t *testing.T) {
 		{"dlq", "purge", "--all"},
 		{"job", "discard", "--all", "--dry-run"},
 		{"job", "discard", "--all"},
+		{"cron", "set", "s", "@daily", "k"},
+		{"cron", "list"},
+		{"cron", "pause", "s"},
+		{"cron", "resume", "s"},
+		{"cron", "next", "@daily"},
+		{"cron", "remove", "s"},
 		{"storage", "check"},
 		{"storage", "rebase"},
 	} {

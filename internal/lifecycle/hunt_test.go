@@ -28,6 +28,7 @@ const (
 	huntSessions   = 16
 	huntQueues     = 16 // times 4 priorities: 64 keys
 	huntPriorities = 4
+	huntSamplers   = 2
 )
 
 // driftQuery is the invariant: per queue the counters equal history. One
@@ -42,12 +43,19 @@ where coalesce(n.jobs, 0) <> coalesce(h.jobs, 0)`
 type hunt struct {
 	t       *testing.T
 	expires time.Time
+	enough  int64 // samples; the hunt goes on until they are taken
+	samples atomic.Int64
 	lastID  atomic.Int64
 
 	mu     sync.Mutex // guards what follows
 	ended  map[int64]string
 	calls  map[string]int
 	errors map[string]int
+}
+
+// on reports whether the hunt goes on.
+func (h *hunt) on() bool {
+	return !h.t.Failed() && (time.Now().Before(h.expires) || h.samples.Load() < h.enough)
 }
 
 // end records that a committed call ended a job for good.
@@ -109,6 +117,7 @@ func (h *hunt) note(surface string, err error) {
 // session is one connection and the receipts it still holds.
 type session struct {
 	*hunt
+	name   string // as a worker
 	conn   *pgx.Conn
 	rnd    *rand.Rand
 	pocket []held
@@ -174,7 +183,10 @@ func (s *session) enqueue() {
 
 func (s *session) claim() {
 	started := s.endings()
-	rows, err := s.conn.Query(s.t.Context(), `select c.job_id, c.receipt::text from awa.claim($1, $2) as c`, s.queue(), 1+s.rnd.IntN(12))
+	// Most attempts end before their lease does, some are lost.
+	lease := []string{"20 ms", "1 s", "1 minute"}[s.rnd.IntN(3)]
+	rows, err := s.conn.Query(s.t.Context(), `select c.job_id, c.receipt::text from awa.claim($1, $2, nullif($3, ''), $4::text::interval) as c`,
+		s.queue(), 1+s.rnd.IntN(12), s.worker(), lease)
 	var got []held
 	if err == nil {
 		got, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (h held, err error) {
@@ -203,7 +215,7 @@ func (s *session) finish() {
 	for i, h := range mine {
 		receipts[i] = h.receipt
 	}
-	switch s.rnd.IntN(5) {
+	switch s.rnd.IntN(7) {
 	case 0:
 		for _, h := range mine {
 			if s.yes("complete", `select awa.complete($1::text::awa.receipt)`, h.receipt) {
@@ -230,7 +242,36 @@ func (s *session) finish() {
 		for _, h := range mine {
 			s.exec("fail", `select awa.fail($1::text::awa.receipt, 'e', terminal => $2)`, h.receipt, s.rnd.IntN(2) == 0)
 		}
+	case 5:
+		for _, h := range mine {
+			s.exec("snooze", `select awa.snooze($1::text::awa.receipt, '5 ms')`, h.receipt)
+		}
+	case 6:
+		for _, h := range mine {
+			s.exec("cancel_attempt", `select awa.cancel_attempt($1::text::awa.receipt, 'given up')`, h.receipt)
+		}
 	}
+}
+
+// worker is the name that a claim of the session gives: one that beats, one
+// that never does, or none.
+func (s *session) worker() string {
+	return []string{s.name, "hunt/nobody", ""}[s.rnd.IntN(3)]
+}
+
+// goOn says something of the attempts in the pocket without closing them.
+func (s *session) goOn() {
+	receipts := make([]string, len(s.pocket))
+	for i, h := range s.pocket {
+		receipts[i] = h.receipt
+		if s.rnd.IntN(3) == 0 {
+			s.exec("set_progress", `select awa.set_progress($1::text::awa.receipt, $2, 'hunt', '{"a": 1}')`, h.receipt, s.rnd.IntN(101))
+		}
+	}
+	if s.rnd.IntN(2) == 0 {
+		s.exec("extend_lease", `select awa.extend_lease($1::text[]::awa.receipt[], '200 ms')`, receipts)
+	}
+	s.exec("heartbeat", `select * from awa.heartbeat($1)`, s.name)
 }
 
 // deletions are predicates on awa.jobs, of every shape.
@@ -250,11 +291,13 @@ func (s *session) step() {
 	switch n := s.rnd.IntN(100); {
 	case n < 22:
 		s.enqueue()
-	case n < 42:
+	case n < 39:
 		s.claim()
 		s.finish()
-	case n < 48:
+	case n < 43:
 		s.finish()
+	case n < 48:
+		s.goOn()
 	case n < 53:
 		s.exec("retry", `select awa.retry($1)`, id)
 	case n < 58:
@@ -275,8 +318,10 @@ func (s *session) step() {
 		}
 	case n < 80:
 		s.exec("delete", deletions[s.rnd.IntN(len(deletions))]+` and $2::text is not null and $1::bigint is not null`, id, queue)
-	case n < 84:
+	case n < 83:
 		s.exec("cancel", `select awa.cancel($1)`, id)
+	case n < 84:
+		s.exec("cancel_by_unique_key", `select awa.cancel_by_unique_key($1)`, []byte{byte(s.rnd.IntN(40))})
 	case n < 87:
 		s.exec("update", `update awa.jobs set priority = priority % 4 + 1 where id = $1 and state = 'available'`, id)
 	case n < 89:
@@ -288,11 +333,9 @@ func (s *session) step() {
 	case n < 94:
 		s.exec("rebuild", `select * from awa.rebuild_terminal_counters()`)
 	case n < 95:
-		s.exec("rotate", `select awa.rotate()`)
-	case n < 96:
-		s.exec("prune", `select awa.prune()`)
+		s.exec([]string{"rotate", "prune"}[id%2], `select case when $1 then awa.rotate() else awa.prune() end`, id%2 == 0)
 	case n < 97:
-		s.exec("maintain", `select * from awa.maintain()`)
+		s.maintain()
 	default:
 		s.undone("undone", []string{
 			`select awa.delete_job_compat($1) where $2::text is not null`,
@@ -304,17 +347,50 @@ func (s *session) step() {
 	}
 }
 
-// huntFor is how long the sessions run; AWA_HUNT overrides it.
-func huntFor(t *testing.T) time.Duration {
+// maintain counts the attempts that a pass rescues as calls of their own.
+func (s *session) maintain() {
+	rows, err := s.conn.Query(s.t.Context(), `select m.affected from awa.maintain() as m where m.task = 'rescue'`)
+	var rescued int64
+	if err == nil {
+		rescued, err = pgx.CollectExactlyOneRow(rows, pgx.RowTo[int64])
+	}
+	s.note("maintain", err)
+	s.count("rescued", int(rescued))
+}
+
+func (h *hunt) count(what string, n int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.calls[what] += n
+}
+
+// huntFor is how long the sessions run at least, and how often the invariant is
+// sampled meanwhile. AWA_HUNT=60s makes it long: a thousand times.
+func huntFor(t *testing.T) (time.Duration, int64) {
 	text, ok := os.LookupEnv("AWA_HUNT")
 	if !ok {
-		return 8 * time.Second
+		return 8 * time.Second, 50
 	}
 	d, err := time.ParseDuration(text)
 	if err != nil {
 		t.Fatalf("AWA_HUNT: %v", err)
 	}
-	return d
+	return d, int64(d.Seconds() * 1000 / 60)
+}
+
+// sample holds the counters against history for as long as the hunt goes on.
+func (h *hunt) sample(conn *pgx.Conn) {
+	for h.on() {
+		drift, err := read(h.t.Context(), conn, driftQuery)
+		switch {
+		case err != nil:
+			h.t.Errorf("%s: %v", driftQuery, err)
+		case len(drift) > 0:
+			h.t.Errorf("counters differ from history (queue, counters, history): %s", strings.Join(drift, "; "))
+		default:
+			h.samples.Add(1)
+		}
+	}
 }
 
 func TestHunt(t *testing.T) {
@@ -333,38 +409,31 @@ func TestHunt(t *testing.T) {
 	}
 	exec(`update awa.storage_settings set history_retention = '0'`)
 
-	h := &hunt{t: t, expires: time.Now().Add(huntFor(t)), ended: map[int64]string{}, calls: map[string]int{}, errors: map[string]int{}}
+	exec(`update awa.storage_settings set worker_silence = '300 ms'`)
+
+	length, enough := huntFor(t)
+	h := &hunt{t: t, expires: time.Now().Add(length), enough: enough, ended: map[int64]string{}, calls: map[string]int{}, errors: map[string]int{}}
 	h.lastID.Store(1)
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	var sessions sync.WaitGroup
 	for i := range huntSessions {
-		s := &session{hunt: h, conn: pgtest.Conn(t, url), rnd: rand.New(rand.NewPCG(seed, uint64(i)))}
+		s := &session{hunt: h, name: fmt.Sprintf("hunt/%d", i), conn: pgtest.Conn(t, url), rnd: rand.New(rand.NewPCG(seed, uint64(i)))}
 		sessions.Go(func() {
-			for time.Now().Before(h.expires) {
+			for h.on() {
 				s.step()
 			}
 		})
 	}
-
-	samples := 0
-	watcher := pgtest.Conn(t, url)
-	done := make(chan struct{})
-	go func() { sessions.Wait(); close(done) }()
-	for running := true; running; {
-		select {
-		case <-done:
-			running = false
-		default:
+	for range huntSamplers {
+		watcher := pgtest.Conn(t, url)
+		if _, err := watcher.Exec(t.Context(), `set jit = off`); err != nil {
+			t.Fatal(err)
 		}
-		if drift := lines(t, watcher, driftQuery); len(drift) > 0 {
-			t.Errorf("counters differ from history (queue, counters, history): %s", strings.Join(drift, "; "))
-			break
-		}
-		samples++
+		sessions.Go(func() { h.sample(watcher) })
 	}
 	sessions.Wait()
-	t.Logf("%d samples; calls %v; errors %v", samples, h.calls, h.errors)
+	t.Logf("%d samples; calls %v; errors %v", h.samples.Load(), h.calls, h.errors)
 
 	if bad := lines(t, boss, `select * from awa.check()`); len(bad) > 0 {
 		t.Errorf("check: %s", strings.Join(bad, "\n"))
@@ -404,19 +473,23 @@ where (c.available, c.scheduled, c.retryable, c.running, c.completed, c.failed, 
    coalesce(j.failed, 0), coalesce(j.cancelled, 0), coalesce(j.completed + j.failed + j.cancelled, 0),
    (select count(*) from awa.dlq_entries as q where q.queue = m.queue))`
 
-// lines runs a query and returns its rows as text.
+// lines runs a query that must succeed and returns its rows as text.
 func lines(t *testing.T, conn *pgx.Conn, sql string, args ...any) []string {
 	t.Helper()
-	rows, err := conn.Query(t.Context(), sql, args...)
-	if err != nil {
-		t.Fatalf("%s: %v", sql, err)
-	}
-	got, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (string, error) {
-		values, err := row.Values()
-		return strings.Trim(fmt.Sprint(values...), "[]"), err
-	})
+	got, err := read(t.Context(), conn, sql, args...)
 	if err != nil {
 		t.Fatalf("%s: %v", sql, err)
 	}
 	return got
+}
+
+func read(ctx context.Context, conn *pgx.Conn, sql string, args ...any) ([]string, error) {
+	rows, err := conn.Query(ctx, sql, args...)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (string, error) {
+		values, err := row.Values()
+		return strings.Trim(fmt.Sprint(values...), "[]"), err
+	})
 }

@@ -1,6 +1,7 @@
 package proof
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -22,10 +23,11 @@ func (w *world) actions() []func(*rapid.T) {
 		w.enqueue, w.enqueue, w.enqueue, w.enqueueMany, w.enqueueMany,
 		w.claim, w.claim, w.claim, w.claim,
 		w.complete, w.completeMany, w.completeMany, w.fail, w.fail, w.fail, w.snooze, w.cancelAttempt,
-		w.cancel, w.cancel, w.retry, w.retry, w.remove, w.removeFrom, w.update, w.update,
+		w.setProgress, w.setProgress, w.extendLease, w.register, w.heartbeat, w.heartbeat,
+		w.cancel, w.cancel, w.cancelKey, w.retry, w.retry, w.remove, w.removeFrom, w.update, w.update, w.reschedule,
 		w.moveToDLQ, w.bulkMove, w.discard, w.retryFromDLQ, w.bulkRetry, w.purge,
 		w.maintain, w.maintain, w.maintain, w.rotate, w.rotate, w.prune, w.prune, w.prune, w.turn,
-		w.checkpoint, w.rebuild, w.garbage,
+		w.checkpoint, w.rebuild, w.garbage, w.pause, w.wait, w.wait, w.wait,
 	}
 }
 
@@ -187,15 +189,24 @@ func (w *world) enqueue(r *rapid.T) {
 	}
 	switch rapid.IntRange(0, 4).Draw(r, "run at") {
 	case 0:
-		p.RunAt, j.state = time.Now().Add(time.Hour), awa.StateScheduled
+		j.runAt, j.state = w.anyLater(r), awa.StateScheduled
+		p.RunAt = when(j.runAt)
 	case 1:
-		p.RunAt = time.Now().Add(-time.Hour)
+		j.runAt = w.now - 3600e6
+		p.RunAt = when(j.runAt)
+	}
+	if rapid.IntRange(0, 3).Draw(r, "deadline") == 0 {
+		p.Deadline = 30 * time.Second
+		j.deadline = p.Deadline.Microseconds()
 	}
 	if j.key = rapid.SampledFrom([]string{"", "", "k", "l"}).Draw(r, "unique key"); j.key != "" {
 		p.UniqueKey = []byte(j.key)
 		j.mask = defaultMask
-		if rapid.Bool().Draw(r, "waiting only") {
+		switch rapid.IntRange(0, 2).Draw(r, "mask") {
+		case 0:
 			j.mask, p.UniqueStates = waitingMask, waitingMask
+		case 1:
+			j.mask, p.UniqueStates = activeMask, activeMask
 		}
 	}
 	var id int64
@@ -206,11 +217,11 @@ func (w *world) enqueue(r *rapid.T) {
 		if err != nil {
 			return err
 		}
-		if holder := v.holder(j); holder != 0 {
+		if holder := v.holder(j, j.state); holder != 0 {
 			return answered(id, holder, nil)
 		}
 		j.id = id
-		v.holder(j)
+		v.holder(j, j.state)
 		return w.added(r, s, v, j)
 	})
 }
@@ -218,6 +229,7 @@ func (w *world) enqueue(r *rapid.T) {
 var (
 	defaultMask = awa.InStates(awa.StateScheduled, awa.StateAvailable, awa.StateRunning, awa.StateCompleted, awa.StateRetryable)
 	waitingMask = awa.InStates(awa.StateScheduled, awa.StateAvailable, awa.StateRetryable)
+	activeMask  = awa.InStates(awa.StateAvailable, awa.StateRunning) // a deferred job does not count
 )
 
 // added puts a new job into the view.
@@ -242,9 +254,7 @@ func (w *world) settle(s *session, v *step, id int64) error {
 	var state awa.JobState
 	err := s.conn.QueryRow(context.Background(), `select state::text from awa.jobs where id = $1`, id).Scan(&state)
 	if err == nil && state == awa.StateScheduled {
-		j := v.jobs[id]
-		j.state, j.due, j.own, j.segment = state, true, false, -1
-		v.put(j)
+		v.putOff(v.jobs[id], state, v.jobs[id].runAt)
 	}
 	return err
 }
@@ -289,34 +299,40 @@ func (w *world) claim(r *rapid.T) {
 	s := w.anyone(r)
 	name := w.queueOf(r, s, in(awa.StateAvailable))
 	limit := rapid.SampledFrom([]int{1, 2, 5, 1000}).Draw(r, "max jobs")
+	p := awa.ClaimParams{
+		Queue: name, MaxJobs: limit,
+		Worker: rapid.SampledFrom([]string{"", "nobody", "alpha", "beta"}).Draw(r, "worker"),
+		Lease:  rapid.SampledFrom([]time.Duration{time.Second, time.Minute, time.Hour}).Draw(r, "lease"),
+	}
 	alone := !slices.ContainsFunc(w.others(s), func(o *session) bool { return o.queues[name] })
 	var jobs []awa.Job
 	w.call(r, s, "claim", func(ctx context.Context, conn *pgx.Conn) (err error) {
-		jobs, err = queue.Claim(ctx, conn, awa.ClaimParams{Queue: name, MaxJobs: limit, Worker: "model"})
+		jobs, err = queue.Claim(ctx, conn, p)
 		return err
 	}, func(v *step, err error) error {
 		if err != nil {
 			return err
 		}
 		s.queues[name] = true
-		waiting := v.sorted(func(j modelJob) bool { return j.queue == name && j.state == awa.StateAvailable })
+		waiting := v.sorted(func(j modelJob) bool { return j.queue == name && j.state == awa.StateAvailable && !v.paused[name] })
 		if alone && len(jobs) != min(limit, len(waiting)) {
-			return fmt.Errorf("%d jobs of %d wait, got %d", limit, len(waiting), len(jobs))
+			return fmt.Errorf("%d jobs of %d in %s wait, got %d; locks: %s", limit, len(waiting), name, len(jobs), w.locks())
 		}
 		last := 0
 		for _, got := range jobs {
 			w.receipts = append(w.receipts, got.Receipt)
 			j := v.jobs[got.ID]
-			if j.state != awa.StateAvailable || j.queue != name {
+			if j.state != awa.StateAvailable || j.queue != name || v.paused[name] {
 				return fmt.Errorf("handed out %+v", j)
 			}
-			if int(got.Attempt) != j.attempt || int(got.Priority) != j.priority || got.Kind != j.kind || got.Receipt.RunLease <= j.lease {
-				return fmt.Errorf("handed out %+v as %+v", j, got)
+			if err := handedOut(j, got, v.now, p.Lease); err != nil {
+				return fmt.Errorf("handed out %+v as %+v: %w", j, got, err)
 			}
 			if !j.own {
 				last = max(last, j.priority)
 			}
-			j.state, j.receipt, j.lease, j.own = awa.StateRunning, got.Receipt, got.Receipt.RunLease, false
+			j.state, j.receipt, j.lease, j.own, j.ran = awa.StateRunning, got.Receipt, got.Receipt.RunLease, false, true
+			j.worker, j.claimed, j.expires = p.Worker, v.now, v.now+p.Lease.Microseconds()
 			v.put(j)
 		}
 		for _, j := range waiting {
@@ -326,6 +342,35 @@ func (w *world) claim(r *rapid.T) {
 		}
 		return nil
 	})
+}
+
+// handedOut holds a job that was claimed now against what it must be.
+func handedOut(j modelJob, got awa.Job, now int64, lease time.Duration) error {
+	deadline := time.Time{}
+	if j.deadline != 0 {
+		deadline = when(now + j.deadline)
+	}
+	switch {
+	case int(got.Attempt) != j.attempt, int(got.MaxAttempts) != j.maxAttempts:
+		return errors.New("another attempt")
+	case int(got.Priority) != j.priority, got.Kind != j.kind, j.runAt != 0 && got.RunAt.UnixMicro() != j.runAt:
+		return errors.New("another job")
+	case got.Receipt.RunLease <= j.lease:
+		return errors.New("the receipt of an earlier attempt")
+	case len(got.Errors) != j.errors, percentOf(got.Progress) != j.handed:
+		return errors.New("other errors or progress")
+	case got.LeaseExpiresAt.UnixMicro() != now+lease.Microseconds(), !got.DeadlineAt.Equal(deadline):
+		return errors.New("another time")
+	}
+	return nil
+}
+
+func percentOf(progress json.RawMessage) int {
+	var p struct{ Percent int }
+	if progress != nil && json.Unmarshal(progress, &p) != nil {
+		return -1
+	}
+	return p.Percent
 }
 
 func (w *world) anyReceipts(r *rapid.T, s *session) []awa.Receipt {
@@ -385,7 +430,7 @@ func (w *world) fail(r *rapid.T) {
 	p := awa.FailManyParams{
 		Receipts:   w.anyReceipts(r, s),
 		Terminal:   rapid.IntRange(0, 2).Draw(r, "terminal") > 0,
-		RetryAfter: rapid.SampledFrom([]time.Duration{time.Microsecond, time.Hour}).Draw(r, "retry after"),
+		RetryAfter: rapid.SampledFrom([]time.Duration{0, time.Microsecond, time.Hour}).Draw(r, "retry after"),
 	}
 	one := rapid.Bool().Draw(r, "one")
 	if one {
@@ -409,8 +454,14 @@ func (w *world) fail(r *rapid.T) {
 		want := map[awa.Receipt]awa.JobState{}
 		slices.SortFunc(p.Receipts, func(a, b awa.Receipt) int { return slices.Compare(numbers(a), numbers(b)) })
 		for _, receipt := range p.Receipts {
-			if v.open(receipt) {
-				want[receipt] = v.fail(receipt.JobID, p.Terminal, p.RetryAfter < time.Hour)
+			if !v.open(receipt) {
+				continue
+			}
+			want[receipt] = v.fail(receipt.JobID, p.Terminal, v.now+p.RetryAfter.Microseconds())
+			if want[receipt] == awa.StateRetryable && p.RetryAfter == 0 && err == nil {
+				if err := w.backsOff(s, v, receipt.JobID); err != nil {
+					return err
+				}
 			}
 		}
 		return answered(got, want, err)
@@ -420,14 +471,12 @@ func (w *world) fail(r *rapid.T) {
 func (w *world) snooze(r *rapid.T) {
 	later := rapid.SampledFrom([]string{"0 s", "1 hour"}).Draw(r, "delay")
 	w.attempt(r, "snooze", `select awa.snooze($1::text::awa.receipt, $2::text::interval)`, later, func(v *step, id int64) {
-		v.snooze(id, later == "0 s")
+		v.snooze(id, v.now+map[string]int64{"1 hour": 3600e6}[later])
 	})
 }
 
 func (w *world) cancelAttempt(r *rapid.T) {
-	w.attempt(r, "cancel_attempt", `select awa.cancel_attempt($1::text::awa.receipt, $2)`, "model", func(v *step, id int64) {
-		v.close(id, awa.StateCancelled)
-	})
+	w.attempt(r, "cancel_attempt", `select awa.cancel_attempt($1::text::awa.receipt, $2)`, "model", (*step).cancel)
 }
 
 // attempt makes a call about one attempt that answers whether it was open.
@@ -449,12 +498,12 @@ func (w *world) attempt(r *rapid.T, name, sql, arg string, do func(*step, int64)
 // One job.
 
 // one makes a call about one job that answers whether it did something.
-func (w *world) one(r *rapid.T, name, sql string, likely func(modelJob) bool, do func(*step, modelJob) bool) {
+func (w *world) one(r *rapid.T, name, sql string, likely func(modelJob) bool, do func(*step, modelJob) bool, args ...any) {
 	s := w.anyone(r)
 	id := w.anyJob(r, s, likely)
 	var got bool
 	w.call(r, s, name, func(ctx context.Context, conn *pgx.Conn) error {
-		return conn.QueryRow(ctx, sql, id).Scan(&got)
+		return conn.QueryRow(ctx, sql, append([]any{id}, args...)...).Scan(&got)
 	}, func(v *step, err error) error {
 		j := v.jobs[id]
 		s.queues[j.queue] = true
@@ -463,7 +512,7 @@ func (w *world) one(r *rapid.T, name, sql string, likely func(modelJob) bool, do
 			return nil // its snapshot may miss what a prune emptied
 		}
 		if sqlState(err) == "AW004" {
-			if v.holder(j) == 0 {
+			if v.holder(j, awa.StateAvailable) == 0 && v.holder(j, awa.StateScheduled) == 0 {
 				return err
 			}
 			return nil
@@ -484,16 +533,18 @@ func (w *world) cancel(r *rapid.T) {
 		if !j.waits() && j.state != awa.StateRunning {
 			return false
 		}
-		v.close(j.id, awa.StateCancelled)
+		v.tell(j)
+		v.cancel(j.id)
 		return true
 	})
 }
 
 func (w *world) retry(r *rapid.T) {
 	over := in(awa.StateFailed, awa.StateCancelled)
-	w.one(r, "retry", `select awa.retry($1)`, over, func(v *step, j modelJob) bool {
-		return over(j) && v.again(j)
-	})
+	runAt := w.perhapsLater(r)
+	w.one(r, "retry", `select awa.retry($1, run_at => $2)`, over, func(v *step, j modelJob) bool {
+		return over(j) && v.again(j, runAt)
+	}, orNull(runAt))
 }
 
 func (w *world) remove(r *rapid.T) {
@@ -501,6 +552,7 @@ func (w *world) remove(r *rapid.T) {
 		if in("", modelGone, modelPruned)(j) {
 			return false
 		}
+		v.tell(j)
 		v.close(j.id, modelGone)
 		return true
 	})
@@ -518,38 +570,59 @@ func (w *world) moveToDLQ(r *rapid.T) {
 
 func (w *world) retryFromDLQ(r *rapid.T) {
 	dead := in(modelDead)
-	w.one(r, "retry_from_dlq", `select awa.retry_from_dlq($1)`, dead, func(v *step, j modelJob) bool {
-		return dead(j) && v.again(j)
-	})
+	runAt := w.perhapsLater(r)
+	w.one(r, "retry_from_dlq", `select awa.retry_from_dlq($1, run_at => $2)`, dead, func(v *step, j modelJob) bool {
+		return dead(j) && v.again(j, runAt)
+	}, orNull(runAt))
 }
 
 // update moves a waiting job to the end of another lane.
 func (w *world) update(r *rapid.T) {
+	name, priority := anyQueue(r), rapid.IntRange(1, 4).Draw(r, "priority")
+	w.change(r, `queue = $2, priority = $3`, func(j *modelJob) { j.queue, j.priority = name, priority }, name, priority)
+}
+
+// reschedule gives a waiting job another time and more attempts.
+func (w *world) reschedule(r *rapid.T) {
+	runAt, most := w.perhapsLater(r), rapid.IntRange(1, 4).Draw(r, "max attempts")
+	runAt = cmp.Or(runAt, w.now-1e6)
+	w.change(r, `run_at = $2, max_attempts = $3`, func(j *modelJob) { j.runAt, j.maxAttempts = runAt, most }, when(runAt), most)
+}
+
+// change updates one job.
+func (w *world) change(r *rapid.T, set string, do func(*modelJob), args ...any) {
 	s := w.anyone(r)
 	id := w.anyJob(r, s, modelJob.waits)
-	name, priority := anyQueue(r), rapid.IntRange(1, 4).Draw(r, "priority")
 	var got int64
 	w.call(r, s, "update", func(ctx context.Context, conn *pgx.Conn) error {
-		tag, err := conn.Exec(ctx, `update awa.jobs set queue = $2, priority = $3 where id = $1`, id, name, priority)
+		tag, err := conn.Exec(ctx, `update awa.jobs set `+set+` where id = $1`, append([]any{id}, args...)...)
 		got = tag.RowsAffected()
 		return err
 	}, func(v *step, err error) error {
-		j := v.jobs[id]
+		before := v.jobs[id]
+		j := before
+		do(&j)
+		s.queues[before.queue] = true
 		s.queues[j.queue] = true
-		s.queues[name] = true
+		state := awa.StateAvailable
+		if j.runAt > v.now {
+			state = awa.StateScheduled
+		}
 		switch {
 		case w.lags(s) && err == nil && got == 0:
 			return nil
-		case in("", modelGone, modelPruned, modelDead)(j):
+		case in("", modelGone, modelPruned, modelDead)(before):
 			return answered(got, int64(0), err)
-		case !j.waits():
+		case v.holder(before, state) != 0:
+			return answered(sqlState(err), "AW004", nil)
+		case !before.waits():
 			return answered(sqlState(err), "AW003", nil)
-		}
-		j.queue, j.priority = name, priority
-		if j.state == awa.StateAvailable || j.due {
+		case state == awa.StateAvailable:
 			v.offer(j)
-		} else {
+		case before.deferred():
 			v.put(j)
+		default:
+			v.putOff(j, state, j.runAt)
 		}
 		if err := answered(got, int64(1), err); err != nil {
 			return err
@@ -613,7 +686,7 @@ func (w *world) bulkRetry(r *rapid.T) {
 	s := w.anyone(r)
 	name := w.queueOf(r, s, in(modelDead))
 	w.many(r, s, "bulk_retry_from_dlq", `select awa.bulk_retry_from_dlq($1)`, []any{name}, 1<<30,
-		func(j modelJob) bool { return j.state == modelDead && j.queue == name }, (*step).again)
+		func(j modelJob) bool { return j.state == modelDead && j.queue == name }, func(v *step, j modelJob) bool { return v.again(j, 0) })
 }
 
 func (w *world) purge(r *rapid.T) {
@@ -663,6 +736,7 @@ func (w *world) removeFrom(r *rapid.T) {
 		}
 		jobs := v.sorted(func(j modelJob) bool { return j.state == state && j.queue == name })
 		for _, j := range jobs {
+			v.tell(j)
 			v.close(j.id, modelGone)
 		}
 		return answered(got, int64(len(jobs)), err)
@@ -670,34 +744,6 @@ func (w *world) removeFrom(r *rapid.T) {
 }
 
 // Storage.
-
-func (w *world) maintain(r *rapid.T) {
-	s := w.anyone(r)
-	var reports []awa.TaskReport
-	w.storageCall(r, s, "maintain", func(ctx context.Context, conn *pgx.Conn) (err error) {
-		reports, err = queue.Maintain(ctx, conn)
-		return err
-	}, func(v *step) error {
-		busy := slices.ContainsFunc(w.others(s), func(o *session) bool { return o.ring })
-		if promoted := reports[0].Affected; promoted > 0 || !busy {
-			want := v.promote(func(id int64) bool { return w.held(s, id) })
-			if err := answered(promoted, want, nil); err != nil {
-				return err
-			}
-		}
-		s.ring = true
-		for _, t := range reports {
-			if t.Task == "prune" && t.Outcome == awa.Pruned {
-				v.prune()
-			}
-			if t.Task == "rotate" && t.Outcome == awa.Rotated {
-				v.current++
-				v.did.current++
-			}
-		}
-		return nil
-	})
-}
 
 // storageCall makes a call that only a READ COMMITTED transaction may make.
 func (w *world) storageCall(r *rapid.T, s *session, name string, run func(context.Context, *pgx.Conn) error, verify func(*step) error) {

@@ -24,9 +24,9 @@ type modelQueue struct {
 }
 
 var modelQueues = []modelQueue{
-	{name: "plain", settings: `{"priority_aging_interval": "0 s"}`},
-	{name: "letters", settings: `{"priority_aging_interval": "0 s", "dlq_enabled": true}`, dlq: true},
-	{name: "sharded", settings: `{"priority_aging_interval": "0 s", "enqueue_shards": 3}`},
+	{name: "plain", settings: `{"priority_aging_interval": "0 s", "failed_retention": "1 year"}`},
+	{name: "letters", settings: `{"priority_aging_interval": "0 s", "failed_retention": "1 year", "dlq_enabled": true}`, dlq: true},
+	{name: "sharded", settings: `{"priority_aging_interval": "0 s", "failed_retention": "1 year", "enqueue_shards": 3}`},
 	{name: "forgetful", settings: `{"priority_aging_interval": "0 s", "failed_retention": "0 s"}`, forgets: true},
 }
 
@@ -44,19 +44,43 @@ type modelJob struct {
 	state       awa.JobState
 	attempt     int // of the current or next attempt
 	maxAttempts int
+	ran         bool // the attempt was claimed
+	errors      int
+	handed      int   // percent of progress that earlier attempts left; 0 for none
+	runAt       int64 // a moment; 0 when unknown, and past
 	lease       int64 // highest handed out
 	receipt     awa.Receipt
+	worker      string
+	claimed     int64 // moments
+	expires     int64
+	deadline    int64 // microseconds from its claim, or 0
 	segment     int64 // that holds the current attempt; -1 while deferred
-	due         bool  // deferred until the next promotion
 	own         bool  // offered by the transaction that looks
 	key         string
 	mask        awa.StateMask
 }
 
-// holds reports whether the job keeps others from its unique key.
-func (j modelJob) holds() bool {
-	n := slices.Index(maskOrder, j.state)
+// counts reports whether the job keeps others from its unique key in a state.
+func (j modelJob) counts(state awa.JobState) bool {
+	n := slices.Index(maskOrder, state)
 	return n >= 0 && j.mask.String()[n] == '1'
+}
+
+// holds reports whether it does now.
+func (j modelJob) holds() bool { return j.counts(j.state) }
+
+// due reports whether promotion at a moment offers the job.
+func (j modelJob) due(now int64) bool { return j.deferred() && j.runAt <= now }
+
+// gains reports whether promotion has to take the job's key.
+func (j modelJob) gains() bool { return j.key != "" && j.counts(awa.StateAvailable) && !j.holds() }
+
+// shown is the attempt that awa.jobs tells.
+func (j modelJob) shown() int {
+	if j.ran {
+		return j.attempt
+	}
+	return j.attempt - 1
 }
 
 // maskOrder is the order of the bits of unique_states, from the left.
@@ -77,17 +101,20 @@ func (j modelJob) deferred() bool {
 type changes struct {
 	jobs    map[int64]modelJob
 	keys    map[string]int64
+	paused  map[string]bool
 	pruned  map[string]int64 // by queue: jobs that left with their segment
 	current int64            // segments opened
 	oldest  int64            // segments given back
+	beside
 }
 
 func newChanges() changes {
-	return changes{jobs: map[int64]modelJob{}, keys: map[string]int64{}, pruned: map[string]int64{}}
+	return changes{jobs: map[int64]modelJob{}, keys: map[string]int64{}, paused: map[string]bool{}, pruned: map[string]int64{}, beside: newBeside()}
 }
 
 func (c changes) clone() changes {
-	c.jobs, c.keys, c.pruned = maps.Clone(c.jobs), maps.Clone(c.keys), maps.Clone(c.pruned)
+	c.jobs, c.keys, c.paused, c.pruned = maps.Clone(c.jobs), maps.Clone(c.keys), maps.Clone(c.paused), maps.Clone(c.pruned)
+	c.beside = c.beside.clone()
 	return c
 }
 
@@ -95,17 +122,20 @@ func (c changes) clone() changes {
 type facts struct {
 	jobs    map[int64]modelJob
 	keys    map[string]int64 // the job that took a key last
+	paused  map[string]bool
 	pruned  map[string]int64
 	current int64
 	oldest  int64
+	beside
 }
 
 func newFacts() facts {
-	return facts{jobs: map[int64]modelJob{}, keys: map[string]int64{}, pruned: map[string]int64{}}
+	return facts{jobs: map[int64]modelJob{}, keys: map[string]int64{}, paused: map[string]bool{}, pruned: map[string]int64{}, beside: newBeside()}
 }
 
 func (f facts) clone() facts {
-	f.jobs, f.keys, f.pruned = maps.Clone(f.jobs), maps.Clone(f.keys), maps.Clone(f.pruned)
+	f.jobs, f.keys, f.paused, f.pruned = maps.Clone(f.jobs), maps.Clone(f.keys), maps.Clone(f.paused), maps.Clone(f.pruned)
+	f.beside = f.beside.clone()
 	return f
 }
 
@@ -114,11 +144,13 @@ func (f facts) with(c changes) facts {
 	f = f.clone()
 	maps.Copy(f.jobs, c.jobs)
 	maps.Copy(f.keys, c.keys)
+	maps.Copy(f.paused, c.paused)
 	for queue, jobs := range c.pruned {
 		f.pruned[queue] += jobs
 	}
 	f.current += c.current
 	f.oldest += c.oldest
+	f.beside.add(c.beside)
 	return f
 }
 
@@ -143,6 +175,7 @@ func (f facts) in(queue string, state awa.JobState) int64 {
 type step struct {
 	facts
 	did changes
+	now int64
 }
 
 func (s *step) put(j modelJob) {
@@ -150,10 +183,10 @@ func (s *step) put(j modelJob) {
 	s.did.jobs[j.id] = j
 }
 
-// holder is the other job that keeps j from its key, or 0. Without one j has
-// the key from now on.
-func (s *step) holder(j modelJob) int64 {
-	if j.key == "" {
+// holder is the other job that keeps j from its key in a state, or 0. Without
+// one j has the key from now on, if the state counts.
+func (s *step) holder(j modelJob, state awa.JobState) int64 {
+	if j.key == "" || !j.counts(state) {
 		return 0
 	}
 	if id, taken := s.keys[j.key]; taken && id != j.id && s.jobs[id].holds() {
@@ -166,17 +199,32 @@ func (s *step) holder(j modelJob) int64 {
 
 // offer puts a job at the end of its lane.
 func (s *step) offer(j modelJob) {
-	j.state, j.due, j.own, j.segment = awa.StateAvailable, false, true, s.current
+	j.state, j.own, j.segment, j.ran = awa.StateAvailable, true, s.current, false
 	s.put(j)
 }
 
-// again offers a job whose attempts start over; false: its key is taken.
-func (s *step) again(j modelJob) bool {
-	if s.holder(j) != 0 {
+// putOff makes a job wait for its time.
+func (s *step) putOff(j modelJob, state awa.JobState, runAt int64) {
+	j.state, j.own, j.segment, j.ran, j.runAt = state, false, -1, false, runAt
+	s.put(j)
+}
+
+// again brings back a job whose attempts start over, at once or at a moment;
+// false: its key is taken.
+func (s *step) again(j modelJob, runAt int64) bool {
+	state := awa.StateAvailable
+	if runAt > s.now {
+		state = awa.StateScheduled
+	}
+	if s.holder(j, state) != 0 {
 		return false
 	}
-	j.attempt = 1
-	s.offer(j)
+	j.attempt, j.handed = 1, 0
+	if j.runAt = cmp.Or(runAt, s.now); j.runAt > s.now {
+		s.putOff(j, awa.StateScheduled, runAt)
+	} else {
+		s.offer(j)
+	}
 	return true
 }
 
@@ -193,13 +241,25 @@ func (s *step) close(id int64, state awa.JobState) {
 	if j.deferred() {
 		j.segment = s.current
 	}
-	j.state, j.due = state, false
+	j.state = state
 	s.put(j)
 }
 
-// fail is what a failed attempt makes of its job.
-func (s *step) fail(id int64, terminal, atOnce bool) awa.JobState {
+// cancel closes a job with an error that says why.
+func (s *step) cancel(id int64) {
+	s.close(id, awa.StateCancelled)
 	j := s.jobs[id]
+	j.errors++
+	s.put(j)
+}
+
+// fail is what a failed attempt makes of its job. runAt is when it is to be
+// tried again.
+func (s *step) fail(id int64, terminal bool, runAt int64) awa.JobState {
+	j := s.jobs[id]
+	j.errors++
+	j.handed = s.progressOf(j)
+	s.put(j)
 	switch {
 	case terminal || j.attempt >= j.maxAttempts:
 		if queueNamed(j.queue).dlq {
@@ -208,34 +268,25 @@ func (s *step) fail(id int64, terminal, atOnce bool) awa.JobState {
 			s.close(id, awa.StateFailed)
 		}
 		return awa.StateFailed
-	case s.holder(j) != 0:
+	case s.holder(j, awa.StateRetryable) != 0:
 		s.close(id, awa.StateCancelled)
 		return awa.StateCancelled
 	}
-	j.state, j.due, j.segment = awa.StateRetryable, atOnce, -1
 	j.attempt++
-	s.put(j)
+	s.putOff(j, awa.StateRetryable, runAt)
 	return awa.StateRetryable
 }
 
 // snooze puts an attempt back for later; it does not count.
-func (s *step) snooze(id int64, due bool) {
+func (s *step) snooze(id int64, runAt int64) {
 	j := s.jobs[id]
-	if s.holder(j) != 0 {
+	j.handed = s.progressOf(j)
+	if s.holder(j, awa.StateScheduled) != 0 {
+		s.put(j)
 		s.close(id, awa.StateCancelled)
 		return
 	}
-	j.state, j.due, j.segment = awa.StateScheduled, due, -1
-	s.put(j)
-}
-
-// promote offers due jobs, except those that others hold, and counts them.
-func (s *step) promote(held func(int64) bool) int64 {
-	due := s.sorted(func(j modelJob) bool { return j.deferred() && j.due && !held(j.id) })
-	for _, j := range due {
-		s.offer(j)
-	}
-	return int64(len(due))
+	s.putOff(j, awa.StateScheduled, runAt)
 }
 
 // prune gives the oldest segment back.
@@ -258,6 +309,7 @@ func (s *step) prune() {
 			s.put(j)
 		}
 	}
+	s.pruneBeside()
 	s.oldest++
 	s.did.oldest++
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"pgregory.net/rapid"
@@ -26,10 +27,12 @@ func TestModel(t *testing.T) {
 		conn := pgtest.Conn(t, url)
 		// A lock that another transaction has in hand is not to be had: there
 		// is one goroutine, so nobody would let go of it meanwhile.
-		exec(t, conn, `set lock_timeout = '10 ms'`)
+		exec(t, conn, `set lock_timeout = '10 ms'; set jit = off`)
 		w.sessions = append(w.sessions, &session{name: n, conn: conn})
 	}
 	exec(t, w.observer, `set lock_timeout = '10 ms'`)
+	exec(t, w.observer, `set jit = off`) // compiling its queries takes longer than they do
+	exec(t, w.observer, `alter function awa._rescue_attempts set lock_timeout = '10 ms'`)
 	w.segments = value[int64](t, w.observer, `select count(*) from awa.storage_status()`)
 	w.answers = map[string]int{}
 	rapid.Check(t, func(r *rapid.T) {
@@ -45,11 +48,13 @@ type world struct {
 	observer  *pgx.Conn
 	sessions  []*session
 	segments  int64
+	now       int64 // the moment of the last call
 	committed facts
 	changed   map[int64]int // job: the commit that changed it last
 	commits   int
-	storage   int            // the commit that rotated or pruned last
-	receipts  []awa.Receipt  // ever handed out, also by claims that were rolled back
+	storage   int           // the commit that rotated or pruned last
+	receipts  []awa.Receipt // ever handed out, also by claims that were rolled back
+	late      map[attemptKey]int64
 	answers   map[string]int // by call and what came of it
 	looks     int
 }
@@ -93,10 +98,11 @@ func (w *world) restart(r *rapid.T) {
 	}
 	must(r, w.observer, `select awa.reset()`)
 	for _, q := range modelQueues {
-		must(r, w.observer, `select awa.configure_queue($1, $2)`, q.name, q.settings)
+		must(r, w.observer, `select awa.configure_queue($1, $2), awa.resume_queue($1)`, q.name, q.settings)
 	}
 	w.committed, w.changed, w.receipts = newFacts(), map[int64]int{}, nil
-	w.commits, w.storage, w.looks = 0, 0, 0
+	w.commits, w.storage, w.looks, w.late = 0, 0, 0, map[attemptKey]int64{}
+	w.now = time.Now().Add(time.Hour).UnixMicro()
 }
 
 // others are the sessions beside s that may have locks in hand.
@@ -118,7 +124,7 @@ func (w *world) view(s *session) *step {
 	if s.base != nil {
 		base = *s.base
 	}
-	return &step{facts: base.with(s.did), did: s.did.clone()}
+	return &step{facts: base.with(s.did), did: s.did.clone(), now: w.now}
 }
 
 // lags reports whether the ring moved on since the snapshot of s.
@@ -135,6 +141,8 @@ func (w *world) call(r *rapid.T, s *session, name string, run func(context.Conte
 		r.Skip("the transaction is aborted")
 	}
 	guarded := s.open && rapid.Bool().Draw(r, "guarded")
+	w.now += 1000
+	must(r, s.conn, fmt.Sprintf(`set awa.now = '%s'`, when(w.now).Format(time.RFC3339Nano)))
 	if s.open && s.repeatable && s.base == nil {
 		snapshot := w.committed.clone()
 		s.base, s.since = &snapshot, w.commits
@@ -240,24 +248,48 @@ func (w *world) look(r *rapid.T) {
 	}
 }
 
+// look is what everybody may see of a job.
+type look struct {
+	id                                               int64
+	kind, queue                                      string
+	state                                            awa.JobState
+	priority, attempt, maxAttempts, errors, progress int
+}
+
+func (f facts) look(id int64) look {
+	j := f.jobs[id]
+	l := look{j.id, j.kind, j.queue, j.state, j.priority, j.shown(), j.maxAttempts, j.errors, f.progressOf(j)}
+	if j.state == awa.StateCompleted || j.state == modelDead {
+		l.progress = 0
+	}
+	return l
+}
+
 // compare reads all jobs and all counts and holds them against f.
 func (w *world) compare(conn *pgx.Conn, f facts) error {
 	ctx := context.Background()
 	rows, _ := conn.Query(ctx, `
-select j.id, j.kind, j.queue, j.priority, j.state::text from awa.jobs as j
+select j.id, j.kind, j.queue, j.priority, j.state::text, j.attempt, j.max_attempts, cardinality(j.errors),
+  coalesce((j.progress ->> 'percent')::integer, 0), j.run_at
+from awa.jobs as j
 union all
-select e.id, e.kind, e.queue, e.priority, 'dead letter' from awa.dlq_entries as e`)
+select e.id, e.kind, e.queue, e.priority, 'dead letter', e.attempt, e.max_attempts, cardinality(e.errors), 0, e.run_at
+from awa.dlq_entries as e`)
 	seen := map[int64]bool{}
-	var got modelJob
+	var got look
+	var runAt time.Time
 	var faults []error
-	_, err := pgx.ForEachRow(rows, []any{&got.id, &got.kind, &got.queue, &got.priority, &got.state}, func() error {
+	_, err := pgx.ForEachRow(rows, []any{&got.id, &got.kind, &got.queue, &got.priority, &got.state, &got.attempt,
+		&got.maxAttempts, &got.errors, &got.progress, &runAt}, func() error {
 		if seen[got.id] {
 			faults = append(faults, fmt.Errorf("job %d is there twice", got.id))
 		}
 		seen[got.id] = true
-		j := f.jobs[got.id]
-		if want := (modelJob{id: j.id, kind: j.kind, queue: j.queue, priority: j.priority, state: j.state}); got != want {
+		if want := f.look(got.id); got != want {
 			faults = append(faults, fmt.Errorf("job %d is %+v, want %+v", got.id, got, want))
+		}
+		if want := f.jobs[got.id].runAt; want != 0 && want != runAt.UnixMicro() {
+			faults = append(faults, fmt.Errorf("job %d is for %s, want %s", got.id, runAt, when(want)))
 		}
 		return nil
 	})

@@ -204,6 +204,19 @@ begin
     and not exists (select from dlq_entries as q where q.id = k.after_id)
     and k.xid < pg_snapshot_xmin((select n.seen from dependency_points as n order by n.point desc limit 1))
   union all
+  select 'a schedule knows its next fire', format('schedule %L', s.name), 1, 0
+  from schedules as s
+  where not exists (select from cron_fires as f where f.schedule_id = s.id)
+  union all
+  select 'a due schedule is within reach', format('schedule %L', s.name), 1, 0
+  from schedules as s
+  cross join lateral (
+    select f.* from cron_fires as f where f.schedule_id = s.id order by f.point desc limit 1
+  ) as f
+  join (select n.* from cron_points as n order by n.point desc limit 1) as p
+    on (f.next_fire_at, f.point) <= (p.next_fire_at, p.fire_point) and (not f.changed or pg_visible_in_snapshot(f.xid, p.seen))
+  where s.paused_at is null and s.id <> all (p.held || p.troubled)
+  union all
   select 'cursors stay inside their snapshots', format('lane %s generation %s', c.lane, c.generation), 1, 0
   from cursors as c
   where pg_snapshot_xmax(c.s_prev) > pg_snapshot_xmax(c.s_cur)

@@ -22,6 +22,11 @@ begin
   select p.promoted, p.trouble into v_rows, detail from _promote(1000) as p;
   return query select 'promote', case when v_rows > 0 then 'promoted' else 'idle' end, v_rows, detail;
 
+  select f.fired, f.trouble into v_rows, detail from _fire_due(10000) as f;
+  if v_rows > 0 or detail is not null then
+    return query select 'cron', case when v_rows > 0 then 'fired' else 'idle' end, v_rows, detail;
+  end if;
+
   select r.rescued, r.detail into v_rows, detail from _rescue(5000) as r;
   return query select 'rescue', case when v_rows > 0 then 'rescued' else 'idle' end, v_rows, detail;
 
@@ -49,6 +54,7 @@ begin
 
   if not _try_singleton(1) then
     return query select 'ring', 'busy', 0::bigint, 'another session rotates or prunes';
+    return query select 'batch', b.* from _batch_maintain(1000, '100 milliseconds') as b;
     return;
   end if;
   perform _settle_epoch();
@@ -60,7 +66,7 @@ begin
     return query select 'rotate', outcome, (outcome = 'rotated')::integer::bigint, format('segment %s', v_current.generation);
   end if;
 
-  -- History stays until it is old or the ring needs the slot. Last, for it
+  -- History stays until it is old or the ring needs the slot. Late, for it
   -- ends with locks that others feel.
   select r.* into v_current from segment_rotations as r order by r.generation desc limit 1;
   select coalesce(max(p.generation) + 1, 0) into v_oldest from segment_prunes as p;
@@ -73,8 +79,13 @@ begin
     outcome := prune();
     return query select 'prune', outcome, (outcome = 'pruned')::integer::bigint, format('segment %s', v_oldest);
   end if;
+
+  -- So does a bite of a batch operation: one or the other.
+  if outcome is distinct from 'pruned' then
+    return query select 'batch', b.* from _batch_maintain(1000, '100 milliseconds') as b;
+  end if;
 end;
 $$;
 
 comment on function {{ .schema }}.maintain is
-  'Runs the due housekeeping in small bites and reports each task: promotes due jobs, checkpoints the counters, rotates and prunes segments. Call it every second or more often, from one session or many; each task is done by one session at a time and the others skip it. Raises 25001 outside READ COMMITTED.';
+  'Runs the due housekeeping in small bites and reports each task: promotes due jobs, fires due schedules, checkpoints the counters, rotates and prunes segments, works on the oldest batch operation. Call it every second or more often, from one session or many; each task is done by one session at a time and the others skip it. Raises 25001 outside READ COMMITTED.';

@@ -132,6 +132,9 @@ begin
     and not exists (select from leases as l where l.job_id = r.job_id)
     and not exists (select from dlq_entries as q where q.id = r.job_id);
 
+  -- Most of them already here, where nobody waits for it.
+  perform _carry_fires(v_slot, p_current);
+
   case v_slot
 {{ range $i := until (int .segments) }}
   when {{ $i }} then
@@ -139,9 +142,8 @@ begin
     lock table lane_cursors_{{ $i }}, ready_entries_{{ $i }}, ready_tombstones_{{ $i }}, attempt_outcomes_{{ $i }},
       claims_{{ $i }}, outcome_removals_{{ $i }}, terminal_count_deltas_{{ $i }}, checkpoint_snapshots_{{ $i }},
       terminal_count_checkpoints_{{ $i }}, lease_extensions_{{ $i }}, progress_entries_{{ $i }}, workers_{{ $i }},
-      worker_notices_{{ $i }}, rescue_points_{{ $i }}, promotion_points_{{ $i }}, watched_claims_{{ $i }},
-      rate_points_{{ $i }}, slot_entries_{{ $i }},
-      dependency_points_{{ $i }} in access exclusive mode;
+      worker_notices_{{ $i }}, rescue_points_{{ $i }}, promotion_points_{{ $i }}, watched_claims_{{ $i }}, cron_fires_{{ $i }},
+      cron_points_{{ $i }}, rate_points_{{ $i }}, slot_entries_{{ $i }}, dependency_points_{{ $i }} in access exclusive mode;
 
     -- Nobody can be writing here any more. Whatever the proof did not see
     -- means a later prune.
@@ -213,12 +215,18 @@ begin
     where p.job_id = any (v_jobs || f_jobs)
     order by p.job_id, p.run_lease, p.at desc;
 
+    perform _carry_fires({{ $i }}, p_current);
+    insert into cron_points (point, next_fire_at, fire_point, ready_slot, seen, held, troubled)
+    select p.point, p.next_fire_at, p.fire_point, p_current, p.seen, p.held, p.troubled
+    from (select k.* from cron_points_{{ $i }} as k order by k.point desc limit 1) as p
+    where not exists (select from cron_points as n where n.point > p.point);
+
     -- A table costs a millisecond or more, so those that are often empty are
     -- looked at first.
     truncate ready_entries_{{ $i }}, claims_{{ $i }}, attempt_outcomes_{{ $i }}, lane_cursors_{{ $i }};
 {{ range $table := list "ready_tombstones" "outcome_removals" "terminal_count_deltas" "checkpoint_snapshots"
   "terminal_count_checkpoints" "lease_extensions" "progress_entries" "workers" "worker_notices" "rescue_points"
-  "promotion_points" "watched_claims" "rate_points" "slot_entries" "dependency_points" }}
+  "promotion_points" "watched_claims" "cron_fires" "cron_points" "rate_points" "slot_entries" "dependency_points" }}
     if exists (select from {{ $table }}_{{ $i }}) then
       truncate {{ $table }}_{{ $i }};
     end if;

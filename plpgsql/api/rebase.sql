@@ -19,7 +19,7 @@ begin
   perform _require_read_committed('rebase');
   lock table ready_entries, claims, attempt_outcomes, outcome_removals, lane_cursors,
     terminal_count_deltas, checkpoint_snapshots, terminal_count_checkpoints, segment_rotations,
-    deferred_jobs, workers, worker_notices, promotion_points
+    deferred_jobs, workers, worker_notices, promotion_points, cron_fires, cron_points
     in access exclusive mode;
   v_snap := _hide_own(pg_current_snapshot());
   select r.* into v_current from segment_rotations as r order by r.generation desc limit 1;
@@ -40,7 +40,8 @@ begin
   get diagnostics v_rows = row_count;
   update deferred_jobs as d set xid = '1';
   update workers as w set seen = '1:1:';
-  truncate checkpoint_snapshots, terminal_count_checkpoints, worker_notices, promotion_points;
+  update cron_fires as f set xid = '1';
+  truncate checkpoint_snapshots, terminal_count_checkpoints, worker_notices, promotion_points, cron_points;
 
   insert into lane_cursors (
     lane, generation, segment, last_segment, base_segment, pos_xid, pos_job_id, floor_xid, settled_segment, settled_xid,

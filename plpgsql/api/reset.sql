@@ -17,8 +17,9 @@ begin
       lock table queue_lanes, segment_rotations, segment_prunes, lane_cursors, ready_entries, claims, attempt_outcomes,
         ready_tombstones, outcome_removals, terminal_count_deltas, checkpoint_snapshots, terminal_count_checkpoints,
         terminal_rollup_entries, deferred_jobs, leases, dlq_entries, job_unique_claims, queue_meta, workers, worker_notices,
-        lease_extensions, progress_entries, rescue_points, promotion_points, watched_claims, rate_points, slot_entries, parked_jobs,
-        job_dependencies, dependency_points
+        lease_extensions, progress_entries, rescue_points, promotion_points, watched_claims, rate_points, slot_entries,
+        parked_jobs, job_dependencies, dependency_points,
+        schedules, cron_fires, cron_points, batch_operations, batch_operation_pages
         in access exclusive mode;
       exit;
     exception when lock_not_available then
@@ -28,17 +29,19 @@ begin
   truncate ready_entries, claims, attempt_outcomes, ready_tombstones, outcome_removals, lane_cursors,
     terminal_count_deltas, checkpoint_snapshots, terminal_count_checkpoints, terminal_rollup_entries,
     deferred_jobs, leases, dlq_entries, job_unique_claims, queue_lanes, segment_rotations, segment_prunes,
-    workers, worker_notices, lease_extensions, progress_entries, rescue_points, promotion_points, watched_claims, rate_points, slot_entries, parked_jobs,
-    job_dependencies, dependency_points;
+    workers, worker_notices, lease_extensions, progress_entries, rescue_points, promotion_points, watched_claims,
+    rate_points, slot_entries, parked_jobs, job_dependencies, dependency_points,
+    cron_fires, cron_points, batch_operations, batch_operation_pages;
   if not coalesce(reset.keep_config, false) then
-    truncate queue_meta;
+    truncate queue_meta, schedules;
   end if;
   perform setval('rescue_clock', 1);
   -- Job ids go on: a receipt from before never meets a job of after.
   insert into segment_rotations (generation, slot, epoch, xid)
   values (0, 0, nextval('storage_epoch'), '0');
+  perform _set_next_fire(s.id) from schedules as s;
 end;
 $$;
 
 comment on function {{ .schema }}.reset is
-  'Removes every job, all history, counters, cursors and ledgers, and the queue settings unless keep_config. Takes ACCESS EXCLUSIVE on all of it, so it waits for every open transaction that used the queues.';
+  'Removes every job, all history, counters, cursors and ledgers, and the queue settings and schedules unless keep_config; a schedule that is kept goes on from now. Takes ACCESS EXCLUSIVE on all of it, so it waits for every open transaction that used the queues.';

@@ -1,0 +1,53 @@
+package worker_test
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/awaqueue/awa/gowrap/worker"
+	"github.com/awaqueue/awa/internal/pgtest"
+)
+
+// A config that cannot work is refused with a reason.
+func TestConfig(t *testing.T) {
+	pool := newPool(t, pgtest.URL(t), nil)
+	one := map[string]worker.QueueConfig{"default": {}}
+	for reason, cfg := range map[string]worker.Config{
+		"Pool is nil":      {Queues: one},
+		"Queues is empty":  {Pool: pool},
+		"name is missing":  {Pool: pool, Queues: map[string]worker.QueueConfig{"": {}}},
+		"negative":         {Pool: pool, Queues: one, MaxWorkers: -1},
+		"Lease is negat":   {Pool: pool, Queues: one, Lease: -1},
+		"PollInterval is ": {Pool: pool, Queues: one, PollInterval: -1},
+	} {
+		if _, err := worker.New(cfg, worker.NewMux()); err == nil || !strings.Contains(err.Error(), reason) {
+			t.Errorf("want %q: %v", reason, err)
+		}
+	}
+	if _, err := worker.New(worker.Config{Pool: pool, Queues: one}, nil); err == nil {
+		t.Error("no mux is accepted")
+	}
+}
+
+// A pool of one connection is slow, and enough.
+func TestSmallPool(t *testing.T) {
+	url := pgtest.URL(t)
+	admin := newPool(t, url, nil)
+	drainEach(t, admin, 300, func(mux *worker.Mux) {
+		start(t, worker.Config{Pool: newPool(t, url, func(cfg *pgxpool.Config) { cfg.MaxConns = 1 })}, mux)
+	})
+}
+
+// A kind has one handler.
+func TestHandleTwice(t *testing.T) {
+	mux := tasks(func(context.Context, *worker.Job[task]) error { return nil })
+	defer func() {
+		if recover() == nil {
+			t.Error("a second handler is accepted")
+		}
+	}()
+	mux.Handle("task", func(context.Context, *worker.Attempt) error { return nil })
+}

@@ -1,0 +1,160 @@
+package worker_test
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	awa "github.com/awaqueue/awa/gowrap"
+	"github.com/awaqueue/awa/gowrap/worker"
+	"github.com/awaqueue/awa/internal/install"
+	"github.com/awaqueue/awa/internal/localpg"
+	"github.com/awaqueue/awa/internal/pgtest"
+)
+
+// ownServer is a server that the test may harm.
+func ownServer(t *testing.T, opts localpg.Options) *localpg.Server {
+	t.Helper()
+	server, err := localpg.Start(t.Context(), opts)
+	if errors.Is(err, localpg.ErrNoBinaries) {
+		t.Skip(err) // the rest of the suite may run on DATABASE_URL
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = server.Stop() })
+	conn := pgtest.Conn(t, server.URL())
+	if _, err := install.Migrate(t.Context(), conn, install.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	return server
+}
+
+// Every connection is terminated again and again while jobs run. A claim whose
+// answer was lost is rescued once its worker's name has fallen silent.
+func TestLostConnections(t *testing.T) {
+	url := pgtest.URL(t)
+	leakless(t)
+	const jobs = 3000
+	admin := newPool(t, url, func(cfg *pgxpool.Config) { cfg.ConnConfig.RuntimeParams["application_name"] = "admin" })
+	exec(t, admin, `update awa.storage_settings set worker_silence = '500ms'`)
+	enqueueMany(t, admin, "default", jobs)
+	var done atomic.Int64
+	start(t, worker.Config{Pool: newPool(t, url, nil), MaxWorkers: 10, SoftStopTimeout: time.Minute}, tasks(
+		func(context.Context, *worker.Job[task]) error {
+			time.Sleep(time.Millisecond)
+			done.Add(1)
+			return nil
+		}))
+	for n := range int64(4) {
+		eventually(t, func() bool { return done.Load() >= (n+1)*400 }, func() any { return done.Load() })
+		exec(t, admin, `select pg_terminate_backend(a.pid) from pg_stat_activity as a
+			where a.datname = current_database() and a.application_name <> 'admin'`)
+	}
+	eventually(t, func() bool { return counts(t, admin, "default").Completed == jobs },
+		func() any { return counts(t, admin, "default") })
+	t.Logf("%d jobs, %d runs", jobs, done.Load())
+	requireHealthy(t, admin)
+
+	// The listener is back as well.
+	eventually(t, func() bool { return waits(t, admin) == 1 }, func() any { return waits(t, admin) })
+}
+
+// The server crashes while jobs run, stays away for a while, and comes back. Jobs
+// whose claim it forgot run again; what was finished stays finished.
+func TestServerCrash(t *testing.T) {
+	opts := localpg.Options{Settings: map[string]string{"wal_writer_delay": "10s"}}
+	server := ownServer(t, opts)
+	leakless(t)
+	pool := newPool(t, server.URL(), nil)
+	exec(t, pool, `update awa.storage_settings set worker_silence = '500ms'`)
+	const jobs = 2000
+	enqueueMany(t, pool, "default", jobs)
+	runs := make([]atomic.Int32, jobs)
+	var done atomic.Int64
+	start(t, worker.Config{Pool: pool, MaxWorkers: 10, CompleteBatch: 20}, tasks(
+		func(_ context.Context, job *worker.Job[task]) error {
+			time.Sleep(time.Millisecond)
+			runs[job.Args.N].Add(1)
+			done.Add(1)
+			return nil
+		}))
+	for n := range int64(2) {
+		eventually(t, func() bool { return done.Load() >= (n+1)*400 }, func() any { return done.Load() })
+		server.Crash()
+		time.Sleep(100 * time.Millisecond) // an outage has a length
+		if err := server.Restart(t.Context(), opts); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, func() bool {
+		n, err := queue.Counts(context.Background(), pool, "default")
+		return err == nil && n.Completed == jobs
+	}, func() any { return done.Load() })
+	repeats := 0
+	for i := range runs {
+		repeats += int(runs[i].Load()) - 1
+	}
+	// In a crash at most what ran and what was not yet written is lost.
+	if most := 2 * (10 + 4*20); repeats > most {
+		t.Errorf("%d repeats, at most %d were unacknowledged", repeats, most)
+	}
+	t.Logf("%d jobs, %d repeats", jobs, repeats)
+	requireHealthy(t, pool)
+}
+
+// A client that is started while the server is down begins when it is there.
+func TestStartsBeforeServer(t *testing.T) {
+	server := ownServer(t, localpg.Options{})
+	pool := newPool(t, server.URL(), nil)
+	id := enqueue(t, pool, awa.EnqueueParams{})
+	server.Crash()
+	start(t, worker.Config{Pool: pool}, tasks(func(context.Context, *worker.Job[task]) error { return nil }))
+	time.Sleep(20 * time.Millisecond)
+	if err := server.Restart(t.Context(), localpg.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, func() bool {
+		j, err := queue.GetJob(context.Background(), pool, id)
+		return err == nil && j.State == awa.StateCompleted
+	}, func() any { return id })
+}
+
+// Behind PgBouncer in transaction mode nothing needs a session.
+func TestPgBouncer(t *testing.T) {
+	server := ownServer(t, localpg.Options{})
+	bouncer, err := server.StartBouncer(t.Context(), 4)
+	if errors.Is(err, localpg.ErrNoBouncer) {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = bouncer.Stop() })
+	leakless(t)
+	for name, mode := range map[string]pgx.QueryExecMode{
+		"simple protocol": pgx.QueryExecModeSimpleProtocol,
+		"exec":            pgx.QueryExecModeExec,
+	} {
+		t.Run(name, func(t *testing.T) {
+			pool := newPool(t, bouncer.DatabaseURL("postgres"), func(cfg *pgxpool.Config) {
+				cfg.ConnConfig.DefaultQueryExecMode = mode
+			})
+			exec(t, pool, "select awa.reset()")
+			drainEach(t, pool, 1000, func(mux *worker.Mux) {
+				for range 2 {
+					start(t, worker.Config{Pool: pool, PollOnly: true}, mux)
+				}
+			})
+			setting := rows[string](t, pool, "select current_setting('synchronous_commit') from generate_series(1, 4)")
+			if setting[0] != "on" {
+				t.Errorf("synchronous_commit of a pooled session is %s", setting[0])
+			}
+		})
+	}
+}

@@ -1,0 +1,278 @@
+-- Batch operations: one thing done to many jobs, in bites, through crashes.
+
+-- Raises AW006 unless an operation is understood.
+create or replace function {{ .schema }}._check_batch (p_operation text, p_filter jsonb, p_settings jsonb, p_all_jobs boolean)
+  returns void
+  language plpgsql
+  volatile
+as $$
+declare
+  v_filters constant text[] := array['queue', 'kind', 'tag', 'state', 'ids', 'min_id', 'max_id', 'created_after', 'created_before'];
+  v_known   text[];
+  v_key     text;
+  v_odd     text;
+begin
+  v_known := case p_operation
+    when 'retry' then array['queue', 'priority']
+    when 'cancel' then array['reason']
+    when 'reprioritize' then array['priority']
+    when 'move' then array['queue', 'priority']
+    when 'discard' then '{}'
+    when 'delete' then '{}'
+  end;
+  if v_known is null then
+    perform _invalid(format('operation %L', left(p_operation, 40)),
+      'The operations are retry, cancel, reprioritize, move, discard and delete.');
+  end if;
+  if p_filter is null or jsonb_typeof(p_filter) <> 'object' then
+    perform _invalid('filter is not a JSON object', format('The keys are %s.', array_to_string(v_filters, ', ')));
+  end if;
+  if p_settings is null or jsonb_typeof(p_settings) <> 'object' then
+    perform _invalid('settings is not a JSON object', 'An empty object is the default.');
+  end if;
+  if p_filter = '{}' and p_all_jobs is not true then
+    perform _invalid('the filter is empty', 'Name the jobs by a filter, or say all_jobs => true.');
+  end if;
+
+  for v_key in select k.key from jsonb_object_keys(p_filter) as k (key) loop
+    if v_key <> all (v_filters) then
+      perform _invalid(format('unknown filter %L', v_key), format('The keys are %s.', array_to_string(v_filters, ', ')));
+    elsif jsonb_typeof(p_filter -> v_key) not in ('string', 'number', 'array')
+      or (jsonb_typeof(p_filter -> v_key) = 'array' and (v_key not in ('state', 'ids') or p_filter -> v_key = '[]'))
+      or (jsonb_typeof(p_filter -> v_key) <> 'array' and v_key = 'ids')
+    then
+      perform _invalid(format('filter %s is %s', v_key, left((p_filter -> v_key)::text, 40)),
+        'ids is an array, state a text or an array, any other filter one value.');
+    end if;
+  end loop;
+  begin
+    perform (p_filter ->> 'created_after')::timestamptz, (p_filter ->> 'created_before')::timestamptz,
+      (p_filter ->> 'min_id')::bigint, (p_filter ->> 'max_id')::bigint;
+    perform u.id::bigint from jsonb_array_elements_text(p_filter -> 'ids') as u (id);
+    if p_filter ? 'state' then
+      select s.state into v_odd
+      from jsonb_array_elements_text(case jsonb_typeof(p_filter -> 'state')
+        when 'array' then p_filter -> 'state' else jsonb_build_array(p_filter -> 'state') end) as s (state)
+      where s.state::job_state <> all (_batch_states(p_operation))
+      limit 1;
+    end if;
+  exception when data_exception then
+    perform _invalid(format('filter %s: %s', left(p_filter::text, 200), sqlerrm), 'Ids are numbers, created_after and created_before timestamps.');
+  end;
+  if v_odd is not null then
+    perform _invalid(format('%s does not take jobs that are %s', p_operation, v_odd),
+      format('It takes those that are %s.', array_to_string(_batch_states(p_operation), ', ')));
+  end if;
+
+  select k.key into v_key from jsonb_object_keys(p_settings) as k (key) where k.key <> all (v_known) limit 1;
+  if v_key is not null then
+    perform _invalid(format('unknown setting %L of %s', v_key, p_operation),
+      case when v_known = '{}' then 'It has none.' else format('The keys are %s.', array_to_string(v_known, ', ')) end);
+  end if;
+  if (p_operation = 'reprioritize' and not p_settings ? 'priority') or (p_operation = 'move' and not p_settings ? 'queue') then
+    perform _invalid(format('%s without a target', p_operation), 'reprioritize needs the setting priority, move the setting queue.');
+  end if;
+  if p_settings ? 'reason' and jsonb_typeof(p_settings -> 'reason') <> 'string' then
+    perform _invalid(format('reason is %s', left((p_settings -> 'reason')::text, 40)), 'A reason is a text.');
+  end if;
+  if p_settings ? 'priority' and jsonb_typeof(p_settings -> 'priority') <> 'number' then
+    perform _invalid(format('priority is %s', left((p_settings -> 'priority')::text, 40)), 'Priorities go from 1 (first) to 4.');
+  end if;
+  if p_settings ? 'queue' and jsonb_typeof(p_settings -> 'queue') <> 'string' then
+    perform _invalid(format('queue is %s', left((p_settings -> 'queue')::text, 40)), 'A queue name is a text of 1 to 200 characters.');
+  end if;
+  perform _check_job('k', coalesce(p_settings ->> 'queue', 'q'),
+    case when p_settings ? 'priority' then round((p_settings ->> 'priority')::numeric)::integer else 1 end, 1, '{}', '{}', '{}');
+end;
+$$;
+
+-- An operation that is not stored: what it would be, started now.
+create or replace function {{ .schema }}._batch_of (p_operation text, p_filter jsonb, p_settings jsonb)
+  returns {{ .schema }}.batch_operations
+  language plpgsql
+  volatile
+as $$
+begin
+  return row(null, p_operation, p_filter, p_settings, 'pending', _batch_is_listed(p_operation, p_filter),
+    greatest(coalesce((p_filter ->> 'min_id')::bigint, 1) - 1, 0),
+    least((p_filter ->> 'max_id')::bigint, (select s.last_value from job_id_seq as s)),
+    0, 0, 0, 0, _now(), null, null, null)::batch_operations;
+end;
+$$;
+
+create or replace function {{ .schema }}.start_batch_operation (
+  operation text,
+  filter    jsonb   default '{}',
+  settings  jsonb   default '{}',
+  all_jobs  boolean default false
+)
+  returns bigint
+  language plpgsql
+  volatile
+  parallel unsafe
+  security definer
+  set search_path = pg_catalog, {{ .schema }}, pg_temp
+  set jit = off
+as $$
+declare
+  o batch_operations;
+begin
+  perform _check_batch(start_batch_operation.operation, start_batch_operation.filter, start_batch_operation.settings,
+    start_batch_operation.all_jobs);
+  perform _refuse_stale('batch operation');
+  o := _batch_of(start_batch_operation.operation, start_batch_operation.filter, start_batch_operation.settings);
+  insert into batch_operations (operation, filter, settings, listed, cursor_id, last_id, created_at)
+  -- The pages have the ids; the filter that is shown says how many there were.
+  values (o.operation,
+    case when o.filter ? 'ids' then o.filter || jsonb_build_object('ids', jsonb_array_length(o.filter -> 'ids')) else o.filter end,
+    o.settings, o.listed, o.cursor_id, o.last_id, o.created_at)
+  returning id into o.id;
+  if o.listed then
+    insert into batch_operation_pages (operation_id, last_id, job_ids)
+    select o.id, max(p.id), array_agg(p.id order by p.id)
+    from (
+      select l.id, (row_number() over (order by l.id) - 1) / 1000 as page from _batch_list(o) as l (id)
+    ) as p
+    group by p.page;
+  end if;
+  -- Forgotten in the end, so that the list stays readable.
+  delete from batch_operations as b where b.finished_at < _now() - interval '90 days';
+  return o.id;
+end;
+$$;
+
+comment on function {{ .schema }}.start_batch_operation is
+  'Starts to retry, cancel, reprioritize, move, discard or delete all jobs that match a filter and exist now, and returns the operation''s id. The work is done by maintain, or by run_batch_operation, in bites: a job matches if it does when its turn comes. Filter keys, all of which must hold: queue, kind, tag, state (a text or an array), ids, min_id, max_id, created_after (inclusive), created_before (exclusive). Settings: priority for reprioritize; queue and priority for move and retry; reason for cancel. Never blocks; reads the outcomes of history once when the states are failed or cancelled. Raises AW006 for what it does not understand, and for an empty filter without all_jobs.';
+
+create or replace function {{ .schema }}.count_batch_jobs (operation text, filter jsonb default '{}')
+  returns bigint
+  language plpgsql
+  volatile
+  parallel unsafe
+  security definer
+  set search_path = pg_catalog, {{ .schema }}, pg_temp
+  set jit = off
+as $$
+declare
+  o       batch_operations;
+  v_ids   bigint[];
+  v_all   bigint[];
+  v_jobs  bigint := 0::bigint;
+begin
+  perform _check_batch(count_batch_jobs.operation, count_batch_jobs.filter,
+    case count_batch_jobs.operation
+      when 'reprioritize' then '{"priority": 1}' when 'move' then '{"queue": "q"}' else '{}' end::jsonb, true);
+  o := _batch_of(count_batch_jobs.operation, count_batch_jobs.filter, '{}');
+  if o.listed then
+    v_all := array(select l.id from _batch_list(o) as l (id) order by l.id);
+  end if;
+  for i in 0 .. case when o.listed then (cardinality(v_all) - 1) / 200 else 2147483646 end loop
+    if o.listed then
+      v_ids := v_all[i * 200 + 1 : i * 200 + 200];
+    else
+      exit when o.cursor_id >= o.last_id;
+      select p.ids, p.reached into v_ids, o.cursor_id from _batch_page(o, 200, 1000) as p;
+    end if;
+    v_jobs := v_jobs + cardinality(_batch_matching(o.operation, o.filter, v_ids));
+  end loop;
+  return v_jobs;
+end;
+$$;
+
+comment on function {{ .schema }}.count_batch_jobs is
+  'The number of jobs that a batch operation with this filter would meet if it were done at this moment; an empty filter counts all that the operation could change. Looks at each job between the lowest and the highest id that the filter allows. Never blocks. Raises AW006 as start_batch_operation does.';
+
+create or replace function {{ .schema }}.run_batch_operation (id bigint, max_jobs integer default 1000)
+  returns setof {{ .schema }}.batch_operation
+  language plpgsql
+  volatile
+  parallel unsafe
+  security definer
+  set search_path = pg_catalog, {{ .schema }}, pg_temp
+  set jit = off
+as $$
+declare
+  o batch_operations;
+begin
+  perform _check_max_jobs(run_batch_operation.max_jobs);
+  select b.* into o from batch_operations as b where b.id = run_batch_operation.id for update;
+  if not found then
+    raise exception using errcode = 'AW002',
+      message = format('there is no batch operation %s', run_batch_operation.id),
+      hint = 'See list_batch_operations(); finished ones are forgotten after 90 days.';
+  end if;
+  if o.finished_at is null then
+    perform _batch_bite(o, coalesce(run_batch_operation.max_jobs, 2147483647), null);
+  end if;
+  return query select b.* from get_batch_operation(run_batch_operation.id) as b;
+end;
+$$;
+
+comment on function {{ .schema }}.run_batch_operation is
+  'Works on a batch operation, whatever else waits for its turn: meets up to max_jobs jobs that match, all if null, and returns the operation as it is then. A finished one is left alone. Ends early when another transaction holds a job''s place for longer than 50 ms: call it again. Waits for another session that is at the same operation. Raises AW002 for an unknown id, AW006 for a negative max_jobs, 40001 under a stale REPEATABLE READ snapshot.';
+
+create or replace function {{ .schema }}.get_batch_operation (id bigint)
+  returns setof {{ .schema }}.batch_operation
+  language plpgsql
+  volatile
+  parallel unsafe
+  security definer
+  set search_path = pg_catalog, {{ .schema }}, pg_temp
+as $$
+begin
+  return query
+  select b.id, b.operation, b.filter, b.settings, b.state, b.matched, b.affected, b.skipped, b.failed, b.cursor_id, b.last_id,
+    b.created_at, b.started_at, b.finished_at, b.last_error
+  from batch_operations as b
+  where b.id = get_batch_operation.id;
+end;
+$$;
+
+comment on function {{ .schema }}.get_batch_operation is
+  'One batch operation: matched jobs are affected, skipped (changed by somebody else meanwhile) or failed (see last_error); those up to cursor_id have been met, last_id is the last to meet. No row when it is unknown. Never blocks.';
+
+create or replace function {{ .schema }}.list_batch_operations (state text default null, max_operations integer default 100)
+  returns setof {{ .schema }}.batch_operation
+  language plpgsql
+  volatile
+  parallel unsafe
+  security definer
+  set search_path = pg_catalog, {{ .schema }}, pg_temp
+as $$
+begin
+  perform _check_max_jobs(list_batch_operations.max_operations);
+  return query
+  select b.id, b.operation, b.filter, b.settings, b.state, b.matched, b.affected, b.skipped, b.failed, b.cursor_id, b.last_id,
+    b.created_at, b.started_at, b.finished_at, b.last_error
+  from batch_operations as b
+  where list_batch_operations.state is null or b.state = list_batch_operations.state
+  order by b.id desc
+  limit list_batch_operations.max_operations;
+end;
+$$;
+
+comment on function {{ .schema }}.list_batch_operations is
+  'Batch operations, the newest first, as get_batch_operation returns them; of one state (pending, running, done, cancelled, failed) or all. Never blocks. Raises AW006 for a negative max_operations.';
+
+create or replace function {{ .schema }}.cancel_batch_operation (id bigint)
+  returns boolean
+  language plpgsql
+  volatile
+  parallel unsafe
+  security definer
+  set search_path = pg_catalog, {{ .schema }}, pg_temp
+as $$
+begin
+  update batch_operations as b
+  set state = 'cancelled', finished_at = _now()
+  where b.id = cancel_batch_operation.id and b.finished_at is null;
+  if not found then
+    return false;
+  end if;
+  delete from batch_operation_pages as p where p.operation_id = cancel_batch_operation.id;
+  return true;
+end;
+$$;
+
+comment on function {{ .schema }}.cancel_batch_operation is
+  'Ends a batch operation where it is: what it has done stays done. False when it is finished or unknown. Waits for a bite that is under way.';

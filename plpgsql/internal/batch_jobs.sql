@@ -1,0 +1,191 @@
+-- Batch operations: which jobs they meet, in the order of their ids.
+
+-- The states in which an operation has something to do.
+create or replace function {{ .schema }}._batch_states (p_operation text)
+  returns {{ .schema }}.job_state[]
+  language sql
+  immutable
+  parallel safe
+as $$
+  select case p_operation
+    when 'retry' then '{failed,cancelled}'
+    when 'discard' then '{failed}'
+    when 'cancel' then '{scheduled,available,retryable,running,waiting_external}'
+    when 'delete' then '{scheduled,available,retryable,running,waiting_external,completed,failed,cancelled}'
+    else '{scheduled,available,retryable}'
+  end::{{ .schema }}.job_state[]
+$$;
+
+-- The states in which it takes a job: those, as far as the filter names them.
+create or replace function {{ .schema }}._batch_takes (p_operation text, p_filter jsonb)
+  returns {{ .schema }}.job_state[]
+  language plpgsql
+  immutable
+  parallel safe
+as $$
+begin
+  if not p_filter ? 'state' then
+    return _batch_states(p_operation);
+  end if;
+  return array(
+    select s.state::job_state
+    from jsonb_array_elements_text(case jsonb_typeof(p_filter -> 'state')
+      when 'array' then p_filter -> 'state' else jsonb_build_array(p_filter -> 'state') end) as s (state)
+    where s.state::job_state = any (_batch_states(p_operation)));
+end;
+$$;
+
+-- The lanes of the filter's queue; null when it names none.
+create or replace function {{ .schema }}._batch_lanes (p_filter jsonb)
+  returns bigint[]
+  language plpgsql
+  stable
+as $$
+begin
+  if not p_filter ? 'queue' then
+    return null;
+  end if;
+  return array(select distinct l.lane from queue_lanes as l where l.queue = p_filter ->> 'queue');
+end;
+$$;
+
+-- Up to p_max ids that may match, from the operation's cursor on, and how far
+-- they reach: everything up to there has been looked at. Rows are read from all
+-- places in one order, p_scan of them at most, so a call takes the same time
+-- whatever there is besides. A job has a row for each of its attempts, perhaps
+-- in several lanes; any of them makes it a candidate, so none is left out.
+create or replace function {{ .schema }}._batch_page (
+  p_operation {{ .schema }}.batch_operations, p_max integer, p_scan integer, out ids bigint[], out reached bigint
+)
+  language plpgsql
+  volatile
+  set plan_cache_mode = force_generic_plan
+  set enable_seqscan = off
+  set enable_bitmapscan = off
+as $$
+declare
+  v_lanes bigint[] := _batch_lanes(p_operation.filter);
+  v_kind  text := p_operation.filter ->> 'kind';
+  v_rows  bigint;
+  v_last  bigint;
+begin
+  if p_operation.listed then
+    ids := array(
+      select u.id
+      from (
+        select p.job_ids from batch_operation_pages as p
+        where p.operation_id = p_operation.id and p.last_id > p_operation.cursor_id
+        order by p.last_id
+        limit 1
+      ) as p
+      cross join lateral unnest(p.job_ids) as u (id)
+      where u.id > p_operation.cursor_id
+      order by u.id
+      limit p_max);
+    reached := coalesce(ids[cardinality(ids)], p_operation.last_id);
+    return;
+  end if;
+  with page as materialized (
+    select q.job_id, q.lane, q.kind
+    from (
+      (select r.job_id, r.lane, r.kind from ready_entries as r
+       where r.job_id > p_operation.cursor_id and r.job_id <= p_operation.last_id
+       order by r.job_id
+       fetch first (p_scan) rows with ties)
+      union all
+      (select d.job_id, d.lane, d.kind from deferred_jobs as d
+       where d.job_id > p_operation.cursor_id and d.job_id <= p_operation.last_id
+       order by d.job_id
+       fetch first (p_scan) rows with ties)
+    ) as q
+    order by q.job_id
+    fetch first (p_scan) rows with ties
+  ),
+  found as (
+    select distinct p.job_id
+    from page as p
+    where (v_lanes is null or p.lane = any (v_lanes)) and (v_kind is null or p.kind = v_kind)
+    order by p.job_id
+    limit p_max
+  )
+  select coalesce((select array_agg(f.job_id order by f.job_id) from found as f), '{}'), count(*), max(p.job_id)
+  into ids, v_rows, v_last
+  from page as p;
+  reached := case
+    when cardinality(ids) = p_max then ids[p_max]
+    when v_rows < p_scan then p_operation.last_id
+    else v_last end;
+end;
+$$;
+
+-- Those of some jobs that match now, whatever they were when they were found.
+create or replace function {{ .schema }}._batch_matching (p_operation text, p_filter jsonb, p_ids bigint[])
+  returns bigint[]
+  language plpgsql
+  volatile
+  set plan_cache_mode = force_generic_plan
+  set enable_seqscan = off
+as $$
+declare
+  v_states job_state[] := _batch_takes(p_operation, p_filter);
+  v_queue  text := p_filter ->> 'queue';
+  v_kind   text := p_filter ->> 'kind';
+  v_tag    text := p_filter ->> 'tag';
+  v_after  timestamptz := (p_filter ->> 'created_after')::timestamptz;
+  v_before timestamptz := (p_filter ->> 'created_before')::timestamptz;
+begin
+  return array(
+    select j.id
+    from jobs as j
+    where j.id = any (p_ids)
+      and j.state = any (v_states)
+      and (v_queue is null or j.queue = v_queue)
+      and (v_kind is null or j.kind = v_kind)
+      and (v_tag is null or v_tag = any (j.tags))
+      and (v_after is null or j.created_at >= v_after)
+      and (v_before is null or j.created_at < v_before)
+    order by j.id);
+end;
+$$;
+
+-- Jobs that are named, or failed or cancelled, are listed once, at the start:
+-- the outcomes tell them without a look at each job that completed.
+create or replace function {{ .schema }}._batch_is_listed (p_operation text, p_filter jsonb)
+  returns boolean
+  language sql
+  immutable
+  parallel safe
+as $$
+  select p_filter ? 'ids'
+    or {{ .schema }}._batch_takes(p_operation, p_filter) <@ '{failed,cancelled}'::{{ .schema }}.job_state[]
+$$;
+
+create or replace function {{ .schema }}._batch_list (p_operation {{ .schema }}.batch_operations)
+  returns setof bigint
+  language plpgsql
+  volatile
+  set plan_cache_mode = force_custom_plan
+  set work_mem = '64MB'
+as $$
+declare
+  v_lanes    bigint[] := _batch_lanes(p_operation.filter);
+  v_outcomes "char"[] := array(
+    select case s.state when 'failed' then 'f'::"char" else 'x'::"char" end
+    from unnest(_batch_takes(p_operation.operation, p_operation.filter)) as s (state));
+begin
+  if p_operation.filter ? 'ids' then
+    return query
+    select distinct u.id::bigint
+    from jsonb_array_elements_text(p_operation.filter -> 'ids') as u (id)
+    where u.id::bigint > p_operation.cursor_id and u.id::bigint <= p_operation.last_id;
+    return;
+  end if;
+  return query
+  select distinct j.job_id
+  from attempt_outcomes as o
+  left join claims as c on c.ready_slot = o.ready_slot and c.batch_id = o.batch_id and o.job_ids is null
+  cross join lateral unnest(coalesce(o.job_ids, c.job_ids)) as j (job_id)
+  where o.outcome = any (v_outcomes) and (v_lanes is null or o.lane = any (v_lanes))
+    and j.job_id > p_operation.cursor_id and j.job_id <= p_operation.last_id;
+end;
+$$;

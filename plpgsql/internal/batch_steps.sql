@@ -1,0 +1,408 @@
+-- Batch operations: what is done to some jobs at once. Each returns how many it
+-- was done to; one that changed meanwhile is left out, one that cannot be
+-- changed raises, and then nothing is done to any. Locks are met in the order
+-- of docs/storage.md.
+
+create or replace function {{ .schema }}._batch_cancel (p_ids bigint[], p_reason text)
+  returns bigint
+  language plpgsql
+  volatile
+as $$
+declare
+  v_error  jsonb := jsonb_build_object('error', coalesce(left(p_reason, 10000), 'cancelled'), 'at', _now());
+  v_left   bigint[] := p_ids;
+  v_errors jsonb;
+  v_more   bigint[];
+  v_closed receipt[];
+  v_jobs   bigint := 0::bigint;
+  d        deferred_jobs;
+begin
+  perform _refuse_stale('batch cancel');
+  select jsonb_object_agg(u.id, v_error) into v_errors from unnest(p_ids) as u (id);
+  loop
+    v_more := '{}';
+    for d in
+      delete from deferred_jobs as e
+      using (
+        select w.job_id from deferred_jobs as w where w.job_id = any (v_left) order by w.job_id for update
+      ) as w
+      where e.job_id = w.job_id
+      returning e.*
+    loop
+      perform _file_closed(d, 'x', v_error);
+      v_more := v_more || d.job_id;
+    end loop;
+    v_left := _less(v_left, v_more);
+    v_jobs := v_jobs + cardinality(v_more);
+
+    v_more := array(select t.job_id from _take_waiting(v_left, 'x', v_errors) as t);
+    v_left := _less(v_left, v_more);
+    v_jobs := v_jobs + cardinality(v_more);
+
+    v_closed := array(
+      select c
+      from (
+        select array_agg(row(l.ready_slot, l.batch_id, l.job_id, l.run_lease)::receipt) as receipts
+        from _locate(v_left) as l
+        where l.batch_id is not null and l.outcome is null
+      ) as r
+      cross join lateral _close_in_order(r.receipts, array_fill('x'::"char", array[cardinality(r.receipts)]), v_errors) as c
+      where r.receipts is not null);
+    perform _notify_workers(v_closed, v_error ->> 'error');
+    v_left := _less(v_left, array(select c.job_id from unnest(v_closed) as c));
+    v_jobs := v_jobs + cardinality(v_closed);
+
+    -- Who went back to an earlier place meanwhile.
+    v_left := array(select j.id from jobs as j where j.id = any (v_left) and j.state = any (_batch_states('cancel')));
+    exit when v_left = '{}';
+  end loop;
+  return v_jobs;
+end;
+$$;
+
+create or replace function {{ .schema }}._batch_discard (p_ids bigint[])
+  returns bigint
+  language plpgsql
+  volatile
+as $$
+declare
+  v_gone bigint[];
+begin
+  perform _refuse_stale('batch discard');
+  perform _lock_keys(p_ids);
+  v_gone := array(select t.job_id from _take_terminal(p_ids, array['f']::"char"[]) as t);
+  perform _release_keys(v_gone);
+  return cardinality(v_gone)::bigint;
+end;
+$$;
+
+-- Which lane the jobs of a lane and ordering key go to. Those without a key go
+-- to one shard together, another one the next time.
+create or replace function {{ .schema }}._batch_lane (p_lane bigint, p_queue text, p_priority integer, p_ordering_key text)
+  returns bigint
+  language plpgsql
+  volatile
+as $$
+begin
+  if p_queue is null and p_priority is null then
+    return p_lane;
+  end if;
+  return _move_lane(p_lane, p_queue, p_priority, p_ordering_key);
+end;
+$$;
+
+create or replace function {{ .schema }}._batch_retry (p_ids bigint[], p_queue text, p_priority integer)
+  returns bigint
+  language plpgsql
+  volatile
+  -- Few rows, by their keys, whatever the statistics say.
+  set plan_cache_mode = force_generic_plan
+  set enable_seqscan = off
+  set enable_hashjoin = off
+  set enable_mergejoin = off
+as $$
+declare
+  v_keyed deferred_jobs[];
+  v_taken taken_job[];
+  v_lanes bigint[];
+  v_xid   xid8;
+  v_slot  smallint;
+begin
+  perform _refuse_stale('batch retry');
+  v_keyed := array(
+    select row(r.job_id, r.lane, 'scheduled', r.run_at, r.created_at, r.run_lease, r.attempt, r.max_attempts, r.kind, '{}',
+      null, null, null, null, r.unique_key, r.unique_states, null, null, null)::deferred_jobs
+    from _locate(p_ids) as l
+    join ready_entries as r on r.ready_slot = l.ready_slot and r.job_id = l.job_id and r.run_lease = l.run_lease
+    where l.outcome in ('f', 'x') and r.unique_key is not null);
+  if (select count(distinct k.unique_key) from unnest(v_keyed) as k) < cardinality(v_keyed) then
+    -- One after the other, the second meets the first as the holder.
+    raise exception using errcode = 'AW004',
+      message = 'several jobs of one unique key',
+      hint = 'Retry them one by one.';
+  end if;
+  perform _keep_key(k.unique_key, k.unique_states, k.job_id, null)
+  from (select n.* from unnest(v_keyed) as n order by n.unique_key) as k;
+
+  v_taken := array(select t from _take_terminal(p_ids, array['f', 'x']::"char"[]) as t);
+  if cardinality(v_taken) < cardinality(p_ids) then
+    perform _release_absent(_less(
+      array(select k.job_id from unnest(v_keyed) as k), array(select t.job_id from unnest(v_taken) as t)));
+  end if;
+  v_xid := pg_current_xact_id();  -- before the ring is read, see enqueue
+  v_slot := _current_slot();
+  with body as materialized (
+    select r.*, t.error
+    from unnest(v_taken) as t
+    join ready_entries as r on r.ready_slot = t.ready_slot and r.job_id = t.job_id and r.run_lease = t.run_lease
+  ),
+  target as materialized (
+    select k.lane, k.ordering_key, _batch_lane(k.lane, p_queue, p_priority, k.ordering_key) as to_lane
+    from (select distinct b.lane, b.ordering_key from body as b) as k
+  ),
+  back as (
+    insert into ready_entries (
+      lane, xid, job_id, run_at, created_at, run_lease, ready_slot, attempt, max_attempts, kind, args,
+      metadata, tags, errors, progress, unique_key, unique_states, ordering_key, deadline)
+    select k.to_lane, v_xid, b.job_id, _now(), b.created_at, b.run_lease + 1, v_slot, 1, b.max_attempts, b.kind, b.args,
+      b.metadata, b.tags, case when b.error is null then b.errors else _bounded_errors(b.errors, b.error, 49) end, null,
+      b.unique_key, b.unique_states, b.ordering_key, b.deadline
+    from body as b
+    join target as k on k.lane = b.lane and k.ordering_key is not distinct from b.ordering_key
+    order by b.job_id
+    returning lane
+  )
+  select array_agg(distinct b.lane) into v_lanes from back as b;
+  perform _wake_lanes(v_lanes);
+  return cardinality(v_taken)::bigint;
+end;
+$$;
+
+-- To another lane. A job that is there already is left alone. A deferred one
+-- stays deferred, also when it is due.
+create or replace function {{ .schema }}._batch_move (p_ids bigint[], p_queue text, p_priority integer)
+  returns bigint
+  language plpgsql
+  volatile
+  set plan_cache_mode = force_generic_plan
+  set enable_seqscan = off
+  set enable_hashjoin = off
+  set enable_mergejoin = off
+as $$
+declare
+  v_there bigint[] := array(
+    select distinct l.lane from queue_lanes as l
+    where l.queue = coalesce(p_queue, l.queue) and l.priority = coalesce(p_priority, l.priority));
+  v_left  bigint[];
+  v_jobs  deferred_jobs[];
+  v_taken receipt[];
+  v_lanes bigint[];
+  v_xid   xid8;
+  v_slot  smallint;
+begin
+  perform _refuse_stale('batch move');
+  with gone as (
+    delete from deferred_jobs as e
+    using (
+      select w.job_id from deferred_jobs as w
+      where w.job_id = any (p_ids) and w.lane <> all (v_there)
+      order by w.job_id
+      for update
+    ) as w
+    where e.job_id = w.job_id
+    returning e.*
+  )
+  select coalesce(array_agg(g::deferred_jobs), '{}') into v_jobs from gone as g;
+  with target as materialized (
+    select k.lane, k.ordering_key, _batch_lane(k.lane, p_queue, p_priority, k.ordering_key) as to_lane
+    from (select distinct d.lane, d.ordering_key from unnest(v_jobs) as d) as k
+  )
+  insert into deferred_jobs
+  select d.job_id, k.to_lane, d.state, d.run_at, d.created_at, d.run_lease, d.attempt, d.max_attempts, d.kind, d.args,
+    d.metadata, d.tags, d.errors, d.progress, d.unique_key, d.unique_states, d.ordering_key, d.deadline, pg_current_xact_id()
+  from unnest(v_jobs) as d
+  join target as k on k.lane = d.lane and k.ordering_key is not distinct from d.ordering_key;
+
+  v_left := array(
+    select l.job_id
+    from _locate(_less(p_ids, array(select d.job_id from unnest(v_jobs) as d))) as l
+    where l.batch_id is null and l.lane <> all (v_there));
+  v_taken := array(select t from _take_waiting(v_left, 'm') as t);
+  v_xid := pg_current_xact_id();  -- before the ring is read, see enqueue
+  v_slot := _current_slot();
+  with body as materialized (
+    select r.*
+    from unnest(v_taken) as t
+    join ready_entries as r on r.ready_slot = t.ready_slot and r.job_id = t.job_id and r.run_lease = t.run_lease
+  ),
+  target as materialized (
+    select k.lane, k.ordering_key, _batch_lane(k.lane, p_queue, p_priority, k.ordering_key) as to_lane
+    from (select distinct b.lane, b.ordering_key from body as b) as k
+  ),
+  moved as (
+    insert into ready_entries (
+      lane, xid, job_id, run_at, created_at, run_lease, ready_slot, attempt, max_attempts, kind, args,
+      metadata, tags, errors, progress, unique_key, unique_states, ordering_key, deadline)
+    select k.to_lane, v_xid, b.job_id, b.run_at, b.created_at, b.run_lease + 1, v_slot, b.attempt, b.max_attempts, b.kind,
+      b.args, b.metadata, b.tags, b.errors, b.progress, b.unique_key, b.unique_states, b.ordering_key, b.deadline
+    from body as b
+    join target as k on k.lane = b.lane and k.ordering_key is not distinct from b.ordering_key
+    order by b.job_id
+    returning lane
+  )
+  select array_agg(distinct m.lane) into v_lanes from moved as m;
+  perform _wake_lanes(v_lanes);
+  return (cardinality(v_jobs) + cardinality(v_taken))::bigint;
+end;
+$$;
+
+create or replace function {{ .schema }}._batch_apply (p_operation text, p_settings jsonb, p_ids bigint[])
+  returns bigint
+  language plpgsql
+  volatile
+as $$
+begin
+  case p_operation
+  when 'cancel' then
+    return _batch_cancel(p_ids, p_settings ->> 'reason');
+  when 'retry' then
+    return _batch_retry(p_ids, p_settings ->> 'queue', (p_settings ->> 'priority')::integer);
+  when 'discard' then
+    return _batch_discard(p_ids);
+  when 'delete' then
+    return _delete_jobs(p_ids);
+  else
+    return _batch_move(p_ids, p_settings ->> 'queue', (p_settings ->> 'priority')::integer);
+  end case;
+end;
+$$;
+
+-- Some jobs one by one, after doing it to all of them at once failed: one that
+-- cannot be changed keeps nobody else. Counts in p_operation and stops with its
+-- cursor at the last job met: before one that somebody holds, and when the time
+-- is over.
+create or replace function {{ .schema }}._batch_singly (
+  p_operation {{ .schema }}.batch_operations, p_ids bigint[], p_until timestamptz
+)
+  returns {{ .schema }}.batch_operations
+  language plpgsql
+  volatile
+as $$
+declare
+  o      batch_operations := p_operation;
+  v_id   bigint;
+  v_done bigint;
+begin
+  foreach v_id in array p_ids loop
+    begin
+      v_done := _batch_apply(o.operation, o.settings, array[v_id]);
+      o.affected := o.affected + v_done;
+      o.skipped := o.skipped + 1 - v_done;
+    exception
+      when lock_not_available or serialization_failure or deadlock_detected then
+        exit;
+      when others then
+        o.failed := o.failed + 1;
+        o.last_error := left(format('job %s: %s', v_id, sqlerrm), 10000);
+    end;
+    o.matched := o.matched + 1;
+    o.cursor_id := v_id;
+    exit when clock_timestamp() > p_until;
+  end loop;
+  return o;
+end;
+$$;
+
+-- One bite: up to p_max jobs, a few at a time, until p_until if given. Waits
+-- for nobody for long: what somebody holds ends the bite, and the next one
+-- starts there; trouble then says so. The counts and the cursor are written
+-- with the changes, so a crash repeats and loses nothing. Caller has locked the
+-- operation's row.
+create or replace function {{ .schema }}._batch_bite (
+  p_operation {{ .schema }}.batch_operations, p_max integer, p_until timestamptz,
+  out met bigint, out trouble text
+)
+  language plpgsql
+  volatile
+  set lock_timeout = '50ms'
+as $$
+declare
+  o         batch_operations := p_operation;
+  v_scan    integer := 1000;
+  v_found   bigint[];
+  v_ids     bigint[];
+  v_reached bigint;
+  v_done    bigint;
+begin
+  -- Where nothing is done nothing else would notice.
+  perform _refuse_stale('batch operation');
+  o.state := 'running';
+  o.started_at := coalesce(o.started_at, _now());
+  begin
+    while o.state = 'running' and o.matched - p_operation.matched < p_max loop
+      select p.ids, p.reached into v_found, v_reached
+      from _batch_page(o, least(p_max - (o.matched - p_operation.matched), 200)::integer, v_scan) as p;
+      -- Where nothing matches, more is read at a time.
+      v_scan := case when v_found = '{}' then 10000 else 1000 end;
+      v_ids := _batch_matching(o.operation, o.filter, v_found);
+      if v_ids <> '{}' then
+        begin
+          v_done := _batch_apply(o.operation, o.settings, v_ids);
+          o.matched := o.matched + cardinality(v_ids);
+          o.affected := o.affected + v_done;
+          o.skipped := o.skipped + cardinality(v_ids) - v_done;
+        exception
+          when lock_not_available or serialization_failure or deadlock_detected then
+            if current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
+              raise;
+            end if;
+            trouble := sqlerrm;
+            exit;
+          when others then
+            o := _batch_singly(o, v_ids, p_until);
+            if o.cursor_id < v_ids[cardinality(v_ids)] then
+              trouble := 'jobs are changed one by one: ' || sqlerrm;
+              exit;
+            end if;
+        end;
+      end if;
+      o.cursor_id := v_reached;
+      if o.cursor_id >= o.last_id then
+        o.state := 'done';
+        o.finished_at := _now();
+      end if;
+      exit when clock_timestamp() > p_until;
+    end loop;
+  exception
+    when lock_not_available or serialization_failure or deadlock_detected then
+      raise;
+    when others then
+      -- Not a job's fault: what this bite did is undone.
+      o := p_operation;
+      o.state := 'failed';
+      o.started_at := coalesce(o.started_at, _now());
+      o.finished_at := _now();
+      o.last_error := left(sqlerrm, 10000);
+      trouble := sqlerrm;
+  end;
+  update batch_operations as b
+  set (state, cursor_id, matched, affected, skipped, failed, started_at, finished_at, last_error)
+    = (o.state, o.cursor_id, o.matched, o.affected, o.skipped, o.failed, o.started_at, o.finished_at, o.last_error)
+  where b.id = o.id;
+  if o.finished_at is not null then
+    delete from batch_operation_pages as p where p.operation_id = o.id;
+  end if;
+  met := o.matched - p_operation.matched;
+end;
+$$;
+
+-- What maintain does: a bite of the oldest operation. No row when there is
+-- none, or another session is at it.
+create or replace function {{ .schema }}._batch_maintain (p_max integer, p_time interval)
+  returns table (outcome text, affected bigint, detail text)
+  language plpgsql
+  volatile
+as $$
+declare
+  o      batch_operations;
+  v_left bigint;
+begin
+  if not exists (select from batch_operations as b where b.state in ('pending', 'running')) or not _try_singleton(6) then
+    return;
+  end if;
+  select b.* into o
+  from batch_operations as b
+  where b.state in ('pending', 'running')
+  order by b.id
+  limit 1
+  for update skip locked;
+  if not found then
+    return;
+  end if;
+  select b.met, b.trouble into affected, detail from _batch_bite(o, p_max, clock_timestamp() + p_time) as b;
+  select b.cursor_id - o.cursor_id, b.state into v_left, outcome from batch_operations as b where b.id = o.id;
+  outcome := case when v_left = 0 and outcome = 'running' then 'busy' else outcome end;
+  detail := format('operation %s: %s', o.id, coalesce(detail, o.operation));
+  return next;
+end;
+$$;
