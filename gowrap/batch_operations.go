@@ -67,13 +67,25 @@ type BatchSettings struct {
 	Reason string `json:"reason,omitempty"`
 }
 
-// StartBatchParams describes a batch operation. Operation is required.
-type StartBatchParams struct {
+// BatchParams describe a batch operation. Operation is required.
+type BatchParams struct {
 	Operation Operation
 	Filter    BatchFilter
 	Settings  BatchSettings
-	// AllJobs must be set if no field of Filter is.
+	// AllJobs must be set to start an operation if no field of Filter is.
 	AllJobs bool
+}
+
+// batch adds the arguments that start_batch_operation and count_batch_jobs share.
+func (b *call) batch(p BatchParams) (*call, error) {
+	filter, err := document("filter", p.Filter)
+	if err != nil {
+		return nil, err
+	}
+	settings, err := document("settings", p.Settings)
+	return b.arg("operation", "text", string(p.Operation)).
+		document("filter", filter).
+		document("settings", settings), err
 }
 
 // StartBatchOperation starts to do something to every job that matches a filter
@@ -82,19 +94,11 @@ type StartBatchParams struct {
 // when the transaction commits, and outlives crashes.
 //
 // Errors: ErrInvalidArgument, ErrRetry.
-func (c Client) StartBatchOperation(ctx context.Context, db DBTX, p StartBatchParams) (id int64, err error) {
-	filter, err := document("filter", p.Filter)
+func (c Client) StartBatchOperation(ctx context.Context, db DBTX, p BatchParams) (id int64, err error) {
+	b, err := c.value("start_batch_operation").batch(p)
 	if err != nil {
 		return 0, wrap("start batch operation", err)
 	}
-	settings, err := document("settings", p.Settings)
-	if err != nil {
-		return 0, wrap("start batch operation", err)
-	}
-	b := c.value("start_batch_operation").
-		arg("operation", "text", string(p.Operation)).
-		document("filter", filter).
-		document("settings", settings)
 	if p.AllJobs {
 		b.arg("all_jobs", "boolean", true)
 	}
@@ -107,15 +111,12 @@ func (c Client) StartBatchOperation(ctx context.Context, db DBTX, p StartBatchPa
 // each there is.
 //
 // Errors: ErrInvalidArgument.
-func (c Client) CountBatchJobs(ctx context.Context, db DBTX, operation Operation, f BatchFilter) (jobs int64, err error) {
-	filter, err := document("filter", f)
+func (c Client) CountBatchJobs(ctx context.Context, db DBTX, p BatchParams) (jobs int64, err error) {
+	b, err := c.value("count_batch_jobs").batch(p)
 	if err != nil {
 		return 0, wrap("count batch jobs", err)
 	}
-	err = c.value("count_batch_jobs").
-		arg("operation", "text", string(operation)).
-		document("filter", filter).
-		row(ctx, db).Scan(&jobs)
+	err = b.row(ctx, db).Scan(&jobs)
 	return jobs, wrap("count batch jobs", err)
 }
 
@@ -127,7 +128,7 @@ type BatchOperation struct {
 	Settings  json.RawMessage
 	State     BatchState
 	// Matched jobs were affected, skipped because somebody else changed them
-	// meanwhile or they were that way already, or failed: see LastError.
+	// meanwhile, or failed: see LastError.
 	Matched, Affected, Skipped, Failed int64
 	// Cursor is the id up to which jobs have been met, Last the last to meet.
 	Cursor, Last int64

@@ -27,12 +27,12 @@ func TestBatchOperation(t *testing.T) {
 			3: {{Queue: name}, {Queue: name, CreatedAfter: j.CreatedAt, MinID: ids[0]}},
 		} {
 			for _, f := range f {
-				if got := must[int64](t)(queue.CountBatchJobs(t.Context(), pool, awa.OperationCancel, f)); got != want {
+				if got := must[int64](t)(queue.CountBatchJobs(t.Context(), pool, awa.BatchParams{Operation: awa.OperationCancel, Filter: f})); got != want {
 					t.Errorf("%+v: %d, want %d", f, got, want)
 				}
 			}
 		}
-		id := must[int64](t)(queue.StartBatchOperation(t.Context(), pool, awa.StartBatchParams{
+		id := must[int64](t)(queue.StartBatchOperation(t.Context(), pool, awa.BatchParams{
 			Operation: awa.OperationCancel,
 			Filter:    awa.BatchFilter{Queue: name, IDs: ids},
 			Settings:  awa.BatchSettings{Reason: "enough"},
@@ -58,7 +58,7 @@ func TestBatchOperation(t *testing.T) {
 func TestBatchOperationErrors(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.Pool(t)
-	_, err := queue.StartBatchOperation(t.Context(), pool, awa.StartBatchParams{Operation: awa.OperationCancel})
+	_, err := queue.StartBatchOperation(t.Context(), pool, awa.BatchParams{Operation: awa.OperationCancel})
 	if !errors.Is(err, awa.ErrInvalidArgument) {
 		t.Errorf("an empty filter: %v", err)
 	}
@@ -71,7 +71,7 @@ func TestBatchOperationErrors(t *testing.T) {
 	if _, err := queue.ListBatchOperations(t.Context(), pool, "", -1); !errors.Is(err, awa.ErrInvalidArgument) {
 		t.Errorf("list: %v", err)
 	}
-	if _, err := queue.CountBatchJobs(t.Context(), pool, "explode", awa.BatchFilter{}); !errors.Is(err, awa.ErrInvalidArgument) {
+	if _, err := queue.CountBatchJobs(t.Context(), pool, awa.BatchParams{Operation: "explode"}); !errors.Is(err, awa.ErrInvalidArgument) {
 		t.Errorf("count: %v", err)
 	}
 }

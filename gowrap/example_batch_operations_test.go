@@ -31,17 +31,17 @@ func ExampleClient_StartBatchOperation() {
 		}
 	}
 
-	filter := awa.BatchFilter{Kind: "charge"}
-	n, err := queue.CountBatchJobs(ctx, pool, awa.OperationRetry, filter)
+	params := awa.BatchParams{
+		Operation: awa.OperationRetry,
+		Filter:    awa.BatchFilter{Kind: "charge"},
+		Settings:  awa.BatchSettings{Queue: "second chance"},
+	}
+	n, err := queue.CountBatchJobs(ctx, pool, params)
 	if err != nil {
 		log.Fatal(err)
 	}
 	fmt.Println(n, "to retry")
-	id, err := queue.StartBatchOperation(ctx, pool, awa.StartBatchParams{
-		Operation: awa.OperationRetry,
-		Filter:    filter,
-		Settings:  awa.BatchSettings{Queue: "second chance"},
-	})
+	id, err := queue.StartBatchOperation(ctx, pool, params)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -81,7 +81,7 @@ func ExampleClient_RunBatchOperation() {
 			log.Fatal(err)
 		}
 	}
-	id, err := queue.StartBatchOperation(ctx, pool, awa.StartBatchParams{Operation: awa.OperationCancel, AllJobs: true})
+	id, err := queue.StartBatchOperation(ctx, pool, awa.BatchParams{Operation: awa.OperationCancel, AllJobs: true})
 	if err != nil {
 		log.Fatal(err)
 	}

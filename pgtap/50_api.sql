@@ -68,7 +68,7 @@ insert into pg_temp.documented values
   ('bulk_retry_from_dlq(queue text DEFAULT NULL::text, kind text DEFAULT NULL::text, tag text DEFAULT NULL::text, max_jobs integer DEFAULT NULL::integer)', 'bigint'),
   ('purge_dlq(queue text DEFAULT NULL::text, kind text DEFAULT NULL::text, tag text DEFAULT NULL::text, older_than interval DEFAULT NULL::interval, max_jobs integer DEFAULT NULL::integer)', 'bigint'),
   ('start_batch_operation(operation text, filter jsonb DEFAULT ''{}''::jsonb, settings jsonb DEFAULT ''{}''::jsonb, all_jobs boolean DEFAULT false)', 'bigint'),
-  ('count_batch_jobs(operation text, filter jsonb DEFAULT ''{}''::jsonb)', 'bigint'),
+  ('count_batch_jobs(operation text, filter jsonb DEFAULT ''{}''::jsonb, settings jsonb DEFAULT ''{}''::jsonb)', 'bigint'),
   ('run_batch_operation(id bigint, max_jobs integer DEFAULT 1000)', 'SETOF awa.batch_operation'),
   ('get_batch_operation(id bigint)', 'SETOF awa.batch_operation'),
   ('list_batch_operations(state text DEFAULT NULL::text, max_operations integer DEFAULT 100)', 'SETOF awa.batch_operation'),

@@ -51,7 +51,7 @@ func realMain(ctx context.Context) error {
 	r := &run{}
 	only := flag.String("only", "", "phases to run, comma-separated: pickup, drain, producers (default all)")
 	flag.IntVar(&r.runs, "runs", 3, "runs of each figure")
-	flag.IntVar(&r.jobs, "jobs", 200_000, "jobs to preload for a drain")
+	flag.IntVar(&r.jobs, "jobs", 400_000, "jobs to preload for a drain")
 	flag.DurationVar(&r.seconds, "seconds", 5*time.Second, "how long one run of pickup or producers takes")
 	flag.Parse()
 	if *only != "" {

@@ -10,9 +10,11 @@ import (
 // of the parameters from $2 on.
 var batchFilters = []string{"queue", "kind", "tag", "state", "ids", "min-id", "max-id", "created-after", "created-before"}
 
-const batchFilter = `jsonb_strip_nulls(jsonb_build_object('queue', $2::text, 'kind', $3::text, 'tag', $4::text,
+const batchArguments = `operation => $1::text,
+  filter => jsonb_strip_nulls(jsonb_build_object('queue', $2::text, 'kind', $3::text, 'tag', $4::text,
     'state', $5::text[], 'ids', $6::bigint[], 'min_id', $7::bigint, 'max_id', $8::bigint,
-    'created_after', $9::timestamptz, 'created_before', $10::timestamptz))`
+    'created_after', $9::timestamptz, 'created_before', $10::timestamptz)),
+  settings => jsonb_strip_nulls(jsonb_build_object('queue', $11::text, 'priority', $12::integer, 'reason', $13::text))`
 
 func (a *app) batchStartCommand() *cobra.Command {
 	var (
@@ -24,8 +26,9 @@ func (a *app) batchStartCommand() *cobra.Command {
 		queue, reason *optional[string]
 		priority      *optional[int]
 		all           bool
-		filter        = func(args []string) []any {
-			return []any{args[0], f.queue.value, f.kind.value, f.tag.value, states, ids, minID.value, maxID.value, after.value, before.value}
+		params        = func(args []string) []any {
+			return []any{args[0], f.queue.value, f.kind.value, f.tag.value, states, ids, minID.value, maxID.value,
+				after.value, before.value, queue.value, priority.value, reason.value}
 		}
 	)
 	cmd := a.mutation(statement{
@@ -41,17 +44,12 @@ the work, in bites; see batch show. A dry run counts the jobs.
   move          waiting and deferred jobs; --to-queue, --to-priority
   discard       failed jobs
   delete        jobs in any state`,
-		args: cobra.ExactArgs(1),
-		sql: always(`select %[1]s.start_batch_operation(operation => $1::text,
-  filter => ` + batchFilter + `,
-  settings => jsonb_strip_nulls(jsonb_build_object('queue', $11::text, 'priority', $12::integer, 'reason', $13::text)),
-  all_jobs => $14::boolean) as operation_id`),
-		params: func(args []string) []any {
-			return append(filter(args), queue.value, priority.value, reason.value, all)
-		},
+		args:   cobra.ExactArgs(1),
+		sql:    always(`select %[1]s.start_batch_operation(` + batchArguments + `, all_jobs => $14::boolean) as operation_id`),
+		params: func(args []string) []any { return append(params(args), all) },
 	}, statement{
-		sql:    always(`select %[1]s.count_batch_jobs(operation => $1::text, filter => ` + batchFilter + `) as jobs`),
-		params: filter,
+		sql:    always(`select %[1]s.count_batch_jobs(` + batchArguments + `) as jobs`),
+		params: params,
 	})
 	f = selectionFlags(cmd, "queue", "kind", "tag")
 	flags := cmd.Flags()

@@ -70,19 +70,21 @@ func (w *world) maintain(r *rapid.T) {
 	}, func(v *step) error {
 		busy := slices.ContainsFunc(w.others(s), func(o *session) bool { return o.ring })
 		s.ring = true
-		if err := w.promoted(s, v, reports[0].Affected, busy); err != nil {
-			return err
-		}
-		if err := w.rescued(s, v, reports[1].Affected, busy); err != nil {
-			return err
-		}
 		for _, t := range reports {
-			if t.Task == "prune" && t.Outcome == awa.Pruned {
+			var err error
+			switch {
+			case t.Task == "promote":
+				err = w.promoted(s, v, t.Affected, busy)
+			case t.Task == "rescue":
+				err = w.rescued(s, v, t.Affected, busy)
+			case t.Task == "prune" && t.Outcome == awa.Pruned:
 				v.prune()
-			}
-			if t.Task == "rotate" && t.Outcome == awa.Rotated {
+			case t.Task == "rotate" && t.Outcome == awa.Rotated:
 				v.current++
 				v.did.current++
+			}
+			if err != nil {
+				return fmt.Errorf("%s: %w", t.Task, err)
 			}
 		}
 		return nil
@@ -129,7 +131,15 @@ func (w *world) promoted(s *session, v *step, jobs int64, busy bool) error {
 // stateOf is where a session sees a job now, which may be nowhere. Behind the
 // prune of another transaction, which no pass gets past either, it is where it was.
 func stateOf(s *session, j modelJob) (state awa.JobState, err error) {
-	err = s.conn.QueryRow(context.Background(), `select coalesce((select k.state::text from awa.jobs as k where k.id = $1), '')`, j.id).Scan(&state)
+	ctx := context.Background()
+	if s.open {
+		// Not to be had is an error, and that must not end the transaction.
+		if _, err := s.conn.Exec(ctx, `savepoint state`); err != nil {
+			return "", err
+		}
+		defer func() { _, _ = s.conn.Exec(ctx, `rollback to state; release state`) }()
+	}
+	err = s.conn.QueryRow(ctx, `select coalesce((select k.state::text from awa.jobs as k where k.id = $1), '')`, j.id).Scan(&state)
 	if sqlState(err) == "55P03" {
 		return j.state, nil
 	}

@@ -142,9 +142,9 @@ end;
 $$;
 
 comment on function {{ .schema }}.start_batch_operation is
-  'Starts to retry, cancel, reprioritize, move, discard or delete all jobs that match a filter and exist now, and returns the operation''s id. The work is done by maintain, or by run_batch_operation, in bites: a job matches if it does when its turn comes. Filter keys, all of which must hold: queue, kind, tag, state (a text or an array), ids, min_id, max_id, created_after (inclusive), created_before (exclusive). Settings: priority for reprioritize; queue and priority for move and retry; reason for cancel. Never blocks; reads the outcomes of history once when the states are failed or cancelled. Raises AW006 for what it does not understand, and for an empty filter without all_jobs.';
+  'Starts to retry, cancel, reprioritize, move, discard or delete all jobs that match a filter and exist now, and returns the operation''s id. The work is done by maintain, or by run_batch_operation, in bites: a job matches if it does when its turn comes, and is not yet where it is to be moved. Filter keys, all of which must hold: queue, kind, tag, state (a text or an array), ids, min_id, max_id, created_after (inclusive), created_before (exclusive). Settings: priority for reprioritize; queue and priority for move and retry; reason for cancel. Never blocks; reads the outcomes of history once when the states are failed or cancelled. Raises AW006 for what it does not understand, and for an empty filter without all_jobs.';
 
-create or replace function {{ .schema }}.count_batch_jobs (operation text, filter jsonb default '{}')
+create or replace function {{ .schema }}.count_batch_jobs (operation text, filter jsonb default '{}', settings jsonb default '{}')
   returns bigint
   language plpgsql
   volatile
@@ -159,10 +159,8 @@ declare
   v_all   bigint[];
   v_jobs  bigint := 0::bigint;
 begin
-  perform _check_batch(count_batch_jobs.operation, count_batch_jobs.filter,
-    case count_batch_jobs.operation
-      when 'reprioritize' then '{"priority": 1}' when 'move' then '{"queue": "q"}' else '{}' end::jsonb, true);
-  o := _batch_of(count_batch_jobs.operation, count_batch_jobs.filter, '{}');
+  perform _check_batch(count_batch_jobs.operation, count_batch_jobs.filter, count_batch_jobs.settings, true);
+  o := _batch_of(count_batch_jobs.operation, count_batch_jobs.filter, count_batch_jobs.settings);
   if o.listed then
     v_all := array(select l.id from _batch_list(o) as l (id) order by l.id);
   end if;
@@ -173,14 +171,14 @@ begin
       exit when o.cursor_id >= o.last_id;
       select p.ids, p.reached into v_ids, o.cursor_id from _batch_page(o, 200, 1000) as p;
     end if;
-    v_jobs := v_jobs + cardinality(_batch_matching(o.operation, o.filter, v_ids));
+    v_jobs := v_jobs + cardinality(_batch_matching(o.operation, o.filter, o.settings, v_ids));
   end loop;
   return v_jobs;
 end;
 $$;
 
 comment on function {{ .schema }}.count_batch_jobs is
-  'The number of jobs that a batch operation with this filter would meet if it were done at this moment; an empty filter counts all that the operation could change. Looks at each job between the lowest and the highest id that the filter allows. Never blocks. Raises AW006 as start_batch_operation does.';
+  'The number of jobs that a batch operation would meet if it were done at this moment; an empty filter counts all that the operation could change. Looks at each job between the lowest and the highest id that the filter allows. Never blocks. Raises AW006 as start_batch_operation does.';
 
 create or replace function {{ .schema }}.run_batch_operation (id bigint, max_jobs integer default 1000)
   returns setof {{ .schema }}.batch_operation

@@ -118,8 +118,9 @@ begin
 end;
 $$;
 
--- Those of some jobs that match now, whatever they were when they were found.
-create or replace function {{ .schema }}._batch_matching (p_operation text, p_filter jsonb, p_ids bigint[])
+-- Those of some jobs that match now, whatever they were when they were found. To
+-- reprioritize and to move takes only those that are not there yet.
+create or replace function {{ .schema }}._batch_matching (p_operation text, p_filter jsonb, p_settings jsonb, p_ids bigint[])
   returns bigint[]
   language plpgsql
   volatile
@@ -133,6 +134,9 @@ declare
   v_tag    text := p_filter ->> 'tag';
   v_after  timestamptz := (p_filter ->> 'created_after')::timestamptz;
   v_before timestamptz := (p_filter ->> 'created_before')::timestamptz;
+  v_moves  boolean := p_operation in ('reprioritize', 'move');
+  v_to     text := p_settings ->> 'queue';
+  v_first  integer := (p_settings ->> 'priority')::integer;
 begin
   return array(
     select j.id
@@ -144,6 +148,7 @@ begin
       and (v_tag is null or v_tag = any (j.tags))
       and (v_after is null or j.created_at >= v_after)
       and (v_before is null or j.created_at < v_before)
+      and (not v_moves or j.queue <> v_to or j.priority <> v_first)
     order by j.id);
 end;
 $$;

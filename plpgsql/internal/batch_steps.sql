@@ -102,19 +102,20 @@ create or replace function {{ .schema }}._batch_retry (p_ids bigint[], p_queue t
   set enable_mergejoin = off
 as $$
 declare
-  v_keyed deferred_jobs[];
+  v_keyed ready_entries[];
   v_taken taken_job[];
   v_lanes bigint[];
   v_xid   xid8;
   v_slot  smallint;
 begin
   perform _refuse_stale('batch retry');
+  -- A job's key is the same in each of its rows.
   v_keyed := array(
-    select row(r.job_id, r.lane, 'scheduled', r.run_at, r.created_at, r.run_lease, r.attempt, r.max_attempts, r.kind, '{}',
-      null, null, null, null, r.unique_key, r.unique_states, null, null, null)::deferred_jobs
-    from _locate(p_ids) as l
-    join ready_entries as r on r.ready_slot = l.ready_slot and r.job_id = l.job_id and r.run_lease = l.run_lease
-    where l.outcome in ('f', 'x') and r.unique_key is not null);
+    select distinct on (r.job_id) r
+    from unnest(p_ids) as u (job_id)
+    join ready_entries as r on r.job_id = u.job_id
+    where r.unique_key is not null
+    order by r.job_id);
   if (select count(distinct k.unique_key) from unnest(v_keyed) as k) < cardinality(v_keyed) then
     -- One after the other, the second meets the first as the holder.
     raise exception using errcode = 'AW004',
@@ -158,8 +159,7 @@ begin
 end;
 $$;
 
--- To another lane. A job that is there already is left alone. A deferred one
--- stays deferred, also when it is due.
+-- To another lane. A deferred job stays deferred, also when it is due.
 create or replace function {{ .schema }}._batch_move (p_ids bigint[], p_queue text, p_priority integer)
   returns bigint
   language plpgsql
@@ -170,10 +170,6 @@ create or replace function {{ .schema }}._batch_move (p_ids bigint[], p_queue te
   set enable_mergejoin = off
 as $$
 declare
-  v_there bigint[] := array(
-    select distinct l.lane from queue_lanes as l
-    where l.queue = coalesce(p_queue, l.queue) and l.priority = coalesce(p_priority, l.priority));
-  v_left  bigint[];
   v_jobs  deferred_jobs[];
   v_taken receipt[];
   v_lanes bigint[];
@@ -184,10 +180,7 @@ begin
   with gone as (
     delete from deferred_jobs as e
     using (
-      select w.job_id from deferred_jobs as w
-      where w.job_id = any (p_ids) and w.lane <> all (v_there)
-      order by w.job_id
-      for update
+      select w.job_id from deferred_jobs as w where w.job_id = any (p_ids) order by w.job_id for update
     ) as w
     where e.job_id = w.job_id
     returning e.*
@@ -203,11 +196,8 @@ begin
   from unnest(v_jobs) as d
   join target as k on k.lane = d.lane and k.ordering_key is not distinct from d.ordering_key;
 
-  v_left := array(
-    select l.job_id
-    from _locate(_less(p_ids, array(select d.job_id from unnest(v_jobs) as d))) as l
-    where l.batch_id is null and l.lane <> all (v_there));
-  v_taken := array(select t from _take_waiting(v_left, 'm') as t);
+  v_taken := array(
+    select t from _take_waiting(_less(p_ids, array(select d.job_id from unnest(v_jobs) as d)), 'm') as t);
   v_xid := pg_current_xact_id();  -- before the ring is read, see enqueue
   v_slot := _current_slot();
   with body as materialized (
@@ -324,7 +314,7 @@ begin
       from _batch_page(o, least(p_max - (o.matched - p_operation.matched), 200)::integer, v_scan) as p;
       -- Where nothing matches, more is read at a time.
       v_scan := case when v_found = '{}' then 10000 else 1000 end;
-      v_ids := _batch_matching(o.operation, o.filter, v_found);
+      v_ids := _batch_matching(o.operation, o.filter, o.settings, v_found);
       if v_ids <> '{}' then
         begin
           v_done := _batch_apply(o.operation, o.settings, v_ids);
