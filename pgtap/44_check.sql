@@ -1,7 +1,7 @@
 -- Check: every invariant, by damaging the tables by hand and seeing exactly
 -- that violation.
 begin;
-select plan(35);
+select plan(36);
 -- Alone: damages ledgers.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 select awa.reset() \g /dev/null
@@ -104,6 +104,9 @@ from (values
   ('a deferred job that promotion was led past', array['a deferred job is within reach of promotion'],
     format($$ insert into awa.promotion_points (point, run_at, job_id, ready_slot, seen)
       values (1000000, 'infinity', 0, %s, '9223372036854775807:9223372036854775807:') $$, :slot)),
+  ('a job after one that is gone', array['a job waits for one that may complete'],
+    format($$ insert into awa.job_dependencies (after_id, job_id, xid) select 9999999999, d.job_id, '5' from awa.deferred_jobs as d limit 1;
+      insert into awa.dependency_points (point, ready_slot, seen) values (1000000, %s, '9223372036854775807:9223372036854775807:') $$, :slot)),
   ('a schedule whose ledger is lost', array['a schedule knows its next fire'],
     $$ select awa.upsert_schedule('tap/44', '@yearly', 'k'); delete from awa.cron_fires $$),
   ('a schedule that the search for due ones was led past', array['a due schedule is within reach'],

@@ -10,7 +10,7 @@ select p.*, p.proname::text collate "default" as name from pg_proc as p where p.
 -- columns are tested where the function is.
 create table pg_temp.documented (signature text, result text);
 insert into pg_temp.documented values
-  ('enqueue(kind text, args jsonb DEFAULT ''{}''::jsonb, queue text DEFAULT ''default''::text, priority integer DEFAULT 2, run_at timestamp with time zone DEFAULT NULL::timestamp with time zone, max_attempts integer DEFAULT 25, tags text[] DEFAULT ''{}''::text[], metadata jsonb DEFAULT ''{}''::jsonb, unique_key bytea DEFAULT NULL::bytea, unique_states bit DEFAULT NULL::"bit", ordering_key text DEFAULT NULL::text, deadline interval DEFAULT NULL::interval)', 'bigint'),
+  ('enqueue(kind text, args jsonb DEFAULT ''{}''::jsonb, queue text DEFAULT ''default''::text, priority integer DEFAULT 2, run_at timestamp with time zone DEFAULT NULL::timestamp with time zone, max_attempts integer DEFAULT 25, tags text[] DEFAULT ''{}''::text[], metadata jsonb DEFAULT ''{}''::jsonb, unique_key bytea DEFAULT NULL::bytea, unique_states bit DEFAULT NULL::"bit", ordering_key text DEFAULT NULL::text, deadline interval DEFAULT NULL::interval, concurrency_key text DEFAULT NULL::text, after bigint[] DEFAULT NULL::bigint[])', 'bigint'),
   ('enqueue_many(jobs jsonb, queue text DEFAULT ''default''::text)', 'bigint[]'),
   ('enqueue_many(kind text, args jsonb[], queue text DEFAULT ''default''::text, priority integer DEFAULT 2, run_at timestamp with time zone DEFAULT NULL::timestamp with time zone, max_attempts integer DEFAULT 25, tags text[] DEFAULT ''{}''::text[], metadata jsonb DEFAULT ''{}''::jsonb, ordering_key text DEFAULT NULL::text, deadline interval DEFAULT NULL::interval)', 'bigint[]'),
   ('claim(queue text, max_jobs integer DEFAULT 1, worker text DEFAULT NULL::text, lease interval DEFAULT ''00:05:00''::interval)', null),
@@ -20,6 +20,7 @@ insert into pg_temp.documented values
   ('fail_many(receipts awa.receipt[], errors text[] DEFAULT NULL::text[], retry_after interval DEFAULT NULL::interval, terminal boolean DEFAULT false)', null),
   ('backoff(attempt integer)', 'interval'),
   ('snooze(receipt awa.receipt, delay interval)', 'boolean'),
+  ('snooze_many(receipts awa.receipt[], delay interval)', 'SETOF awa.receipt'),
   ('cancel_attempt(receipt awa.receipt, reason text DEFAULT NULL::text)', 'boolean'),
   ('extend_lease(receipts awa.receipt[], lease interval DEFAULT ''00:05:00''::interval)', 'SETOF awa.receipt'),
   ('set_progress(receipt awa.receipt, percent integer, message text DEFAULT NULL::text, metadata jsonb DEFAULT NULL::jsonb)', 'boolean'),

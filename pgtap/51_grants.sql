@@ -16,6 +16,7 @@ insert into pg_temp.allowed values
   ('complete_many',                     false,    true,   true,     false),
   ('fail',                              false,    true,   true,     false),
   ('snooze',                            false,    true,   true,     false),
+  ('snooze_many',                       false,    true,   true,     false),
   ('cancel_attempt',                    false,    true,   true,     false),
   ('extend_lease',                      false,    true,   true,     false),
   ('set_progress',                      false,    true,   true,     false),

@@ -96,8 +96,13 @@ begin
   perform awa.set_progress(h.receipt, 50) from pg_temp.held as h;
   perform awa.cancel((select max(h.job_id) from pg_temp.held as h));
   perform awa.upsert_schedule('tap/65', '@every 24h', 'k', queue => 'tap/65/cron');
+  perform awa.configure_queue('tap/65/flow', '{"rate_limit": 100, "concurrency_limit": 1}');
+  perform awa.enqueue('k', queue => 'tap/65/flow', concurrency_key => 'a') from generate_series(1, 2);
+  perform awa.claim('tap/65/flow', 2);
+  perform awa.enqueue('k', queue => 'tap/65/flow', after => array[awa.enqueue('k', queue => 'tap/65/flow')]);
   perform pg_sleep(0.002);
   perform awa.maintain();
+  perform awa.start_batch_operation('cancel', '{"ids": [1, 2]}');
   v_ids := array(select j.id from awa.jobs as j union select q.id from awa.dlq_entries as q);
   perform awa.rotate();
   return v_ids;

@@ -1,6 +1,6 @@
 -- A running attempt: snooze, cancel, progress, and what others are told.
 begin;
-select plan(41);
+select plan(47);
 -- Alone: calls maintain.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 
@@ -30,6 +30,16 @@ select results_eq($$ select scheduled, running, retryable, terminal from awa.que
   'values (1::bigint, 0::bigint, 0::bigint, 0::bigint)', 'it counts as scheduled');
 set local awa.now = '2100-01-01';
 select ok((select m.affected = 1 from awa.maintain() as m where m.task = 'promote'), 'it is promoted when due');
+create temp table many as
+select c.receipt from awa.enqueue_many('k', array['1', '2', '3']::jsonb[], queue => 'tap/70/many') as id, awa.claim('tap/70/many', 3) as c;
+select awa.complete((select m.receipt from many as m limit 1)) \g /dev/null
+select is((select count(*) from awa.snooze_many(array(select m.receipt from many as m), '1 hour') as s), 1::bigint, 'of many to snooze the stale ones are returned');
+select is((select array_agg(s) from awa.snooze_many(array(select m.receipt from many as m), '1 hour') as s) is null, false, 'once');
+select is((select c.scheduled from awa.queue_counts('tap/70/many') as c), 2::bigint, 'the others are scheduled');
+create temp table now as select c.receipt from awa.enqueue('k', queue => 'tap/70/now') as id, awa.claim('tap/70/now') as c;
+select is_empty('select * from awa.snooze_many(array(select n.receipt from now as n), ''0'')', 'a job put back for at once');
+select is((select c.attempt from awa.claim('tap/70/now') as c), 1::smallint, 'is claimed again, its attempt not counted');
+select throws_ok('select awa.snooze_many(array(select n.receipt from now as n), ''-1 s'')', 'AW006', null, 'a delay below zero is refused');
 create temp table snoozed_again as select * from pg_temp.claim_one('tap/70/snooze');
 select results_eq('select attempt, priority, progress from snoozed_again',
   $$ values (1::smallint, 3::smallint, '{"percent": 30, "message": "third"}'::jsonb) $$, 'the next attempt is the first still, and has the progress');

@@ -40,6 +40,7 @@ grant execute on function
   {{ .schema }}.fail,
   {{ .schema }}.fail_many,
   {{ .schema }}.snooze,
+  {{ .schema }}.snooze_many,
   {{ .schema }}.cancel_attempt,
   {{ .schema }}.extend_lease,
   {{ .schema }}.set_progress,

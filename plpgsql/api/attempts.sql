@@ -1,5 +1,57 @@
 -- A running attempt, other than finishing it: snooze, cancel, lease, progress.
 
+-- Jobs that were put back for at once need not wait for a pass of promotion, but
+-- for those whose key counts from then on.
+create or replace function {{ .schema }}._requeue_now (p_job_ids bigint[])
+  returns void
+  language plpgsql
+  volatile
+as $$
+declare
+  d deferred_jobs;
+begin
+  for d in
+    with gone as (
+      delete from deferred_jobs as e where e.job_id = any (p_job_ids) and not _gains_key(e) returning e.*
+    )
+    select g.* from gone as g order by g.job_id
+  loop
+    perform _requeue(d);
+  end loop;
+end;
+$$;
+
+create or replace function {{ .schema }}.snooze_many (receipts {{ .schema }}.receipt[], delay interval)
+  returns setof {{ .schema }}.receipt
+  language plpgsql
+  volatile
+  parallel unsafe
+  security definer
+  set search_path = pg_catalog, {{ .schema }}, pg_temp
+  set plan_cache_mode = force_generic_plan
+  set enable_seqscan = off
+  set jit = off
+as $$
+declare
+  v_taken receipt[];
+begin
+  if snooze_many.delay is null or snooze_many.delay < '0' or snooze_many.delay > '100 years' then
+    perform _invalid(format('delay is %s', coalesce(snooze_many.delay::text, 'null')), 'Pass a delay of zero or more, up to 100 years.');
+  end if;
+  if coalesce(cardinality(snooze_many.receipts), 0) = 0 then
+    return;
+  end if;
+  v_taken := array(select f.receipt from _fail_attempts(snooze_many.receipts, null, snooze_many.delay, false, 's') as f);
+  if snooze_many.delay = '0' then
+    perform _requeue_now(array(select t.job_id from unnest(v_taken) as t));
+  end if;
+  return query select r.* from unnest(_without(snooze_many.receipts, v_taken)) as r;
+end;
+$$;
+
+comment on function {{ .schema }}.snooze_many is
+  'Puts running jobs back for later, as snooze does; with a delay of zero they are available again at once. Returns the stale receipts; no row means all were accepted. Waits only for concurrent finishes of the same batches. Raises AW006 for a negative delay.';
+
 create or replace function {{ .schema }}.snooze (receipt {{ .schema }}.receipt, delay interval)
   returns boolean
   language plpgsql
@@ -15,12 +67,17 @@ begin
   if snooze.delay is null or snooze.delay < '0' or snooze.delay > '100 years' then
     perform _invalid(format('delay is %s', coalesce(snooze.delay::text, 'null')), 'Pass a delay of zero or more, up to 100 years.');
   end if;
-  return exists (select from _fail_attempts(array[snooze.receipt], null, snooze.delay, false, 's'));
+  if not exists (select from _fail_attempts(array[snooze.receipt], null, snooze.delay, false, 's')) then
+    return false;
+  elsif snooze.delay = '0' then
+    perform _requeue_now(array[(snooze.receipt).job_id]);
+  end if;
+  return true;
 end;
 $$;
 
 comment on function {{ .schema }}.snooze is
-  'Puts a running job back for later: it is scheduled, and the attempt is not counted. Progress stays. A job whose unique key another job took meanwhile is cancelled. False when the receipt is stale. Waits only for a concurrent finish of the same batch. Raises AW006 for a negative delay.';
+  'Puts a running job back for later: it is scheduled, with a delay of zero available at once, and the attempt is not counted. Progress stays. A job whose unique key another job took meanwhile is cancelled. False when the receipt is stale. Waits only for a concurrent finish of the same batch. Raises AW006 for a negative delay.';
 
 create or replace function {{ .schema }}.cancel_attempt (receipt {{ .schema }}.receipt, reason text default null)
   returns boolean

@@ -97,6 +97,11 @@ begin
        where d.job_id > p_operation.cursor_id and d.job_id <= p_operation.last_id
        order by d.job_id
        fetch first (p_scan) rows with ties)
+      union all
+      (select l.job_id, l.lane, l.kind from leases as l
+       where l.job_id > p_operation.cursor_id and l.job_id <= p_operation.last_id
+       order by l.job_id
+       fetch first (p_scan) rows with ties)
     ) as q
     order by q.job_id
     fetch first (p_scan) rows with ties

@@ -10,14 +10,14 @@ as $$
 declare
   v_after  bigint[];
   v_states text[];
-  v_bad    integer;
+  v_bad    bigint;
 begin
   if array_ndims(p_after) > 1 or array_position(p_after, null) is not null then
     perform _invalid('after is not a plain array of job ids', 'Name the jobs that must complete first.');
   end if;
   v_after := array(select distinct u.id from unnest(p_after) as u (id) order by u.id);
   select array_agg(s.job_id), array_agg(coalesce(s.standing, 'pending')) into v_after, v_states from _standing(v_after) as s;
-  v_bad := array_position(v_states, 'gone');
+  v_bad := array_position(v_states, 'gone')::bigint;
   if v_bad is not null then
     raise exception using errcode = 'AW002',
       message = format('job %s, which this one is to come after, does not exist', v_after[v_bad]),
@@ -44,7 +44,7 @@ create or replace function {{ .schema }}._enqueue_flow (
 as $$
 declare
   v_metadata jsonb := p_metadata;
-  v_pending  bigint[] := '{}';
+  v_pending  bigint[] := array[]::bigint[];
   v_id       bigint;
 begin
   if p_concurrency_key is not null then
