@@ -47,33 +47,33 @@ func (r *run) attempts(ctx context.Context) error {
 // drainFailing completes every preloaded job with two workers and returns the
 // completions per second. Every nth job fails the first time; zero: none does.
 func (r *run) drainFailing(ctx context.Context, nth int64) (perSecond float64, err error) {
-	err = r.withDatabase(ctx, func(db *bench.Database) error {
-		if err := preload(ctx, db, lane, r.jobs); err != nil {
+	err = r.server.WithDatabase(ctx, func(db *bench.Database) error {
+		if err := db.Preload(ctx, lane, r.jobs); err != nil {
 			return err
 		}
 		stop := r.maintainBeside(ctx, db)
-		took, err := crew(ctx, db, 2, func(_ int, w *worker) error { return w.drainFailing(ctx, nth) })
+		took, err := bench.Crew(ctx, db, 2, func(_ int, w *bench.Worker) error { return drainFailing(ctx, w, nth) })
 		if stopped := stop(); err == nil {
 			err = stopped
 		}
 		if err != nil {
 			return err
 		}
-		perSecond = rate(r.jobs, took)
-		return mustHaveCompleted(ctx, db, lane, r.jobs)
+		perSecond = bench.Rate(r.jobs, took)
+		return db.MustHaveCompleted(ctx, lane, r.jobs)
 	})
 	return perSecond, err
 }
 
 // drainFailing works until the queue holds nothing that waits or will come back.
-func (w *worker) drainFailing(ctx context.Context, nth int64) error {
+func drainFailing(ctx context.Context, w *bench.Worker, nth int64) error {
 	for {
-		jobs, err := queue.Claim(ctx, w.claims, awa.ClaimParams{Queue: lane, MaxJobs: 200})
+		jobs, err := queue.Claim(ctx, w.Claims, awa.ClaimParams{Queue: lane, MaxJobs: 200})
 		if err != nil {
 			return err
 		}
 		if len(jobs) == 0 {
-			n, err := queue.Counts(ctx, w.finishes, lane)
+			n, err := queue.Counts(ctx, w.Finishes, lane)
 			if err != nil || n.Available+n.Retryable+n.Running == 0 {
 				return err
 			}
@@ -87,11 +87,11 @@ func (w *worker) drainFailing(ctx context.Context, nth int64) error {
 				done = append(done, jobs[i].Receipt)
 			}
 		}
-		if _, err := queue.CompleteMany(ctx, w.finishes, done); err != nil {
+		if _, err := queue.CompleteMany(ctx, w.Finishes, done); err != nil {
 			return err
 		}
 		if len(failed) > 0 {
-			if _, err := queue.FailMany(ctx, w.finishes, awa.FailManyParams{Receipts: failed, RetryAfter: time.Second}); err != nil {
+			if _, err := queue.FailMany(ctx, w.Finishes, awa.FailManyParams{Receipts: failed, RetryAfter: time.Second}); err != nil {
 				return err
 			}
 		}
@@ -105,7 +105,7 @@ func (r *run) maintainBeside(ctx context.Context, db *bench.Database) (stop func
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan error, 1)
 	go func() {
-		done <- with(ctx, db, bench.Durable, func(conn *pgx.Conn) error {
+		done <- db.With(ctx, bench.Durable, func(conn *pgx.Conn) error {
 			tick := time.NewTicker(25 * time.Millisecond)
 			defer tick.Stop()
 			for more := false; ctx.Err() == nil; {
@@ -135,11 +135,11 @@ func (r *run) maintainBeside(ctx context.Context, db *bench.Database) (stop func
 // how long it takes to rescue its attempts and to promote the jobs. The clock of
 // the storage stands for the time that passes.
 func (r *run) loseWorker(ctx context.Context, n int) (rescue, promote time.Duration, err error) {
-	err = r.withDatabase(ctx, func(db *bench.Database) error {
-		if err := preload(ctx, db, lane, n); err != nil {
+	err = r.server.WithDatabase(ctx, func(db *bench.Database) error {
+		if err := db.Preload(ctx, lane, n); err != nil {
 			return err
 		}
-		return with(ctx, db, bench.Asynchronous, func(conn *pgx.Conn) error {
+		return db.With(ctx, bench.Asynchronous, func(conn *pgx.Conn) error {
 			if err := queue.RegisterWorker(ctx, conn, "lost", nil); err != nil {
 				return err
 			}

@@ -13,25 +13,25 @@ import (
 // maintenance has had its turn.
 func (r *run) counts(ctx context.Context) error {
 	const short = 1000
-	return r.withDatabase(ctx, func(db *bench.Database) error {
+	return r.server.WithDatabase(ctx, func(db *bench.Database) error {
 		var medians []float64
 		total := 0
 		for _, history := range []int{short, r.large} {
-			if err := preload(ctx, db, lane, history-total); err != nil {
+			if err := db.Preload(ctx, lane, history-total); err != nil {
 				return err
 			}
-			if _, err := drainAll(ctx, db, lane, 1, 5000); err != nil {
+			if _, err := db.Drain(ctx, lane, 1, 5000); err != nil {
 				return err
 			}
 			total = history
-			if err := mustHaveCompleted(ctx, db, lane, total); err != nil {
+			if err := db.MustHaveCompleted(ctx, lane, total); err != nil {
 				return err
 			}
-			err := with(ctx, db, bench.Durable, func(conn *pgx.Conn) error {
+			err := db.With(ctx, bench.Durable, func(conn *pgx.Conn) error {
 				if err := settleCounters(ctx, conn); err != nil {
 					return err
 				}
-				samples, err := timed(2000, microseconds, func() error {
+				samples, err := bench.Timed(2000, bench.Microseconds, func() error {
 					_, err := queue.Counts(ctx, conn, lane)
 					return err
 				})
@@ -47,8 +47,8 @@ func (r *run) counts(ctx context.Context) error {
 			}
 		}
 		r.report.Add("the second as a multiple of the first", "", []float64{medians[1] / medians[0]}, bench.AtMost(1.5))
-		return with(ctx, db, bench.Durable, func(conn *pgx.Conn) error {
-			trips, err := timed(2000, microseconds, func() error {
+		return db.With(ctx, bench.Durable, func(conn *pgx.Conn) error {
+			trips, err := bench.Timed(2000, bench.Microseconds, func() error {
 				_, err := conn.Exec(ctx, "select 1")
 				return err
 			})

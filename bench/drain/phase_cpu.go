@@ -21,8 +21,8 @@ func (r *run) cpu(ctx context.Context) error {
 	const calls = 20_000
 	var claims, finishes, enqueues, nothing, rows []float64
 	for range r.runs {
-		err := r.withDatabase(ctx, func(db *bench.Database) error {
-			if err := preload(ctx, db, lane, calls+1000); err != nil {
+		err := r.server.WithDatabase(ctx, func(db *bench.Database) error {
+			if err := db.Preload(ctx, lane, calls+1000); err != nil {
 				return err
 			}
 			var conns [5]*pgx.Conn
@@ -75,7 +75,7 @@ func (r *run) cpu(ctx context.Context) error {
 			}
 			for i, samples := range []*[]float64{&claims, &finishes, &enqueues, &nothing, &rows} {
 				used, _ := bench.ProcessCPU(conns[i].PgConn().PID())
-				*samples = append(*samples, microseconds(used-before[i])/calls)
+				*samples = append(*samples, bench.Microseconds(used-before[i])/calls)
 			}
 			return nil
 		})

@@ -29,23 +29,23 @@ func (r *run) drain(ctx context.Context) error {
 	var bare []float64
 	for range r.runs {
 		for i, c := range configs {
-			err := r.withDatabase(ctx, func(db *bench.Database) error {
-				if err := preload(ctx, db, lane, r.jobs); err != nil {
+			err := r.server.WithDatabase(ctx, func(db *bench.Database) error {
+				if err := db.Preload(ctx, lane, r.jobs); err != nil {
 					return err
 				}
-				took, err := drainAll(ctx, db, lane, c.workers, c.batch)
+				took, err := db.Drain(ctx, lane, c.workers, c.batch)
 				if err != nil {
 					return err
 				}
-				if err := mustHaveCompleted(ctx, db, lane, r.jobs); err != nil {
+				if err := db.MustHaveCompleted(ctx, lane, r.jobs); err != nil {
 					return err
 				}
 				plain, err := r.bareInsert(ctx, db)
 				if err != nil {
 					return err
 				}
-				drained[i] = append(drained[i], rate(r.jobs, took))
-				bare = append(bare, rate(r.jobs, plain))
+				drained[i] = append(drained[i], bench.Rate(r.jobs, took))
+				bare = append(bare, bench.Rate(r.jobs, plain))
 				ratios[i] = append(ratios[i], plain.Seconds()/took.Seconds())
 				return nil
 			})
@@ -70,7 +70,7 @@ func (r *run) drain(ctx context.Context) error {
 
 // bareInsert times a plain insert of the preloaded rows.
 func (r *run) bareInsert(ctx context.Context, db *bench.Database) (took time.Duration, err error) {
-	err = with(ctx, db, bench.Durable, func(conn *pgx.Conn) error {
+	err = db.With(ctx, bench.Durable, func(conn *pgx.Conn) error {
 		var segment string
 		err := conn.QueryRow(ctx, `
 			select tableoid::regclass::text

@@ -16,22 +16,22 @@ import (
 // enqueue measures producers: one call with 100,000 jobs, and one call a job.
 func (r *run) enqueue(ctx context.Context) error {
 	const bulk = 100_000
-	docs := payload(bulk)
+	docs := bench.Payload(bulk, 100)
 	var inside, sent, single, durable []float64
 	for range r.runs {
-		err := r.withDatabase(ctx, func(db *bench.Database) error {
-			if err := preload(ctx, db, lane, 1000); err != nil {
+		err := r.server.WithDatabase(ctx, func(db *bench.Database) error {
+			if err := db.Preload(ctx, lane, 1000); err != nil {
 				return err
 			}
 			took, err := bulkInside(ctx, db, bulk)
 			if err != nil {
 				return err
 			}
-			inside = append(inside, rate(bulk, took))
+			inside = append(inside, bench.Rate(bulk, took))
 			if took, err = bulkSent(ctx, db, awa.EnqueueManyParams{Kind: "bench", Queue: lane, Args: docs}); err != nil {
 				return err
 			}
-			sent = append(sent, rate(bulk, took))
+			sent = append(sent, bench.Rate(bulk, took))
 			if err := db.Settle(ctx); err != nil {
 				return err
 			}
@@ -57,7 +57,7 @@ func (r *run) enqueue(ctx context.Context) error {
 
 // bulkInside times one call on arguments that the server has at hand.
 func bulkInside(ctx context.Context, db *bench.Database, n int) (took time.Duration, err error) {
-	err = with(ctx, db, bench.Durable, func(conn *pgx.Conn) error {
+	err = db.With(ctx, bench.Durable, func(conn *pgx.Conn) error {
 		_, err := conn.Exec(ctx, `
 			create temporary table docs as
 			select array_agg(jsonb_build_object('i', i, 'pad', repeat('x', 80))) as args
@@ -76,7 +76,7 @@ func bulkInside(ctx context.Context, db *bench.Database, n int) (took time.Durat
 
 // bulkSent times one call whose arguments come over the connection.
 func bulkSent(ctx context.Context, db *bench.Database, p awa.EnqueueManyParams) (took time.Duration, err error) {
-	err = with(ctx, db, bench.Durable, func(conn *pgx.Conn) error {
+	err = db.With(ctx, bench.Durable, func(conn *pgx.Conn) error {
 		start := time.Now()
 		_, err := queue.EnqueueMany(ctx, conn, p)
 		took = time.Since(start)
@@ -96,7 +96,7 @@ func (r *run) producers(ctx context.Context, db *bench.Database, n int, d bench.
 		defer conn.Close(ctx)
 		conns[i] = conn
 	}
-	args := payload(1)[0]
+	args := bench.Payload(1, 100)[0]
 	errs := make([]error, n)
 	var wg sync.WaitGroup
 	var count atomic.Int64
@@ -110,5 +110,5 @@ func (r *run) producers(ctx context.Context, db *bench.Database, n int, d bench.
 		})
 	}
 	wg.Wait()
-	return rate(int(count.Load()), time.Since(start)), errors.Join(errs...)
+	return bench.Rate(int(count.Load()), time.Since(start)), errors.Join(errs...)
 }

@@ -17,23 +17,23 @@ func (r *run) footprint(ctx context.Context) error {
 	const bulk, single = 100_000, 10_000
 	var bulkWAL, singleWAL, batchWAL, oneWAL, dead, updated []float64
 	for range r.runs {
-		err := r.withDatabase(ctx, func(db *bench.Database) error {
-			err := with(ctx, db, bench.Asynchronous, func(conn *pgx.Conn) error {
+		err := r.server.WithDatabase(ctx, func(db *bench.Database) error {
+			err := db.With(ctx, bench.Asynchronous, func(conn *pgx.Conn) error {
 				steps := []struct {
 					samples *[]float64
 					jobs    int
 					do      func() error
 				}{
 					{&bulkWAL, bulk, func() error {
-						_, err := queue.EnqueueMany(ctx, conn, awa.EnqueueManyParams{Kind: "bench", Queue: lane, Args: payload(bulk)})
+						_, err := queue.EnqueueMany(ctx, conn, awa.EnqueueManyParams{Kind: "bench", Queue: lane, Args: bench.Payload(bulk, 100)})
 						return err
 					}},
 					{&batchWAL, bulk, func() error {
-						_, err := drainAll(ctx, db, lane, 2, 200)
+						_, err := db.Drain(ctx, lane, 2, 200)
 						return err
 					}},
 					{&singleWAL, single, func() error {
-						args := payload(1)[0]
+						args := bench.Payload(1, 100)[0]
 						for range single {
 							_, err := queue.Enqueue(ctx, conn, awa.EnqueueParams{Kind: "bench", Queue: lane, Args: args})
 							if err != nil {
@@ -43,7 +43,7 @@ func (r *run) footprint(ctx context.Context) error {
 						return nil
 					}},
 					{&oneWAL, single, func() error {
-						_, err := drainAll(ctx, db, lane, 4, 1)
+						_, err := db.Drain(ctx, lane, 4, 1)
 						return err
 					}},
 				}
@@ -51,7 +51,7 @@ func (r *run) footprint(ctx context.Context) error {
 					if err := db.Settle(ctx); err != nil {
 						return err
 					}
-					wal, err := walOf(ctx, conn, s.do)
+					wal, err := db.WALOf(ctx, s.do)
 					if err != nil {
 						return err
 					}
@@ -82,7 +82,7 @@ func (r *run) footprint(ctx context.Context) error {
 // ringTuples returns the dead tuples of every ring table, and the rows that were
 // updated or deleted, once the statistics have seen the inserts of n jobs.
 func ringTuples(ctx context.Context, db *bench.Database, n int) (dead, changed float64, err error) {
-	err = with(ctx, db, bench.Durable, func(conn *pgx.Conn) error {
+	err = db.With(ctx, bench.Durable, func(conn *pgx.Conn) error {
 		for range 100 {
 			var inserted int64
 			err := conn.QueryRow(ctx, `

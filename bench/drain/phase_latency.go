@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -14,12 +13,12 @@ import (
 // latency measures a claim of 200 where a million jobs wait and the planner knows
 // it, and a claim that finds nothing.
 func (r *run) latency(ctx context.Context) error {
-	err := r.withDatabase(ctx, func(db *bench.Database) error {
-		if err := preload(ctx, db, lane, r.large); err != nil {
+	err := r.server.WithDatabase(ctx, func(db *bench.Database) error {
+		if err := db.Preload(ctx, lane, r.large); err != nil {
 			return err
 		}
-		return with(ctx, db, bench.Asynchronous, func(conn *pgx.Conn) error {
-			claims, err := timed(min(500, r.large/200), milliseconds, func() error {
+		return db.With(ctx, bench.Asynchronous, func(conn *pgx.Conn) error {
+			claims, err := bench.Timed(min(500, r.large/200), bench.Milliseconds, func() error {
 				return claimExactly(ctx, conn, lane, 200)
 			})
 			if err != nil {
@@ -34,18 +33,18 @@ func (r *run) latency(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return r.withDatabase(ctx, func(db *bench.Database) error {
-		if err := preload(ctx, db, lane, 1000); err != nil {
+	return r.server.WithDatabase(ctx, func(db *bench.Database) error {
+		if err := db.Preload(ctx, lane, 1000); err != nil {
 			return err
 		}
-		if _, err := drainAll(ctx, db, lane, 1, 200); err != nil {
+		if _, err := db.Drain(ctx, lane, 1, 200); err != nil {
 			return err
 		}
-		return with(ctx, db, bench.Asynchronous, func(conn *pgx.Conn) error {
+		return db.With(ctx, bench.Asynchronous, func(conn *pgx.Conn) error {
 			for _, c := range []struct{ title, queue string }{
 				{"empty claim", lane}, {"claim of an unknown queue", "nobody"},
 			} {
-				times, wal, err := emptyClaims(ctx, conn, c.queue)
+				times, wal, err := emptyClaims(ctx, db, conn, c.queue)
 				if err != nil {
 					return err
 				}
@@ -60,13 +59,13 @@ func (r *run) latency(ctx context.Context) error {
 // emptyClaims times claims that find nothing, and returns the WAL that 1,000 of
 // them wrote: the least of three tries, as the server writes some of its own now
 // and then.
-func emptyClaims(ctx context.Context, conn *pgx.Conn, name string) (times []float64, wal float64, err error) {
+func emptyClaims(ctx context.Context, db *bench.Database, conn *pgx.Conn, name string) (times []float64, wal float64, err error) {
 	for try := range 3 {
 		if err := claimExactly(ctx, conn, name, 0); err != nil {
 			return nil, 0, err
 		}
-		written, err := walOf(ctx, conn, func() (err error) {
-			times, err = timed(1000, milliseconds, func() error { return claimExactly(ctx, conn, name, 0) })
+		written, err := db.WALOf(ctx, func() (err error) {
+			times, err = bench.Timed(1000, bench.Milliseconds, func() error { return claimExactly(ctx, conn, name, 0) })
 			return err
 		})
 		if err != nil {
@@ -86,32 +85,4 @@ func claimExactly(ctx context.Context, conn *pgx.Conn, name string, n int) error
 		err = fmt.Errorf("claimed %d jobs, expected %d", len(jobs), n)
 	}
 	return err
-}
-
-// timed calls f n times and returns how long each call took.
-func timed(n int, unit func(time.Duration) float64, f func() error) ([]float64, error) {
-	samples := make([]float64, n)
-	for i := range samples {
-		start := time.Now()
-		if err := f(); err != nil {
-			return nil, err
-		}
-		samples[i] = unit(time.Since(start))
-	}
-	return samples, nil
-}
-
-// walOf returns how many bytes of WAL the server wrote while f ran.
-func walOf(ctx context.Context, conn *pgx.Conn, f func() error) (float64, error) {
-	var before string
-	if err := conn.QueryRow(ctx, "select pg_current_wal_insert_lsn()::text").Scan(&before); err != nil {
-		return 0, err
-	}
-	if err := f(); err != nil {
-		return 0, err
-	}
-	var bytes float64
-	err := conn.QueryRow(ctx,
-		"select (pg_current_wal_insert_lsn() - $1::text::pg_lsn)::double precision", before).Scan(&bytes)
-	return bytes, err
 }

@@ -48,11 +48,11 @@ func (r *run) oneJob(ctx context.Context) error {
 }
 
 func (r *run) oneJobRate(ctx context.Context, workers, queues int) (perSecond float64, err error) {
-	err = r.withDatabase(ctx, func(db *bench.Database) error {
+	err = r.server.WithDatabase(ctx, func(db *bench.Database) error {
 		// More than any machine finishes in the time.
 		jobs := int(r.seconds.Seconds()*20_000)/queues + 1
 		for q := range queues {
-			if err := fill(ctx, db, fmt.Sprint(lane, q), jobs); err != nil {
+			if err := db.Fill(ctx, fmt.Sprint(lane, q), jobs); err != nil {
 				return err
 			}
 		}
@@ -61,9 +61,9 @@ func (r *run) oneJobRate(ctx context.Context, workers, queues int) (perSecond fl
 		}
 		var done atomic.Int64
 		end := time.Now().Add(r.seconds)
-		took, err := crew(ctx, db, workers, func(i int, w *worker) error {
+		took, err := bench.Crew(ctx, db, workers, func(i int, w *bench.Worker) error {
 			for time.Now().Before(end) {
-				n, err := w.step(ctx, fmt.Sprint(lane, i%queues), 1)
+				n, err := w.Step(ctx, fmt.Sprint(lane, i%queues), 1)
 				if err != nil {
 					return err
 				}
@@ -74,7 +74,7 @@ func (r *run) oneJobRate(ctx context.Context, workers, queues int) (perSecond fl
 			}
 			return nil
 		})
-		perSecond = rate(int(done.Load()), took)
+		perSecond = bench.Rate(int(done.Load()), took)
 		return err
 	})
 	return perSecond, err

@@ -31,7 +31,7 @@ func (r *run) pinned(ctx context.Context) error {
 			return err
 		}},
 	} {
-		err := r.withDatabase(ctx, func(db *bench.Database) error {
+		err := r.server.WithDatabase(ctx, func(db *bench.Database) error {
 			return r.beside(ctx, db, c.title, c.open)
 		})
 		if err != nil {
@@ -43,10 +43,10 @@ func (r *run) pinned(ctx context.Context) error {
 
 // beside measures traffic while another session holds what open did.
 func (r *run) beside(ctx context.Context, db *bench.Database, title string, open func(context.Context, pgx.Tx) error) error {
-	if err := preload(ctx, db, lane, 10_000); err != nil {
+	if err := db.Preload(ctx, lane, 10_000); err != nil {
 		return err
 	}
-	return with(ctx, db, bench.Durable, func(holder *pgx.Conn) error {
+	return db.With(ctx, bench.Durable, func(holder *pgx.Conn) error {
 		if open != nil {
 			tx, err := holder.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead})
 			if err != nil {
@@ -81,22 +81,22 @@ type quarter struct {
 	claims, counts, yardstick []float64
 }
 
-func (q *quarter) rate() float64 { return rate(q.jobs, q.took) }
+func (q *quarter) rate() float64 { return bench.Rate(q.jobs, q.took) }
 
 // traffic enqueues, claims and completes 100 jobs a round, counts the queue every
 // 20 rounds and maintains the storage every second, and returns the first and the
 // last quarter.
 func (r *run) traffic(ctx context.Context, db *bench.Database) (first, last *quarter, err error) {
 	const batch = 100
-	docs := payload(batch)
+	docs := bench.Payload(batch, 100)
 	quarters := [4]quarter{}
-	_, err = crew(ctx, db, 1, func(_ int, w *worker) error {
+	_, err = bench.Crew(ctx, db, 1, func(_ int, w *bench.Worker) error {
 		maintained := time.Now()
 		for i := range quarters {
 			q := &quarters[i]
 			start := time.Now()
 			for round := 0; time.Since(start) < r.pin/4; round++ {
-				if _, err := queue.EnqueueMany(ctx, w.claims, awa.EnqueueManyParams{Kind: "bench", Queue: lane, Args: docs}); err != nil {
+				if _, err := queue.EnqueueMany(ctx, w.Claims, awa.EnqueueManyParams{Kind: "bench", Queue: lane, Args: docs}); err != nil {
 					return err
 				}
 				claimed, err := q.claimAndComplete(ctx, w, batch)
@@ -106,18 +106,18 @@ func (r *run) traffic(ctx context.Context, db *bench.Database) (first, last *qua
 				q.jobs += claimed
 				if round%20 == 0 {
 					counted := time.Now()
-					if _, err := queue.Counts(ctx, w.finishes, lane); err != nil {
+					if _, err := queue.Counts(ctx, w.Finishes, lane); err != nil {
 						return err
 					}
-					q.counts = append(q.counts, microseconds(time.Since(counted)))
+					q.counts = append(q.counts, bench.Microseconds(time.Since(counted)))
 					fixed := time.Now()
-					if _, err := w.finishes.Exec(ctx, "select count(*) from generate_series(1, 5000) as i where i % 7 = 0"); err != nil {
+					if _, err := w.Finishes.Exec(ctx, "select count(*) from generate_series(1, 5000) as i where i % 7 = 0"); err != nil {
 						return err
 					}
-					q.yardstick = append(q.yardstick, microseconds(time.Since(fixed)))
+					q.yardstick = append(q.yardstick, bench.Microseconds(time.Since(fixed)))
 				}
 				if time.Since(maintained) >= time.Second {
-					if _, err := queue.Maintain(ctx, w.finishes); err != nil {
+					if _, err := queue.Maintain(ctx, w.Finishes); err != nil {
 						return err
 					}
 					maintained = time.Now()
@@ -130,18 +130,18 @@ func (r *run) traffic(ctx context.Context, db *bench.Database) (first, last *qua
 	return &quarters[0], &quarters[3], err
 }
 
-func (q *quarter) claimAndComplete(ctx context.Context, w *worker, batch int) (int, error) {
+func (q *quarter) claimAndComplete(ctx context.Context, w *bench.Worker, batch int) (int, error) {
 	start := time.Now()
-	jobs, err := queue.Claim(ctx, w.claims, awa.ClaimParams{Queue: lane, MaxJobs: batch})
+	jobs, err := queue.Claim(ctx, w.Claims, awa.ClaimParams{Queue: lane, MaxJobs: batch})
 	if err != nil {
 		return 0, err
 	}
-	q.claims = append(q.claims, milliseconds(time.Since(start)))
+	q.claims = append(q.claims, bench.Milliseconds(time.Since(start)))
 	receipts := make([]awa.Receipt, len(jobs))
 	for i := range jobs {
 		receipts[i] = jobs[i].Receipt
 	}
-	stale, err := queue.CompleteMany(ctx, w.finishes, receipts)
+	stale, err := queue.CompleteMany(ctx, w.Finishes, receipts)
 	if err == nil && len(stale) > 0 {
 		err = errors.New("a receipt is stale")
 	}

@@ -21,7 +21,7 @@ func (r *run) drain(ctx context.Context) error {
 	for range r.runs {
 		var bare time.Duration
 		err := r.preloaded(ctx, func(db *bench.Database, _ *pgxpool.Pool) (err error) {
-			bare, err = crew(ctx, db, 2, 200)
+			bare, err = db.Drain(ctx, lane, 2, 200)
 			return err
 		})
 		if err != nil {
@@ -52,14 +52,7 @@ func (r *run) drain(ctx context.Context) error {
 // preloaded is withDatabase with jobs in the queue.
 func (r *run) preloaded(ctx context.Context, f func(*bench.Database, *pgxpool.Pool) error) error {
 	return r.withDatabase(ctx, func(db *bench.Database, pool *pgxpool.Pool) error {
-		_, err := pool.Exec(ctx, `
-			select cardinality(awa.enqueue_many(kind => 'bench', queue => $1, args => array(
-			  select jsonb_build_object('i', i, 'pad', repeat('x', 80)) from generate_series(1, $2::integer) as i)))`,
-			lane, r.jobs)
-		if err != nil {
-			return err
-		}
-		if err := db.Settle(ctx); err != nil {
+		if err := db.Preload(ctx, lane, r.jobs); err != nil {
 			return err
 		}
 		return f(db, pool)
