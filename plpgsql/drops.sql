@@ -2,3 +2,5 @@
 drop function if exists {{ .schema }}._file_closed ({{ .schema }}.deferred_jobs, "char", jsonb);
 drop function if exists {{ .schema }}.enqueue (
   text, jsonb, text, integer, timestamptz, integer, text[], jsonb, bytea, bit, text, interval);
+drop function if exists {{ .schema }}.enqueue (
+  text, jsonb, text, integer, timestamptz, integer, text[], jsonb, bytea, bit, text, interval, text, bigint[]);

@@ -30,6 +30,7 @@ set local search_path = pg_catalog, {{ .schema }}, pg_temp;
 {{ template "internal/rate_limit.sql" . }}
 {{ template "internal/concurrency.sql" . }}
 {{ template "internal/dependencies.sql" . }}
+{{ template "internal/follow_ups.sql" . }}
 {{ template "internal/flow.sql" . }}
 {{ template "internal/batch_jobs.sql" . }}
 {{ template "internal/batch_steps.sql" . }}

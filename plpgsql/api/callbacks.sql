@@ -105,6 +105,7 @@ declare
 begin
   l.result := coalesce(complete_callback.result, l.result);
   perform _file_closed(_lease_body(l), 'c', null, l.claimed_at);
+  perform _follow_job(l.job_id, l.lane, l.metadata, 'completed');
   return true;
 end;
 $$;

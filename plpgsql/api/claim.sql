@@ -37,6 +37,7 @@ begin
     select s.ready_slot, _batch_id(max(s.job_id * 16 + s.run_lease % 16)) as batch_id,
       count(*)::integer as jobs,
       min(s.deadline) as deadline,
+      bool_or(s.metadata ? 'awa:follow_ups') as follows,
       array_agg(s.job_id order by s.job_id) as job_ids,
       array_agg(s.run_lease order by s.job_id) as run_leases
     from restamped as s
@@ -44,9 +45,10 @@ begin
   ),
   claimed as (
     insert into claims (
-      batch_id, lane, claimed_at, lease_expires_at, ready_slot, job_ids, run_leases, worker, deadline_at, bypassed_by)
+      batch_id, lane, claimed_at, lease_expires_at, ready_slot, job_ids, run_leases, worker, deadline_at, bypassed_by, follows)
     select b.batch_id, p_lane, v_now, v_now + p_lease, b.ready_slot, b.job_ids,
-      case when 1 = all (b.run_leases) then null else b.run_leases end, p_worker, v_now + b.deadline, v_own
+      case when 1 = all (b.run_leases) then null else b.run_leases end, p_worker, v_now + b.deadline, v_own,
+      nullif(b.follows, false)
     from batch as b
   ),
   counted as (

@@ -38,6 +38,7 @@ begin
       and array_position(c.job_ids, v_job_id) is not null
       and coalesce(c.run_leases[array_position(c.job_ids, v_job_id)], 1) = v_lease
       and not s.closed
+      and c.follows is null
     on conflict (batch_id, seq) do nothing;
 {{ end }}
   else

@@ -14,7 +14,8 @@ create or replace function {{ .schema }}.enqueue (
   ordering_key  text        default null,
   deadline      interval    default null,
   concurrency_key text      default null,
-  after         bigint[]    default null
+  after         bigint[]    default null,
+  follow_ups    jsonb       default null
 )
   returns bigint
   language plpgsql
@@ -41,10 +42,10 @@ declare
   v_later  boolean;
   v_holder bigint;
 begin
-  if enqueue.concurrency_key is not null or enqueue.after is not null then
+  if enqueue.concurrency_key is not null or enqueue.after is not null or enqueue.follow_ups is not null then
     return _enqueue_flow(enqueue.kind, enqueue.args, enqueue.queue, enqueue.priority, enqueue.run_at, enqueue.max_attempts,
       enqueue.tags, enqueue.metadata, enqueue.unique_key, enqueue.unique_states, enqueue.ordering_key, enqueue.deadline,
-      enqueue.concurrency_key, enqueue.after);
+      enqueue.concurrency_key, enqueue.after, enqueue.follow_ups);
   end if;
   if not (length(enqueue.kind) between 1 and 200 and length(enqueue.queue) between 1 and 200
       and enqueue.priority between 1 and 4 and enqueue.max_attempts between 1 and 1000)

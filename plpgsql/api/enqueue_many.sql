@@ -134,7 +134,8 @@ create or replace function {{ .schema }}.enqueue_many (
 as $$
 declare
   v_known constant text[] := array['kind', 'args', 'queue', 'priority', 'run_at', 'max_attempts', 'tags',
-    'metadata', 'unique_key', 'unique_states', 'ordering_key', 'deadline', 'concurrency_key', 'after'];
+    'metadata', 'unique_key', 'unique_states', 'ordering_key', 'deadline', 'concurrency_key', 'after',
+    'follow_ups'];
   v_job jsonb;
   v_key text;
   v_ids bigint[] := array[]::bigint[];
@@ -168,11 +169,12 @@ begin
         ordering_key  => o.ordering_key,
         deadline      => o.deadline,
         concurrency_key => o.concurrency_key,
-        after         => o.after)
+        after         => o.after,
+        follow_ups    => o.follow_ups)
       from jsonb_to_record(v_job) as o (
         kind text, args jsonb, queue text, priority integer, run_at timestamptz, max_attempts integer,
         tags text[], metadata jsonb, unique_key bytea, unique_states bit(8), ordering_key text, deadline interval,
-        concurrency_key text, after bigint[]));
+        concurrency_key text, after bigint[], follow_ups jsonb));
   end loop;
   delete from job_unique_claims as u where u.job_id = 0;
   return v_ids;

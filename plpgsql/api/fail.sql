@@ -260,6 +260,15 @@ begin
   where o.outcome = 'q'
   order by r.job_id;
 
+  if 'f' = any (v_outcomes) or 'q' = any (v_outcomes) then
+    perform _follow(array(
+      select c
+      from unnest(v_closed) as c
+      join unnest(v_receipts, v_outcomes) as o (ready_slot, batch_id, job_id, run_lease, outcome)
+        on o.batch_id = c.batch_id and o.job_id = c.job_id
+      where o.outcome in ('f', 'q')), null);
+  end if;
+
   return query
   select row(u.ready_slot, u.batch_id, u.job_id, u.run_lease)::receipt,
     (case o.outcome when 'r' then 'retryable' when 'e' then 'retryable' when 's' then 'scheduled' when 'x' then 'cancelled'

@@ -70,12 +70,14 @@ begin
   -- A running attempt keeps its batch, so its receipt stays good. The cursor
   -- row that leads rescue to it does not come along.
   with moved as (
-    insert into claims (batch_id, lane, claimed_at, lease_expires_at, ready_slot, job_ids, run_leases, worker, deadline_at)
+    insert into claims (batch_id, lane, claimed_at, lease_expires_at, ready_slot, job_ids, run_leases, worker, deadline_at,
+      follows)
     select c.batch_id, c.lane, c.claimed_at, c.lease_expires_at, p_current,
-      array_agg(o.job_id order by o.job_id), array_agg(o.run_lease order by o.job_id), c.worker, c.deadline_at
+      array_agg(o.job_id order by o.job_id), array_agg(o.run_lease order by o.job_id), c.worker, c.deadline_at,
+      c.follows
     from unnest(v_jobs, v_leases, v_batches) as o (job_id, run_lease, batch_id)
     join claims as c on c.ready_slot = v_slot and c.batch_id = o.batch_id
-    group by c.batch_id, c.lane, c.claimed_at, c.lease_expires_at, c.worker, c.deadline_at
+    group by c.batch_id, c.lane, c.claimed_at, c.lease_expires_at, c.worker, c.deadline_at, c.follows
     returning batch_id, lane
   )
   insert into watched_claims (batch_id, lane, ready_slot)

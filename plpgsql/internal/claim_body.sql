@@ -367,9 +367,9 @@ begin
               v_got := 1;
               v_batch := _batch_id(r.job_id * 16 + r.run_lease % 16);
               insert into claims_{{ $i }} (
-                batch_id, lane, claimed_at, lease_expires_at, ready_slot, job_ids, run_leases, worker, deadline_at)
+                batch_id, lane, claimed_at, lease_expires_at, ready_slot, job_ids, run_leases, worker, deadline_at, follows)
               values (v_batch, v_lane, v_now, v_now + claim.lease, {{ $i }}, array[r.job_id],
-                case when r.run_lease > 1 then array[r.run_lease] end, claim.worker, v_now + r.deadline);
+                case when r.run_lease > 1 then array[r.run_lease] end, claim.worker, v_now + r.deadline, nullif(r.metadata ? 'awa:follow_ups', false));
             end if;
 {{ end }}
           end case;

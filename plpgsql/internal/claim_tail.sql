@@ -2,6 +2,7 @@
               select _batch_id(max(g.job_id * 16 + g.run_lease % 16)) as batch_id,
                 count(*)::integer as jobs,
                 min(g.deadline) as deadline,
+                bool_or(g.metadata ? 'awa:follow_ups') as follows,
                 array_agg(g.job_id) as job_ids,
                 case when max(g.run_lease) > 1 then array_agg(g.run_lease) end as run_leases,
                 (array_agg(g.xid))[count(*)::integer] as last_xid
@@ -10,9 +11,10 @@
             ),
             claimed as (
               insert into claims_{{ . }} (
-                batch_id, lane, claimed_at, lease_expires_at, ready_slot, job_ids, run_leases, worker, deadline_at)
+                batch_id, lane, claimed_at, lease_expires_at, ready_slot, job_ids, run_leases, worker, deadline_at,
+                follows)
               select b.batch_id, v_lane, v_now, v_now + claim.lease, {{ . }}, b.job_ids, b.run_leases, claim.worker,
-                v_now + b.deadline
+                v_now + b.deadline, nullif(b.follows, false)
               from batch as b
             ),
             moved as (

@@ -190,7 +190,7 @@ begin
         cross join lateral unnest(o.job_ids) as i (job_id)
         where o.batch_id = c.batch_id and i.job_id = j.job_id)
     ) as a
-    where c.batch_id = p_batch_id and not s.whole and a.jobs = cardinality(p_ids)
+    where c.batch_id = p_batch_id and c.follows is null and not s.whole and a.jobs = cardinality(p_ids)
     on conflict (batch_id, seq) do nothing;
     return found;
 {{ end }}
@@ -201,8 +201,8 @@ end;
 $$;
 
 -- Many batches of one segment in one statement. Returns false, with nothing
--- done, when a race for one of them was lost or one is not where its receipt
--- says: then they are to be met one by one. p_closed is null when all were
+-- done, when a race for one of them was lost, one is not where its receipt says
+-- or has jobs that others follow: then they are to be met one by one. p_closed is null when all were
 -- accepted.
 create or replace function {{ .schema }}._close_together (
   p_slot smallint, p_batches bigint[], p_ids bigint[], p_leases bigint[], p_outcome "char",
@@ -228,7 +228,7 @@ begin
     found as materialized (
       select g.batch_id, g.job_ids, g.run_leases, c.lane, c.job_ids as claimed_ids, c.run_leases as claimed_leases, s.seq
       from given as g
-      join claims_{{ $i }} as c on c.batch_id = g.batch_id
+      join claims_{{ $i }} as c on c.batch_id = g.batch_id and c.follows is null
       cross join lateral (
         select coalesce(max(o.seq) + 1, 0) as seq
         from attempt_outcomes_{{ $i }} as o
@@ -328,6 +328,7 @@ begin
       from claims_{{ $i }} as c
       where c.batch_id = v_batches[1]
         and c.job_ids = v_ids
+        and c.follows is null
         and case when c.run_leases is null then 1 = all (v_leases) else c.run_leases::bigint[] = v_leases end
         and not exists (select from attempt_outcomes_{{ $i }} as o where o.batch_id = c.batch_id)
       on conflict (batch_id, seq) do nothing;
@@ -363,6 +364,9 @@ begin
   if not v_done then
     v_closed := array(
       select c from _close_in_order(p_receipts, array_fill(p_outcome, array[cardinality(p_receipts)]), null) as c);
+    if p_outcome = 'c' then
+      perform _follow(v_closed, 'completed');
+    end if;
   end if;
 
   return query

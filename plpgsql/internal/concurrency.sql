@@ -172,15 +172,17 @@ begin
   ),
   batch as materialized (
     select p.lane, _batch_id(max(p.job_id * 16 + p.run_lease % 16)) as batch_id, count(*)::integer as jobs,
-      min(p.deadline) as deadline, array_agg(p.job_id order by p.job_id) as job_ids,
+      min(p.deadline) as deadline, bool_or(p.metadata ? 'awa:follow_ups') as follows, array_agg(p.job_id order by p.job_id) as job_ids,
       array_agg(p.run_lease order by p.job_id) as run_leases
     from put as p
     group by p.lane
   ),
   claimed as (
     insert into claims (
-      batch_id, lane, claimed_at, lease_expires_at, ready_slot, job_ids, run_leases, worker, deadline_at, bypassed_by)
-    select b.batch_id, b.lane, v_now, v_now + p_lease, v_slot, b.job_ids, b.run_leases, p_worker, v_now + b.deadline, v_xid
+      batch_id, lane, claimed_at, lease_expires_at, ready_slot, job_ids, run_leases, worker, deadline_at, bypassed_by,
+      follows)
+    select b.batch_id, b.lane, v_now, v_now + p_lease, v_slot, b.job_ids, b.run_leases, p_worker, v_now + b.deadline, v_xid,
+      nullif(b.follows, false)
     from batch as b
   ),
   counted as (

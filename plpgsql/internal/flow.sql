@@ -36,7 +36,7 @@ $$;
 create or replace function {{ .schema }}._enqueue_flow (
   p_kind text, p_args jsonb, p_queue text, p_priority integer, p_run_at timestamptz, p_max_attempts integer, p_tags text[],
   p_metadata jsonb, p_unique_key bytea, p_unique_states bit(8), p_ordering_key text, p_deadline interval,
-  p_concurrency_key text, p_after bigint[]
+  p_concurrency_key text, p_after bigint[], p_follow_ups jsonb
 )
   returns bigint
   language plpgsql
@@ -52,6 +52,10 @@ begin
       perform _invalid(format('concurrency_key has %s characters', length(p_concurrency_key)), 'A concurrency key is a text of 1 to 200 characters.');
     end if;
     v_metadata := v_metadata || jsonb_build_object('awa:concurrency_key', p_concurrency_key);
+  end if;
+  if p_follow_ups is not null then
+    perform _check_follow_ups(p_follow_ups);
+    v_metadata := v_metadata || jsonb_build_object('awa:follow_ups', p_follow_ups);
   end if;
   if p_after is not null then
     v_pending := _check_after(p_after);

@@ -76,6 +76,9 @@ declare
 begin
   for l in select t.* from _take_leases(p_receipts) as t loop
     perform _file_closed(_lease_body(l), p_outcome, p_error, l.claimed_at);
+    if p_outcome = 'c' then
+      perform _follow_job(l.job_id, l.lane, l.metadata, 'completed');
+    end if;
     return next _receipt_of(l);
   end loop;
 end;
@@ -127,6 +130,7 @@ begin
         perform _file_closed(d, 'f', v_entry, l.claimed_at);
       end if;
       v_came := 'failed';
+      perform _follow_job(l.job_id, l.lane, l.metadata, case when l.attempt >= l.max_attempts then 'exhausted' else 'failed' end);
     elsif l.unique_key is not null and l.job_id <> all (v_free) then
       perform _file_closed(d, 'x', v_entry, l.claimed_at);
       v_came := 'cancelled';

@@ -1,0 +1,91 @@
+-- Jobs that follow a job's end.
+begin;
+select plan(27);
+-- Alone: calls maintain.
+do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
+
+create function pg_temp.claim_new (p_max_attempts integer default 2) returns awa.receipt
+  language plpgsql as $$
+begin
+  perform awa.enqueue('first', queue => 'tap/86', max_attempts => p_max_attempts, follow_ups => '{
+    "completed": [{"kind": "receipt", "args": {"a": 1}, "priority": 3, "tags": ["t"], "metadata": {"m": 1}}, {"kind": "index", "queue": "tap/86/index"}],
+    "failed": [{"kind": "sorry"}], "exhausted": [{"kind": "alarm", "delay": "1 hour", "max_attempts": 7}]}');
+  return (select c.receipt from awa.claim('tap/86') as c where c.kind = 'first');
+end;
+$$;
+-- What follows a job, and takes it away.
+create function pg_temp.following (p_receipt awa.receipt) returns text
+  language plpgsql as $$
+declare v text;
+begin
+  select string_agg(j.kind || ' ' || j.state, ', ' order by j.id) into v from awa.jobs as j where j.metadata -> 'awa:follows' = to_jsonb((p_receipt).job_id);
+  delete from awa.jobs as j where j.metadata ? 'awa:follows';
+  return v;
+end;
+$$;
+
+select pg_temp.claim_new() as r \gset
+select awa.complete(:'r') \g /dev/null
+select results_eq(
+  format($$ select j.kind, j.queue, j.args, j.priority, j.tags, j.metadata from awa.jobs as j where j.metadata ? 'awa:follows' order by j.id $$),
+  format($$ values ('receipt', 'tap/86', '{"a": 1}'::jsonb, 3::smallint, '{t}'::text[], '{"m": 1, "awa:follows": %1$s}'::jsonb),
+    ('index', 'tap/86/index', '{}', 2::smallint, '{}', '{"awa:follows": %1$s}') $$, (:'r'::awa.receipt).job_id), 'what follows a completed job is as named');
+select is(pg_temp.following(:'r'), 'receipt available, index available', 'at once');
+select ok(not awa.complete(:'r'), 'a stale finish');
+select is(pg_temp.following(:'r'), null, 'brings nothing');
+
+select pg_temp.claim_new() as r \gset
+select is_empty(format('select * from awa.complete_many(array[%L::awa.receipt])', :'r'), 'complete_many');
+select is(pg_temp.following(:'r'), 'receipt available, index available', 'too');
+create temp table many as
+select c.receipt from awa.enqueue('first', queue => 'tap/86/many', follow_ups => '{"completed": [{"kind": "next"}]}') as a,
+  awa.enqueue('other', queue => 'tap/86/many') as b, awa.enqueue('first', queue => 'tap/86/many', follow_ups => '{"completed": [{"kind": "next"}]}') as c1,
+  awa.claim('tap/86/many', 9) as c;
+select is_empty($$ select * from awa.complete_many(array(select m.receipt from many as m)) $$, 'a batch of some with and one without');
+select is((select count(*) from awa.jobs as j where j.queue = 'tap/86/many' and j.kind = 'next'), 2::bigint, 'brings what follows each');
+
+select pg_temp.claim_new() as r \gset
+select is(awa.fail(:'r', 'e', '1 hour'), 'retryable', 'a failure that is retried');
+select is(pg_temp.following(:'r'), null, 'is no end');
+delete from awa.jobs as j where j.id = (:'r'::awa.receipt).job_id;
+select pg_temp.claim_new() as r \gset
+select awa.fail(:'r', 'e', terminal => true) \g /dev/null
+select is(pg_temp.following(:'r'), 'sorry available', 'a terminal one is');
+select pg_temp.claim_new(1) as r \gset
+select awa.fail(:'r', 'e') \g /dev/null
+select is((select j.max_attempts from awa.jobs as j where j.kind = 'alarm'), 7::smallint, 'what follows the last attempt');
+select is(pg_temp.following(:'r'), 'alarm scheduled', 'waits for its delay');
+select awa.configure_queue('tap/86', '{"dlq_enabled": true}') \g /dev/null
+select pg_temp.claim_new(1) as r \gset
+select awa.fail(:'r', 'e') \g /dev/null
+select is(pg_temp.following(:'r'), 'alarm scheduled', 'a dead letter is followed too');
+select pg_temp.claim_new() as r \gset
+select awa.cancel((:'r'::awa.receipt).job_id) \g /dev/null
+select is(pg_temp.following(:'r'), null, 'nothing follows a cancelled job');
+
+select pg_temp.claim_new() as r \gset
+select awa.register_callback(:'r', '1 hour') as id \gset
+select awa.complete_callback(:'id') \g /dev/null
+select is(pg_temp.following(:'r'), 'receipt available, index available', 'an answered callback is an end');
+select pg_temp.claim_new() as r \gset
+select awa.register_callback(:'r', '1 hour') as id \gset
+select awa.complete(:'r') \g /dev/null
+select is(pg_temp.following(:'r'), 'receipt available, index available', 'so is a waiting job''s receipt');
+select pg_temp.claim_new(1) as r \gset
+select awa.register_callback(:'r', '1 hour') as id \gset
+select awa.fail_callback(:'id') \g /dev/null
+select is(pg_temp.following(:'r'), 'alarm scheduled', 'and a failed answer');
+
+select awa.configure_queue('tap/86/index', '{"max_depth": 1}') \g /dev/null
+select awa.enqueue('k', queue => 'tap/86/index') \g /dev/null
+select pg_temp.claim_new() as r \gset
+select ok(awa.complete(:'r'), 'a full queue does not keep a job from its end');
+select is(pg_temp.following(:'r'), 'receipt available, index available', 'nor what follows');
+
+select throws_ok(format($$ select awa.enqueue('k', follow_ups => %L) $$, f), 'AW006', null, 'refused: ' || f)
+from unnest(array['[]', '{"done": []}', '{"completed": {}}', '{"completed": [{"kind": "k", "unique_key": "x"}]}', '{"completed": [{"kind": "k", "priority": 9}]}',
+  '{"completed": [{"kind": "k", "delay": "soon"}]}']) as f;
+
+select is_empty($$ select * from awa.check() $$, 'check() finds nothing');
+select * from finish();
+rollback;

@@ -1,0 +1,123 @@
+-- Jobs that follow a job's end: named by it under awa:follow_ups of its metadata,
+-- enqueued by the statement that closes it.
+
+-- What a producer names, checked to the last value, so that no finish fails over it.
+create or replace function {{ .schema }}._check_follow_ups (p_follow_ups jsonb)
+  returns void
+  language plpgsql
+  volatile
+as $$
+declare
+  v_keys constant text[] := array['kind', 'args', 'queue', 'priority', 'delay', 'max_attempts', 'tags', 'metadata',
+    'ordering_key', 'deadline', 'concurrency_key', 'follow_ups'];
+  e record;
+  j record;
+  o record;
+  v_bad text;
+begin
+  if jsonb_typeof(p_follow_ups) <> 'object' then
+    perform _invalid(format('follow_ups is a JSON %s', jsonb_typeof(p_follow_ups)), 'Pass an object with arrays of jobs under completed, failed and exhausted.');
+  end if;
+  for e in select k.key, k.value from jsonb_each(p_follow_ups) as k (key, value) loop
+    if e.key not in ('completed', 'failed', 'exhausted') or jsonb_typeof(e.value) <> 'array' then
+      perform _invalid(format('follow_ups has %L: %s', e.key, left(e.value::text, 80)), 'Name jobs in arrays under completed, failed and exhausted.');
+    end if;
+    for j in select a.value from jsonb_array_elements(e.value) as a (value) loop
+      if jsonb_typeof(j.value) <> 'object' then
+        perform _invalid(format('follow_ups holds %s', left(j.value::text, 80)), 'Each job is a JSON object.');
+      end if;
+      select k.key into v_bad from jsonb_object_keys(j.value) as k (key) where k.key <> all (v_keys) limit 1;
+      if found then
+        perform _invalid(format('unknown key %L in %s', v_bad, left(j.value::text, 80)), format('The keys are %s.', array_to_string(v_keys, ', ')));
+      end if;
+      begin
+        o := _follow_up(j.value, 'default');
+        perform _check_job(o.kind, o.queue, o.priority, o.max_attempts, o.tags, o.args, o.metadata);
+        perform _check_deadline(o.deadline);
+        if o.delay < '0' or o.delay > '100 years' then
+          perform _invalid(format('delay is %s', o.delay), 'Pass a delay of zero or more, up to 100 years.');
+        end if;
+      exception when data_exception then
+        perform _invalid(format('%s, in %s', sqlerrm, left(j.value::text, 200)), 'Give each key the type that enqueue takes.');
+      end;
+      if j.value ? 'follow_ups' then
+        perform _check_follow_ups(j.value -> 'follow_ups');
+      end if;
+    end loop;
+  end loop;
+end;
+$$;
+
+create or replace function {{ .schema }}._follow_up (
+  p_job jsonb, p_queue text,
+  out kind text, out args jsonb, out queue text, out priority integer, out delay interval, out max_attempts integer, out tags text[],
+  out metadata jsonb, out ordering_key text, out deadline interval
+)
+  language plpgsql
+  immutable
+as $$
+begin
+  select r.kind, coalesce(r.args, '{}'), coalesce(r.queue, p_queue), coalesce(r.priority, 2), coalesce(r.delay, '0'),
+    coalesce(r.max_attempts, 25), coalesce(r.tags, '{}'),
+    coalesce(r.metadata, '{}')
+      || case when r.concurrency_key is null then '{}' else jsonb_build_object('awa:concurrency_key', r.concurrency_key) end
+      || case when r.follow_ups is null then '{}' else jsonb_build_object('awa:follow_ups', r.follow_ups) end,
+    r.ordering_key, r.deadline
+  into kind, args, queue, priority, delay, max_attempts, tags, metadata, ordering_key, deadline
+  from jsonb_to_record(p_job) as r (
+    kind text, args jsonb, queue text, priority integer, delay interval, max_attempts integer, tags text[], metadata jsonb,
+    ordering_key text, deadline interval, concurrency_key text, follow_ups jsonb);
+end;
+$$;
+
+-- Enqueues what follows one job's end. A full queue takes it all the same: the end
+-- must not fail over it.
+create or replace function {{ .schema }}._follow_job (p_job_id bigint, p_lane bigint, p_metadata jsonb, p_event text)
+  returns void
+  language plpgsql
+  volatile
+as $$
+declare
+  v_now   timestamptz := _now();
+  v_queue text := (select q.queue from queue_lanes as q where q.lane = p_lane limit 1);
+  v_shard integer;
+  v_lane  bigint;
+  j       record;
+  o       record;
+begin
+  for j in
+    select e.job
+    from jsonb_path_query(p_metadata -> 'awa:follow_ups' -> p_event, '$[*]') as e (job)
+    where jsonb_typeof(e.job) = 'object'
+  loop
+    o := _follow_up(j.job, v_queue);
+    v_shard := _shard(o.ordering_key, coalesce((select m.enqueue_shards from queue_meta as m where m.queue = o.queue), 1));
+    v_lane := _lane(o.queue, o.priority, v_shard);
+    perform _register_lane(v_lane, o.queue, o.priority, v_shard);
+    perform _requeue(row(nextval('job_id_seq'), v_lane, 'scheduled', v_now + o.delay, v_now, 1, 1, o.max_attempts, o.kind, o.args,
+      o.metadata || jsonb_build_object('awa:follows', p_job_id), nullif(o.tags, '{}'), null, null, null, null,
+      o.ordering_key, o.deadline, null)::deferred_jobs);
+  end loop;
+exception
+  -- Only of what was put into the metadata by hand, past all checks.
+  when data_exception or integrity_constraint_violation then
+    raise warning using message = format('job %s: what follows it is not enqueued: %s', p_job_id, sqlerrm),
+      hint = 'Name follow-up jobs by follow_ups of enqueue.';
+end;
+$$;
+
+-- The same for attempts that were just closed in the ring.
+create or replace function {{ .schema }}._follow (p_receipts {{ .schema }}.receipt[], p_event text)
+  returns void
+  language plpgsql
+  volatile
+as $$
+begin
+  perform _follow_job(r.job_id, r.lane, r.metadata, coalesce(p_event,
+    case when r.attempt >= r.max_attempts then 'exhausted' else 'failed' end))
+  from unnest(p_receipts) as u
+  join claims as c on c.ready_slot = u.ready_slot and c.batch_id = u.batch_id and c.follows
+  join ready_entries as r on r.ready_slot = u.ready_slot and r.job_id = u.job_id and r.run_lease = u.run_lease
+  where r.metadata ? 'awa:follow_ups';
+end;
+$$;
