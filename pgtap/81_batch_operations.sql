@@ -1,6 +1,6 @@
 -- Batch operations: one thing done to many jobs, in bites.
 begin;
-select plan(95);
+select plan(96);
 -- Alone: maintain takes the oldest operation there is.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 select awa.reset() \g /dev/null
@@ -57,6 +57,7 @@ from (values
   ('settings that are no object', 'cancel', '{"queue": "q"}', '1'),
   ('reprioritize without a priority', 'reprioritize', '{"queue": "q"}', '{}'),
   ('a priority out of bounds', 'reprioritize', '{"queue": "q"}', '{"priority": 5}'),
+  ('half a priority', 'reprioritize', '{"queue": "q"}', '{"priority": 1.5}'),
   ('a priority that is no number', 'reprioritize', '{"queue": "q"}', '{"priority": "1"}'),
   ('move without a queue', 'move', '{"queue": "q"}', '{"priority": 1}'),
   ('a queue without a name', 'move', '{"queue": "q"}', '{"queue": ""}'),
