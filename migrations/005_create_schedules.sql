@@ -36,12 +36,16 @@ create table {{ .schema }}.schedules (
   updated_at   timestamptz not null
 );
 
--- How far a schedule is: its newest point counts. changed marks what a caller
--- wrote, a new schedule or another time; the rest was written by fires.
+-- How far a schedule is: its newest point counts. What fires up to since is
+-- settled, and next_fire_at follows from it; it is reckoned anew at look_at, which
+-- is not far off, for the rules of a time zone may change. changed marks what a
+-- caller wrote, a new schedule or another time; the rest was written by fires.
 create table {{ .schema }}.cron_fires (
   schedule_id  bigint      not null,
   point        bigint      not null,
   xid          xid8        not null,
+  since        timestamptz not null,
+  look_at      timestamptz not null,
   next_fire_at timestamptz,
   last_fire_at timestamptz,
   last_job_id  bigint,
@@ -51,25 +55,25 @@ create table {{ .schema }}.cron_fires (
 
 create sequence {{ .schema }}.cron_point_seq;
 
--- How far the search for due schedules has come, newest last: of the fires that
--- seen shows none up to (next_fire_at, fire_point) is left, but for the schedules
+-- How far the search for due schedules has come, newest last: of the points that
+-- seen shows none up to (look_at, fire_point) is left, but for the schedules
 -- in held, which somebody had in hand or which have more to catch up, and those in
 -- troubled, which could not fire.
 create table {{ .schema }}.cron_points (
-  point        bigint      not null,
-  next_fire_at timestamptz not null,
-  fire_point   bigint      not null,
-  ready_slot   smallint    not null,
-  seen         pg_snapshot not null,
-  held         bigint[]    not null,
-  troubled     bigint[]    not null
+  point      bigint      not null,
+  look_at    timestamptz not null,
+  fire_point bigint      not null,
+  ready_slot smallint    not null,
+  seen       pg_snapshot not null,
+  held       bigint[]    not null,
+  troubled   bigint[]    not null
 ) partition by list (ready_slot);
 
 {{ range $i := until (int .segments) -}}
 create table {{ $.schema }}.cron_fires_{{ $i }} partition of {{ $.schema }}.cron_fires
   for values in ({{ $i }}) with (autovacuum_vacuum_insert_threshold = -1);
 alter table {{ $.schema }}.cron_fires_{{ $i }} add primary key (schedule_id, point);
-create index cron_fires_{{ $i }}_due_idx on {{ $.schema }}.cron_fires_{{ $i }} (next_fire_at, point);
+create index cron_fires_{{ $i }}_due_idx on {{ $.schema }}.cron_fires_{{ $i }} (look_at, point);
 create index cron_fires_{{ $i }}_xid_idx on {{ $.schema }}.cron_fires_{{ $i }} (xid) where changed;
 
 create table {{ $.schema }}.cron_points_{{ $i }} partition of {{ $.schema }}.cron_points

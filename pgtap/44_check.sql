@@ -111,7 +111,7 @@ from (values
     $$ select awa.upsert_schedule('tap/44', '@yearly', 'k'); delete from awa.cron_fires $$),
   ('a schedule that the search for due ones was led past', array['a due schedule is within reach'],
     format($$ select awa.upsert_schedule('tap/44', '@yearly', 'k');
-      insert into awa.cron_points (point, next_fire_at, fire_point, ready_slot, seen, held, troubled)
+      insert into awa.cron_points (point, look_at, fire_point, ready_slot, seen, held, troubled)
       values (1000000, 'infinity', 0, %s, '9223372036854775807:9223372036854775807:', '{}', '{}') $$, :slot)),
   ('a job that waits twice', array['a job is in one place'],
     format($$ insert into awa.deferred_jobs select %s, lane, state, run_at, created_at, run_lease, attempt, max_attempts, kind, args,

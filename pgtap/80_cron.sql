@@ -1,6 +1,6 @@
 -- Cron: expressions, schedules, fires.
 begin;
-select plan(144);
+select plan(154);
 -- Alone: sets the clock forward, and counts what fires.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 set local timezone = 'America/New_York';  -- no result may depend on it
@@ -199,6 +199,28 @@ select is(pg_temp.fired(), 3::bigint, 'they fire at their next time');
 select is_empty('select * from awa.check()', 'check() finds nothing');
 select awa.reset() \g /dev/null
 select is_empty('select * from awa.cron_schedules', 'reset forgets schedules otherwise');
+
+-- Far ahead, and a zone whose rules change (here, by hand, another zone)
+
+select is(awa.upsert_schedule('tap/80/rules', '0 12 1 1 *', 'k', queue => 'tap/80/far'), '2031-01-01 12:00Z', 'once a year');
+update awa.schedules set timezone = 'Asia/Tokyo' where name = 'tap/80/rules';
+set local awa.now = '2030-12-31 12:00Z';
+select is(pg_temp.fired(), 0::bigint, 'a pass looks at it although it is not due');
+select is((select next_fire_at from awa.cron_schedules), '2031-01-01 03:00Z', 'and reckons anew');
+set local awa.now = '2031-01-01 03:00:01Z';
+select is(pg_temp.fired(), 1::bigint, 'so it fires by the new rules');
+update awa.schedules set timezone = 'UTC' where name = 'tap/80/rules';
+set local awa.now = '2032-01-01 03:00:01Z';
+select is(pg_temp.fired(), 1::bigint, 'a fire that the new rules bring again is made'); -- of 2031, missed
+select is((select next_fire_at from awa.cron_schedules), '2032-01-01 12:00Z', 'one that they put off is not made early');
+select awa.remove_schedule('tap/80/rules') \g /dev/null
+set local awa.now = '2097-01-01 00:00Z';
+select is(awa.upsert_schedule('tap/80/leap', '0 0 29 2 *', 'k', queue => 'tap/80/far'), '2104-02-29 00:00Z', 'seven years ahead');
+set local awa.now = '2104-02-28 23:59:59Z';
+select is(pg_temp.fired(), 0::bigint, 'not the day before');
+set local awa.now = '2104-02-29 00:00:01Z';
+select is(pg_temp.fired(), 1::bigint, 'it fires');
+select is_empty('select * from awa.check()', 'check() finds nothing');
 
 select * from finish();
 rollback;

@@ -1,6 +1,6 @@
 -- Batch operations: one thing done to many jobs, in bites.
 begin;
-select plan(85);
+select plan(96);
 -- Alone: maintain takes the oldest operation there is.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 select awa.reset() \g /dev/null
@@ -57,6 +57,7 @@ from (values
   ('settings that are no object', 'cancel', '{"queue": "q"}', '1'),
   ('reprioritize without a priority', 'reprioritize', '{"queue": "q"}', '{}'),
   ('a priority out of bounds', 'reprioritize', '{"queue": "q"}', '{"priority": 5}'),
+  ('half a priority', 'reprioritize', '{"queue": "q"}', '{"priority": 1.5}'),
   ('a priority that is no number', 'reprioritize', '{"queue": "q"}', '{"priority": "1"}'),
   ('move without a queue', 'move', '{"queue": "q"}', '{"priority": 1}'),
   ('a queue without a name', 'move', '{"queue": "q"}', '{"queue": ""}'),
@@ -120,6 +121,27 @@ select is(pg_temp.run('move', '{"queue": "tap/81"}', '{"queue": "tap/81/m"}'), '
 select results_eq($$ select state, priority, count(*) from awa.jobs where queue = 'tap/81/m' group by 1, 2 order by 1 $$,
   $$ values ('scheduled'::awa.job_state, 1::smallint, 1::bigint), ('available', 1::smallint, 5::bigint) $$, 'as they were');
 select is((select count(*) from awa.claim('tap/81/m', 10)), 5::bigint, 'where they are claimed');
+select is_empty('select * from awa.check()', 'check is content');
+
+-- Jobs that wait for somebody outside, for a slot of their key, for another job
+
+select awa.reset() \g /dev/null
+select awa.configure_queue('tap/81/c', '{"concurrency_limit": 1}') \g /dev/null
+select awa.enqueue('k', queue => 'tap/81/c', concurrency_key => 'one') from generate_series(1, 3) \g /dev/null
+create temp table slot as select c.receipt from awa.claim('tap/81/c', 10) as c;
+select awa.enqueue('k', queue => 'tap/81/c', after => array[(receipt).job_id]) as dependent from slot \gset
+select awa.register_callback(receipt, '1 hour') from slot \g /dev/null
+select results_eq($$ select state, count(*) from awa.jobs group by 1 order by 1 $$,
+  $$ values ('scheduled'::awa.job_state, 3::bigint), ('waiting_external', 1::bigint) $$, 'two jobs are parked, one waits for another, one for an answer');
+select is(pg_temp.run('move', '{"queue": "tap/81/c"}', '{"queue": "tap/81/d"}'), 'done: 3 matched, 3 affected, 0 skipped, 0 failed', 'those that wait are moved');
+select is_empty('select * from awa.parked_jobs', 'nobody is parked any more');
+select awa.maintain() \g /dev/null
+select is((select count(*) from awa.claim('tap/81/d', 10)), 2::bigint, 'so they run in a queue without a limit, but for the one that waits for another');
+select is((select queue || ' ' || state from awa.jobs where id = :dependent), 'tap/81/d scheduled', 'which waits on');
+select is_empty('select * from awa.check()', 'check is content');
+select is(pg_temp.run('cancel', '{"state": ["scheduled", "waiting_external"]}'), 'done: 2 matched, 2 affected, 0 skipped, 0 failed', 'cancel takes it, and the one that waits for an answer');
+select is(pg_temp.run('delete', '{"state": ["running", "cancelled"]}'), 'done: 4 matched, 4 affected, 0 skipped, 0 failed', 'delete takes what is left');
+select is_empty('select * from awa.jobs', 'nothing is');
 select is_empty('select * from awa.check()', 'check is content');
 
 -- Filters by id and time

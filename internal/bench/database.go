@@ -12,7 +12,7 @@ import (
 	"github.com/awaqueue/awa/internal/install"
 )
 
-// Database is a fresh database with awa in it. Its methods are safe for
+// Database is a fresh database. Its methods are safe for
 // concurrent use; the connections they return are not.
 type Database struct {
 	Name   string
@@ -22,24 +22,32 @@ type Database struct {
 
 // NewDatabase creates a database and installs awa.
 func (s *Server) NewDatabase(ctx context.Context) (*Database, error) {
+	d, err := s.NewEmptyDatabase(ctx)
+	if err != nil {
+		return nil, err
+	}
+	err = d.With(ctx, Durable, func(conn *pgx.Conn) error {
+		_, err := install.Migrate(ctx, conn, install.Options{})
+		return err
+	})
+	if err != nil {
+		return nil, errors.Join(err, d.Drop(ctx))
+	}
+	return d, nil
+}
+
+// NewEmptyDatabase creates a database and leaves it empty.
+func (s *Server) NewEmptyDatabase(ctx context.Context) (*Database, error) {
 	d := &Database{Name: fmt.Sprintf("awa_bench_%d_%d", os.Getpid(), s.seq.Add(1)), server: s}
 	var err error
 	if d.url, err = s.databaseURL(d.Name); err != nil {
 		return nil, err
 	}
-	if err := s.exec(ctx, "create database "+d.Name); err != nil {
-		return nil, err
-	}
-	conn, err := d.Connect(ctx, Durable)
-	if err != nil {
-		return nil, errors.Join(err, d.Drop(ctx))
-	}
-	defer conn.Close(ctx)
-	if _, err := install.Migrate(ctx, conn, install.Options{}); err != nil {
-		return nil, errors.Join(err, d.Drop(ctx))
-	}
-	return d, nil
+	return d, s.exec(ctx, "create database "+d.Name)
 }
+
+// URL is the database's connection string.
+func (d *Database) URL() string { return d.url }
 
 // Drop removes the database and ends whatever is connected to it.
 func (d *Database) Drop(ctx context.Context) error {

@@ -4,16 +4,19 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"runtime"
 	"strconv"
 	"strings"
+	"time"
+
+	"github.com/awaqueue/awa/internal/chart"
 )
 
 // Result is one figure of a benchmark.
 type Result struct {
-	Phase string `json:"phase"`
-	Name  string `json:"name"`
-	Unit  string `json:"unit"`
+	Phase  string `json:"phase"`
+	System string `json:"system,omitempty"` // empty where no others are compared
+	Name   string `json:"name"`
+	Unit   string `json:"unit"`
 	Summary
 	Goal *Goal `json:"goal,omitempty"`
 	Met  *bool `json:"met,omitempty"`
@@ -48,18 +51,36 @@ func (g *Goal) String() string {
 
 // Report prints results as they come, as a table, and keeps them.
 type Report struct {
-	Server  string   `json:"server"`
-	CPUs    int      `json:"cpus"`
-	Results []Result `json:"results"`
+	Machine  Machine           `json:"machine"`
+	Server   string            `json:"server"`
+	TakenOn  string            `json:"taken_on"`
+	Settings map[string]string `json:"settings,omitempty"` // of each system compared
+	Results  []Result          `json:"results"`
+	Series   []Series          `json:"series,omitempty"`
 
-	out   io.Writer
-	phase string
+	out    io.Writer
+	phase  string
+	charts map[string][]byte
+}
+
+// Series is a figure over something: time, or the length of a history.
+type Series struct {
+	Phase  string        `json:"phase"`
+	System string        `json:"system"`
+	Name   string        `json:"name"`
+	X      string        `json:"x"`
+	Y      string        `json:"y"`
+	Log    bool          `json:"log,omitempty"` // both axes
+	Points []chart.Point `json:"points"`
 }
 
 // NewReport returns a report on the server described, printed to out.
 func NewReport(out io.Writer, server string) *Report {
-	r := &Report{Server: server, CPUs: runtime.NumCPU(), out: out}
-	fmt.Fprintf(out, "%s, %d CPUs shared by client and server\n", server, r.CPUs)
+	r := &Report{
+		Machine: ThisMachine(), Server: server, TakenOn: time.Now().UTC().Format(time.DateOnly),
+		Settings: map[string]string{}, out: out, charts: map[string][]byte{},
+	}
+	fmt.Fprintf(out, "%s; %s\n", server, r.Machine)
 	return r
 }
 
@@ -72,7 +93,12 @@ func (r *Report) Phase(name, title string) {
 
 // Add records the samples of one figure. goal may be nil.
 func (r *Report) Add(name, unit string, samples []float64, goal *Goal) Result {
-	res := Result{Phase: r.phase, Name: name, Unit: unit, Summary: Summarize(samples), Goal: goal}
+	return r.AddOf("", name, unit, samples, goal)
+}
+
+// AddOf is Add for one of several systems.
+func (r *Report) AddOf(system, name, unit string, samples []float64, goal *Goal) Result {
+	res := Result{Phase: r.phase, System: system, Name: name, Unit: unit, Summary: Summarize(samples), Goal: goal}
 	verdict := ""
 	if goal != nil {
 		met := goal.met(res.Median)
@@ -82,10 +108,18 @@ func (r *Report) Add(name, unit string, samples []float64, goal *Goal) Result {
 		}
 	}
 	r.Results = append(r.Results, res)
+	if system != "" {
+		name += " · " + system
+	}
 	line := fmt.Sprintf("  %-54s %12s %12s %12s %6d  %-8s %s",
 		name, number(res.Median), number(res.Min), number(res.Max), res.N, unit, verdict)
 	fmt.Fprintln(r.out, strings.TrimRight(line, " "))
 	return res
+}
+
+// Note prints a remark below the current phase's figures.
+func (r *Report) Note(format string, args ...any) {
+	fmt.Fprintf(r.out, "  "+format+"\n", args...)
 }
 
 // WriteJSON writes everything as one JSON document.

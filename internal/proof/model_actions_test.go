@@ -23,7 +23,7 @@ func (w *world) actions() []func(*rapid.T) {
 		w.enqueue, w.enqueue, w.enqueue, w.enqueueMany, w.enqueueMany,
 		w.claim, w.claim, w.claim, w.claim,
 		w.complete, w.completeMany, w.completeMany, w.fail, w.fail, w.fail, w.snooze, w.cancelAttempt,
-		w.setProgress, w.setProgress, w.extendLease, w.register, w.heartbeat, w.heartbeat,
+		w.setProgress, w.setProgress, w.setProgress, w.extendLease, w.extendLease, w.register, w.heartbeat, w.heartbeat, w.heartbeat,
 		w.cancel, w.cancel, w.cancelKey, w.retry, w.retry, w.remove, w.removeFrom, w.update, w.update, w.reschedule,
 		w.moveToDLQ, w.bulkMove, w.discard, w.retryFromDLQ, w.bulkRetry, w.purge,
 		w.maintain, w.maintain, w.maintain, w.rotate, w.rotate, w.prune, w.prune, w.prune, w.turn,
@@ -251,10 +251,11 @@ func (w *world) settle(s *session, v *step, id int64) error {
 	if s.base == nil || v.jobs[id].state != awa.StateAvailable {
 		return nil
 	}
-	var state awa.JobState
-	err := s.conn.QueryRow(context.Background(), `select state::text from awa.jobs where id = $1`, id).Scan(&state)
-	if err == nil && state == awa.StateScheduled {
-		v.putOff(v.jobs[id], state, v.jobs[id].runAt)
+	// Not from the ring: another transaction may be pruning it.
+	var deferred bool
+	err := s.conn.QueryRow(context.Background(), `select exists (select from awa.deferred_jobs as d where d.job_id = $1)`, id).Scan(&deferred)
+	if err == nil && deferred {
+		v.putOff(v.jobs[id], awa.StateScheduled, v.jobs[id].runAt)
 	}
 	return err
 }
@@ -323,7 +324,7 @@ func (w *world) claim(r *rapid.T) {
 			w.receipts = append(w.receipts, got.Receipt)
 			j := v.jobs[got.ID]
 			if j.state != awa.StateAvailable || j.queue != name || v.paused[name] {
-				return fmt.Errorf("handed out %+v", j)
+				return fmt.Errorf("handed out %+v as %+v", j, got)
 			}
 			if err := handedOut(j, got, v.now, p.Lease); err != nil {
 				return fmt.Errorf("handed out %+v as %+v: %w", j, got, err)
@@ -491,7 +492,10 @@ func (w *world) attempt(r *rapid.T, name, sql, arg string, do func(*step, int64)
 		if want {
 			do(v, receipt.JobID)
 		}
-		return answered(got, want, err)
+		if err := answered(got, want, err); err != nil {
+			return err
+		}
+		return w.settle(s, v, receipt.JobID)
 	})
 }
 

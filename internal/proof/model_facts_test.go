@@ -277,7 +277,7 @@ func (s *step) fail(id int64, terminal bool, runAt int64) awa.JobState {
 	return awa.StateRetryable
 }
 
-// snooze puts an attempt back for later; it does not count.
+// snooze puts an attempt back for later, or for now; it does not count.
 func (s *step) snooze(id int64, runAt int64) {
 	j := s.jobs[id]
 	j.handed = s.progressOf(j)
@@ -287,6 +287,9 @@ func (s *step) snooze(id int64, runAt int64) {
 		return
 	}
 	s.putOff(j, awa.StateScheduled, runAt)
+	if j = s.jobs[id]; runAt == s.now && !j.gains() {
+		s.offer(j)
+	}
 }
 
 // prune gives the oldest segment back.

@@ -63,7 +63,7 @@ func (w *world) setProgress(r *rapid.T) {
 func (w *world) extendLease(r *rapid.T) {
 	s := w.anyone(r)
 	receipts := w.anyReceipts(r, s)
-	lease := rapid.SampledFrom([]time.Duration{time.Second, 10 * time.Minute, 3 * time.Hour}).Draw(r, "lease")
+	lease := rapid.SampledFrom([]time.Duration{time.Second, 10 * time.Minute, 10 * time.Minute, 3 * time.Hour}).Draw(r, "lease")
 	var stale []awa.Receipt
 	w.call(r, s, "extend_lease", func(ctx context.Context, conn *pgx.Conn) (err error) {
 		stale, err = queue.ExtendLease(ctx, conn, receipts, lease)

@@ -75,14 +75,13 @@ begin
   if p_settings ? 'reason' and jsonb_typeof(p_settings -> 'reason') <> 'string' then
     perform _invalid(format('reason is %s', left((p_settings -> 'reason')::text, 40)), 'A reason is a text.');
   end if;
-  if p_settings ? 'priority' and jsonb_typeof(p_settings -> 'priority') <> 'number' then
+  if p_settings ? 'priority' and (jsonb_typeof(p_settings -> 'priority') <> 'number' or p_settings ->> 'priority' !~ '^[1-4]$') then
     perform _invalid(format('priority is %s', left((p_settings -> 'priority')::text, 40)), 'Priorities go from 1 (first) to 4.');
   end if;
   if p_settings ? 'queue' and jsonb_typeof(p_settings -> 'queue') <> 'string' then
     perform _invalid(format('queue is %s', left((p_settings -> 'queue')::text, 40)), 'A queue name is a text of 1 to 200 characters.');
   end if;
-  perform _check_job('k', coalesce(p_settings ->> 'queue', 'q'),
-    case when p_settings ? 'priority' then round((p_settings ->> 'priority')::numeric)::integer else 1 end, 1, '{}', '{}', '{}');
+  perform _check_job('k', coalesce(p_settings ->> 'queue', 'q'), 1, 1, '{}', '{}', '{}');
 end;
 $$;
 
@@ -157,6 +156,7 @@ declare
   o       batch_operations;
   v_ids   bigint[];
   v_all   bigint[];
+  v_from  integer := 1;
   v_jobs  bigint := 0::bigint;
 begin
   perform _check_batch(count_batch_jobs.operation, count_batch_jobs.filter, count_batch_jobs.settings, true);
@@ -164,9 +164,11 @@ begin
   if o.listed then
     v_all := array(select l.id from _batch_list(o) as l (id) order by l.id);
   end if;
-  for i in 0 .. case when o.listed then (cardinality(v_all) - 1) / 200 else 2147483646 end loop
+  loop
     if o.listed then
-      v_ids := v_all[i * 200 + 1 : i * 200 + 200];
+      v_ids := v_all[v_from : v_from + 199];
+      v_from := v_from + 200;
+      exit when v_ids = '{}';
     else
       exit when o.cursor_id >= o.last_id;
       select p.ids, p.reached into v_ids, o.cursor_id from _batch_page(o, 200, 1000) as p;

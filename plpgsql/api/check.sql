@@ -214,7 +214,7 @@ begin
     select f.* from cron_fires as f where f.schedule_id = s.id order by f.point desc limit 1
   ) as f
   join (select n.* from cron_points as n order by n.point desc limit 1) as p
-    on (f.next_fire_at, f.point) <= (p.next_fire_at, p.fire_point) and (not f.changed or pg_visible_in_snapshot(f.xid, p.seen))
+    on (f.look_at, f.point) <= (p.look_at, p.fire_point) and (not f.changed or pg_visible_in_snapshot(f.xid, p.seen))
   where s.paused_at is null and s.id <> all (p.held || p.troubled)
   union all
   select 'cursors stay inside their snapshots', format('lane %s generation %s', c.lane, c.generation), 1, 0

@@ -218,8 +218,8 @@ begin
     order by p.job_id, p.run_lease, p.at desc;
 
     perform _carry_fires({{ $i }}, p_current);
-    insert into cron_points (point, next_fire_at, fire_point, ready_slot, seen, held, troubled)
-    select p.point, p.next_fire_at, p.fire_point, p_current, p.seen, p.held, p.troubled
+    insert into cron_points (point, look_at, fire_point, ready_slot, seen, held, troubled)
+    select p.point, p.look_at, p.fire_point, p_current, p.seen, p.held, p.troubled
     from (select k.* from cron_points_{{ $i }} as k order by k.point desc limit 1) as p
     where not exists (select from cron_points as n where n.point > p.point);
 

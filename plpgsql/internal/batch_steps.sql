@@ -16,6 +16,7 @@ declare
   v_closed receipt[];
   v_jobs   bigint := 0::bigint;
   d        deferred_jobs;
+  k        leases;
 begin
   perform _refuse_stale('batch cancel');
   select jsonb_object_agg(u.id, v_error) into v_errors from unnest(p_ids) as u (id);
@@ -29,8 +30,20 @@ begin
       where e.job_id = w.job_id
       returning e.*
     loop
-      perform _file_closed(d, 'x', v_error);
+      perform _file_closed(_unpark(d), 'x', v_error);
       v_more := v_more || d.job_id;
+    end loop;
+    for k in
+      delete from leases as e
+      using (
+        select w.job_id from leases as w where w.job_id = any (v_left) order by w.job_id for update
+      ) as w
+      where e.job_id = w.job_id
+      returning e.*
+    loop
+      perform _file_closed(_lease_body(k), 'x', v_error, k.claimed_at);
+      perform _notify_leased(k, v_error ->> 'error');
+      v_more := v_more || k.job_id;
     end loop;
     v_left := _less(v_left, v_more);
     v_jobs := v_jobs + cardinality(v_more);
@@ -159,7 +172,8 @@ begin
 end;
 $$;
 
--- To another lane. A deferred job stays deferred, also when it is due.
+-- To another lane. A deferred job stays deferred, also when it is due. One that
+-- is parked is due: its new queue has slots of its own.
 create or replace function {{ .schema }}._batch_move (p_ids bigint[], p_queue text, p_priority integer)
   returns bigint
   language plpgsql
@@ -186,6 +200,15 @@ begin
     returning e.*
   )
   select coalesce(array_agg(g::deferred_jobs), '{}') into v_jobs from gone as g;
+  if exists (select from unnest(v_jobs) as d where d.run_at = 'infinity') then
+    delete from parked_jobs as p
+    using unnest(v_jobs) as d, queue_lanes as l
+    where d.run_at = 'infinity' and l.lane = d.lane
+      and p.queue = l.queue and p.key = d.metadata ->> 'awa:concurrency_key' and p.job_id = d.job_id;
+    v_jobs := array(
+      select case when exists (select from job_dependencies as n where n.job_id = d.job_id) then d else _unpark(d) end
+      from unnest(v_jobs) as d);
+  end if;
   with target as materialized (
     select k.lane, k.ordering_key, _batch_lane(k.lane, p_queue, p_priority, k.ordering_key) as to_lane
     from (select distinct d.lane, d.ordering_key from unnest(v_jobs) as d) as k
@@ -377,7 +400,7 @@ declare
   o      batch_operations;
   v_left bigint;
 begin
-  if not exists (select from batch_operations as b where b.state in ('pending', 'running')) or not _try_singleton(6) then
+  if not exists (select from batch_operations as b where b.state in ('pending', 'running')) or not _try_singleton(7) then
     return;
   end if;
   select b.* into o

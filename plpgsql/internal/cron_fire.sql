@@ -4,6 +4,15 @@
 -- reads how far that one is, as does whoever changes it, so a fire and a change
 -- follow one another; and a job is added by the statement that notes its fire.
 
+-- When a schedule that fires next at p_next is looked at again.
+create or replace function {{ .schema }}._look_at (p_next timestamptz, p_now timestamptz)
+  returns timestamptz
+  language sql
+  stable
+as $$
+  select least(p_next, p_now + interval '1 day')
+$$;
+
 -- Lets a schedule go on from now. The caller has it locked.
 create or replace function {{ .schema }}._set_next_fire (p_id bigint)
   returns void
@@ -11,12 +20,15 @@ create or replace function {{ .schema }}._set_next_fire (p_id bigint)
   volatile
 as $$
 declare
-  v_xid xid8 := pg_current_xact_id();  -- before the ring is read, see enqueue
+  v_xid  xid8 := pg_current_xact_id();  -- before the ring is read, see enqueue
+  v_now  timestamptz := _now();
 begin
-  insert into cron_fires (schedule_id, point, xid, next_fire_at, last_fire_at, last_job_id, ready_slot, changed)
-  select s.id, nextval('cron_point_seq'), v_xid, _cron_after(s.spec, s.timezone, _now()), f.last_fire_at, f.last_job_id,
-    _current_slot(), true
+  insert into cron_fires (
+    schedule_id, point, xid, since, look_at, next_fire_at, last_fire_at, last_job_id, ready_slot, changed)
+  select s.id, nextval('cron_point_seq'), v_xid, date_trunc('second', v_now), _look_at(n.fire_at, v_now), n.fire_at,
+    f.last_fire_at, f.last_job_id, _current_slot(), true
   from schedules as s
+  cross join lateral _cron_after(s.spec, s.timezone, v_now) as n (fire_at)
   left join lateral (
     select n.last_fire_at, n.last_job_id from cron_fires as n where n.schedule_id = s.id order by n.point desc limit 1
   ) as f on true
@@ -59,32 +71,36 @@ begin
 end;
 $$;
 
--- What a schedule that is due at p_first fires for now, and when it is due next.
--- A fire counts as missed when a later one is due as well or, for skip, after a
--- minute.
+-- What a schedule fires for now that is settled up to p_since, up to when it is
+-- settled then, and when it fires next. A fire counts as missed when a later one is
+-- due as well or, for skip, after a minute.
 create or replace function {{ .schema }}._due_fires (
-  p_spec {{ .schema }}.cron_spec, p_timezone text, p_first timestamptz, p_now timestamptz, p_missed_fire text, p_max integer,
-  out fires timestamptz[], out next_fire_at timestamptz
+  p_spec {{ .schema }}.cron_spec, p_timezone text, p_since timestamptz, p_now timestamptz, p_missed_fire text, p_max integer,
+  out fires timestamptz[], out since timestamptz, out next_fire_at timestamptz
 )
   language plpgsql
   stable
 as $$
 begin
-  fires := array[p_first];
-  next_fire_at := _cron_after(p_spec, p_timezone, p_first);
+  fires := '{}';
+  since := p_since;
+  next_fire_at := _cron_after(p_spec, p_timezone, since);
   if p_missed_fire = 'catch_up' then
     while next_fire_at <= p_now and cardinality(fires) < p_max loop
-      fires := fires || next_fire_at;
-      next_fire_at := _cron_after(p_spec, p_timezone, next_fire_at);
+      since := next_fire_at;
+      fires := fires || since;
+      next_fire_at := _cron_after(p_spec, p_timezone, since);
     end loop;
-    return;
-  end if;
-  if next_fire_at <= p_now then
-    fires := array[_last_fire(p_spec, p_timezone, next_fire_at, p_now)];
-    next_fire_at := _cron_after(p_spec, p_timezone, fires[1]);
-  end if;
-  if p_missed_fire = 'skip' and fires[1] < p_now - interval '1 minute' then
-    fires := '{}';
+  elsif next_fire_at <= p_now then
+    since := next_fire_at;
+    next_fire_at := _cron_after(p_spec, p_timezone, since);
+    if next_fire_at <= p_now then
+      since := _last_fire(p_spec, p_timezone, next_fire_at, p_now);
+      next_fire_at := _cron_after(p_spec, p_timezone, since);
+    end if;
+    if p_missed_fire = 'coalesce' or since >= p_now - interval '1 minute' then
+      fires := array[since];
+    end if;
   end if;
 end;
 $$;
@@ -117,27 +133,28 @@ begin
   with
   due as materialized (
     select s.id, s.name, s.cron, s.timezone, s.spec, s.missed_fire, s.kind, s.args, s.queue, s.priority, s.max_attempts,
-      s.tags, s.metadata, s.ordering_key, s.deadline, f.next_fire_at, f.last_fire_at, f.last_job_id
+      s.tags, s.metadata, s.ordering_key, s.deadline, f.since, f.last_fire_at, f.last_job_id
     from unnest(v_ids) as u (id)
     join schedules as s on s.id = u.id
     cross join lateral (
-      select n.next_fire_at, n.last_fire_at, n.last_job_id
+      select n.since, n.look_at, n.last_fire_at, n.last_job_id
       from cron_fires as n
       where n.schedule_id = s.id
       order by n.point desc
       limit 1
     ) as f
-    where f.next_fire_at <= p_now
+    where f.look_at <= p_now
   ),
-  -- Schedules of one time share the reckoning.
+  -- Schedules of one time share the reckoning. It does not rely on what was
+  -- reckoned before: the rules of a zone may be others by now.
   time as materialized (
-    select t.cron, t.timezone, t.next_fire_at, t.missed_fire, n.fires, n.next_fire_at as then_at
+    select t.cron, t.timezone, t.since, t.missed_fire, n.fires, n.since as settled_at, n.next_fire_at
     from (
-      select distinct on (d.cron, d.timezone, d.next_fire_at, d.missed_fire) d.*
+      select distinct on (d.cron, d.timezone, d.since, d.missed_fire) d.*
       from due as d
-      order by d.cron, d.timezone, d.next_fire_at, d.missed_fire
+      order by d.cron, d.timezone, d.since, d.missed_fire
     ) as t
-    cross join lateral _due_fires(t.spec, t.timezone, t.next_fire_at, p_now, t.missed_fire, p_max) as n
+    cross join lateral _due_fires(t.spec, t.timezone, t.since, p_now, t.missed_fire, p_max) as n
   ),
   fire as materialized (
     select e.*, nextval('job_id_seq') as job_id,
@@ -145,7 +162,7 @@ begin
     from (
       select d.*, u.fire_at, m.enqueue_shards
       from due as d
-      join time as t using (cron, timezone, next_fire_at, missed_fire)
+      join time as t using (cron, timezone, since, missed_fire)
       cross join lateral unnest(t.fires) as u (fire_at)
       left join queue_meta as m on m.queue = d.queue
       order by u.fire_at, d.id
@@ -162,11 +179,12 @@ begin
     from fire as e
   ),
   noted as (
-    insert into cron_fires (schedule_id, point, xid, next_fire_at, last_fire_at, last_job_id, ready_slot, changed)
-    select d.id, nextval('cron_point_seq'), v_xid, t.then_at, coalesce(l.fire_at, d.last_fire_at),
-      coalesce(l.job_id, d.last_job_id), v_slot, false
+    insert into cron_fires (
+      schedule_id, point, xid, since, look_at, next_fire_at, last_fire_at, last_job_id, ready_slot, changed)
+    select d.id, nextval('cron_point_seq'), v_xid, t.settled_at, _look_at(t.next_fire_at, p_now), t.next_fire_at,
+      coalesce(l.fire_at, d.last_fire_at), coalesce(l.job_id, d.last_job_id), v_slot, false
     from due as d
-    join time as t using (cron, timezone, next_fire_at, missed_fire)
+    join time as t using (cron, timezone, since, missed_fire)
     left join (
       select e.id, max(e.fire_at) as fire_at, max(e.job_id) as job_id from fire as e group by e.id
     ) as l on l.id = d.id
@@ -241,27 +259,27 @@ begin
     return;
   end if;
   select n.* into p from cron_points as n order by n.point desc limit 1;
-  if not found or p.next_fire_at > v_now then
+  if not found or p.look_at > v_now then
     -- The first pass, or the clock was set back.
     p := row(coalesce(p.point, 0), '-infinity', 0, 0, '1:1:', '{}', '{}')::cron_points;
   end if;
 
   v_seen := _hide_own(pg_current_snapshot());
-  select array_agg(c.schedule_id) filter (where (c.next_fire_at, c.point) <= (p.next_fire_at, p.fire_point)), count(*) > 0
+  select array_agg(c.schedule_id) filter (where (c.look_at, c.point) <= (p.look_at, p.fire_point)), count(*) > 0
   into v_late, v_news
   from (
-    select x.schedule_id, x.next_fire_at, x.point from cron_fires as x where x.changed and x.xid >= pg_snapshot_xmax(p.seen)
+    select x.schedule_id, x.look_at, x.point from cron_fires as x where x.changed and x.xid >= pg_snapshot_xmax(p.seen)
     union all
-    select x.schedule_id, x.next_fire_at, x.point
+    select x.schedule_id, x.look_at, x.point
     from pg_snapshot_xip(p.seen) as late (xid)
     cross join lateral (select y.* from cron_fires as y where y.changed and y.xid = late.xid offset 0) as x
   ) as c;
-  select array_agg(d.schedule_id), array_agg(d.next_fire_at), array_agg(d.point) into v_ids, v_due, v_at
+  select array_agg(d.schedule_id), array_agg(d.look_at), array_agg(d.point) into v_ids, v_due, v_at
   from (
-    select c.schedule_id, c.next_fire_at, c.point
+    select c.schedule_id, c.look_at, c.point
     from cron_fires as c
-    where (c.next_fire_at, c.point) > (p.next_fire_at, p.fire_point) and c.next_fire_at <= v_now
-    order by c.next_fire_at, c.point
+    where (c.look_at, c.point) > (p.look_at, p.fire_point) and c.look_at <= v_now
+    order by c.look_at, c.point
     limit p_max
   ) as d;
   if v_ids is null and v_late is null and not v_news and p.held = '{}' and p.troubled = '{}' then
@@ -289,7 +307,7 @@ begin
   then
     return;
   end if;
-  insert into cron_points (point, next_fire_at, fire_point, ready_slot, seen, held, troubled)
+  insert into cron_points (point, look_at, fire_point, ready_slot, seen, held, troubled)
   values (p.point + 1,
     case when cardinality(v_due) = p_max then v_due[p_max] else v_now end,
     case when cardinality(v_due) = p_max then v_at[p_max] else 9223372036854775807 end,
@@ -305,8 +323,9 @@ create or replace function {{ .schema }}._carry_fires (p_slot integer, p_current
   volatile
 as $$
 begin
-  insert into cron_fires (schedule_id, point, xid, next_fire_at, last_fire_at, last_job_id, ready_slot, changed)
-  select f.schedule_id, f.point, f.xid, f.next_fire_at, f.last_fire_at, f.last_job_id, p_current, f.changed
+  insert into cron_fires (
+    schedule_id, point, xid, since, look_at, next_fire_at, last_fire_at, last_job_id, ready_slot, changed)
+  select f.schedule_id, f.point, f.xid, f.since, f.look_at, f.next_fire_at, f.last_fire_at, f.last_job_id, p_current, f.changed
   from (
     select distinct on (k.schedule_id) k.* from cron_fires as k where k.ready_slot = p_slot order by k.schedule_id, k.point desc
   ) as f

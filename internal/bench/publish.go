@@ -1,0 +1,91 @@
+package bench
+
+import (
+	"cmp"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/awaqueue/awa/internal/chart"
+)
+
+// Ours is the system that charts point out, with all that begins so.
+const Ours = "awa"
+
+// Publish writes the report as NAME.json into a folder, and one chart for each
+// figure that systems are compared by, as NAME-FIGURE.svg.
+func (r *Report) Publish(folder, name string) error {
+	if err := os.MkdirAll(folder, 0o755); err != nil {
+		return err
+	}
+	r.drawBars()
+	r.drawSeries()
+	f, err := os.Create(filepath.Join(folder, name+".json"))
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(r.WriteJSON(f), f.Close()); err != nil {
+		return err
+	}
+	for figure, svg := range r.charts {
+		if err := os.WriteFile(filepath.Join(folder, name+"-"+figure+".svg"), svg, 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// drawBars draws the figures that more than one system has.
+func (r *Report) drawBars() {
+	type key struct{ phase, name, unit string }
+	groups := map[key][]chart.Bar{}
+	for _, res := range r.Results {
+		if res.System == "" {
+			continue
+		}
+		k := key{res.Phase, res.Name, res.Unit}
+		groups[k] = append(groups[k], chart.Bar{
+			Label: res.System, Median: res.Median, Min: res.Min, Max: res.Max,
+			Ours: strings.HasPrefix(res.System, Ours),
+		})
+	}
+	for k, bars := range groups {
+		if len(bars) > 1 {
+			slices.SortStableFunc(bars, func(a, b chart.Bar) int { return cmp.Compare(b.Median, a.Median) })
+			r.charts[slug(k.name)] = chart.Bars(capital(k.name), k.unit, bars)
+		}
+	}
+}
+
+// drawSeries draws every series of one name into one picture.
+func (r *Report) drawSeries() {
+	names := map[string][]Series{}
+	for _, s := range r.Series {
+		names[s.Name] = append(names[s.Name], s)
+	}
+	for name, all := range names {
+		lines := make([]chart.Line, len(all))
+		for i, s := range all {
+			lines[i] = chart.Line{Label: s.System, Points: s.Points, Ours: strings.HasPrefix(s.System, Ours)}
+		}
+		axes := chart.Axes{Title: capital(name), X: all[0].X, Y: all[0].Y, LogX: all[0].Log, LogY: all[0].Log}
+		r.charts[slug(name)] = chart.Lines(axes, lines)
+	}
+}
+
+// slug makes a file's name of a figure's.
+func slug(name string) string {
+	words := strings.FieldsFunc(strings.ToLower(name), func(c rune) bool {
+		return (c < 'a' || c > 'z') && (c < '0' || c > '9')
+	})
+	return strings.Join(words, "-")
+}
+
+func capital(s string) string {
+	if s == "" {
+		return s
+	}
+	return strings.ToUpper(s[:1]) + s[1:]
+}

@@ -1,0 +1,50 @@
+package bench
+
+import (
+	"encoding/json"
+	"io"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/awaqueue/awa/internal/chart"
+)
+
+func TestPublish(t *testing.T) {
+	r := NewReport(io.Discard, "a server")
+	r.Phase("drain", "drain a queue")
+	r.Add("alone, of no system", "jobs/s", []float64{1}, nil)
+	r.AddOf("awa", "drain, 200 a claim", "jobs/s", []float64{3, 1, 2}, AtLeast(2))
+	r.AddOf("peer", "drain, 200 a claim", "jobs/s", []float64{5}, nil)
+	r.AddOf("peer", "what it alone has", "jobs/s", []float64{5}, nil)
+	r.Series = append(r.Series, Series{
+		System: "awa", Name: "over time", X: "s", Y: "jobs/s", Points: []chart.Point{{X: 1, Y: 2}},
+	})
+	dir := filepath.Join(t.TempDir(), "new")
+	if err := r.Publish(dir, "test"); err != nil {
+		t.Fatal(err)
+	}
+	var files []string
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		files = append(files, e.Name())
+	}
+	want := []string{"test-drain-200-a-claim.svg", "test-over-time.svg", "test.json"}
+	if len(files) != len(want) || files[0] != want[0] || files[1] != want[1] || files[2] != want[2] {
+		t.Errorf("wrote %q, want %q", files, want)
+	}
+	doc, err := os.ReadFile(filepath.Join(dir, "test.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var back Report
+	if err := json.Unmarshal(doc, &back); err != nil {
+		t.Fatal(err)
+	}
+	if len(back.Results) != 4 || back.Results[1].Median != 2 || !*back.Results[1].Met || back.Machine.CPUs == 0 {
+		t.Errorf("read back %+v", back)
+	}
+}
