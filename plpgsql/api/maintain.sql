@@ -20,7 +20,7 @@ begin
 
   perform _require_read_committed('maintain');
   select p.promoted, p.trouble into v_rows, detail from _promote(1000) as p;
-  return query select 'promote', case when v_rows > 0 then 'promoted' else 'idle' end, v_rows, detail;
+  return query select 'promote', case when v_rows > 0 then 'promoted' when detail = 'another session is at it' then 'busy' else 'idle' end, v_rows, detail;
 
   select f.fired, f.trouble into v_rows, detail from _fire_due(10000) as f;
   if v_rows > 0 or detail is not null then
@@ -28,7 +28,7 @@ begin
   end if;
 
   select r.rescued, r.detail into v_rows, detail from _rescue(5000) as r;
-  return query select 'rescue', case when v_rows > 0 then 'rescued' else 'idle' end, v_rows, detail;
+  return query select 'rescue', case when v_rows > 0 then 'rescued' when detail = 'another session is at it' then 'busy' else 'idle' end, v_rows, detail;
 
   select d.released into v_rows from _release_dependents(1000) as d;
   if v_rows > 0 then

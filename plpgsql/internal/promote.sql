@@ -118,6 +118,7 @@ declare
 begin
   promoted := 0;
   if not _try_singleton(4) then
+    trouble := 'another session is at it';
     return;
   end if;
   select n.* into p from promotion_points as n order by n.point desc limit 1;
