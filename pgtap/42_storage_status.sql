@@ -1,6 +1,6 @@
 -- Storage status: each slot of the ring and what holds it.
 begin;
-select plan(13);
+select plan(22);
 -- Alone: turns the ring.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 select awa.reset() \g /dev/null
@@ -61,6 +61,16 @@ select pg_temp.work(), pg_temp.work() \g /dev/null
 select results_eq('select slot::integer, phase, waiting from awa.storage_status() where phase <> ''empty'' order by generation',
   $$ values (1, 'sealed', 0::bigint), (2, 'sealed', null), (3, 'current', null) $$, 'only the oldest sealed segment is examined');
 select is_empty('select * from awa.check()', 'the storage is sound after all of this');
+
+-- Settings
+
+select is(awa.configure_storage('{"history_retention": "6 hours", "straggler_limit": 5}') -> 'straggler_limit', '5', 'settings are changed');
+select results_eq('select history_retention, straggler_limit, worker_silence from awa.storage_settings',
+  $$ values (interval '6 hours', 5, interval '90 seconds') $$, 'those that are named');
+select is(awa.configure_storage('{"history_retention": null}') ->> 'history_retention', '01:00:00', 'null resets one');
+select is(awa.configure_storage('{}') -> 'straggler_limit', '5', 'nothing changes nothing');
+select throws_ok(format('select awa.configure_storage(%L)', s), 'AW006', null, 'refused: ' || coalesce(s, 'null'))
+from unnest(array[null, '[]', '{"segments": 4}', '{"worker_silence": "0"}', '{"straggler_limit": "many"}']) as s;
 
 select * from finish();
 rollback;

@@ -37,6 +37,7 @@ insert into pg_temp.documented values
   ('stop_waiting(queues text[])', 'void'),
   ('unique_key_of(kind text, queue text DEFAULT NULL::text, args jsonb DEFAULT NULL::jsonb)', 'bytea'),
   ('configure_queue(queue text, settings jsonb)', 'void'),
+  ('configure_storage(settings jsonb)', 'jsonb'),
   ('pause_queue(queue text)', 'void'),
   ('resume_queue(queue text)', 'void'),
   ('queue_counts(queue text)', null),

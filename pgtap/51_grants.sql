@@ -35,6 +35,7 @@ insert into pg_temp.allowed values
   ('fail_many',                         false,    true,   true,     false),
   ('maintain',                          false,    true,   true,     false),
   ('configure_queue',                   false,    false,  true,     false),
+  ('configure_storage',                 false,    false,  true,     false),
   ('pause_queue',                       false,    false,  true,     false),
   ('resume_queue',                      false,    false,  true,     false),
   ('upsert_schedule',                   false,    false,  true,     false),

@@ -79,6 +79,7 @@ grant execute on function
   {{ .schema }}.run_batch_operation,
   {{ .schema }}.cancel_batch_operation,
   {{ .schema }}.configure_queue,
+  {{ .schema }}.configure_storage,
   {{ .schema }}.pause_queue,
   {{ .schema }}.resume_queue,
   {{ .schema }}.upsert_schedule,

@@ -71,6 +71,7 @@ set local search_path = pg_catalog, {{ .schema }}, pg_temp;
 {{ template "api/prune.sql" . }}
 {{ template "api/maintain.sql" . }}
 {{ template "api/storage_status.sql" . }}
+{{ template "api/storage_settings.sql" . }}
 {{ template "api/check.sql" . }}
 {{ template "api/reset.sql" . }}
 {{ template "api/rebase.sql" . }}

@@ -114,6 +114,8 @@ begin
         case when v_progress then _progress_of({{ $i }}::smallint, n.job_id, n.run_lease) else n.progress end,
         n.unique_states, n.ordering_key, n.deadline, v_xid
       from coming as n
+      -- Batches are won before anything else is written: who loses waits there.
+      where (select sum(c.jobs) from closed as c) = cardinality(p_receipts)
       order by n.job_id
       returning job_id
     )

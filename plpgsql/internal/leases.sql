@@ -172,7 +172,7 @@ $$;
 create or replace function {{ .schema }}._due_leases (p_now timestamptz, p_silence interval, p_max integer)
   returns table (receipt {{ .schema }}.receipt, reason text)
   language plpgsql
-  stable
+  volatile
   set enable_seqscan = off
 as $$
 begin

@@ -2,7 +2,7 @@
 create or replace function {{ .schema }}._progress_of (p_slot smallint, p_job_id bigint, p_run_lease integer)
   returns jsonb
   language plpgsql
-  stable
+  volatile
 as $$
 begin
   return coalesce(

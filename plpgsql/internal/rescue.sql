@@ -180,7 +180,7 @@ $$;
 create or replace function {{ .schema }}._lane_points ()
   returns setof {{ .schema }}.lane_point
   language plpgsql
-  stable
+  volatile
 as $$
 begin
   return query

@@ -1,0 +1,49 @@
+-- Settings of the storage.
+
+create or replace function {{ .schema }}.configure_storage (settings jsonb)
+  returns jsonb
+  language plpgsql
+  volatile
+  parallel unsafe
+  security definer
+  set search_path = pg_catalog, {{ .schema }}, pg_temp
+as $$
+declare
+  v_known constant text[] := array['segment_max_age', 'segment_max_bytes', 'history_retention', 'straggler_limit', 'worker_silence'];
+  v_default constant jsonb := jsonb_build_object('segment_max_age', '10 minutes', 'segment_max_bytes', 536870912,
+    'history_retention', '1 hour', 'straggler_limit', 1000, 'worker_silence', '90 seconds');
+  v_key text;
+  v_new storage_settings;
+begin
+  if configure_storage.settings is null or jsonb_typeof(configure_storage.settings) <> 'object' then
+    perform _invalid('settings is not a JSON object', format('The keys are %s.', array_to_string(v_known, ', ')));
+  end if;
+  select k.key into v_key from jsonb_object_keys(configure_storage.settings) as k (key) where k.key <> all (v_known) limit 1;
+  if found then
+    perform _invalid(format('unknown setting %L', v_key), format('The keys are %s.', array_to_string(v_known, ', ')));
+  end if;
+  begin
+    select n.* into v_new
+    from storage_settings as s
+    cross join lateral jsonb_populate_record(s, (
+      select coalesce(jsonb_object_agg(k.key, case when k.value = 'null' then v_default -> k.key else k.value end), '{}')
+      from jsonb_each(configure_storage.settings) as k (key, value))) as n;
+  exception when data_exception then
+    perform _invalid(format('settings %s: %s', configure_storage.settings, sqlerrm), 'Give intervals, bytes and numbers.');
+  end;
+  if v_new.segment_max_age not between '1 second' and '100 years' or v_new.segment_max_bytes < 8192
+    or v_new.history_retention not between '0' and '100 years' or v_new.straggler_limit not between 0 and 1000000
+    or v_new.worker_silence not between '1 second' and '1 day'
+  then
+    perform _invalid(format('settings %s', configure_storage.settings),
+      'segment_max_age goes from 1 second and worker_silence from 1 second to 1 day, history_retention and straggler_limit from zero, segment_max_bytes from 8192.');
+  end if;
+  update storage_settings as s
+  set segment_max_age = v_new.segment_max_age, segment_max_bytes = v_new.segment_max_bytes,
+    history_retention = v_new.history_retention, straggler_limit = v_new.straggler_limit, worker_silence = v_new.worker_silence;
+  return to_jsonb(v_new) - 'singleton';
+end;
+$$;
+
+comment on function {{ .schema }}.configure_storage is
+  'Changes the named settings of the storage, effective at once, and returns all of them; a null resets one to its default, an empty object changes none. Waits for a concurrent change. Raises AW006 for an unknown key or a value out of bounds.';
