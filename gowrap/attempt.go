@@ -8,8 +8,9 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Snooze puts a running job back for later: it is scheduled, and the attempt is
-// not counted. Progress stays. It reports false if the receipt is stale.
+// Snooze puts a running job back for later: it is scheduled, or with a delay of
+// zero available at once, and the attempt is not counted. Progress stays. It
+// reports false if the receipt is stale.
 //
 // Errors: ErrInvalidArgument for a negative delay, ErrRetry.
 func (c Client) Snooze(ctx context.Context, db DBTX, r Receipt, delay time.Duration) (accepted bool, err error) {
@@ -18,6 +19,20 @@ func (c Client) Snooze(ctx context.Context, db DBTX, r Receipt, delay time.Durat
 		arg("delay", "interval", delay).
 		row(ctx, db).Scan(&accepted)
 	return accepted, wrap("snooze", err)
+}
+
+// SnoozeMany is Snooze for many attempts, in one statement, and returns the stale
+// receipts: none when every one was accepted. With a delay of zero it gives back
+// what a worker claimed and will not do.
+//
+// Errors: ErrInvalidArgument for a negative delay, ErrRetry.
+func (c Client) SnoozeMany(ctx context.Context, db DBTX, receipts []Receipt, delay time.Duration) (stale []Receipt, err error) {
+	rows := c.columns(receiptColumns, "snooze_many").
+		receipts("receipts", receipts).
+		arg("delay", "interval", delay).
+		rows(ctx, db)
+	stale, err = pgx.CollectRows(rows, scanReceipt)
+	return stale, wrap("snooze many", err)
 }
 
 // CancelAttempt closes a running attempt as cancelled: the worker gives the job

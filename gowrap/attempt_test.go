@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
+
 	awa "github.com/awaqueue/awa/gowrap"
 	"github.com/awaqueue/awa/internal/pgtest"
 )
@@ -55,12 +57,54 @@ func TestAttemptCallsWithAStaleReceipt(t *testing.T) {
 	}
 }
 
+// Attempts given back without delay are available at once, without maintenance,
+// and none of them counts.
+func TestSnoozeMany(t *testing.T) {
+	inEveryMode(t, func(t *testing.T, pool *pgxpool.Pool) {
+		q := t.Name()
+		for range 4 {
+			enqueue(t, pool, awa.EnqueueParams{Kind: "k", Queue: q})
+		}
+		jobs := claim(t, pool, q, 4)
+		must[bool](t)(queue.Complete(t.Context(), pool, jobs[1].Receipt))
+		snooze := func(delay time.Duration, of ...awa.Job) []awa.Receipt {
+			t.Helper()
+			var receipts []awa.Receipt
+			for _, j := range of {
+				receipts = append(receipts, j.Receipt)
+			}
+			return must[[]awa.Receipt](t)(queue.SnoozeMany(t.Context(), pool, receipts, delay))
+		}
+		if stale := snooze(0, jobs[:3]...); len(stale) != 1 || stale[0] != jobs[1].Receipt {
+			t.Errorf("stale: %v, want %v", stale, jobs[1].Receipt)
+		}
+		if stale := snooze(time.Hour, jobs[3]); len(stale) != 0 {
+			t.Errorf("stale: %v", stale)
+		}
+		if stale := snooze(time.Hour); len(stale) != 0 {
+			t.Errorf("stale of none: %v", stale)
+		}
+		if c := counts(t, pool, q); c.Available != 2 || c.Scheduled != 1 {
+			t.Errorf("%+v", c)
+		}
+		for _, j := range claim(t, pool, q, 4) {
+			if j.Attempt != 1 {
+				t.Errorf("attempt %d", j.Attempt)
+			}
+		}
+	})
+}
+
 func TestAttemptCallsRefuseBadArguments(t *testing.T) {
 	pool := pgtest.Pool(t)
 	queue := awa.New()
 	job := claimOne(t, pool, awa.ClaimParams{Queue: "bad"})
 	for name, call := range map[string]func() error{
 		"snooze": func() error { _, err := queue.Snooze(t.Context(), pool, job.Receipt, -time.Second); return err },
+		"snooze many": func() error {
+			_, err := queue.SnoozeMany(t.Context(), pool, []awa.Receipt{job.Receipt}, -time.Second)
+			return err
+		},
 		"lease": func() error {
 			_, err := queue.ExtendLease(t.Context(), pool, []awa.Receipt{job.Receipt}, -time.Second)
 			return err

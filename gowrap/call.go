@@ -142,6 +142,14 @@ func (b *call) texts(name string, values []string) *call {
 	return b.arg(name, "text[]", values)
 }
 
+// bigints adds an array of numbers unless it is empty.
+func (b *call) bigints(name string, values []int64) *call {
+	if len(values) == 0 {
+		return b
+	}
+	return b.arg(name, "bigint[]", values)
+}
+
 // document adds a JSON document unless it is nil.
 func (b *call) document(name string, value json.RawMessage) *call {
 	if value == nil {

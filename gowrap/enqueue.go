@@ -38,13 +38,22 @@ type EnqueueParams struct {
 	OrderingKey string
 	// Deadline is how long one attempt may run. Defaults to no limit.
 	Deadline time.Duration
+	// ConcurrencyKey, of up to 200 characters, counts the job among those of its
+	// queue with the same key: no more than the queue's concurrency_limit of them
+	// run at a time. Without such a setting it has no effect.
+	ConcurrencyKey string
+	// After names jobs, by their ids, that must be completed first: until then the
+	// job is scheduled. Maintain makes it available when the last of them is
+	// completed, and cancels it when one of them fails for good or is cancelled.
+	After []int64
 }
 
 // Enqueue adds a job and returns its id. If another job holds the unique key
 // its id is returned and nothing is added. The job exists when db's transaction
 // commits.
 //
-// Errors: ErrInvalidArgument, ErrQueueFull.
+// Errors: ErrInvalidArgument, ErrQueueFull; of a job in After that does not exist
+// (any more) ErrNotFound, of one that failed or was cancelled ErrWrongState.
 func (c Client) Enqueue(ctx context.Context, db DBTX, p EnqueueParams) (int64, error) {
 	args, err := document("args", p.Args)
 	if err != nil {
@@ -70,7 +79,9 @@ func (c Client) Enqueue(ctx context.Context, db DBTX, p EnqueueParams) (int64, e
 		b.arg("unique_states", "text::bit(8)", p.UniqueStates.String())
 	}
 	b.text("ordering_key", p.OrderingKey).
-		interval("deadline", p.Deadline)
+		interval("deadline", p.Deadline).
+		text("concurrency_key", p.ConcurrencyKey).
+		bigints("after", p.After)
 
 	var id int64
 	err = b.row(ctx, db).Scan(&id)
@@ -88,22 +99,24 @@ func (p EnqueueParams) MarshalJSON() ([]byte, error) {
 		return nil, err
 	}
 	job := struct {
-		Kind         string          `json:"kind"`
-		Args         json.RawMessage `json:"args,omitempty"`
-		Queue        string          `json:"queue,omitempty"`
-		Priority     int             `json:"priority,omitempty"`
-		RunAt        *time.Time      `json:"run_at,omitempty"`
-		MaxAttempts  int             `json:"max_attempts,omitempty"`
-		Tags         []string        `json:"tags,omitempty"`
-		Metadata     json.RawMessage `json:"metadata,omitempty"`
-		UniqueKey    string          `json:"unique_key,omitempty"`
-		UniqueStates string          `json:"unique_states,omitempty"`
-		OrderingKey  string          `json:"ordering_key,omitempty"`
-		Deadline     string          `json:"deadline,omitempty"`
+		Kind           string          `json:"kind"`
+		Args           json.RawMessage `json:"args,omitempty"`
+		Queue          string          `json:"queue,omitempty"`
+		Priority       int             `json:"priority,omitempty"`
+		RunAt          *time.Time      `json:"run_at,omitempty"`
+		MaxAttempts    int             `json:"max_attempts,omitempty"`
+		Tags           []string        `json:"tags,omitempty"`
+		Metadata       json.RawMessage `json:"metadata,omitempty"`
+		UniqueKey      string          `json:"unique_key,omitempty"`
+		UniqueStates   string          `json:"unique_states,omitempty"`
+		OrderingKey    string          `json:"ordering_key,omitempty"`
+		Deadline       string          `json:"deadline,omitempty"`
+		ConcurrencyKey string          `json:"concurrency_key,omitempty"`
+		After          []int64         `json:"after,omitempty"`
 	}{
 		Kind: p.Kind, Args: args, Queue: p.Queue, Priority: p.Priority,
 		MaxAttempts: p.MaxAttempts, Tags: p.Tags, Metadata: metadata,
-		OrderingKey: p.OrderingKey,
+		OrderingKey: p.OrderingKey, ConcurrencyKey: p.ConcurrencyKey, After: p.After,
 	}
 	if !p.RunAt.IsZero() {
 		job.RunAt = &p.RunAt

@@ -66,7 +66,7 @@ func (c Client) EnqueueMany(ctx context.Context, db DBTX, p EnqueueManyParams) (
 // the same order. A job whose Queue is empty goes to queue, and if that is empty
 // too to "default". A job whose unique key is held yields the id of the holder.
 //
-// Errors: ErrInvalidArgument, ErrQueueFull; then no job was added.
+// Errors: those of Enqueue; then no job was added.
 func (c Client) EnqueueMixed(ctx context.Context, db DBTX, queue string, jobs []EnqueueParams) ([]int64, error) {
 	if jobs == nil {
 		jobs = []EnqueueParams{}

@@ -38,6 +38,39 @@ func ExampleClient_Snooze() {
 	// Output: true scheduled after 0 attempts
 }
 
+// A worker that must leave gives back what it has claimed and not done: others may
+// take it at once.
+func ExampleClient_SnoozeMany() {
+	ctx := context.Background()
+	pool, done := freshPool(ctx)
+	defer done()
+
+	queue := awa.New()
+	for range 3 {
+		if _, err := queue.Enqueue(ctx, pool, awa.EnqueueParams{Kind: "import"}); err != nil {
+			log.Fatal(err)
+		}
+	}
+	jobs, err := queue.Claim(ctx, pool, awa.ClaimParams{Queue: "default", MaxJobs: 3})
+	if err != nil {
+		log.Fatal(err)
+	}
+	var receipts []awa.Receipt
+	for _, job := range jobs {
+		receipts = append(receipts, job.Receipt)
+	}
+	stale, err := queue.SnoozeMany(ctx, pool, receipts, 0)
+	if err != nil {
+		log.Fatal(err)
+	}
+	counts, err := queue.Counts(ctx, pool, "default")
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(len(stale), "stale,", counts.Available, "available")
+	// Output: 0 stale, 3 available
+}
+
 // A worker finds that a job is pointless: no later attempt would help.
 func ExampleClient_CancelAttempt() {
 	ctx := context.Background()

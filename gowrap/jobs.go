@@ -21,7 +21,7 @@ type JobInfo struct {
 	Priority          int16
 	Attempt           int16 // attempts begun
 	MaxAttempts       int16
-	RunAt             time.Time
+	RunAt             time.Time // zero while the job waits for other jobs, not for an instant
 	HeartbeatAt       time.Time
 	DeadlineAt        time.Time
 	AttemptedAt       time.Time
@@ -32,7 +32,7 @@ type JobInfo struct {
 	Tags              []string
 	UniqueKey         []byte
 	UniqueStates      StateMask
-	CallbackID        string
+	CallbackID        CallbackID
 	CallbackTimeoutAt time.Time
 	RunLease          int64 // counts every attempt, also those before a retry
 	Progress          json.RawMessage
@@ -40,7 +40,7 @@ type JobInfo struct {
 
 // jobColumns are read by position in JobInfo.targets.
 const jobColumns = `v.id, v.kind, v.queue, v.args, v.state::text, v.priority, v.attempt, v.max_attempts, ` +
-	`v.run_at, v.heartbeat_at, v.deadline_at, v.attempted_at, v.finalized_at, v.created_at, ` +
+	`nullif(v.run_at, 'infinity'), v.heartbeat_at, v.deadline_at, v.attempted_at, v.finalized_at, v.created_at, ` +
 	`v.errors, v.metadata, v.tags, v.unique_key, coalesce(v.unique_states::integer, 0), ` +
 	`v.callback_id::text, v.callback_timeout_at, v.run_lease, v.progress`
 
@@ -48,7 +48,7 @@ func (j *JobInfo) targets() []any {
 	null := func(t *time.Time) any { return (*zeronull.Timestamptz)(t) }
 	return []any{
 		&j.ID, &j.Kind, &j.Queue, &j.Args, &j.State, &j.Priority, &j.Attempt, &j.MaxAttempts,
-		&j.RunAt, null(&j.HeartbeatAt), null(&j.DeadlineAt), null(&j.AttemptedAt), null(&j.FinalizedAt), &j.CreatedAt,
+		null(&j.RunAt), null(&j.HeartbeatAt), null(&j.DeadlineAt), null(&j.AttemptedAt), null(&j.FinalizedAt), &j.CreatedAt,
 		&j.Errors, &j.Metadata, &j.Tags, &j.UniqueKey, &j.UniqueStates,
 		(*zeronull.Text)(&j.CallbackID), null(&j.CallbackTimeoutAt), &j.RunLease, &j.Progress,
 	}

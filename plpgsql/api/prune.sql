@@ -217,7 +217,9 @@ begin
     where p.job_id = any (v_jobs || f_jobs)
     order by p.job_id, p.run_lease, p.at desc;
 
-    perform _carry_fires({{ $i }}, p_current);
+    if exists (select from cron_fires_{{ $i }} as k where not pg_visible_in_snapshot(k.xid, v_proof)) then
+      perform _carry_fires({{ $i }}, p_current);
+    end if;
     insert into cron_points (point, look_at, fire_point, ready_slot, seen, held, troubled)
     select p.point, p.look_at, p.fire_point, p_current, p.seen, p.held, p.troubled
     from (select k.* from cron_points_{{ $i }} as k order by k.point desc limit 1) as p

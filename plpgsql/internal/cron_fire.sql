@@ -315,8 +315,8 @@ begin
 end;
 $$;
 
--- What prune keeps of a segment: the newest point of each schedule. To be called
--- twice: for most of them before the segment is locked, for the rest after.
+-- What prune keeps of a segment: the newest point of each schedule. Called before
+-- the segment is locked, and again after if more came meanwhile.
 create or replace function {{ .schema }}._carry_fires (p_slot integer, p_current smallint)
   returns void
   language plpgsql
