@@ -19,7 +19,8 @@ begin
   perform _require_read_committed('rebase');
   lock table ready_entries, claims, attempt_outcomes, outcome_removals, lane_cursors,
     terminal_count_deltas, checkpoint_snapshots, terminal_count_checkpoints, segment_rotations,
-    deferred_jobs, workers, worker_notices, promotion_points, cron_fires, cron_points
+    deferred_jobs, workers, worker_notices, promotion_points, cron_fires, cron_points,
+    job_dependencies, dependency_points
     in access exclusive mode;
   v_snap := _hide_own(pg_current_snapshot());
   select r.* into v_current from segment_rotations as r order by r.generation desc limit 1;
@@ -41,7 +42,9 @@ begin
   update deferred_jobs as d set xid = '1';
   update workers as w set seen = '1:1:';
   update cron_fires as f set xid = '1';
-  truncate checkpoint_snapshots, terminal_count_checkpoints, worker_notices, promotion_points, cron_points;
+  update job_dependencies as k set xid = '1';
+  truncate checkpoint_snapshots, terminal_count_checkpoints, worker_notices, promotion_points, cron_points,
+    dependency_points;
 
   insert into lane_cursors (
     lane, generation, segment, last_segment, base_segment, pos_xid, pos_job_id, floor_xid, settled_segment, settled_xid,
