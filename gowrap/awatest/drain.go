@@ -20,7 +20,8 @@ type DrainParams struct {
 	// Queues to drain. None: every queue.
 	Queues []string
 	// Until sets the server's clock for this drain, so that jobs which are due by
-	// then, the retries among them, are worked as well. The clock belongs to the
+	// then, the retries among them, are worked as well, and jobs that come after
+	// others. The clock belongs to the
 	// session: it stands still at Until, and goes on when Drain returns. Only the
 	// owner of the schema may set it, and only one session at a time does: a second
 	// drain waits for the end of the first one's transaction. Attempts that other
@@ -106,8 +107,8 @@ type drainer struct {
 	attempts []Drained
 }
 
-// promote makes due jobs available, if the clock was set. It reports whether there
-// were any.
+// promote makes due jobs available, if the clock was set, and those whose
+// predecessors completed. It reports whether there were any.
 func (d *drainer) promote(ctx context.Context) (bool, error) {
 	if d.params.Until.IsZero() {
 		return false, nil
@@ -119,7 +120,7 @@ func (d *drainer) promote(ctx context.Context) (bool, error) {
 			return false, err
 		}
 		for _, r := range reports {
-			if r.Task == "promote" && r.Affected > 0 {
+			if r.Affected > 0 && (r.Task == "promote" || r.Task == "dependents") {
 				return true, nil
 			}
 		}
@@ -144,7 +145,7 @@ func (d *drainer) due(ctx context.Context) (*awa.JobInfo, error) {
 			return nil, err
 		}
 		for i := range jobs {
-			if !jobs[i].RunAt.After(d.params.Until) {
+			if at := jobs[i].RunAt; !at.IsZero() && !at.After(d.params.Until) {
 				return &jobs[i], nil
 			}
 		}

@@ -201,3 +201,24 @@ func TestDrainThroughDatabaseSQL(t *testing.T) {
 	requireOutcomes(t, Drain(t, std, greeting(polite), DrainParams{Until: time.Now().Add(month)}), "default completed")
 	RequireEnqueued[greet](t, std, InState(awa.StateCompleted))
 }
+
+// A job that comes after others is worked once these are, in the same drain; one
+// whose predecessor failed is cancelled, and so is what comes after that.
+func TestDrainOfJobsThatComeAfterOthers(t *testing.T) {
+	tx := Tx(t, pgtest.Pool(t))
+	first := add(t, tx, "first", awa.EnqueueParams{Queue: "a"})
+	add(t, tx, "second", awa.EnqueueParams{Queue: "b", After: []int64{first}})
+	rude := add(t, tx, "rude", awa.EnqueueParams{Queue: "c", MaxAttempts: 1})
+	last := rude
+	for range 3 {
+		last = add(t, tx, "never", awa.EnqueueParams{Queue: "d", After: []int64{last}})
+	}
+	mux := greeting(func(job *worker.Job[greet]) error {
+		if job.Args.Name == "rude" {
+			return errRude
+		}
+		return nil
+	})
+	requireOutcomes(t, Drain(t, tx, mux, DrainParams{Until: time.Now()}), "a completed", "c failed", "b completed")
+	RequireEnqueuedMany[greet](t, tx, 3, InQueue("d"), InState(awa.StateCancelled))
+}

@@ -333,32 +333,35 @@ begin
   o.started_at := coalesce(o.started_at, _now());
   begin
     while o.state = 'running' and o.matched - p_operation.matched < p_max loop
-      select p.ids, p.reached into v_found, v_reached
-      from _batch_page(o, least(p_max - (o.matched - p_operation.matched), 200)::integer, v_scan) as p;
+      begin
+        select p.ids, p.reached into v_found, v_reached
+        from _batch_page(o, least(p_max - (o.matched - p_operation.matched), 200)::integer, v_scan) as p;
+        v_ids := _batch_matching(o.operation, o.filter, o.settings, v_found);
+        if v_ids <> '{}' then
+          begin
+            v_done := _batch_apply(o.operation, o.settings, v_ids);
+            o.matched := o.matched + cardinality(v_ids);
+            o.affected := o.affected + v_done;
+            o.skipped := o.skipped + cardinality(v_ids) - v_done;
+          exception
+            when lock_not_available or serialization_failure or deadlock_detected then
+              raise;
+            when others then
+              trouble := 'jobs are changed one by one: ' || sqlerrm;
+              o := _batch_singly(o, v_ids, p_until);
+          end;
+        end if;
+      exception when lock_not_available or serialization_failure or deadlock_detected then
+        if current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
+          raise;
+        end if;
+        trouble := sqlerrm;
+        exit;
+      end;
+      exit when trouble is not null and o.cursor_id < v_ids[cardinality(v_ids)];
+      trouble := null;
       -- Where nothing matches, more is read at a time.
       v_scan := case when v_found = '{}' then 10000 else 1000 end;
-      v_ids := _batch_matching(o.operation, o.filter, o.settings, v_found);
-      if v_ids <> '{}' then
-        begin
-          v_done := _batch_apply(o.operation, o.settings, v_ids);
-          o.matched := o.matched + cardinality(v_ids);
-          o.affected := o.affected + v_done;
-          o.skipped := o.skipped + cardinality(v_ids) - v_done;
-        exception
-          when lock_not_available or serialization_failure or deadlock_detected then
-            if current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
-              raise;
-            end if;
-            trouble := sqlerrm;
-            exit;
-          when others then
-            o := _batch_singly(o, v_ids, p_until);
-            if o.cursor_id < v_ids[cardinality(v_ids)] then
-              trouble := 'jobs are changed one by one: ' || sqlerrm;
-              exit;
-            end if;
-        end;
-      end if;
       o.cursor_id := v_reached;
       if o.cursor_id >= o.last_id then
         o.state := 'done';
