@@ -1,6 +1,6 @@
 -- Storage status: each slot of the ring and what holds it.
 begin;
-select plan(22);
+select plan(28);
 -- Alone: turns the ring.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 select awa.reset() \g /dev/null
@@ -71,6 +71,14 @@ select is(awa.configure_storage('{"history_retention": null}') ->> 'history_rete
 select is(awa.configure_storage('{}') -> 'straggler_limit', '5', 'nothing changes nothing');
 select throws_ok(format('select awa.configure_storage(%L)', s), 'AW006', null, 'refused: ' || coalesce(s, 'null'))
 from unnest(array[null, '[]', '{"segments": 4}', '{"worker_silence": "0"}', '{"straggler_limit": "many"}']) as s;
+
+-- No transition
+
+select is(awa.active_queue_storage_schema(), 'awa', 'the storage in use is this one');
+select is((select t.state from awa.storage_transition_state as t), 'active', 'from its install on');
+select throws_ok(f, 'AW003', null, f || ' has nothing to do')
+from unnest(array['select awa.storage_prepare(''x'')', 'select awa.storage_enter_mixed_transition()', 'select awa.storage_finalize()']) as f;
+select lives_ok('select awa.storage_abort()', 'nor has an abort');
 
 select * from finish();
 rollback;

@@ -58,6 +58,11 @@ insert into pg_temp.documented values
   ('reset(keep_config boolean DEFAULT false)', 'void'),
   ('storage_status()', null),
   ('rebase()', 'bigint'),
+  ('active_queue_storage_schema()', 'text'),
+  ('storage_prepare(schema text)', 'void'),
+  ('storage_enter_mixed_transition()', 'void'),
+  ('storage_finalize()', 'void'),
+  ('storage_abort()', 'void'),
   ('insert_job_compat(p_kind text, p_queue text DEFAULT ''default''::text, p_args jsonb DEFAULT ''{}''::jsonb, p_state awa.job_state DEFAULT ''available''::awa.job_state, p_priority smallint DEFAULT 2, p_max_attempts smallint DEFAULT 25, p_run_at timestamp with time zone DEFAULT NULL::timestamp with time zone, p_metadata jsonb DEFAULT ''{}''::jsonb, p_tags text[] DEFAULT ''{}''::text[], p_unique_key bytea DEFAULT NULL::bytea, p_unique_states bit DEFAULT NULL::"bit", p_ordering_key bytea DEFAULT NULL::bytea)', 'awa.jobs'),
   ('cancel(job_id bigint, reason text DEFAULT NULL::text)', 'boolean'),
   ('cancel_by_unique_key(unique_key bytea)', 'boolean'),
@@ -125,7 +130,7 @@ select is_empty(
      cross join lateral regexp_matches(obj_description(p.oid, 'pg_proc'), 'AW[0-9]{3}', 'g') as c (code)
      where c.code[1] !~ '^AW00[1-7]$' $$, 'comments name documented error codes only');
 -- These are arithmetic: they touch nothing, so they need not be anybody else.
-select is_empty($$ select name from pg_temp.public_functions where not prosecdef and name not in ('backoff', 'unique_key_of') $$, 'public functions run as the schema''s owner');
+select is_empty($$ select name from pg_temp.public_functions where not prosecdef and name not in ('backoff', 'unique_key_of', 'active_queue_storage_schema') $$, 'public functions run as the schema''s owner');
 select is_empty(
   $$ select name, proconfig from pg_temp.public_functions
      where prorettype <> 'trigger'::regtype and not exists (select from unnest(proconfig) as c where c ~ '^search_path=pg_catalog, (awa, )?pg_temp$') $$,
@@ -141,7 +146,7 @@ select is_empty(
      where pronamespace = 'awa'::regnamespace and prosecdef and not exists (select from unnest(proconfig) as c where c = 'search_path=pg_catalog, awa, pg_temp') $$,
   'whatever runs as the owner pins its search_path');
 select is((select count(distinct proowner) from pg_proc where pronamespace = 'awa'::regnamespace), 1::bigint, 'one role owns every function');
-select is_empty($$ select name, provolatile from pg_temp.public_functions where provolatile <> 'v' and name <> 'unique_key_of' $$,
+select is_empty($$ select name, provolatile from pg_temp.public_functions where provolatile <> 'v' and name not in ('unique_key_of', 'active_queue_storage_schema') $$,
   'public functions are volatile: each statement in them takes its own snapshot, after its locks');
 
 -- A caller's search_path cannot bend them.

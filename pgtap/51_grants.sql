@@ -56,6 +56,11 @@ insert into pg_temp.allowed values
   ('storage_status',                    true,     true,   true,     true),
   ('check',                             true,     true,   true,     true),
   ('dlq_depth',                         true,     true,   true,     true),
+  ('active_queue_storage_schema',       true,     true,   true,     true),
+  ('storage_prepare',                   false,    false,  true,     false),
+  ('storage_enter_mixed_transition',    false,    false,  true,     false),
+  ('storage_finalize',                  false,    false,  true,     false),
+  ('storage_abort',                     false,    false,  true,     false),
   ('start_batch_operation',             false,    false,  true,     false),
   ('count_batch_jobs',                  false,    false,  true,     false),
   ('run_batch_operation',               false,    false,  true,     false),
@@ -110,7 +115,7 @@ select is_empty($$ select a.privilege_type from pg_namespace as n, aclexplode(co
 -- Relations, schema
 
 create table pg_temp.readable (relation text);
-insert into pg_temp.readable values ('jobs'), ('done_entries'), ('dlq_entries'), ('cron_schedules'), ('queue_terminal_live_counts'), ('queue_terminal_rollups');
+insert into pg_temp.readable values ('jobs'), ('done_entries'), ('dlq_entries'), ('cron_schedules'), ('queue_terminal_live_counts'), ('queue_terminal_rollups'), ('storage_transition_state');
 create temp view held_privileges as
 select r.role, c.relname::text collate "default" as relation, p.privilege
 from pg_temp.roles as r, pg_class as c, unnest(array['select', 'insert', 'update', 'delete', 'truncate', 'references', 'trigger']) as p (privilege)

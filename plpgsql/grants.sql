@@ -91,6 +91,10 @@ grant execute on function
   {{ .schema }}.rotate,
   {{ .schema }}.prune,
   {{ .schema }}.rebase,
+  {{ .schema }}.storage_prepare,
+  {{ .schema }}.storage_enter_mixed_transition,
+  {{ .schema }}.storage_finalize,
+  {{ .schema }}.storage_abort,
   {{ .schema }}.reset
 to awa_operator;
 
@@ -104,6 +108,7 @@ to awa_operator, awa_reader;
 grant execute on function
   {{ .schema }}.backoff,
   {{ .schema }}.cron_next,
+  {{ .schema }}.active_queue_storage_schema,
   {{ .schema }}.dlq_depth,
   {{ .schema }}.queue_counts,
   {{ .schema }}.queue_overview,
@@ -117,7 +122,8 @@ grant select on
   {{ .schema }}.dlq_entries,
   {{ .schema }}.cron_schedules,
   {{ .schema }}.queue_terminal_live_counts,
-  {{ .schema }}.queue_terminal_rollups
+  {{ .schema }}.queue_terminal_rollups,
+  {{ .schema }}.storage_transition_state
 to awa_operator, awa_reader;
 
 -- The view's triggers do the work as owner; these only let a statement start.

@@ -75,5 +75,6 @@ set local search_path = pg_catalog, {{ .schema }}, pg_temp;
 {{ template "api/check.sql" . }}
 {{ template "api/reset.sql" . }}
 {{ template "api/rebase.sql" . }}
+{{ template "api/transition.sql" . }}
 
 {{ template "grants.sql" . }}
