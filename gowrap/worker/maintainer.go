@@ -4,8 +4,6 @@ import (
 	"context"
 	"slices"
 	"time"
-
-	awa "github.com/awaqueue/awa/gowrap"
 )
 
 // maintainer calls maintain for as long as the client runs: often while jobs
@@ -76,37 +74,16 @@ func (m *maintainer) loop(ctx context.Context) {
 // tell by all do; the engine lets one at a time through.
 func (m *maintainer) spare() bool { return m.c.listener != nil && !m.c.listener.leader() }
 
-// round reports whether jobs were promoted or rescued: more may be due.
+// round reports whether it brought jobs: more may be due.
 func (m *maintainer) round(ctx context.Context) (worked bool, err error) {
-	// A round that is cut off goes on in the server for a moment, and keeps the last
-	// one of a stop from promoting what was given back.
-	uncut, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*patience)
+	ctx, cancel := context.WithTimeout(ctx, 10*patience)
 	defer cancel()
-	defer context.AfterFunc(ctx, func() { time.AfterFunc(lastWords/5, cancel) })()
-	reports, err := m.c.cfg.Client.Maintain(uncut, m.c.cfg.Pool)
+	reports, err := m.c.cfg.Client.Maintain(ctx, m.c.cfg.Pool)
 	for _, r := range reports {
-		worked = worked || brought(r)
+		worked = worked || r.Affected > 0 && slices.Contains(bringing, r.Task)
 	}
 	return worked, err
 }
 
-// brought reports whether a task brought jobs back into their queues.
-func brought(r awa.TaskReport) bool {
-	return r.Affected > 0 && (r.Task == "promote" || r.Task == "rescue")
-}
-
-// promote is the last maintenance of a client that gave attempts back: they come
-// into their queue by promotion. Another client that is at it may have begun
-// before they were there, so this one tries more than once.
-func (c *Client) promote(ctx context.Context) {
-	for range 5 {
-		reports, err := c.cfg.Client.Maintain(ctx, c.cfg.Pool)
-		if err != nil {
-			c.warn("Maintenance failed; jobs given back wait for the next one", err)
-			return
-		}
-		if slices.ContainsFunc(reports, brought) || !sleep(ctx, 20*time.Millisecond) {
-			return
-		}
-	}
-}
+// bringing are the tasks of maintain that bring jobs into their queues.
+var bringing = []string{"promote", "rescue", "dependents"}

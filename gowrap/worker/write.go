@@ -22,8 +22,9 @@ func (c *Client) write(ctx context.Context, attempts []*Attempt, kind int) {
 		terminal bool
 	}
 	failed := map[group]*awa.FailManyParams{}
+	snoozed := map[time.Duration][]awa.Receipt{}
 	var checked awa.FailManyParams
-	var single []*Attempt
+	var cancelled []*Attempt
 	for _, a := range attempts {
 		switch v := a.verdict; {
 		case a.lost.isSet():
@@ -37,8 +38,10 @@ func (c *Client) write(ctx context.Context, attempts []*Attempt, kind int) {
 				failed[group{v.delay, v.terminal}] = p
 			}
 			add(p, a, v.text)
-		default:
-			single = append(single, a)
+		case v.outcome == Snoozed:
+			snoozed[v.delay] = append(snoozed[v.delay], a.Receipt)
+		case v.outcome == Cancelled:
+			cancelled = append(cancelled, a)
 		}
 	}
 	// In a transaction of CompleteTx that did commit the receipt is stale.
@@ -48,8 +51,21 @@ func (c *Client) write(ctx context.Context, attempts []*Attempt, kind int) {
 	for _, p := range failed {
 		c.writeFailed(ctx, p)
 	}
-	c.writeSingle(ctx, single)
-	if len(failed)+len(single) > 0 && c.maintainer != nil {
+	var calls []call
+	for delay, receipts := range snoozed {
+		calls = append(calls, call{len(receipts), func(ctx context.Context) error {
+			_, err := c.cfg.Client.SnoozeMany(ctx, c.cfg.Pool, receipts, delay)
+			return err
+		}})
+	}
+	for _, a := range cancelled {
+		calls = append(calls, call{1, func(ctx context.Context) error {
+			_, err := c.cfg.Client.CancelAttempt(ctx, c.cfg.Pool, a.Receipt, a.verdict.text)
+			return err
+		}})
+	}
+	c.writeEach(ctx, calls)
+	if len(failed)+len(snoozed) > 0 && c.maintainer != nil {
 		c.maintainer.deferred.set()
 	}
 }
@@ -86,29 +102,27 @@ func (c *Client) writeFailed(ctx context.Context, p *awa.FailManyParams) (accept
 	return accepted
 }
 
-// singles is how many connections share what has no call for many.
-const singles = 4
+// call writes the end of some attempts.
+type call struct {
+	jobs int
+	f    func(context.Context) error
+}
 
-// writeSingle writes each by a statement of its own.
-func (c *Client) writeSingle(ctx context.Context, attempts []*Attempt) {
+// callers is how many connections share the calls of one write.
+const callers = 4
+
+// writeEach makes calls that do not depend on each other.
+func (c *Client) writeEach(ctx context.Context, calls []call) {
 	var next atomic.Int64
 	var all sync.WaitGroup
-	for range min(singles, len(attempts)) {
+	for range min(callers, len(calls)) {
 		all.Go(func() {
 			for {
 				i := int(next.Add(1)) - 1
-				if i >= len(attempts) {
+				if i >= len(calls) {
 					return
 				}
-				a := attempts[i]
-				c.persist(ctx, 1, func(ctx context.Context) (err error) {
-					if a.verdict.outcome == Cancelled {
-						_, err = c.cfg.Client.CancelAttempt(ctx, c.cfg.Pool, a.Receipt, a.verdict.text)
-					} else {
-						_, err = c.cfg.Client.Snooze(ctx, c.cfg.Pool, a.Receipt, a.verdict.delay)
-					}
-					return err
-				})
+				c.persist(ctx, calls[i].jobs, calls[i].f)
 			}
 		})
 	}
