@@ -35,7 +35,6 @@ type Client struct {
 	stopped   chan struct{}
 	err       error // of the run; set before stopped is closed
 	abandoned atomic.Int64
-	released  atomic.Bool // attempts were given back
 
 	handlers sync.WaitGroup
 	values   context.Context // what handlers' contexts hold; it is never done
@@ -206,9 +205,6 @@ func (c *Client) run(ctx context.Context) {
 	finishing.Wait()
 	stopBackground()
 	helping.Wait()
-	if c.released.Load() && writes.Err() == nil {
-		c.promote(writes)
-	}
 	if n := c.abandoned.Load(); late > 0 || n > 0 {
 		c.err = fmt.Errorf("%w: %d handlers still run, %d finishes were not written", ErrUnfinished, late, n)
 		c.log.Error("Worker stopped with unfinished work", "handlers", late, "finishes", n)
@@ -304,11 +300,10 @@ func (c *Client) returned(a *Attempt, err error) {
 	if !a.state.CompareAndSwap(stateRunning, stateReturned) {
 		return
 	}
-	a.verdict = judge(err)
+	a.verdict = a.judge(err)
 	if v := &a.verdict; v.outcome == Failed && !v.terminal && v.delay == 0 && c.hasty.Load() {
 		// It was told to give up, so this is no failure.
 		*v = verdict{outcome: Snoozed}
-		c.released.Store(true)
 	} else if err != nil {
 		c.report(a, err)
 	}
@@ -323,12 +318,15 @@ func (c *Client) finish(a *Attempt) {
 
 // report logs an attempt that did not complete.
 func (c *Client) report(a *Attempt, err error) {
-	level := slog.LevelInfo
-	if a.verdict.outcome == Failed {
+	outcome, level := a.verdict.outcome, slog.LevelInfo
+	switch {
+	case a.lost.isSet():
+		outcome = Stale
+	case outcome == Failed:
 		level = slog.LevelWarn
 	}
 	c.log.Log(c.values, level, "Job did not complete", "job", a.ID, "kind", a.Kind, "queue", a.Queue,
-		"attempt", a.Attempt, "of", a.MaxAttempts, "outcome", string(a.verdict.outcome), "error", err)
+		"attempt", a.Attempt, "of", a.MaxAttempts, "outcome", string(outcome), "error", err)
 }
 
 // release gives an attempt back, unless its handler has returned.
@@ -337,7 +335,6 @@ func (c *Client) release(a *Attempt) bool {
 		return false
 	}
 	a.verdict = verdict{outcome: Snoozed}
-	c.released.Store(true)
 	c.finish(a)
 	return true
 }

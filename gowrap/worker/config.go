@@ -64,6 +64,10 @@ type Config struct {
 	// operator forgets the worker. Defaults to 5 minutes.
 	Lease time.Duration
 
+	// CallbackPollInterval is how often a handler in AwaitCallback looks for the
+	// answer, by a statement of its own. Defaults to 1 s.
+	CallbackPollInterval time.Duration
+
 	// MaintainInterval is the pause between two rounds of maintenance while there
 	// is something to do; they grow apart to 1 s when there is not. Defaults to
 	// 100 ms. Of the clients that listen one maintains at a time.
@@ -126,10 +130,11 @@ func (c Config) withDefaults() (Config, error) {
 	setDefault(&c.SoftStopTimeout, 10*time.Second)
 	setDefault(&c.HeartbeatInterval, 5*time.Second)
 	setDefault(&c.Lease, 5*time.Minute)
+	setDefault(&c.CallbackPollInterval, defaultCallbackPoll)
 	setDefault(&c.MaintainInterval, 100*time.Millisecond)
 	for name, d := range map[string]time.Duration{
 		"PollInterval": c.PollInterval, "CompleteDelay": c.CompleteDelay, "HeartbeatInterval": c.HeartbeatInterval,
-		"Lease": c.Lease, "MaintainInterval": c.MaintainInterval,
+		"Lease": c.Lease, "MaintainInterval": c.MaintainInterval, "CallbackPollInterval": c.CallbackPollInterval,
 	} {
 		if d < 0 {
 			return c, fmt.Errorf("worker: Config.%s is negative", name)

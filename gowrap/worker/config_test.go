@@ -22,6 +22,7 @@ func TestConfig(t *testing.T) {
 		"negative":         {Pool: pool, Queues: one, MaxWorkers: -1},
 		"Lease is negat":   {Pool: pool, Queues: one, Lease: -1},
 		"PollInterval is ": {Pool: pool, Queues: one, PollInterval: -1},
+		"CallbackPollInt":  {Pool: pool, Queues: one, CallbackPollInterval: -1},
 	} {
 		if _, err := worker.New(cfg, worker.NewMux()); err == nil || !strings.Contains(err.Error(), reason) {
 			t.Errorf("want %q: %v", reason, err)

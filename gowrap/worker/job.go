@@ -21,6 +21,7 @@ type Attempt struct {
 	db     awa.DBTX
 	lost   lost
 	inTx   atomic.Bool // CompleteTx was accepted
+	waits  atomic.Bool // RegisterCallback was accepted, and AwaitCallback saw no answer
 
 	// Of the loop; see batch and finisher.
 	batch      *batch

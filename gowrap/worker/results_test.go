@@ -17,6 +17,9 @@ import (
 
 var errBroken = errors.New("broken")
 
+// waitsForNobody names the outcome of Waiting without a callback.
+const waitsForNobody = "waits for nobody"
+
 // outcomes are what handlers do, and what becomes of their jobs.
 var outcomes = []struct {
 	name    string
@@ -32,6 +35,7 @@ var outcomes = []struct {
 	{"retry after", func() error { return worker.RetryAfter(time.Hour, errBroken) }, awa.StateRetryable, 1, "broken"},
 	{"cancel", func() error { return worker.Cancel("not needed") }, awa.StateCancelled, 1, "not needed"},
 	{"terminal", func() error { return worker.Terminal(errBroken) }, awa.StateFailed, 1, "broken"},
+	{waitsForNobody, func() error { return worker.Waiting }, awa.StateRetryable, 1, "no callback"},
 	{"joined", func() error { return errors.Join(worker.Snooze(0), worker.Terminal(errBroken)) }, awa.StateFailed, 1, "broken"},
 	{"panic", func() error { panic("oh no") }, awa.StateRetryable, 1, "oh no"},
 	{"goexit", func() error { runtime.Goexit(); return nil }, awa.StateRetryable, 1, "Goexit"},

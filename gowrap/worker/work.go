@@ -17,6 +17,7 @@ const (
 	Snoozed   Outcome = "snoozed"
 	Cancelled Outcome = "cancelled"
 	Failed    Outcome = "failed" // the job is retried or failed
+	Parked    Outcome = "parked" // by Waiting: open until it is answered
 	Stale     Outcome = "stale"  // closed by another session; nothing changed
 )
 
@@ -92,16 +93,29 @@ func judge(err error) verdict {
 		return verdict{outcome: Snoozed, delay: clamp(snooze.Delay, 0)}
 	case errors.As(err, &retry):
 		return verdict{outcome: Failed, delay: clamp(retry.Delay, soonest), text: storable(err.Error())}
+	case errors.Is(err, Waiting):
+		return verdict{outcome: Parked}
 	default:
 		return verdict{outcome: Failed, text: storable(err.Error())}
 	}
 }
 
+// judge is what is to be done about this attempt. One that no answer would ever
+// close must not be parked.
+func (a *Attempt) judge(err error) verdict {
+	v := judge(err)
+	if v.outcome == Parked && !a.waits.Load() {
+		v = verdict{outcome: Failed, text: errNoCallback.Error()}
+	}
+	return v
+}
+
 func clamp(d, least time.Duration) time.Duration { return min(max(d, least), longest) }
 
-// finish closes the attempt as the handler's error says, in one statement.
+// finish closes the attempt as the handler's error says, in one statement, or
+// leaves it to an answer.
 func (a *Attempt) finish(ctx context.Context, result error) (Outcome, error) {
-	v := judge(result)
+	v := a.judge(result)
 	inTx := v.outcome == Completed && a.inTx.Load()
 	if inTx {
 		v = verdict{outcome: Failed, text: errUncommitted.Error()}
@@ -116,6 +130,8 @@ func (a *Attempt) finish(ctx context.Context, result error) (Outcome, error) {
 		accepted = state != ""
 	case Snoozed:
 		accepted, err = a.client.Snooze(ctx, a.db, a.Receipt, v.delay)
+	case Parked:
+		accepted = true
 	case Cancelled:
 		accepted, err = a.client.CancelAttempt(ctx, a.db, a.Receipt, v.text)
 	default:
