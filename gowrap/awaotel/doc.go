@@ -19,8 +19,8 @@
 //	awa.attempt.duration   histogram   seconds that handlers took
 //	awa.attempts.running   up-down     attempts in the hands of a handler
 //
-// awa.result is what the handler's error means: completed, snoozed, cancelled,
-// failed (the attempt; the job is retried if it has attempts left) or terminal
-// (the job failed for good by its handler's word). What queues hold is reported by
+// awa.result is what the handler's error means: completed, snoozed, waiting (for
+// an answer from outside), cancelled, failed (the attempt; the job is retried if it
+// has attempts left) or terminal (the job failed for good by its handler's word). What queues hold is reported by
 // [Telemetry.ObserveQueues].
 package awaotel

@@ -71,14 +71,14 @@ func (t *Telemetry) start(ctx context.Context, attempt *worker.Attempt) (context
 	return t.tracer.Start(from, "process "+attempt.Kind, options...)
 }
 
-// end closes the span. Only failures are errors: a snooze or a cancel is the
-// handler's wish.
+// end closes the span. Only failures are errors: a snooze, a cancel or a wait is
+// the handler's wish.
 func end(span trace.Span, result string, err error) {
 	span.SetAttributes(attribute.String("awa.result", result))
 	switch result {
 	case failed, terminal:
 		record(span, err)
-	case cancelled, snoozed:
+	case cancelled, snoozed, waiting:
 		span.AddEvent(err.Error())
 	}
 	span.End()
@@ -100,6 +100,7 @@ func record(span trace.Span, err error) {
 const (
 	completed = "completed"
 	snoozed   = "snoozed"
+	waiting   = "waiting" // for an answer from outside
 	cancelled = "cancelled"
 	failed    = "failed"
 	terminal  = "terminal"
@@ -112,6 +113,7 @@ func resultOf(err error) string {
 		forGood *worker.TerminalError
 		cancel  *worker.CancelError
 		snooze  *worker.SnoozeError
+		retry   *worker.RetryAfterError
 	)
 	switch {
 	case err == nil:
@@ -122,6 +124,8 @@ func resultOf(err error) string {
 		return cancelled
 	case errors.As(err, &snooze):
 		return snoozed
+	case !errors.As(err, &retry) && errors.Is(err, worker.Waiting):
+		return waiting
 	}
 	return failed
 }

@@ -119,6 +119,7 @@ func TestSpanTellsHowTheAttemptEnded(t *testing.T) {
 		"failed":    worker.RetryAfter(time.Second, rude),
 		"terminal":  worker.Terminal(rude),
 		"snoozed":   worker.Snooze(time.Hour),
+		"waiting":   worker.Waiting,
 		"cancelled": worker.Cancel("no"),
 	} {
 		t.Run(want, func(t *testing.T) {

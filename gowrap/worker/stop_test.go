@@ -173,3 +173,40 @@ func TestStopBeforeStart(t *testing.T) {
 		t.Errorf("Start returned %v", err)
 	}
 }
+
+// Many attempts go back with few statements, and are available when Stop returns
+// although nobody maintains.
+func TestHardStopOfManyHandlers(t *testing.T) {
+	url := pgtest.URL(t)
+	leakless(t)
+	pool := newPool(t, url, nil)
+	const many = 1000
+	running := make(chan struct{}, many)
+	c := start(t, worker.Config{Pool: pool, SoftStopTimeout: -1, DisableMaintain: true,
+		Queues: map[string]worker.QueueConfig{"default": {MaxWorkers: many}}}, tasks(
+		func(ctx context.Context, job *worker.Job[task]) error {
+			running <- struct{}{}
+			<-ctx.Done()
+			return ctx.Err()
+		}))
+	enqueueMany(t, pool, "default", many)
+	for range many {
+		receive(t, running)
+	}
+	begin := time.Now()
+	stop(t, c)
+	t.Logf("%d attempts given back in %v", many, time.Since(begin))
+	if n := counts(t, pool, "default"); n.Available != many {
+		t.Errorf("%+v", n)
+	}
+	jobs, err := queue.Claim(t.Context(), pool, awa.ClaimParams{Queue: "default", MaxJobs: many + 1})
+	if err != nil || len(jobs) != many {
+		t.Fatalf("%d claimed, %v", len(jobs), err)
+	}
+	for _, j := range jobs {
+		if j.Attempt != 1 {
+			t.Fatalf("attempt %d of job %d", j.Attempt, j.ID)
+		}
+	}
+	requireHealthy(t, pool)
+}
