@@ -32,6 +32,9 @@ from %[1]s.dlq_entries as d where d.id = $1::bigint`),
 	})
 }
 
+// states are those of job_state.
+const states = "scheduled, available, running, waiting_external, retryable, completed, failed or cancelled"
+
 func (a *app) jobListCommand() *cobra.Command {
 	var queue, kind, state *optional[string]
 	var page page
@@ -49,7 +52,7 @@ from %[1]s.list_jobs(queue => $1::text, kind => $2::text, state => $3::text::%[1
 	})
 	queue = optionalText(cmd, "queue", filterUsage["queue"])
 	kind = optionalText(cmd, "kind", filterUsage["kind"])
-	state = optionalText(cmd, "state", "jobs in this state only")
+	state = optionalText(cmd, "state", "jobs in this state only: "+states)
 	page.flags(cmd)
 	return cmd
 }

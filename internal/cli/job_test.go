@@ -94,6 +94,30 @@ func TestJobList(t *testing.T) {
 	on(t, url, 1, "job", "list", "--state", "lost").wants(t, "invalid input value for enum")
 }
 
+// What waits for an answer from outside, or for other jobs, is shown as that.
+func TestJobsThatWait(t *testing.T) {
+	t.Parallel()
+	url := pgtest.URL(t)
+	exec(t, url, `select awa.enqueue('payment', queue => 'bank')`)
+	exec(t, url, `select awa.register_callback(c.receipt, '1 day') from awa.claim('bank') as c`)
+	exec(t, url, `select awa.enqueue('report', queue => 'bank', after => array[(select id from awa.jobs)])`)
+	on(t, url, 0, "queue", "counts", "bank").wants(t, "waiting_external  1", "scheduled         1")
+	on(t, url, 0, "job", "list", "--state", "scheduled").wants(t, "report", "infinity")
+	r := on(t, url, 0, "job", "list", "--state", "waiting_external", "-o", "json")
+	jobs := decode[[]struct {
+		ID    int64
+		State string
+	}](t, r)
+	if len(jobs) != 1 || jobs[0].State != "waiting_external" {
+		t.Fatalf("%+v", jobs)
+	}
+	id := strconv.FormatInt(jobs[0].ID, 10)
+	on(t, url, 0, "job", "get", id).wants(t, "state                waiting_external", "callback_id          ", "callback_timeout_at  ")
+	one(t, url, 2, "job", "retry", id).is(t, "not retried", "the job is waiting_external")
+	one(t, url, 0, "job", "cancel", id, "--reason", "too late").is(t, "cancelled", "")
+	on(t, url, 0, "storage", "check")
+}
+
 func TestJobCancelRetryDelete(t *testing.T) {
 	t.Parallel()
 	url := pgtest.URL(t)

@@ -13,7 +13,19 @@ func (a *app) queueConfigureCommand() *cobra.Command {
 		use:   "configure QUEUE NAME=VALUE...",
 		short: "Change settings of a queue",
 		long: `Change settings of a queue, by the names that configure_queue knows. NAME= with
-no value puts a setting back to its default.`,
+no value puts a setting back to its default.
+
+  concurrency_limit        how many jobs of one concurrency_key may run at a time
+  rate_limit               how many attempts may start a second
+  rate_burst               how many of them at once after a pause
+  max_depth                how many jobs may wait
+  on_full                  what enqueueing does beyond that: reject or warn
+  dlq_enabled              true: failed jobs become dead letters
+  dlq_retention            how long dead letters are kept
+  failed_retention         how long failed jobs stay in history without them
+  priority_aging_interval  after how long a waiting job counts as one step more urgent
+  enqueue_shards           lanes per priority
+  notify                   false: producers wake nobody`,
 		args: func(cmd *cobra.Command, args []string) error {
 			if err := cobra.MinimumNArgs(2)(cmd, args); err != nil {
 				return err
@@ -32,7 +44,9 @@ cross join jsonb_each_text($2::text::jsonb) as s`),
 			return []any{args[0], doc}
 		},
 	})
-	cmd.Example = "  awa-admin queue configure email dlq_enabled=true 'failed_retention=7 days'"
+	cmd.Example = `  awa-admin queue configure email dlq_enabled=true 'dlq_retention=30 days'
+  awa-admin queue configure imports concurrency_limit=1 max_depth=10000 on_full=reject
+  awa-admin queue configure calls rate_limit=50 rate_burst=10`
 	return cmd
 }
 

@@ -28,6 +28,34 @@ func TestQueueConfigure(t *testing.T) {
 	on(t, url, 1, "queue", "configure", "q")
 }
 
+// Every setting that the server knows can be given, and is in the help.
+func TestQueueConfigureKnowsEverySetting(t *testing.T) {
+	t.Parallel()
+	url := pgtest.URL(t)
+	refused := on(t, url, 1, "queue", "configure", "q", "no_such=1")
+	_, keys, found := strings.Cut(refused.stderr, "The keys are ")
+	if !found {
+		t.Fatal(refused.stderr)
+	}
+	values := map[string]string{"on_full": "warn", "dlq_enabled": "true", "notify": "false",
+		"priority_aging_interval": "1 minute", "failed_retention": "1 day", "dlq_retention": "1 day"}
+	help := on(t, url, 0, "queue", "configure", "--help")
+	args := []string{"queue", "configure", "q"}
+	for key := range strings.SplitSeq(strings.Trim(keys, ".\n"), ", ") {
+		help.wants(t, "\n  "+key+" ")
+		value := values[key]
+		if value == "" {
+			value = "7"
+		}
+		args = append(args, key+"="+value)
+	}
+	on(t, url, 0, args...)
+	exec(t, url, `do $$ begin assert (select (concurrency_limit, rate_limit, rate_burst, max_depth, on_full, notify) = (7, 7, 7, 7, 'warn', false)
+		from awa.queue_meta where queue = 'q'); end $$`)
+	on(t, url, 1, "queue", "configure", "q", "on_full=ask").wants(t, "SQLSTATE AW006", "reject or warn")
+	on(t, url, 1, "queue", "configure", "q", "concurrency_limit=0").wants(t, "SQLSTATE AW006")
+}
+
 // An operator needs no right on any table.
 func TestOperator(t *testing.T) {
 	t.Parallel()
