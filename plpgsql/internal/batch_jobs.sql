@@ -83,6 +83,11 @@ begin
       order by u.id
       limit p_max);
     reached := coalesce(ids[cardinality(ids)], p_operation.last_id);
+    if not exists (
+      select from batch_operation_pages as p where p.operation_id = p_operation.id and p.last_id > reached)
+    then
+      reached := p_operation.last_id;
+    end if;
     return;
   end if;
   with page as materialized (
