@@ -1,0 +1,229 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	awa "github.com/awaqueue/awa/gowrap"
+	"github.com/awaqueue/awa/gowrap/worker"
+	"github.com/awaqueue/awa/internal/bench"
+)
+
+// awaSystem is awa by bare calls of its functions, or through the Go worker.
+type awaSystem struct{ worker bool }
+
+func (s awaSystem) name() string {
+	if s.worker {
+		return "awa, Go worker"
+	}
+	return "awa"
+}
+
+func (s awaSystem) settings() string {
+	if s.worker {
+		return "gowrap/worker with 1,000 handlers, otherwise as it comes; claims commit asynchronously, finishes durably"
+	}
+	return "2 pairs of connections that claim 200 jobs and complete them in one call each; claims commit asynchronously, finishes durably"
+}
+
+func (awaSystem) fresh(ctx context.Context, server *bench.Server) (*bench.Database, error) {
+	return server.NewDatabase(ctx)
+}
+
+func (s awaSystem) open(ctx context.Context, db *bench.Database) (session, error) {
+	pool, err := db.Pool(ctx, 16)
+	return &awaSession{db: db, pool: pool, worker: s.worker}, err
+}
+
+type awaSession struct {
+	db     *bench.Database
+	pool   *pgxpool.Pool
+	worker bool
+}
+
+func (s *awaSession) close() error {
+	s.pool.Close()
+	return nil
+}
+
+// bulk sends up to 20 MB or 100,000 jobs in one call.
+func (s *awaSession) bulk(ctx context.Context, n, size int) (took time.Duration, err error) {
+	docs := bench.Payload(n, size)
+	err = s.db.With(ctx, bench.Durable, func(conn *pgx.Conn) error {
+		start := time.Now()
+		for from := 0; from < n; {
+			to := min(n, from+min(100_000, 20_000_000/size+1))
+			_, err := bench.Queue.EnqueueMany(ctx, conn, awa.EnqueueManyParams{Kind: "bench", Queue: queueName, Args: docs[from:to]})
+			if err != nil {
+				return err
+			}
+			from = to
+		}
+		took = time.Since(start)
+		return nil
+	})
+	return took, err
+}
+
+func (s *awaSession) drain(ctx context.Context, n int) (took time.Duration, err error) {
+	if !s.worker {
+		took, err = s.db.Drain(ctx, queueName, 2, batch)
+	} else {
+		took, err = s.drainByWorker(ctx, n)
+	}
+	return took, errors.Join(err, s.db.MustHaveCompleted(ctx, queueName, n))
+}
+
+// drainByWorker measures from the start of a client until its stop has returned:
+// then every finish is durable.
+func (s *awaSession) drainByWorker(ctx context.Context, n int) (time.Duration, error) {
+	var left atomic.Int64
+	left.Store(int64(n))
+	done := make(chan struct{})
+	start := time.Now()
+	err := s.withWorker(ctx, 1000, func(*worker.Attempt) {
+		if left.Add(-1) == 0 {
+			close(done)
+		}
+	}, func() error {
+		select {
+		case <-done:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	})
+	return time.Since(start), err
+}
+
+// withWorker runs f beside a client that calls handle for each job.
+func (s *awaSession) withWorker(ctx context.Context, handlers int, handle func(*worker.Attempt), f func() error) error {
+	mux := worker.NewMux()
+	mux.Handle("bench", func(_ context.Context, a *worker.Attempt) error {
+		handle(a)
+		return nil
+	})
+	client, err := worker.New(worker.Config{
+		Pool:   s.pool,
+		Queues: map[string]worker.QueueConfig{queueName: {MaxWorkers: handlers}},
+		Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
+	}, mux)
+	if err != nil {
+		return err
+	}
+	if err := client.Start(ctx); err != nil {
+		return err
+	}
+	return errors.Join(f(), client.Stop(context.WithoutCancel(ctx)))
+}
+
+func (s *awaSession) produce(ctx context.Context, n int, d time.Duration) (float64, error) {
+	if s.worker {
+		return 0, errNone // the same call
+	}
+	conns, done, err := connections(ctx, s.db, n)
+	if err != nil {
+		return 0, err
+	}
+	defer done()
+	args := bench.Payload(1, 100)[0]
+	return sideBySide(n, d, func(i int) (bool, error) {
+		_, err := bench.Queue.Enqueue(ctx, conns[i], awa.EnqueueParams{Kind: "bench", Queue: queueName, Args: args})
+		return true, err
+	})
+}
+
+func (s *awaSession) oneJob(ctx context.Context, n int, d time.Duration) (rate float64, err error) {
+	if s.worker {
+		return 0, errNone // it claims for all its handlers at once
+	}
+	workers := make([]*bench.Worker, n)
+	for i := range workers {
+		if workers[i], err = bench.NewWorker(ctx, s.db); err != nil {
+			return 0, err
+		}
+		defer workers[i].Close()
+	}
+	return sideBySide(n, d, func(i int) (bool, error) {
+		done, err := workers[i].Step(ctx, queueName, 1)
+		return done > 0, err
+	})
+}
+
+func (s *awaSession) traffic(ctx context.Context, d time.Duration) ([]float64, error) {
+	if s.worker {
+		return s.trafficByWorker(ctx, d)
+	}
+	m := newMeter(d)
+	var fed, maintained error
+	var beside sync.WaitGroup
+	beside.Go(func() { fed = s.feed(ctx, m) })
+	beside.Go(func() { maintained = s.maintain(ctx, m) })
+	_, err := bench.Crew(ctx, s.db, 2, func(_ int, w *bench.Worker) error {
+		for !m.over() {
+			n, err := w.Step(ctx, queueName, batch)
+			if err != nil {
+				return err
+			}
+			if m.add(n); n == 0 {
+				time.Sleep(time.Millisecond)
+			}
+		}
+		return nil
+	})
+	beside.Wait()
+	return m.rates(), errors.Join(err, fed, maintained)
+}
+
+func (s *awaSession) trafficByWorker(ctx context.Context, d time.Duration) (rates []float64, err error) {
+	m := newMeter(d)
+	err = s.withWorker(ctx, 1000, func(*worker.Attempt) { m.add(1) }, func() error { return s.feed(ctx, m) })
+	return m.rates(), err
+}
+
+func (s *awaSession) feed(ctx context.Context, m *meter) error {
+	docs := bench.Payload(chunk, 100)
+	return s.db.With(ctx, bench.Durable, func(conn *pgx.Conn) error {
+		return m.feed(func(n int) error {
+			_, err := bench.Queue.EnqueueMany(ctx, conn, awa.EnqueueManyParams{Kind: "bench", Queue: queueName, Args: docs[:n]})
+			return err
+		})
+	})
+}
+
+// maintain does every second what a worker would do.
+func (s *awaSession) maintain(ctx context.Context, m *meter) error {
+	return s.db.With(ctx, bench.Durable, func(conn *pgx.Conn) error {
+		for !m.over() {
+			if _, err := bench.Queue.Maintain(ctx, conn); err != nil {
+				return err
+			}
+			time.Sleep(time.Second)
+		}
+		return nil
+	})
+}
+
+func (s *awaSession) pickup(ctx context.Context, n int, every time.Duration) (samples []float64, err error) {
+	if !s.worker {
+		return nil, errNone // nobody waits in bare calls
+	}
+	var p pickups
+	err = s.withWorker(ctx, 10, func(a *worker.Attempt) { p.begun(a.ID) }, func() error {
+		return s.db.With(ctx, bench.Durable, func(conn *pgx.Conn) error {
+			samples, err = p.measure(ctx, n, every, func() (int64, error) {
+				return bench.Queue.Enqueue(ctx, conn, awa.EnqueueParams{Kind: "bench", Queue: queueName})
+			})
+			return err
+		})
+	})
+	return samples, err
+}

@@ -1,0 +1,75 @@
+// pg-boss: explicit fetch and complete, which is its fastest documented way.
+
+import { PgBoss } from 'pg-boss'
+import { batch, docs, Meter, parts, Pickups, seconds, sideBySide, sleep } from './common.mjs'
+
+const queue = 'bench'
+const lanes = 4
+
+export async function open(config) {
+  const boss = new PgBoss({ ...config, max: 20, useListenNotify: true })
+  boss.on('error', (error) => console.error(error))
+  boss.on('warning', () => {})
+  await boss.start()
+  await boss.createQueue(queue, { partition: true, notify: true })
+
+  // step fetches and completes up to n jobs.
+  const step = async (n) => {
+    const jobs = await boss.fetch(queue, { batchSize: n })
+    if (jobs.length > 0) await boss.complete(queue, jobs.map((job) => job.id))
+    return jobs.length
+  }
+
+  return {
+    async bulk({ n, size }) {
+      const all = parts(docs(n, size).map((data) => ({ data })), size, 10_000)
+      return seconds(async () => {
+        for (const part of all) await boss.insert(queue, part)
+      })
+    },
+
+    async drain({ n }) {
+      let left = n
+      return seconds(() =>
+        Promise.all(Array.from({ length: lanes }, async () => {
+          while (left > 0) {
+            const done = await step(batch) // not in one expression: others change left meanwhile
+            left -= done
+          }
+        })))
+    },
+
+    async produce({ n, duration }) {
+      const [data] = docs(1, 100)
+      return sideBySide(n, duration, async () => {
+        await boss.send(queue, data)
+        return true
+      })
+    },
+
+    oneJob({ n, duration }) {
+      return sideBySide(n, duration, async () => (await step(1)) > 0)
+    },
+
+    async traffic({ duration }) {
+      const meter = new Meter(duration)
+      const workers = Array.from({ length: lanes }, async () => {
+        while (!meter.over()) {
+          const done = await step(batch)
+          meter.add(done)
+          if (done === 0) await sleep(1)
+        }
+      })
+      await meter.feed((payloads) => boss.insert(queue, payloads.map((data) => ({ data }))))
+      await Promise.all(workers)
+      return meter.perSecond
+    },
+
+    async pickup({ n, every }) {
+      const pickups = new Pickups()
+      await boss.work(queue, { pollingIntervalSeconds: 0.5 }, async ([job]) => pickups.begun(job.id))
+      await sleep(500) // until it listens
+      return pickups.measure(n, every, () => boss.send(queue, {}))
+    },
+  }
+}
