@@ -46,6 +46,8 @@ type EnqueueParams struct {
 	// job is scheduled. Maintain makes it available when the last of them is
 	// completed, and cancels it when one of them fails for good or is cancelled.
 	After []int64
+	// FollowUps are enqueued when the job ends. Defaults to none.
+	FollowUps *FollowUps
 }
 
 // Enqueue adds a job and returns its id. If another job holds the unique key
@@ -62,6 +64,12 @@ func (c Client) Enqueue(ctx context.Context, db DBTX, p EnqueueParams) (int64, e
 	metadata, err := document("metadata", p.Metadata)
 	if err != nil {
 		return 0, wrap("enqueue", err)
+	}
+	var followUps json.RawMessage
+	if p.FollowUps != nil {
+		if followUps, err = document("follow_ups", p.FollowUps); err != nil {
+			return 0, wrap("enqueue", err)
+		}
 	}
 	b := c.value("enqueue").
 		arg("kind", "text", p.Kind).
@@ -81,7 +89,8 @@ func (c Client) Enqueue(ctx context.Context, db DBTX, p EnqueueParams) (int64, e
 	b.text("ordering_key", p.OrderingKey).
 		interval("deadline", p.Deadline).
 		text("concurrency_key", p.ConcurrencyKey).
-		bigints("after", p.After)
+		bigints("after", p.After).
+		document("follow_ups", followUps)
 
 	var id int64
 	err = b.row(ctx, db).Scan(&id)
@@ -113,10 +122,12 @@ func (p EnqueueParams) MarshalJSON() ([]byte, error) {
 		Deadline       string          `json:"deadline,omitempty"`
 		ConcurrencyKey string          `json:"concurrency_key,omitempty"`
 		After          []int64         `json:"after,omitempty"`
+		FollowUps      *FollowUps      `json:"follow_ups,omitempty"`
 	}{
 		Kind: p.Kind, Args: args, Queue: p.Queue, Priority: p.Priority,
 		MaxAttempts: p.MaxAttempts, Tags: p.Tags, Metadata: metadata,
-		OrderingKey: p.OrderingKey, ConcurrencyKey: p.ConcurrencyKey, After: p.After,
+		OrderingKey: p.OrderingKey, Deadline: microseconds(p.Deadline),
+		ConcurrencyKey: p.ConcurrencyKey, After: p.After, FollowUps: p.FollowUps,
 	}
 	if !p.RunAt.IsZero() {
 		job.RunAt = &p.RunAt
@@ -126,9 +137,6 @@ func (p EnqueueParams) MarshalJSON() ([]byte, error) {
 	}
 	if p.UniqueStates != 0 {
 		job.UniqueStates = p.UniqueStates.String()
-	}
-	if p.Deadline != 0 {
-		job.Deadline = fmt.Sprintf("%d microseconds", p.Deadline.Microseconds())
 	}
 	return json.Marshal(job)
 }

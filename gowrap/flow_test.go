@@ -118,3 +118,66 @@ func TestQueueFull(t *testing.T) {
 		t.Errorf("%d jobs wait", n)
 	}
 }
+
+func TestFollowUps(t *testing.T) {
+	inEveryMode(t, func(t *testing.T, pool *pgxpool.Pool) {
+		for name, add := range enqueuers {
+			q := t.Name() + name
+			after := &awa.FollowUps{
+				Completed: []awa.FollowUp{{
+					Kind: "it's done", Args: []int{1}, Queue: q + " next", Priority: 1, MaxAttempts: 3, Tags: []string{"t"},
+					Metadata: json.RawMessage(`{"m":1}`), OrderingKey: "o", Deadline: time.Hour, ConcurrencyKey: "c",
+				}, {
+					Kind: "later", Delay: time.Hour, FollowUps: &awa.FollowUps{Completed: []awa.FollowUp{{Kind: "last"}}},
+				}},
+				Failed:    []awa.FollowUp{{Kind: "failed"}},
+				Exhausted: []awa.FollowUp{{Kind: "exhausted"}},
+			}
+			first := must[int64](t)(add(t, pool, awa.EnqueueParams{Kind: "k", Queue: q, FollowUps: after}))
+			must[bool](t)(queue.Complete(t.Context(), pool, claim(t, pool, q, 1)[0].Receipt))
+			next := claim(t, pool, q+" next", 10)
+			if len(next) != 1 {
+				t.Fatalf("%s: %+v", name, next)
+			}
+			var metadata struct {
+				M       int
+				Follows int64 `json:"awa:follows"`
+			}
+			if err := json.Unmarshal(next[0].Metadata, &metadata); err != nil {
+				t.Fatal(err)
+			}
+			if j := next[0]; j.Kind != "it's done" || string(j.Args) != "[1]" || j.Priority != 1 || j.MaxAttempts != 3 ||
+				len(j.Tags) != 1 || j.DeadlineAt.IsZero() || metadata.M != 1 || metadata.Follows != first {
+				t.Errorf("%s: %+v, metadata %s", name, j, j.Metadata)
+			}
+			if c := counts(t, pool, q); c.Scheduled != 1 || c.Available != 0 {
+				t.Errorf("%s: %+v", name, c)
+			}
+			for want, p := range map[string]awa.EnqueueParams{
+				"failed":    {Kind: "k", Queue: q + " f", FollowUps: after},
+				"exhausted": {Kind: "k", Queue: q + " e", FollowUps: after, MaxAttempts: 1},
+			} {
+				must[int64](t)(add(t, pool, p))
+				must[awa.JobState](t)(queue.Fail(t.Context(), pool,
+					awa.FailParams{Receipt: claim(t, pool, p.Queue, 1)[0].Receipt, Terminal: want == "failed"}))
+				if jobs := claim(t, pool, p.Queue, 10); len(jobs) != 1 || jobs[0].Kind != want {
+					t.Errorf("%s: %s is followed by %+v", name, want, jobs)
+				}
+			}
+		}
+	})
+}
+
+func TestFollowUpsAreChecked(t *testing.T) {
+	pool := pgtest.Pool(t)
+	for name, add := range enqueuers {
+		bad := &awa.FollowUps{Completed: []awa.FollowUp{{Kind: "k", FollowUps: &awa.FollowUps{Failed: []awa.FollowUp{{}}}}}}
+		if _, err := add(t, pool, awa.EnqueueParams{Kind: "k", FollowUps: bad}); !errors.Is(err, awa.ErrInvalidArgument) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if _, err := add(t, pool, awa.EnqueueParams{Kind: "k", FollowUps: &awa.FollowUps{
+			Completed: []awa.FollowUp{{Kind: "k", Args: func() {}}}}}); err == nil {
+			t.Errorf("%s: a function was encoded", name)
+		}
+	}
+}

@@ -1,0 +1,86 @@
+package awa
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+)
+
+// FollowUps are jobs that are enqueued when another one ends, by the statement that
+// ends it, whatever the depth of their queue. "awa:follows" in their metadata is the
+// id of that job.
+type FollowUps struct {
+	// Completed follow when the job is completed.
+	Completed []FollowUp `json:"completed,omitempty"`
+	// Failed follow when the job fails for good with attempts left.
+	Failed []FollowUp `json:"failed,omitempty"`
+	// Exhausted follow when the job's last attempt failed.
+	Exhausted []FollowUp `json:"exhausted,omitempty"`
+}
+
+// FollowUp describes one such job. Kind is required; every other field may keep its
+// zero value.
+type FollowUp struct {
+	// Kind says which code runs the job: 1 to 200 characters.
+	Kind string
+	// Args in the forms of EnqueueParams.Args. Defaults to {}.
+	Args any
+	// Queue defaults to that of the job followed.
+	Queue string
+	// Priority is 1 (first) to 4. Defaults to 2.
+	Priority int
+	// Delay holds the job back for so long after the end of the other.
+	Delay time.Duration
+	// MaxAttempts is 1 to 1000. Defaults to 25.
+	MaxAttempts int
+	// Tags, at most 20.
+	Tags []string
+	// Metadata in the forms of EnqueueParams.Args. Defaults to {}.
+	Metadata any
+	// OrderingKey as in EnqueueParams.
+	OrderingKey string
+	// Deadline is how long one attempt may run. Defaults to no limit.
+	Deadline time.Duration
+	// ConcurrencyKey as in EnqueueParams.
+	ConcurrencyKey string
+	// FollowUps of this job in turn.
+	FollowUps *FollowUps
+}
+
+// MarshalJSON writes the job as follow_ups of awa.enqueue reads it.
+func (f FollowUp) MarshalJSON() ([]byte, error) {
+	args, err := document("args", f.Args)
+	if err != nil {
+		return nil, err
+	}
+	metadata, err := document("metadata", f.Metadata)
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(struct {
+		Kind           string          `json:"kind"`
+		Args           json.RawMessage `json:"args,omitempty"`
+		Queue          string          `json:"queue,omitempty"`
+		Priority       int             `json:"priority,omitempty"`
+		Delay          string          `json:"delay,omitempty"`
+		MaxAttempts    int             `json:"max_attempts,omitempty"`
+		Tags           []string        `json:"tags,omitempty"`
+		Metadata       json.RawMessage `json:"metadata,omitempty"`
+		OrderingKey    string          `json:"ordering_key,omitempty"`
+		Deadline       string          `json:"deadline,omitempty"`
+		ConcurrencyKey string          `json:"concurrency_key,omitempty"`
+		FollowUps      *FollowUps      `json:"follow_ups,omitempty"`
+	}{
+		Kind: f.Kind, Args: args, Queue: f.Queue, Priority: f.Priority, Delay: microseconds(f.Delay),
+		MaxAttempts: f.MaxAttempts, Tags: f.Tags, Metadata: metadata, OrderingKey: f.OrderingKey,
+		Deadline: microseconds(f.Deadline), ConcurrencyKey: f.ConcurrencyKey, FollowUps: f.FollowUps,
+	})
+}
+
+// microseconds writes a duration as PostgreSQL reads an interval; zero is empty.
+func microseconds(d time.Duration) string {
+	if d == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%d microseconds", d.Microseconds())
+}
