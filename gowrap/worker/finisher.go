@@ -188,6 +188,7 @@ func (f *finisher) acknowledge(w written) {
 	f.c.live.written(w.attempts)
 	for _, q := range f.c.queues {
 		q.free.set()
+		q.finished()
 	}
 }
 

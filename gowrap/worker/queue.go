@@ -25,6 +25,12 @@ type queue struct {
 	armed   int64  // the listener's session that waits for this queue, or 0
 	traffic bucket
 	errors  backoff
+
+	// A queue with a limit holds jobs back, and nobody notifies when it may hand out
+	// more of them.
+	held  atomic.Bool   // jobs came to be claimable without a notification
+	timed bool          // nothing but the clock ended the last rest
+	pause time.Duration // the last rest of a queue that is held
 }
 
 func newQueue(c *Client, name string, cfg QueueConfig) *queue {
@@ -68,6 +74,10 @@ func (q *queue) loop(ctx, hard context.Context) {
 			streak++
 			busy = got == n
 			q.traffic.spend(got)
+			q.pause = 0
+			if q.timed {
+				q.held.Store(true)
+			}
 			// Producers pay for waking a worker, so one that is busy says so.
 			if q.armed != 0 && (busy || streak > 1) {
 				q.disarm()
@@ -83,6 +93,7 @@ func (q *queue) loop(ctx, hard context.Context) {
 // rest returns when the queue should be looked at again. The first time it only
 // announces that the queue waits: a job may have come in between.
 func (q *queue) rest(ctx context.Context) {
+	q.timed = false
 	pause := q.c.cfg.PollInterval
 	if l := q.c.listener; l != nil {
 		if q.armed != l.session() {
@@ -96,6 +107,12 @@ func (q *queue) rest(ctx context.Context) {
 			if q.armed = l.startWaiting(ctx, q); q.armed != 0 {
 				return
 			}
+		case q.held.Load():
+			q.pause = min(max(2*q.pause, gather), pause)
+			if q.pause == pause {
+				q.held.Store(false)
+			}
+			pause = q.pause
 		}
 	}
 	timer := time.NewTimer(jitter(pause))
@@ -103,7 +120,15 @@ func (q *queue) rest(ctx context.Context) {
 	select {
 	case <-ctx.Done():
 	case <-timer.C:
+		q.timed = q.armed != 0
 	case <-q.wake:
+	}
+}
+
+// finished tells a queue that holds jobs back that some were finished.
+func (q *queue) finished() {
+	if q.held.Load() {
+		q.wake.set()
 	}
 }
 
