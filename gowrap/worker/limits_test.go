@@ -13,7 +13,7 @@ import (
 // What a queue with a limit holds back is claimed as soon as the limit allows, not
 // once in each PollInterval: nobody notifies of it.
 func TestQueuesWithLimits(t *testing.T) {
-	const jobs = 100 // so many poll intervals would be too long for eventually
+	const jobs = 120 // so many poll intervals would be too long for eventually
 	for name, settings := range map[string]map[string]int{
 		"rate":        {"rate_limit": 200, "rate_burst": 1},
 		"concurrency": {"concurrency_limit": 1},
