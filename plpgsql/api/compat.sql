@@ -264,6 +264,13 @@ begin
   loop
     select u.* into d from unnest(v_jobs) as u where u.job_id = c.id;
     d.lane := _move_lane(d.lane, c.queue, c.priority, d.ordering_key);
+    -- A job that waits for a slot of its key goes back into its lane.
+    if c.run_at = 'infinity' and d.metadata ? 'awa:run_at'
+      and not exists (select from job_dependencies as k where k.job_id = d.job_id)
+    then
+      c.run_at := (d.metadata ->> 'awa:run_at')::timestamptz;
+      c.metadata := c.metadata - 'awa:run_at';
+    end if;
     d.run_at := c.run_at;
     d.max_attempts := c.max_attempts;
     d.metadata := nullif(c.metadata, '{}');

@@ -40,7 +40,7 @@ begin
     k.claimed_at, k.finalized_at, r.created_at,
     case when k.error is null then coalesce(r.errors, '{}') else _bounded_errors(r.errors, k.error) end,
     coalesce(r.metadata, '{}'), coalesce(r.tags, '{}'), r.unique_key, r.unique_states,
-    r.run_lease, r.progress, p_reason, r.run_lease, r.ordering_key, r.deadline
+    r.run_lease, _progress_of(r.ready_slot, r.job_id, r.run_lease), p_reason, r.run_lease, r.ordering_key, r.deadline
   from _take_terminal(p_job_ids, array['f']::"char"[], p_queue, p_kind, p_max) as k
   join ready_entries as r on r.ready_slot = k.ready_slot and r.job_id = k.job_id and r.run_lease = k.run_lease
   cross join lateral (select q.queue, q.priority from queue_lanes as q where q.lane = r.lane limit 1) as l;

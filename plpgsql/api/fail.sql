@@ -224,9 +224,6 @@ begin
   if v_receipts is not null then
     v_closed := array(
       select c from _close_in_order(v_receipts, v_outcomes, case when not v_snooze then v_errors end) as c);
-    if v_keyed is not null and cardinality(v_closed) < cardinality(v_receipts) then
-      perform _release_absent(v_keyed);
-    end if;
   end if;
 
   insert into deferred_jobs (
@@ -261,6 +258,12 @@ begin
   join claims as k on k.ready_slot = c.ready_slot and k.batch_id = c.batch_id
   where o.outcome = 'q'
   order by r.job_id;
+
+  -- Keys that were taken for attempts that somebody else closed first; those that
+  -- this call closed are in their places by now.
+  if v_keyed is not null and cardinality(v_closed) < cardinality(v_receipts) then
+    perform _release_absent(v_keyed);
+  end if;
 
   if 'f' = any (v_outcomes) or 'q' = any (v_outcomes) then
     perform _follow(array(

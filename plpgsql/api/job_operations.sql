@@ -68,7 +68,7 @@ as $$
 begin
   return coalesce((
     select cancel(u.job_id, 'cancelled by unique key') from job_unique_claims as u
-    where u.unique_key = cancel_by_unique_key.unique_key), false);
+    where u.unique_key = cancel_by_unique_key.unique_key and _holds_key(u)), false);
 end;
 $$;
 

@@ -41,7 +41,9 @@ cross join lateral {{ .schema }}._attempt_of(r.ready_slot, r.lane, r.job_id, r.r
   or (pg_visible_in_snapshot(r.xid, c.s_cur) and (c.drained
     or (c.last_segment - ((c.last_segment - r.ready_slot) % {{ .segments }} + {{ .segments }}) % {{ .segments }}, r.xid, r.job_id)
       <= (c.segment, c.pos_xid, c.pos_job_id)))
-  or c.skips > 0) as k
+  or (c.skips > 0 and exists (
+    select from {{ .schema }}.ready_tombstones as t
+    where t.ready_slot = r.ready_slot and t.job_id = r.job_id and t.run_lease = r.run_lease))) as k
 where (k.outcome is null or (k.outcome in ('c', 'f', 'x') and not k.removed))
 union all
 select

@@ -19,6 +19,10 @@ begin
   select s.* into v_settings from storage_settings as s;
 
   perform _require_read_committed('maintain');
+  -- First what may have to wait, if briefly, for others' jobs: the rest does not.
+  select r.rescued, r.detail into v_rows, detail from _rescue(5000) as r;
+  return query select 'rescue', case when v_rows > 0 then 'rescued' when detail = 'another session is at it' then 'busy' else 'idle' end, v_rows, detail;
+
   select p.promoted, p.trouble into v_rows, detail from _promote(1000) as p;
   return query select 'promote', case when v_rows > 0 then 'promoted' when detail = 'another session is at it' then 'busy' else 'idle' end, v_rows, detail;
 
@@ -26,9 +30,6 @@ begin
   if v_rows > 0 or detail is not null then
     return query select 'cron', case when v_rows > 0 then 'fired' else 'idle' end, v_rows, detail;
   end if;
-
-  select r.rescued, r.detail into v_rows, detail from _rescue(5000) as r;
-  return query select 'rescue', case when v_rows > 0 then 'rescued' when detail = 'another session is at it' then 'busy' else 'idle' end, v_rows, detail;
 
   select d.released into v_rows from _release_dependents(1000) as d;
   if v_rows > 0 then

@@ -207,6 +207,13 @@ begin
     ) as w
     where w.heartbeat_at > _now() - interval '1 day'
       and not exists (select from workers as n where n.worker = w.worker and n.heartbeat_at > w.heartbeat_at);
+    insert into worker_notices (worker, xid, batch_id, job_id, run_lease, ready_slot, reason)
+    select n.worker, n.xid, n.batch_id, n.job_id, n.run_lease, p_current, n.reason
+    from worker_notices_{{ $i }} as n
+    cross join lateral (
+      select w.seen, w.heartbeat_at from workers as w where w.worker = n.worker order by w.heartbeat_at desc limit 1
+    ) as w
+    where w.heartbeat_at > _now() - interval '1 day' and not pg_visible_in_snapshot(n.xid, w.seen);
     insert into lease_extensions (batch_id, lease_expires_at, ready_slot, job_ids)
     select e.batch_id, e.lease_expires_at, p_current, e.job_ids
     from lease_extensions_{{ $i }} as e

@@ -1,5 +1,19 @@
 -- Workers: who is alive, and what became of their attempts.
 
+create or replace function {{ .schema }}._beat (p_worker text, p_seen pg_snapshot, p_info jsonb)
+  returns void
+  language plpgsql
+  volatile
+as $$
+begin
+  if p_worker is null or length(p_worker) not between 1 and 200 then
+    perform _invalid(format('worker %L has %s characters', left(p_worker, 40), coalesce(length(p_worker), 0)),
+      'A worker''s name is a text of 1 to 200 characters.');
+  end if;
+  insert into workers (worker, heartbeat_at, ready_slot, seen, info) values (p_worker, _now(), _current_slot(), p_seen, p_info);
+end;
+$$;
+
 create or replace function {{ .schema }}.register_worker (worker text, info jsonb default null)
   returns void
   language plpgsql
@@ -9,12 +23,10 @@ create or replace function {{ .schema }}.register_worker (worker text, info json
   set search_path = pg_catalog, {{ .schema }}, pg_temp
 as $$
 begin
-  if register_worker.worker is null or length(register_worker.worker) not between 1 and 200 then
-    perform _invalid(format('worker %L has %s characters', left(register_worker.worker, 40), coalesce(length(register_worker.worker), 0)),
-      'A worker''s name is a text of 1 to 200 characters.');
-  end if;
-  insert into workers (worker, heartbeat_at, ready_slot, seen, info)
-  values (register_worker.worker, _now(), _current_slot(), _hide_own(pg_current_snapshot()), register_worker.info);
+  -- What it was not told yet stays untold: only a heartbeat tells.
+  perform _beat(register_worker.worker, coalesce((
+    select w.seen from workers as w where w.worker = register_worker.worker order by w.heartbeat_at desc limit 1),
+    _hide_own(pg_current_snapshot())), register_worker.info);
 end;
 $$;
 
@@ -34,6 +46,7 @@ as $$
 #variable_conflict use_column
 declare
   v_seen pg_snapshot;
+  v_now  pg_snapshot := _hide_own(pg_current_snapshot());
   v_info jsonb;
 begin
   select w.seen, w.info into v_seen, v_info
@@ -41,7 +54,7 @@ begin
   where w.worker = heartbeat.worker
   order by w.heartbeat_at desc
   limit 1;
-  perform register_worker(heartbeat.worker, v_info);
+  perform _beat(heartbeat.worker, v_now, v_info);
   v_seen := coalesce(v_seen, '1:1:');
   return query
   select row(coalesce(c.ready_slot, n.ready_slot), n.batch_id, n.job_id, n.run_lease)::receipt, n.job_id, n.reason
@@ -50,6 +63,7 @@ begin
     select k.ready_slot from claims as k where k.batch_id = n.batch_id limit 1
   ) as c on true
   where n.worker = heartbeat.worker and n.xid >= pg_snapshot_xmin(v_seen) and not pg_visible_in_snapshot(n.xid, v_seen)
+    and (pg_visible_in_snapshot(n.xid, v_now) or n.xid = pg_current_xact_id())
   order by n.xid, n.job_id;
 end;
 $$;

@@ -25,7 +25,10 @@ begin
   left join lateral (
     select c.* from lane_cursors as c where c.lane = r.lane order by c.generation desc limit 1
   ) as c on true
-  cross join lateral _attempt_of(r.ready_slot, r.lane, r.job_id, r.run_lease, _passed(r.ready_slot, r.xid, r.job_id, c)) as k
+  cross join lateral _attempt_of(r.ready_slot, r.lane, r.job_id, r.run_lease,
+    _passed(r.ready_slot, r.xid, r.job_id, c) or (c.skips > 0 and exists (
+      select from ready_tombstones as t
+      where t.ready_slot = r.ready_slot and t.job_id = r.job_id and t.run_lease = r.run_lease))) as k
   where k.outcome is null or (k.outcome in ('c', 'f', 'x') and not k.removed);
 end;
 $$;
@@ -69,8 +72,7 @@ begin
 end;
 $$;
 
--- Whether a lane's cursor has gone past a ready row, or a tombstone may stand
--- for it.
+-- Whether a lane's cursor has gone past a ready row.
 create or replace function {{ .schema }}._passed (p_slot smallint, p_xid xid8, p_job_id bigint, p_cursor {{ .schema }}.lane_cursors)
   returns boolean
   language sql
@@ -81,7 +83,6 @@ as $$
     or (pg_visible_in_snapshot(p_xid, p_cursor.s_cur) and (p_cursor.drained
       or (p_cursor.last_segment - ((p_cursor.last_segment - p_slot) % {{ .segments }} + {{ .segments }}) % {{ .segments }}, p_xid, p_job_id)
         <= (p_cursor.segment, p_cursor.pos_xid, p_cursor.pos_job_id)))
-    or p_cursor.skips > 0
 $$;
 
 -- Takes jobs that wait in their lanes before their turn and closes them, each

@@ -17,7 +17,7 @@ create or replace function {{ .schema }}._promote_keyed (p_max integer, p_now ti
   returns bigint
   language plpgsql
   volatile
-  set lock_timeout = '50ms'
+  set lock_timeout = '10ms'
 as $$
 declare
   k      record;

@@ -71,17 +71,23 @@ begin
 end;
 $$;
 
--- Closes due attempts and tells their workers. One that cannot be closed does
--- not keep the others: after an error each is met alone.
-create or replace function {{ .schema }}._rescue_attempts (p_receipts {{ .schema }}.receipt[], p_reasons text[])
+-- Closes due attempts and tells their workers. One that cannot be closed does not
+-- keep the others: after an error each batch is met alone, and in one that nobody
+-- else has in hand each attempt. Waits for others no longer than briefly, and in all
+-- not beyond p_until: what is left comes with the next pass.
+create or replace function {{ .schema }}._rescue_attempts (p_receipts {{ .schema }}.receipt[], p_reasons text[], p_until timestamptz)
   returns table (rescued bigint, trouble text)
   language plpgsql
   volatile
-  set lock_timeout = '1s'
+  set lock_timeout = '50ms'
 as $$
 #variable_conflict use_column
 declare
   v_closed receipt[];
+  v_first  bigint := (p_receipts[1]).batch_id;
+  v_one    boolean := v_first = all (array(select r.batch_id from unnest(p_receipts) as r));
+  v_held   boolean;
+  g        record;
 begin
   perform _notify_leased(l, 'rescued')
   from unnest(p_receipts) as r
@@ -90,13 +96,38 @@ begin
   perform _notify_workers(v_closed, 'rescued');
   return query select cardinality(v_closed)::bigint, null::text;
 exception when others then
-  if cardinality(p_receipts) = 1 then
+  v_held := sqlstate = '55P03';
+  if cardinality(p_receipts) = 1 or (v_one and v_held) then
     return query select 0::bigint, format('job %s: %s', (p_receipts[1]).job_id, sqlerrm);
     return;
   end if;
-  for i in 1 .. cardinality(p_receipts) loop
-    return query select o.* from _rescue_attempts(p_receipts[i:i], p_reasons[i:i]) as o;
+  for g in
+    select array_agg(row(u.ready_slot, u.batch_id, u.job_id, u.run_lease)::receipt order by u.job_id) as receipts,
+      array_agg(u.reason order by u.job_id) as reasons
+    from unnest(p_receipts, p_reasons) as u (ready_slot, batch_id, job_id, run_lease, reason)
+    group by u.batch_id, case when v_one then u.job_id end
+    order by u.batch_id, min(u.job_id)
+  loop
+    exit when clock_timestamp() > p_until;
+    return query select o.* from _rescue_attempts(g.receipts, g.reasons, p_until) as o;
   end loop;
+end;
+$$;
+
+-- Locks the unique keys of jobs, those that nobody else holds. Returns the jobs whose
+-- keys somebody does.
+create or replace function {{ .schema }}._lock_free_keys (p_job_ids bigint[])
+  returns bigint[]
+  language plpgsql
+  volatile
+as $$
+declare
+  v_keys bytea[];
+begin
+  v_keys := array(
+    select u.unique_key from job_unique_claims as u where u.job_id = any (p_job_ids) order by u.unique_key for update skip locked);
+  return array(
+    select u.job_id from job_unique_claims as u where u.job_id = any (p_job_ids) and u.unique_key <> all (v_keys));
 end;
 $$;
 
@@ -119,6 +150,7 @@ declare
   v_batches  bigint[];
   v_receipts receipt[];
   v_reasons  text[];
+  v_busy     bigint[];
   v_took     numeric;
 begin
   if not _try_singleton(3) then
@@ -143,17 +175,31 @@ begin
     union all
     select w.batch_id from watched_claims as w where w.lane = p.lane
   ) as b;
-  select array_agg(d.receipt), array_agg(d.reason) into v_receipts, v_reasons
+  -- In the common order: keys, leases, batches.
+  select array_agg(d.receipt order by (d.receipt).batch_id, (d.receipt).job_id),
+    array_agg(d.reason order by (d.receipt).batch_id, (d.receipt).job_id)
+  into v_receipts, v_reasons
   from _due_attempts(v_batches, v_now, v_silence, p_max) as d;
   if exists (select from leases) then
-    select v_receipts || array_agg(d.receipt), v_reasons || array_agg(d.reason) into v_receipts, v_reasons
+    select array_agg(d.receipt order by (d.receipt).job_id) || v_receipts, array_agg(d.reason order by (d.receipt).job_id) || v_reasons
+    into v_receipts, v_reasons
     from _due_leases(v_now, v_silence, p_max) as d;
+  end if;
+  if v_receipts is not null and exists (select from job_unique_claims) then
+    v_busy := _lock_free_keys(array(select r.job_id from unnest(v_receipts) as r));
+    if v_busy <> '{}' then
+      select array_agg(row(u.ready_slot, u.batch_id, u.job_id, u.run_lease)::receipt order by u.n), array_agg(u.reason order by u.n)
+      into v_receipts, v_reasons
+      from unnest(v_receipts, v_reasons) with ordinality as u (ready_slot, batch_id, job_id, run_lease, reason, n)
+      where u.job_id <> all (v_busy);
+    end if;
   end if;
   if v_receipts is not null then
     return query
     select sum(o.rescued)::bigint, max(o.trouble)
     from generate_series(1, cardinality(v_receipts), 500) as n
-    cross join lateral _rescue_attempts(v_receipts[n:n + 499], v_reasons[n:n + 499]) as o;
+    cross join lateral _rescue_attempts(v_receipts[n:n + 499], v_reasons[n:n + 499],
+      v_started + interval '10 seconds') as o;
   else
     return query select 0::bigint, null::text;
   end if;
