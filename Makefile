@@ -5,7 +5,7 @@ export PATH := $(PATH):/usr/local/go/bin
 AWA := bin/awa-admin
 VERSIONS ?= 15 16 17 18
 
-.PHONY: help setup demo build test test/sql test/iso test/go test-chaos test-versions test-docker lint bench-drain bench-latency clean
+.PHONY: help setup demo build test test/sql test/iso test/go test-chaos test-versions test-docker lint bench bench-peers bench-horizon bench-counts bench-drain bench-latency clean
 
 help: ## Print this message
 	@awk -F ':.*## ' '/^[a-z\/-]+:.*## /{printf "%-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,14 +49,33 @@ lint: ## gofmt, go vet, staticcheck
 	if [ -n "$$files" ]; then echo "gofmt: $$files" >&2; exit 1; fi
 	go vet ./...
 	go tool staticcheck ./...
+	cd bench/peers && go vet -mod=mod ./...
 
-bench-drain: ## Measure throughput, latency and footprint
+# Where JSON and charts go; empty prints the figures and writes nothing.
+BENCH_OUT ?= $(CURDIR)/docs/benchmarks
+PEERS = cd bench/peers && go run -mod=mod . --out "$(BENCH_OUT)"
+
+bench: bench-peers bench-horizon bench-counts bench-drain bench-latency ## Every benchmark, an hour or so
+
+bench-peers: ## Compare with River, graphile-worker, pg-boss and PgQ
 	@scripts/setup demo
-	go run ./bench/drain
+	$(PEERS) --name peers
+
+bench-horizon: ## Compare the same beside a snapshot that is held for a minute
+	@scripts/setup demo
+	$(PEERS) --name horizon --only horizon
+
+bench-counts: ## Count the jobs of a queue as its history grows to ten million
+	@scripts/setup demo
+	$(PEERS) --name counts --only counts --systems awa,river
+
+bench-drain: ## Measure awa alone: throughput, latency, footprint, large backlogs
+	@scripts/setup demo
+	go run ./bench/drain --json "$(if $(BENCH_OUT),$(BENCH_OUT)/drain.json)"
 
 bench-latency: ## Measure the Go worker: pickup, drain, what producers pay for it
 	@scripts/setup demo
-	go run ./bench/latency
+	go run ./bench/latency --json "$(if $(BENCH_OUT),$(BENCH_OUT)/latency.json)"
 
 clean: ## Remove what build made
 	rm -rf bin

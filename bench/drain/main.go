@@ -49,9 +49,12 @@ var phases = []struct {
 }{
 	{"drain", "drain a preloaded queue; claims asynchronous, completions durable", (*run).drain},
 	{"onejob", "claim one job and complete it, in two transactions", (*run).oneJob},
+	{"finish", "complete single jobs that were claimed one by one", (*run).finish},
 	{"cpu", "server CPU of a one-job call", (*run).cpu},
 	{"enqueue", "enqueue in one call and one by one", (*run).enqueue},
 	{"latency", "claims on a large queue and on an empty one", (*run).latency},
+	{"deep", "a backlog of many jobs beside a short one", (*run).deep},
+	{"fanout", "the same jobs in one queue and in 10,000", (*run).fanout},
 	{"counts", "queue_counts with a short and a long history", (*run).counts},
 	{"footprint", "dead tuples and WAL", (*run).footprint},
 	{"pinned", "steady traffic beside an old transaction", (*run).pinned},
@@ -138,10 +141,5 @@ func writeJSON(report *bench.Report, file string, out io.Writer) error {
 		fmt.Fprintln(out)
 		return report.WriteJSON(out)
 	}
-	f, err := os.Create(file)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	return report.WriteJSON(f)
+	return report.WriteFile(file)
 }

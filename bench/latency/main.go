@@ -53,6 +53,7 @@ func realMain(ctx context.Context) error {
 	flag.IntVar(&r.runs, "runs", 3, "runs of each figure")
 	flag.IntVar(&r.jobs, "jobs", 400_000, "jobs to preload for a drain")
 	flag.DurationVar(&r.seconds, "seconds", 5*time.Second, "how long one run of pickup or producers takes")
+	file := flag.String("json", "", "file for the report as JSON (default: none is written)")
 	flag.Parse()
 	if *only != "" {
 		r.only = strings.Split(*only, ",")
@@ -76,5 +77,8 @@ func realMain(ctx context.Context) error {
 			return fmt.Errorf("%s: %w", p.name, err)
 		}
 	}
-	return nil
+	if *file == "" {
+		return nil
+	}
+	return r.report.WriteFile(*file)
 }

@@ -67,7 +67,7 @@ func (r *run) countsOf(ctx context.Context, name string, most, times int, s syst
 			if name == bench.Ours {
 				goal = bench.AtMost(2)
 			}
-			res := r.report.AddOf(name, fmt.Sprintf("count by state, %d terminal jobs", n), "ms", samples, goal)
+			res := r.report.Add(fmt.Sprintf("count by state, %d terminal jobs · %s", n, name), "ms", samples, goal)
 			points = append(points, chart.Point{X: float64(n), Y: res.Median})
 		}
 		return nil

@@ -86,7 +86,7 @@ func changedTuples(ctx context.Context, db *bench.Database) (changed float64, er
 // payload is drain with few and large jobs.
 func (r *run) payload(ctx context.Context) error {
 	const size = 100_000
-	n := max(100, r.jobs/50)
+	n := max(100, r.jobs/100)
 	return r.compare(ctx, r.runs, nil, func(ctx context.Context, db *bench.Database, s session, f *figures) error {
 		in, err := s.bulk(ctx, n, size)
 		if err != nil {

@@ -17,24 +17,29 @@ const Ours = "awa"
 // Publish writes the report as NAME.json into a folder, and one chart for each
 // figure that systems are compared by, as NAME-FIGURE.svg.
 func (r *Report) Publish(folder, name string) error {
-	if err := os.MkdirAll(folder, 0o755); err != nil {
+	if err := r.WriteFile(filepath.Join(folder, name+".json")); err != nil {
 		return err
 	}
 	r.drawBars()
 	r.drawSeries()
-	f, err := os.Create(filepath.Join(folder, name+".json"))
-	if err != nil {
-		return err
-	}
-	if err := errors.Join(r.WriteJSON(f), f.Close()); err != nil {
-		return err
-	}
 	for figure, svg := range r.charts {
 		if err := os.WriteFile(filepath.Join(folder, name+"-"+figure+".svg"), svg, 0o644); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// WriteFile writes the report as JSON into a file, and makes its folder.
+func (r *Report) WriteFile(name string) error {
+	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+		return err
+	}
+	f, err := os.Create(name)
+	if err != nil {
+		return err
+	}
+	return errors.Join(r.WriteJSON(f), f.Close())
 }
 
 // drawBars draws the figures that more than one system has.

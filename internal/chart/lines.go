@@ -55,7 +55,7 @@ func Lines(a Axes, lines []Line) []byte {
 	}
 	c.line(left, height-bottom, width-right, height-bottom, ink, 1)
 	c.text((left+width-right)/2, height-12, "middle", ink, a.X)
-	c.text(left-56, top-8, "start", ink, a.Y)
+	c.text(left, top-8, "start", ink, a.Y)
 	other := 0
 	for i, l := range lines {
 		stroke, weight := ours, 3.0
@@ -162,6 +162,8 @@ func tick(v float64) string {
 		return fmt.Sprintf("%gM", v/1e6)
 	case v >= 1e4:
 		return fmt.Sprintf("%gk", v/1e3)
+	case v >= 1000:
+		return fmt.Sprintf("%.0f", v)
 	default:
 		return fmt.Sprintf("%.3g", v)
 	}
