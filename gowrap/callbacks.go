@@ -81,6 +81,19 @@ func (c Client) ResumeCallback(ctx context.Context, db DBTX, id CallbackID, payl
 	return wrap("resume callback", err)
 }
 
+// Park says that the worker of a waiting attempt has left it: ResumeCallback then
+// makes the job available again, for whoever claims it, its attempt not counted and
+// the payload in its metadata. A job that was resumed before is available at once. It
+// reports false if the receipt is stale or never registered a callback.
+//
+// Errors: ErrDuplicate if another job holds its unique key by now, ErrRetry.
+func (c Client) Park(ctx context.Context, db DBTX, r Receipt) (accepted bool, err error) {
+	err = c.value("park").
+		receipt("receipt", r).
+		row(ctx, db).Scan(&accepted)
+	return accepted, wrap("park", err)
+}
+
 // HeartbeatCallback says that whoever is to answer still works on it: it times
 // out that long from now instead.
 //

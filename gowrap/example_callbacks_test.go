@@ -133,6 +133,31 @@ func ExampleClient_ResumeCallback() {
 	// completed: true
 }
 
+// A worker that does not stay for the answer leaves the job to whoever claims it
+// then.
+func ExampleClient_Park() {
+	ctx := context.Background()
+	pool, done := freshPool(ctx)
+	defer done()
+	queue := awa.New()
+	job, id := askedBank(ctx, pool)
+
+	if _, err := queue.Park(ctx, pool, job.Receipt); err != nil {
+		log.Fatal(err)
+	}
+
+	// In the handler of the bank's request, a day later:
+	if err := queue.ResumeCallback(ctx, pool, id, json.RawMessage(`"B-17"`)); err != nil {
+		log.Fatal(err)
+	}
+	jobs, err := queue.Claim(ctx, pool, awa.ClaimParams{Queue: "default"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("attempt", jobs[0].Attempt, string(jobs[0].Metadata))
+	// Output: attempt 1 {"_awa_callback_result": "B-17"}
+}
+
 // The outside needs longer than it was given, and says so in time.
 func ExampleClient_HeartbeatCallback() {
 	ctx := context.Background()

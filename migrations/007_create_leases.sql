@@ -5,7 +5,8 @@
 -- however long it waits. A finisher deletes its row. receipt_lease is the lease
 -- in the worker's receipt; run_lease is the next one, under which the attempt
 -- goes to history. due_at is when rescue looks: the callback's timeout, or the
--- lease of an attempt that was resumed.
+-- lease of an attempt that was resumed. stays is false once its worker has left: then
+-- a resumed job goes back to its lane.
 create table {{ .schema }}.leases (
   job_id        bigint primary key,
   lane          bigint not null,
@@ -18,6 +19,7 @@ create table {{ .schema }}.leases (
   claimed_at    timestamptz not null,
   lease         interval not null,
   worker        text,
+  stays         boolean not null default true,
   result        jsonb,
   run_at        timestamptz not null,
   created_at    timestamptz not null,

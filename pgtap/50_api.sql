@@ -30,6 +30,7 @@ insert into pg_temp.documented values
   ('retry_callback(callback_id uuid)', 'boolean'),
   ('resume_callback(callback_id uuid, payload jsonb DEFAULT NULL::jsonb)', 'boolean'),
   ('heartbeat_callback(callback_id uuid, timeout interval)', 'boolean'),
+  ('park(receipt awa.receipt)', 'boolean'),
   ('callback_status(receipt awa.receipt)', 'TABLE(callback_id uuid, payload jsonb)'),
   ('register_worker(worker text, info jsonb DEFAULT NULL::jsonb)', 'void'),
   ('heartbeat(worker text)', null),

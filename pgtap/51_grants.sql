@@ -21,6 +21,7 @@ insert into pg_temp.allowed values
   ('extend_lease',                      false,    true,   true,     false),
   ('set_progress',                      false,    true,   true,     false),
   ('register_callback',                 false,    true,   true,     false),
+  ('park',                              false,    true,   true,     false),
   ('callback_status',                   false,    true,   true,     false),
   ('complete_callback',                 true,     true,   true,     false),
   ('fail_callback',                     true,     true,   true,     false),

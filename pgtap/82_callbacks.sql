@@ -1,6 +1,6 @@
 -- Callbacks: attempts that wait for an answer from outside.
 begin;
-select plan(66);
+select plan(74);
 -- Alone: calls maintain.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 
@@ -137,6 +137,24 @@ select awa.resume_callback(:'id') \g /dev/null
 select pg_temp.later('6 minutes') \g /dev/null
 select is(pg_temp.rescued(), 1::bigint, 'a resumed attempt whose lease runs out is rescued');
 select pg_temp.on_time() \g /dev/null
+
+-- A worker that leaves
+
+select pg_temp.running('tap/82/park') as r \gset
+select ok(not awa.park(:'r'), 'an attempt without a callback is not left');
+select awa.register_callback(:'r', '1 hour') as id \gset
+select ok(awa.park(:'r'), 'a waiting one is');
+select is(pg_temp.state(:'r'), 'waiting_external', 'and waits on');
+select awa.resume_callback(:'id', '{"ok": 1}') \g /dev/null
+select is(pg_temp.state(:'r'), 'available', 'resumed, it is for whoever claims it');
+select results_eq($$ select c.attempt, c.metadata from awa.claim('tap/82/park') as c $$,
+  $$ values (1::smallint, '{"_awa_callback_result": {"ok": 1}}'::jsonb) $$, 'its attempt not counted, the payload in its metadata');
+select ok(not awa.complete(:'r'), 'the old receipt is stale');
+select pg_temp.running('tap/82/park') as r \gset
+select awa.register_callback(:'r', '1 hour') as id \gset
+select awa.resume_callback(:'id') \g /dev/null
+select ok(awa.park(:'r'), 'who leaves after the answer');
+select is(pg_temp.state(:'r'), 'available', 'puts the job back');
 
 -- Others
 

@@ -46,6 +46,7 @@ grant execute on function
   {{ .schema }}.set_progress,
   {{ .schema }}.register_callback,
   {{ .schema }}.callback_status,
+  {{ .schema }}.park,
   {{ .schema }}.register_worker,
   {{ .schema }}.heartbeat,
   {{ .schema }}.start_waiting,

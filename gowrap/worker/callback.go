@@ -14,8 +14,9 @@ import (
 // callback that it registered: the job waits, and the handler's place is free for
 // another one. When the answer completes, fails or retries the job, or the callback
 // times out, the job goes on as after such a finish; no handler of this attempt
-// runs again. Nothing would go on after [awa.Client.ResumeCallback]: that answer is
-// for handlers that stay, see [Attempt.AwaitCallback].
+// runs again. After [awa.Client.ResumeCallback] the job is available again, its
+// attempt not counted, and its next handler finds the payload in the metadata, under
+// "_awa_callback_result".
 //
 // Returned without a registered callback it is a failure.
 var Waiting error = waiting{}

@@ -86,4 +86,4 @@ func (m *maintainer) round(ctx context.Context) (worked bool, err error) {
 }
 
 // bringing are the tasks of maintain that bring jobs into their queues.
-var bringing = []string{"promote", "rescue", "dependents"}
+var bringing = []string{"promote", "rescue", "dependents", "cron", "batch"}

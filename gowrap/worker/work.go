@@ -131,7 +131,8 @@ func (a *Attempt) finish(ctx context.Context, result error) (Outcome, error) {
 	case Snoozed:
 		accepted, err = a.client.Snooze(ctx, a.db, a.Receipt, v.delay)
 	case Parked:
-		accepted = true
+		_, err = a.client.Park(ctx, a.db, a.Receipt)
+		accepted = true // answered before, at worst
 	case Cancelled:
 		accepted, err = a.client.CancelAttempt(ctx, a.db, a.Receipt, v.text)
 	default:

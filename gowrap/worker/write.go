@@ -24,7 +24,7 @@ func (c *Client) write(ctx context.Context, attempts []*Attempt, kind int) {
 	failed := map[group]*awa.FailManyParams{}
 	snoozed := map[time.Duration][]awa.Receipt{}
 	var checked awa.FailManyParams
-	var cancelled []*Attempt
+	var cancelled, parked []*Attempt
 	for _, a := range attempts {
 		switch v := a.verdict; {
 		case a.lost.isSet():
@@ -42,6 +42,8 @@ func (c *Client) write(ctx context.Context, attempts []*Attempt, kind int) {
 			snoozed[v.delay] = append(snoozed[v.delay], a.Receipt)
 		case v.outcome == Cancelled:
 			cancelled = append(cancelled, a)
+		case v.outcome == Parked:
+			parked = append(parked, a)
 		}
 	}
 	// In a transaction of CompleteTx that did commit the receipt is stale.
@@ -61,6 +63,13 @@ func (c *Client) write(ctx context.Context, attempts []*Attempt, kind int) {
 	for _, a := range cancelled {
 		calls = append(calls, call{1, func(ctx context.Context) error {
 			_, err := c.cfg.Client.CancelAttempt(ctx, c.cfg.Pool, a.Receipt, a.verdict.text)
+			return err
+		}})
+	}
+	for _, a := range parked {
+		// Not accepted: it was answered before.
+		calls = append(calls, call{1, func(ctx context.Context) error {
+			_, err := c.cfg.Client.Park(ctx, c.cfg.Pool, a.Receipt)
 			return err
 		}})
 	}

@@ -62,7 +62,7 @@ begin
   perform _check_timeout(register_callback.timeout);
   v_due := _now() + register_callback.timeout;
   update leases as l
-  set state = 'waiting_external', callback_id = v_id, due_at = v_due, deadline_at = null
+  set state = 'waiting_external', callback_id = v_id, due_at = v_due, deadline_at = null, stays = true
   where l.job_id = (register_callback.receipt).job_id and l.batch_id = (register_callback.receipt).batch_id
     and l.receipt_lease = (register_callback.receipt).run_lease;
   if found then
@@ -176,8 +176,15 @@ create or replace function {{ .schema }}.resume_callback (callback_id uuid, payl
 as $$
 declare
   v_now timestamptz := _now();
+  l     leases;
 begin
   perform _refuse_stale(format('callback %s', resume_callback.callback_id));
+  if exists (select from leases as k where k.callback_id = resume_callback.callback_id and not k.stays) then
+    l := _take_callback(resume_callback.callback_id);
+    l.result := resume_callback.payload;
+    perform _leave(l);
+    return true;
+  end if;
   update leases as k
   set state = 'running', callback_id = null, due_at = v_now + k.lease, deadline_at = v_now + k.deadline,
     result = resume_callback.payload
@@ -190,7 +197,54 @@ end;
 $$;
 
 comment on function {{ .schema }}.resume_callback is
-  'Answers a callback: its attempt runs on under its old receipt, with the lease of its claim and its deadline from now. The payload is read by callback_status, and stays under _awa_callback_result of the job''s metadata. The attempt may wait again. Waits for another answer to the same callback. Raises AW002 for an id that is unknown, answered, replaced or too late.';
+  'Answers a callback: its attempt runs on under its old receipt, with the lease of its claim and its deadline from now. The payload is read by callback_status, and stays under _awa_callback_result of the job''s metadata. The attempt may wait again. When its worker has left it, by park, the job is available again instead, and the attempt is not counted. Waits for another answer to the same callback. Raises AW002 for an id that is unknown, answered, replaced or too late.';
+
+-- Puts a job back into its lane whose worker has left, the attempt not counted.
+create or replace function {{ .schema }}._leave (l {{ .schema }}.leases)
+  returns void
+  language plpgsql
+  volatile
+as $$
+declare
+  d deferred_jobs := _lease_body(l);
+begin
+  perform _keep_key(d.unique_key, d.unique_states, d.job_id, null);
+  d.run_lease := d.run_lease + 1;
+  d.run_at := _now();
+  perform _requeue(d);
+end;
+$$;
+
+create or replace function {{ .schema }}.park (receipt {{ .schema }}.receipt)
+  returns boolean
+  language plpgsql
+  volatile
+  parallel unsafe
+  security definer
+  set search_path = pg_catalog, {{ .schema }}, pg_temp
+as $$
+declare
+  l leases;
+begin
+  perform _lock_keys(array[(park.receipt).job_id]);
+  update leases as k set stays = false
+  where k.job_id = (park.receipt).job_id and k.batch_id = (park.receipt).batch_id and k.receipt_lease = (park.receipt).run_lease
+  returning k.* into l;
+  if not found then
+    perform _refuse_unseen(array[park.receipt]);
+    return false;
+  end if;
+  if l.state = 'running' then
+    -- It was resumed before its worker left.
+    delete from leases as k where k.job_id = l.job_id;
+    perform _leave(l);
+  end if;
+  return true;
+end;
+$$;
+
+comment on function {{ .schema }}.park is
+  'Says that the worker of a waiting attempt has left it: resume_callback then makes the job available again, for whoever claims it, instead of letting the attempt run on. One that was resumed already is available at once. False when the receipt is stale or never registered a callback. Waits for an answer to its callback. Raises AW004 when another job holds its unique key by now.';
 
 create or replace function {{ .schema }}.heartbeat_callback (callback_id uuid, timeout interval)
   returns boolean
