@@ -71,11 +71,11 @@ bench-counts: ## Count the jobs of a queue as its history grows to ten million
 
 bench-drain: ## Measure awa alone: throughput, latency, footprint, large backlogs
 	@scripts/setup demo
-	go run ./bench/drain --json "$(if $(BENCH_OUT),$(BENCH_OUT)/drain.json)"
+	go run ./bench/drain --json "" --out "$(BENCH_OUT)"
 
 bench-latency: ## Measure the Go worker: pickup, drain, what producers pay for it
 	@scripts/setup demo
-	go run ./bench/latency --json "$(if $(BENCH_OUT),$(BENCH_OUT)/latency.json)"
+	go run ./bench/latency --out "$(BENCH_OUT)"
 
 clean: ## Remove what build made
 	rm -rf bin

@@ -33,6 +33,7 @@ type options struct {
 	pin     time.Duration
 	large   int
 	json    string
+	out     string
 }
 
 // run is what every phase works with.
@@ -95,6 +96,11 @@ func realMain(ctx context.Context, args []string, out io.Writer) error {
 			return fmt.Errorf("%s: %w", p.name, err)
 		}
 	}
+	if opts.out != "" {
+		if err := r.report.Publish(opts.out, "drain"); err != nil {
+			return err
+		}
+	}
 	return writeJSON(r.report, opts.json, out)
 }
 
@@ -108,6 +114,7 @@ func parse(args []string) (options, error) {
 	flags.DurationVar(&o.pin, "pin", 20*time.Second, "how long a transaction is held open")
 	flags.IntVar(&o.large, "large", 1_000_000, "jobs of a large queue or history")
 	flags.StringVar(&o.json, "json", "-", "file for the report as JSON; - prints it, empty leaves it out")
+	flags.StringVar(&o.out, "out", "", "folder for the report as JSON and as a page (default: none is written)")
 	if err := flags.Parse(args); err != nil {
 		return o, err
 	}

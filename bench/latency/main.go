@@ -53,7 +53,7 @@ func realMain(ctx context.Context) error {
 	flag.IntVar(&r.runs, "runs", 3, "runs of each figure")
 	flag.IntVar(&r.jobs, "jobs", 400_000, "jobs to preload for a drain")
 	flag.DurationVar(&r.seconds, "seconds", 5*time.Second, "how long one run of pickup or producers takes")
-	file := flag.String("json", "", "file for the report as JSON (default: none is written)")
+	out := flag.String("out", "", "folder for the report (default: none is written)")
 	flag.Parse()
 	if *only != "" {
 		r.only = strings.Split(*only, ",")
@@ -77,8 +77,8 @@ func realMain(ctx context.Context) error {
 			return fmt.Errorf("%s: %w", p.name, err)
 		}
 	}
-	if *file == "" {
+	if *out == "" {
 		return nil
 	}
-	return r.report.WriteFile(*file)
+	return r.report.Publish(*out, "latency")
 }

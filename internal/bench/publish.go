@@ -14,20 +14,24 @@ import (
 // Ours is the system that charts point out, with all that begins so.
 const Ours = "awa"
 
-// Publish writes the report as NAME.json into a folder, and one chart for each
-// figure that systems are compared by, as NAME-FIGURE.svg.
+// Publish writes the report as NAME.json and as the page NAME.md into a folder,
+// and one chart for each figure that systems are compared by, as NAME-FIGURE.svg.
 func (r *Report) Publish(folder, name string) error {
 	if err := r.WriteFile(filepath.Join(folder, name+".json")); err != nil {
 		return err
 	}
 	r.drawBars()
 	r.drawSeries()
+	var files []string
 	for figure, svg := range r.charts {
-		if err := os.WriteFile(filepath.Join(folder, name+"-"+figure+".svg"), svg, 0o644); err != nil {
+		file := name + "-" + figure + ".svg"
+		if err := os.WriteFile(filepath.Join(folder, file), svg, 0o644); err != nil {
 			return err
 		}
+		files = append(files, file)
 	}
-	return nil
+	slices.Sort(files)
+	return os.WriteFile(filepath.Join(folder, name+".md"), []byte(r.markdown(name, files)), 0o644)
 }
 
 // WriteFile writes the report as JSON into a file, and makes its folder.

@@ -5,6 +5,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/awaqueue/awa/internal/chart"
@@ -32,8 +34,8 @@ func TestPublish(t *testing.T) {
 	for _, e := range entries {
 		files = append(files, e.Name())
 	}
-	want := []string{"test-drain-200-a-claim.svg", "test-over-time.svg", "test.json"}
-	if len(files) != len(want) || files[0] != want[0] || files[1] != want[1] || files[2] != want[2] {
+	want := []string{"test-drain-200-a-claim.svg", "test-over-time.svg", "test.json", "test.md"}
+	if !slices.Equal(files, want) {
 		t.Errorf("wrote %q, want %q", files, want)
 	}
 	doc, err := os.ReadFile(filepath.Join(dir, "test.json"))
@@ -46,5 +48,20 @@ func TestPublish(t *testing.T) {
 	}
 	if len(back.Results) != 4 || back.Results[1].Median != 2 || !*back.Results[1].Met || back.Machine.CPUs == 0 {
 		t.Errorf("read back %+v", back)
+	}
+	page, err := os.ReadFile(filepath.Join(dir, "test.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range []string{
+		"| | unit | awa | peer |",
+		"| drain, 200 a claim | jobs/s | 2 (1–3) | 5 |",
+		"| what it alone has | jobs/s | — | 5 |",
+		"| alone, of no system | jobs/s | 1 | 1 |  |",
+		"![test over time](test-over-time.svg)",
+	} {
+		if !strings.Contains(string(page), line+"\n") {
+			t.Errorf("no line %q in\n%s", line, page)
+		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -54,6 +55,8 @@ type Report struct {
 	Machine  Machine           `json:"machine"`
 	Server   string            `json:"server"`
 	TakenOn  string            `json:"taken_on"`
+	Flags    []string          `json:"flags"`  // of the command that took them
+	Phases   map[string]string `json:"phases"` // titles by name
 	Settings map[string]string `json:"settings,omitempty"` // of each system compared
 	Results  []Result          `json:"results"`
 	Series   []Series          `json:"series,omitempty"`
@@ -78,15 +81,31 @@ type Series struct {
 func NewReport(out io.Writer, server string) *Report {
 	r := &Report{
 		Machine: ThisMachine(), Server: server, TakenOn: time.Now().UTC().Format(time.DateOnly),
-		Settings: map[string]string{}, out: out, charts: map[string][]byte{},
+		Flags: flags(os.Args[1:]), Phases: map[string]string{}, Settings: map[string]string{},
+		out: out, charts: map[string][]byte{},
 	}
 	fmt.Fprintf(out, "%s; %s\n", server, r.Machine)
 	return r
 }
 
+// flags leaves out where a report goes: that is no part of what was measured.
+func flags(args []string) []string {
+	kept := []string{}
+	for i := 0; i < len(args); i++ {
+		switch args[i] {
+		case "--out", "--name", "--json":
+			i++
+		default:
+			kept = append(kept, args[i])
+		}
+	}
+	return kept
+}
+
 // Phase begins a section of the table.
 func (r *Report) Phase(name, title string) {
 	r.phase = name
+	r.Phases[name] = title
 	fmt.Fprintf(r.out, "\n%s: %s\n", name, title)
 	fmt.Fprintf(r.out, "  %-54s %12s %12s %12s %6s  %-8s %s\n", "", "median", "min", "max", "n", "unit", "goal")
 }
