@@ -47,7 +47,7 @@ func installNode(ctx context.Context) (dir string, err error) {
 	if err != nil {
 		return "", err
 	}
-	dir = filepath.Join(cache, "awa-bench", "node")
+	dir = filepath.Join(cache, "awa", "bench-peers")
 	files, err := fs.Sub(nodeFiles, "node")
 	if err != nil {
 		return "", err

@@ -96,8 +96,9 @@ func alone(b *strings.Builder, results []Result) {
 }
 
 func spread(s Summary) string {
-	if s.N == 1 || s.Min == s.Max {
-		return chart.Number(s.Median)
+	median, least, most := chart.Number(s.Median), chart.Number(s.Min), chart.Number(s.Max)
+	if least == most {
+		return median
 	}
-	return fmt.Sprintf("%s (%s–%s)", chart.Number(s.Median), chart.Number(s.Min), chart.Number(s.Max))
+	return fmt.Sprintf("%s (%s–%s)", median, least, most)
 }

@@ -55,8 +55,8 @@ type Report struct {
 	Machine  Machine           `json:"machine"`
 	Server   string            `json:"server"`
 	TakenOn  string            `json:"taken_on"`
-	Flags    []string          `json:"flags"`  // of the command that took them
-	Phases   map[string]string `json:"phases"` // titles by name
+	Flags    []string          `json:"flags"`              // of the command that took them
+	Phases   map[string]string `json:"phases"`             // titles by name
 	Settings map[string]string `json:"settings,omitempty"` // of each system compared
 	Results  []Result          `json:"results"`
 	Series   []Series          `json:"series,omitempty"`
