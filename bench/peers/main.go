@@ -55,6 +55,7 @@ var scenarios = []struct {
 	{"produce", "8 connections enqueue one job a transaction, durably", false, (*run).produce},
 	{"onejob", "16 connections claim one job and finish it, in two transactions", false, (*run).oneJob},
 	{"pickup", "50 jobs/s on an idle worker: from commit to the start of the handler", false, (*run).pickup},
+	{"steady", "the same at up to 500 jobs/s from one connection", false, (*run).steady},
 	{"payload", "jobs of 100 kB: enqueue in bulk, then drain", false, (*run).payload},
 	{"horizon", "produce and work beside a session that holds a snapshot", true, (*run).horizon},
 	{"counts", "count the jobs of a queue by state as its history grows", true, (*run).counts},

@@ -29,6 +29,14 @@ func (r *run) horizon(ctx context.Context) error {
 		f.add("last 10 s over first 10 s, pinned horizon", "", last/first)
 		f.add("rate in the first 10 s", "jobs/s", first)
 		f.add("rate in the last 10 s", "jobs/s", last)
+		if err := s.close(); err != nil { // a backend that ends reports what it did
+			return err
+		}
+		dead, err := deadTuples(ctx, db)
+		if err != nil {
+			return err
+		}
+		f.add("dead tuples in its tables at the end", "rows", dead)
 		series = append(series, bench.Series{Points: relative(rates, first)})
 		return nil
 	})
@@ -46,6 +54,18 @@ func (r *run) horizon(ctx context.Context) error {
 	}
 	r.report.Series = append(r.report.Series, series...)
 	return nil
+}
+
+// deadTuples is how many dead rows the tables of the database hold.
+func deadTuples(ctx context.Context, db *bench.Database) (dead float64, err error) {
+	if _, err := changedTuples(ctx, db); err != nil { // until the statistics stand still
+		return 0, err
+	}
+	err = db.With(ctx, bench.Durable, func(conn *pgx.Conn) error {
+		return conn.QueryRow(ctx, `
+			select coalesce(sum(s.n_dead_tup), 0)::double precision from pg_stat_user_tables as s`).Scan(&dead)
+	})
+	return dead, err
 }
 
 // settling is how long traffic runs before it is counted: workers start up.

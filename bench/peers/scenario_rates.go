@@ -42,24 +42,27 @@ func (r *run) oneJob(ctx context.Context) error {
 	})
 }
 
-// Names of figures that have goals.
-const (
-	pickupP50 = "pickup, median"
-	pickupP99 = "pickup, 99th percentile"
-)
-
 // pickup measures how long a job waits for an idle worker.
 func (r *run) pickup(ctx context.Context) error {
-	const every = 20 * time.Millisecond
-	goals := map[string]*bench.Goal{pickupP50: bench.AtMost(1.5), pickupP99: bench.AtMost(5)}
+	return r.latency(ctx, "pickup", 20*time.Millisecond, bench.AtMost(1.5), bench.AtMost(5))
+}
+
+// steady measures how long a job waits for a worker that is never idle for long.
+func (r *run) steady(ctx context.Context) error {
+	return r.latency(ctx, "latency at up to 500 jobs/s", 2*time.Millisecond, nil, nil)
+}
+
+func (r *run) latency(ctx context.Context, name string, every time.Duration, p50, p99 *bench.Goal) error {
+	median, last := name+", median", name+", 99th percentile"
+	goals := map[string]*bench.Goal{median: p50, last: p99}
 	return r.compare(ctx, r.runs, goals, func(ctx context.Context, _ *bench.Database, s session, f *figures) error {
 		samples, err := s.pickup(ctx, int(r.seconds/every), every)
 		if err != nil {
 			return err
 		}
 		slices.Sort(samples)
-		f.add(pickupP50, "ms", samples[len(samples)/2])
-		f.add(pickupP99, "ms", samples[min(len(samples)-1, len(samples)*99/100)])
+		f.add(median, "ms", samples[len(samples)/2])
+		f.add(last, "ms", samples[min(len(samples)-1, len(samples)*99/100)])
 		return nil
 	})
 }

@@ -67,7 +67,7 @@ export async function open(config) {
 
     async pickup({ n, every }) {
       const pickups = new Pickups()
-      await boss.work(queue, { pollingIntervalSeconds: 0.5 }, async ([job]) => pickups.begun(job.id))
+      await boss.work(queue, { localConcurrency: 10, pollingIntervalSeconds: 0.5 }, async ([job]) => pickups.begun(job.id))
       await sleep(500) // until it listens
       return pickups.measure(n, every, () => boss.send(queue, {}))
     },
