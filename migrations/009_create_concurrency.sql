@@ -27,6 +27,7 @@ create table {{ .schema }}.parked_jobs (
   job_id bigint not null,
   primary key (queue, key, job_id)
 );
+create index parked_jobs_job_idx on {{ .schema }}.parked_jobs (queue, job_id);
 
 ---- create above / drop below ----
 

@@ -1,8 +1,7 @@
 -- 010: jobs that wait for other jobs.
 
 -- A job waits for another until that one completes. The job itself is among the
--- deferred ones, for no moment that comes. xid is when the row came, or when what
--- it waits for has to be looked at again.
+-- deferred ones, for no moment that comes.
 create table {{ .schema }}.job_dependencies (
   after_id bigint not null,
   job_id   bigint not null,
@@ -20,7 +19,19 @@ create table {{ .schema }}.dependency_points (
   seen       pg_snapshot not null
 ) partition by list (ready_slot);
 
+-- Jobs that left without an outcome: deleted while deferred or leased, or
+-- dead-lettered from a lease.
+create table {{ .schema }}.job_departures (
+  xid        xid8     not null,
+  ready_slot smallint not null,
+  job_ids    bigint[] not null
+) partition by list (ready_slot);
+
 {{ range $i := until (int .segments) -}}
+create table {{ $.schema }}.job_departures_{{ $i }} partition of {{ $.schema }}.job_departures
+  for values in ({{ $i }}) with (autovacuum_vacuum_insert_threshold = -1);
+create index job_departures_{{ $i }}_xid_idx on {{ $.schema }}.job_departures_{{ $i }} (xid);
+
 create table {{ $.schema }}.dependency_points_{{ $i }} partition of {{ $.schema }}.dependency_points
   for values in ({{ $i }}) with (autovacuum_vacuum_insert_threshold = -1);
 alter table {{ $.schema }}.dependency_points_{{ $i }} add primary key (point);
@@ -28,5 +39,6 @@ alter table {{ $.schema }}.dependency_points_{{ $i }} add primary key (point);
 
 ---- create above / drop below ----
 
+drop table {{ .schema }}.job_departures;
 drop table {{ .schema }}.dependency_points;
 drop table {{ .schema }}.job_dependencies;

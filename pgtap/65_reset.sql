@@ -100,6 +100,7 @@ begin
   perform awa.enqueue('k', queue => 'tap/65/flow', concurrency_key => 'a') from generate_series(1, 2);
   perform awa.claim('tap/65/flow', 2);
   perform awa.enqueue('k', queue => 'tap/65/flow', after => array[awa.enqueue('k', queue => 'tap/65/flow')]);
+  perform awa.delete_job_compat(awa.enqueue('k', queue => 'tap/65/gone', run_at => now() + interval '1 day'));
   perform pg_sleep(0.002);
   perform awa.maintain();
   perform awa.start_batch_operation('cancel', '{"ids": [1, 2]}');

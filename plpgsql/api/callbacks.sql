@@ -1,7 +1,9 @@
 -- Callbacks: a running job waits for an answer from outside.
 
--- The lease that waits for an answer, taken out; its key is in hand. Raises AW002.
-create or replace function {{ .schema }}._take_callback (p_callback_id uuid)
+-- The lease that waits for an answer, locked; the key that its job needs in p_state, if
+-- any, was taken before, and is given up when the answer comes too late. Raises AW002,
+-- and AW004 when another job has the key.
+create or replace function {{ .schema }}._hold_callback (p_callback_id uuid, p_state {{ .schema }}.job_state default null)
   returns {{ .schema }}.leases
   language plpgsql
   volatile
@@ -10,11 +12,44 @@ declare
   l leases;
 begin
   perform _refuse_stale(format('callback %s', p_callback_id));
-  perform _lock_keys(array(select k.job_id from leases as k where k.callback_id = p_callback_id));
-  delete from leases as k where k.callback_id = p_callback_id returning k.* into l;
+  select k.* into l from leases as k where k.callback_id = p_callback_id;
+  if found and l.unique_key is not null and p_state is not null then
+    perform _need_key(l, p_state);
+  end if;
+  select k.* into l from leases as k where k.callback_id = p_callback_id for update;
   if not found then
     perform _no_callback(p_callback_id);
   end if;
+  return l;
+end;
+$$;
+
+create or replace function {{ .schema }}._need_key (l {{ .schema }}.leases, p_state {{ .schema }}.job_state)
+  returns void
+  language plpgsql
+  volatile
+as $$
+declare
+  v_holder bigint := _take_key(l.unique_key, l.unique_states, l.job_id, p_state);
+begin
+  if v_holder <> l.job_id then
+    raise exception using errcode = 'AW004',
+      message = format('job %s: its unique key is held by job %s', l.job_id, v_holder),
+      hint = 'Cancel or delete the other job first.';
+  end if;
+end;
+$$;
+
+-- The same, and the lease is taken out.
+create or replace function {{ .schema }}._take_callback (p_callback_id uuid, p_state {{ .schema }}.job_state default null)
+  returns {{ .schema }}.leases
+  language plpgsql
+  volatile
+as $$
+declare
+  l leases := _hold_callback(p_callback_id, p_state);
+begin
+  delete from leases as k where k.job_id = l.job_id;
   return l;
 end;
 $$;
@@ -25,9 +60,33 @@ create or replace function {{ .schema }}._no_callback (p_callback_id uuid)
   volatile
 as $$
 begin
+  if p_callback_id is not null and current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
+    perform _probe_callback(p_callback_id);
+  end if;
   raise exception using errcode = 'AW002',
     message = format('no job waits for callback %s', coalesce(p_callback_id::text, 'null')),
     hint = 'An id is good for one answer, and only until its timeout or until the job is closed otherwise.';
+end;
+$$;
+
+-- Under a transaction-long snapshot: whether the id belongs to a lease that the
+-- snapshot does not show. An attempt to use it again meets that one; it is undone in
+-- any case.
+create or replace function {{ .schema }}._probe_callback (p_callback_id uuid)
+  returns void
+  language plpgsql
+  volatile
+as $$
+begin
+  insert into leases (job_id, lane, state, batch_id, receipt_lease, callback_id, due_at, claimed_at, lease, run_at, created_at,
+    run_lease, attempt, max_attempts, kind, args)
+  values (0, 0, 'waiting_external', 0, 0, p_callback_id, now(), now(), '0', now(), now(), 1, 1, 1, '', '{}');
+  raise exception using errcode = 'AW000', message = 'undo';
+exception
+  when sqlstate 'AW000' then
+    null;
+  when unique_violation then
+    perform _stale_snapshot(format('callback %s', p_callback_id));
 end;
 $$;
 
@@ -129,7 +188,7 @@ begin
   select (_receipt_of(l)).* into v_receipt from leases as l where l.callback_id = fail_callback.callback_id;
   -- Of two answers, or an answer and a finish, one gets the lease.
   if v_receipt is null or not exists (
-    select from _fail_leases(array[v_receipt], array[fail_callback.error], null, false, 'r'))
+    select from _fail_leases(array[v_receipt], array[fail_callback.error], null, false, 'r', fail_callback.callback_id))
   then
     perform _no_callback(fail_callback.callback_id);
   end if;
@@ -150,10 +209,8 @@ create or replace function {{ .schema }}.retry_callback (callback_id uuid)
   set jit = off
 as $$
 declare
-  l leases := _take_callback(retry_callback.callback_id);
-  d deferred_jobs := _lease_body(l);
+  d deferred_jobs := _lease_body(_take_callback(retry_callback.callback_id, 'available'));
 begin
-  perform _keep_key(d.unique_key, d.unique_states, d.job_id, null);
   d.run_lease := d.run_lease + 1;
   d.attempt := 1;
   d.run_at := _now();
@@ -178,9 +235,13 @@ declare
   v_now timestamptz := _now();
   l     leases;
 begin
-  perform _refuse_stale(format('callback %s', resume_callback.callback_id));
-  if exists (select from leases as k where k.callback_id = resume_callback.callback_id and not k.stays) then
-    l := _take_callback(resume_callback.callback_id);
+  l := _hold_callback(resume_callback.callback_id, 'running');
+  if not l.stays then
+    if l.unique_key is not null then
+      -- That its worker left was not known when the key was looked at.
+      perform _leaves_key(l);
+    end if;
+    delete from leases as k where k.job_id = l.job_id;
     l.result := resume_callback.payload;
     perform _leave(l);
     return true;
@@ -188,10 +249,7 @@ begin
   update leases as k
   set state = 'running', callback_id = null, due_at = v_now + k.lease, deadline_at = v_now + k.deadline,
     result = resume_callback.payload
-  where k.callback_id = resume_callback.callback_id;
-  if not found then
-    perform _no_callback(resume_callback.callback_id);
-  end if;
+  where k.job_id = l.job_id;
   return true;
 end;
 $$;
@@ -208,10 +266,26 @@ as $$
 declare
   d deferred_jobs := _lease_body(l);
 begin
-  perform _keep_key(d.unique_key, d.unique_states, d.job_id, null);
   d.run_lease := d.run_lease + 1;
   d.run_at := _now();
   perform _requeue(d);
+end;
+$$;
+
+-- A key that counts while the job is available and not while it runs: it is had
+-- without a wait, or the call is to be made again.
+create or replace function {{ .schema }}._leaves_key (l {{ .schema }}.leases)
+  returns void
+  language plpgsql
+  volatile
+  set lock_timeout = '10ms'
+as $$
+begin
+  perform _need_key(l, 'available');
+exception when lock_not_available then
+  raise exception using errcode = '40001',
+    message = format('job %s: another session has its unique key in hand', l.job_id),
+    hint = 'Retry the whole transaction.';
 end;
 $$;
 
@@ -226,7 +300,6 @@ as $$
 declare
   l leases;
 begin
-  perform _lock_keys(array[(park.receipt).job_id]);
   update leases as k set stays = false
   where k.job_id = (park.receipt).job_id and k.batch_id = (park.receipt).batch_id and k.receipt_lease = (park.receipt).run_lease
   returning k.* into l;
@@ -236,6 +309,9 @@ begin
   end if;
   if l.state = 'running' then
     -- It was resumed before its worker left.
+    if l.unique_key is not null then
+      perform _leaves_key(l);
+    end if;
     delete from leases as k where k.job_id = l.job_id;
     perform _leave(l);
   end if;
@@ -244,7 +320,7 @@ end;
 $$;
 
 comment on function {{ .schema }}.park is
-  'Says that the worker of a waiting attempt has left it: resume_callback then makes the job available again, for whoever claims it, instead of letting the attempt run on. One that was resumed already is available at once. False when the receipt is stale or never registered a callback. Waits for an answer to its callback. Raises AW004 when another job holds its unique key by now.';
+  'Says that the worker of a waiting attempt has left it: resume_callback then makes the job available again, for whoever claims it, instead of letting the attempt run on. One that was resumed already is available at once. False when the receipt is stale or never registered a callback. Waits for an answer to its callback. Raises AW004 when another job holds its unique key by now, 40001 when another session has that key in hand.';
 
 create or replace function {{ .schema }}.heartbeat_callback (callback_id uuid, timeout interval)
   returns boolean

@@ -197,12 +197,16 @@ begin
   union all
   select 'a job waits for one that may complete', format('job %s after job %s', k.job_id, k.after_id), 1, 0
   from job_dependencies as k
+  join (select n.* from dependency_points as n order by n.point desc limit 1) as p on true
   where exists (select from deferred_jobs as d where d.job_id = k.job_id)
     and k.after_id not in (select r.job_id from ready as r)
     and not exists (select from deferred_jobs as d where d.job_id = k.after_id)
     and not exists (select from leases as l where l.job_id = k.after_id)
     and not exists (select from dlq_entries as q where q.id = k.after_id)
-    and k.xid < pg_snapshot_xmin((select n.seen from dependency_points as n order by n.point desc limit 1))
+    and pg_visible_in_snapshot(k.xid, p.seen)
+    and not exists (
+      select from job_departures as d
+      where d.xid >= pg_snapshot_xmin(p.seen) and not pg_visible_in_snapshot(d.xid, p.seen) and k.after_id = any (d.job_ids))
   union all
   select 'a schedule knows its next fire', format('schedule %L', s.name), 1, 0
   from schedules as s

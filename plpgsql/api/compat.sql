@@ -268,8 +268,12 @@ begin
     if c.run_at = 'infinity' and d.metadata ? 'awa:run_at'
       and not exists (select from job_dependencies as k where k.job_id = d.job_id)
     then
-      c.run_at := (d.metadata ->> 'awa:run_at')::timestamptz;
+      c.run_at := (_unpark(d)).run_at;
       c.metadata := c.metadata - 'awa:run_at';
+    end if;
+    if c.run_at < 'infinity' then
+      -- Whoever gives it a time lets it go.
+      delete from job_dependencies as k where k.job_id = d.job_id;
     end if;
     d.run_at := c.run_at;
     d.max_attempts := c.max_attempts;

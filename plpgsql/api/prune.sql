@@ -145,11 +145,12 @@ begin
       claims_{{ $i }}, outcome_removals_{{ $i }}, terminal_count_deltas_{{ $i }}, checkpoint_snapshots_{{ $i }},
       terminal_count_checkpoints_{{ $i }}, lease_extensions_{{ $i }}, progress_entries_{{ $i }}, workers_{{ $i }},
       worker_notices_{{ $i }}, rescue_points_{{ $i }}, promotion_points_{{ $i }}, watched_claims_{{ $i }}, cron_fires_{{ $i }},
-      cron_points_{{ $i }}, rate_points_{{ $i }}, slot_entries_{{ $i }}, dependency_points_{{ $i }} in access exclusive mode;
+      cron_points_{{ $i }}, rate_points_{{ $i }}, slot_entries_{{ $i }}, dependency_points_{{ $i }},
+      job_departures_{{ $i }} in access exclusive mode;
 
     -- Nobody can be writing here any more. Whatever the proof did not see
     -- means a later prune.
-    if _segment_changed({{ $i }}, v_proof, v_own)
+    if _segment_changed({{ $i }}, v_proof, v_own) or not _dependents_know({{ $i }})
       or (array_position(v_batches, null) is not null and v_claims <> (select count(*) from claims_{{ $i }}))
     then
       raise exception using errcode = '55P03', message = 'the segment changed while it was pruned';
@@ -237,7 +238,7 @@ begin
     truncate ready_entries_{{ $i }}, claims_{{ $i }}, attempt_outcomes_{{ $i }}, lane_cursors_{{ $i }};
 {{ range $table := list "ready_tombstones" "outcome_removals" "terminal_count_deltas" "checkpoint_snapshots"
   "terminal_count_checkpoints" "lease_extensions" "progress_entries" "workers" "worker_notices" "rescue_points"
-  "promotion_points" "watched_claims" "cron_fires" "cron_points" "rate_points" "slot_entries" "dependency_points" }}
+  "promotion_points" "watched_claims" "cron_fires" "cron_points" "rate_points" "slot_entries" "dependency_points" "job_departures" }}
     if exists (select from {{ $table }}_{{ $i }}) then
       truncate {{ $table }}_{{ $i }};
     end if;

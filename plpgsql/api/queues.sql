@@ -32,6 +32,9 @@ begin
          n.concurrency_limit
        from jsonb_populate_record(m, configure_queue.settings) as n)
   where m.queue = configure_queue.queue;
+  if not exists (select from queue_meta as m where m.queue = configure_queue.queue and m.concurrency_limit is not null) then
+    perform _unpark_queue(configure_queue.queue);
+  end if;
 exception
   when check_violation or data_exception then
     perform _invalid(format('settings %s: %s', configure_queue.settings, sqlerrm), 'enqueue_shards goes from 1 to 64, intervals from zero to 100 years, limits above zero, concurrency_limit up to 1000, on_full is reject or warn.');

@@ -20,7 +20,7 @@ begin
   lock table ready_entries, claims, attempt_outcomes, outcome_removals, lane_cursors,
     terminal_count_deltas, checkpoint_snapshots, terminal_count_checkpoints, segment_rotations,
     deferred_jobs, workers, worker_notices, promotion_points, cron_fires, cron_points,
-    job_dependencies, dependency_points
+    job_dependencies, dependency_points, job_departures
     in access exclusive mode;
   v_snap := _hide_own(pg_current_snapshot());
   select r.* into v_current from segment_rotations as r order by r.generation desc limit 1;
@@ -44,7 +44,7 @@ begin
   update cron_fires as f set xid = '1';
   update job_dependencies as k set xid = '1';
   truncate checkpoint_snapshots, terminal_count_checkpoints, worker_notices, promotion_points, cron_points,
-    dependency_points;
+    dependency_points, job_departures;
 
   insert into lane_cursors (
     lane, generation, segment, last_segment, base_segment, pos_xid, pos_job_id, floor_xid, settled_segment, settled_xid,

@@ -29,6 +29,20 @@ begin
 end;
 $$;
 
+-- A job's key. What is no text of 1 to 200 characters, put into the metadata by hand,
+-- is none.
+create or replace function {{ .schema }}._concurrency_key (p_metadata jsonb)
+  returns text
+  language sql
+  immutable
+  parallel safe
+as $$
+  select case
+    when pg_catalog.jsonb_typeof(p_metadata -> 'awa:concurrency_key') = 'string'
+      and pg_catalog.length(p_metadata ->> 'awa:concurrency_key') between 1 and 200
+      then p_metadata ->> 'awa:concurrency_key' end
+$$;
+
 -- The free slots of some keys: those that were never taken, or whose attempt was
 -- closed before the moment of the claim that is to have them.
 create or replace function {{ .schema }}._free_slots (p_queue text, p_keys text[], p_limit integer, p_claimed_at timestamptz)
@@ -54,7 +68,7 @@ begin
   where e.batch_id is null or not (
     exists (
       select from claims as c
-      where c.batch_id = e.batch_id
+      where c.batch_id = e.batch_id and e.job_id = any (c.job_ids)
         and not exists (
           select from attempt_outcomes as o
           where o.batch_id = e.batch_id and (o.job_ids is null or e.job_id = any (o.job_ids)) and o.finalized_at <= p_claimed_at))
@@ -71,11 +85,12 @@ create or replace function {{ .schema }}._parked_keys (p_queue text, p_max integ
   set enable_seqscan = off
 as $$
 declare
-  v_from text := (
-    select p.key from parked_jobs as p
-    where p.queue = p_queue and p.key >= encode(sha256(random()::text::bytea), 'hex')
-    order by p.key
-    limit 1);
+  v_first bigint := (select min(p.job_id) from parked_jobs as p where p.queue = p_queue);
+  v_last  bigint := (select max(p.job_id) from parked_jobs as p where p.queue = p_queue);
+  v_start bigint := v_first + floor(random() * (v_last - v_first + 1))::bigint;
+  -- The key of a random one of them.
+  v_from  text := (
+    select p.key from parked_jobs as p where p.queue = p_queue and p.job_id >= v_start order by p.job_id limit 1);
 begin
   return array(
     with recursive after as (
@@ -122,6 +137,7 @@ declare
   v_xid  xid8 := pg_current_xact_id();  -- before the ring is read, see enqueue
   v_slot smallint := _current_slot();
   v_ids  bigint[];
+  v_job  deferred_jobs;
 begin
   select array_agg(n.job_id) into v_ids
   from (
@@ -145,6 +161,18 @@ begin
   where p.queue = p_queue and p.job_id = any (v_ids)
     and not exists (
       select from deferred_jobs as d where d.job_id = p.job_id and d.run_at = 'infinity');
+  -- Those whose unique key counts from now on go by way of promotion.
+  for v_job in
+    with gone as (
+      delete from deferred_jobs as e where e.job_id = any (v_ids) and e.run_at = 'infinity' and _gains_key(e) returning e.*
+    ),
+    unlisted as (
+      delete from parked_jobs as p using gone as g where p.queue = p_queue and p.job_id = g.job_id
+    )
+    select g.* from gone as g
+  loop
+    perform _bring_back(v_job);
+  end loop;
   return query
   with taken as (
     delete from deferred_jobs as d
@@ -164,7 +192,7 @@ begin
     insert into ready_entries (
       lane, xid, job_id, run_at, created_at, run_lease, ready_slot, attempt, max_attempts, kind, args,
       metadata, tags, errors, progress, unique_key, unique_states, ordering_key, deadline)
-    select t.lane, '0', t.job_id, (t.metadata ->> 'awa:run_at')::timestamptz, t.created_at, t.run_lease, v_slot, t.attempt, t.max_attempts,
+    select t.lane, '0', t.job_id, coalesce(nullif(_instant(t.metadata ->> 'awa:run_at'), 'infinity'), t.created_at), t.created_at, t.run_lease, v_slot, t.attempt, t.max_attempts,
       t.kind, t.args, nullif(t.metadata - 'awa:run_at', '{}'), t.tags, t.errors, t.progress, t.unique_key, t.unique_states,
       t.ordering_key, t.deadline
     from taken as t
@@ -206,7 +234,7 @@ $$;
 
 -- Of claimed jobs those that get a slot, or need none; the others are parked.
 create or replace function {{ .schema }}._take_slots (
-  p_queue text, p_jobs {{ .schema }}.claimed_job[], p_lease interval, p_limit integer
+  p_queue text, p_jobs {{ .schema }}.claimed_job[], p_claimed_at timestamptz, p_limit integer
 )
   returns setof {{ .schema }}.claimed_job
   language plpgsql
@@ -221,24 +249,24 @@ declare
   v_taken bigint[];
   v_out   receipt[];
 begin
-  select array_agg(distinct j.metadata ->> 'awa:concurrency_key'), count(*) into v_keys, v_jobs
+  select array_agg(distinct _concurrency_key(j.metadata)), count(*) into v_keys, v_jobs
   from unnest(p_jobs) as j
-  where j.metadata ? 'awa:concurrency_key';
+  where _concurrency_key(j.metadata) is not null;
   if v_keys is null then
     return query select j.* from unnest(p_jobs) as j;
     return;
   end if;
   with wanted as (
-    select j.receipt, j.job_id, j.metadata ->> 'awa:concurrency_key' as key,
-      row_number() over (partition by j.metadata ->> 'awa:concurrency_key' order by j.nth) as turn
+    select j.receipt, j.job_id, _concurrency_key(j.metadata) as key,
+      row_number() over (partition by _concurrency_key(j.metadata) order by j.nth) as turn
     from unnest(p_jobs) with ordinality as j (
       receipt, job_id, kind, args, queue, priority, attempt, max_attempts, run_at, created_at, tags, metadata, progress,
       errors, deadline_at, lease_expires_at, nth)
-    where j.metadata ? 'awa:concurrency_key'
+    where _concurrency_key(j.metadata) is not null
   ),
   free as (
     select f.key, f.slot, f.point, row_number() over (partition by f.key order by f.slot) as turn
-    from _free_slots(p_queue, v_keys, p_limit, (p_jobs[1]).lease_expires_at - p_lease) as f
+    from _free_slots(p_queue, v_keys, p_limit, p_claimed_at) as f
   ),
   held as (
     insert into slot_entries (queue, key, slot, point, batch_id, job_id, ready_slot)
@@ -255,7 +283,7 @@ begin
   end if;
   v_out := array(
     select j.receipt from unnest(p_jobs) as j
-    where j.metadata ? 'awa:concurrency_key' and not exists (select from unnest(v_taken) as t (job_id) where t.job_id = j.job_id));
+    where _concurrency_key(j.metadata) is not null and not exists (select from unnest(v_taken) as t (job_id) where t.job_id = j.job_id));
   if v_out <> '{}' then
     v_out := array(
       select c from _close_in_order(v_out, array_fill('m'::"char", array[cardinality(v_out)]), null) as c);
@@ -268,14 +296,14 @@ begin
     from unnest(v_out) as c
     join ready_entries as r on r.ready_slot = c.ready_slot and r.job_id = c.job_id and r.run_lease = c.run_lease;
     insert into parked_jobs (queue, key, job_id)
-    select p_queue, j.metadata ->> 'awa:concurrency_key', j.job_id
+    select p_queue, _concurrency_key(j.metadata), j.job_id
     from unnest(v_out) as c
     join unnest(p_jobs) as j on j.job_id = c.job_id
     on conflict do nothing;
   end if;
   return query
   select j.* from unnest(p_jobs) as j
-  where not j.metadata ? 'awa:concurrency_key' or exists (select from unnest(v_taken) as t (job_id) where t.job_id = j.job_id);
+  where _concurrency_key(j.metadata) is null or exists (select from unnest(v_taken) as t (job_id) where t.job_id = j.job_id);
 end;
 $$;
 
@@ -289,6 +317,7 @@ declare
   v_left integer := least(p_max, 10000);
   v_got  integer;
   v_met  integer := 0;
+  v_at   timestamptz;
   v_rate queue_meta;
   v_jobs claimed_job[];
 begin
@@ -303,8 +332,9 @@ begin
     end if;
   end if;
   if exists (select from parked_jobs as p where p.queue = p_queue) then
+    v_at := _now();
     v_jobs := array(select j from _claim_parked(p_queue, v_left, p_worker, p_lease, p_limit) as j);
-    return query select s.* from _take_slots(p_queue, v_jobs, p_lease, p_limit) as s;
+    return query select s.* from _take_slots(p_queue, v_jobs, v_at, p_limit) as s;
     get diagnostics v_got = row_count;
     v_left := v_left - v_got;
     if v_got > 0 then
@@ -312,18 +342,45 @@ begin
     end if;
   end if;
   while v_left > 0 loop
+    v_at := _now();
     v_jobs := array(select j from _claim_snapshot(p_queue, v_left, p_worker, p_lease) as j);
     -- A long row of jobs whose keys are taken is parked by several calls.
     v_met := v_met + cardinality(v_jobs);
     exit when v_jobs = '{}';
-    return query select s.* from _take_slots(p_queue, v_jobs, p_lease, p_limit) as s;
+    return query select s.* from _take_slots(p_queue, v_jobs, v_at, p_limit) as s;
     get diagnostics v_got = row_count;
     v_left := v_left - v_got;
     if v_rate.rate_limit is null then
       -- Another session's snapshot learns from it that there was a turn.
       perform _spend_tokens(p_queue, 1, 1, 0);
+    elsif v_got < cardinality(v_jobs) then
+      -- Those that were parked give their tokens back.
+      perform _spend_tokens(p_queue, v_rate.rate_limit, v_rate.rate_burst, v_got - cardinality(v_jobs));
     end if;
     exit when v_met >= 5000;
+  end loop;
+end;
+$$;
+
+-- Parked jobs of a queue whose limit is gone go back into their lanes.
+create or replace function {{ .schema }}._unpark_queue (p_queue text)
+  returns void
+  language plpgsql
+  volatile
+as $$
+declare
+  d deferred_jobs;
+begin
+  for d in
+    with unlisted as (
+      delete from parked_jobs as p where p.queue = p_queue returning p.job_id
+    ),
+    gone as (
+      delete from deferred_jobs as e using unlisted as u where e.job_id = u.job_id and e.run_at = 'infinity' returning e.*
+    )
+    select g.* from gone as g order by g.job_id
+  loop
+    perform _bring_back(d);
   end loop;
 end;
 $$;

@@ -39,6 +39,7 @@ begin
     select g.job_id, _notify_leased(g::leases, 'deleted') from gone as g
   )
   select v_gone || coalesce(array_agg(t.job_id), '{}') into v_gone from told as t;
+  perform _depart(v_gone);
 
   v_left := _less(p_ids, v_gone);
   select array_agg(l.job_id) filter (where l.batch_id is null), array_agg(l.job_id)
@@ -136,9 +137,6 @@ begin
     exit when v_left = '{}';
   end loop;
   perform _release_keys(p_ids);
-  if exists (select from job_dependencies) then
-    perform _dependencies_touched(p_ids);
-  end if;
   return v_jobs;
 end;
 $$;

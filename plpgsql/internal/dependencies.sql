@@ -88,18 +88,30 @@ begin
   select n.* into p from dependency_points as n order by n.point desc limit 1;
   p.seen := coalesce(p.seen, '1:1:');
   v_seen := _hide_own(pg_current_snapshot());
-  -- Dependencies that the last pass did not see: where do their predecessors stand?
+  -- Dependencies and departures that the last pass did not see: where do they stand?
   v_new := array(
-    select distinct k.after_id
+    select k.after_id
     from job_dependencies as k
-    where k.xid >= pg_snapshot_xmin(p.seen) and not pg_visible_in_snapshot(k.xid, p.seen));
+    where k.xid >= pg_snapshot_xmin(p.seen) and not pg_visible_in_snapshot(k.xid, p.seen)
+    union
+    select i.id
+    from job_departures as g
+    cross join lateral unnest(g.job_ids) as i (id)
+    where g.xid >= pg_snapshot_xmin(p.seen) and not pg_visible_in_snapshot(g.xid, p.seen)
+      and exists (select from job_dependencies as k where k.after_id = i.id));
   select array_agg(s.job_id), array_agg(s.standing) into v_ids, v_states
   from _standing(v_new) as s
   where s.standing is not null;
   -- The others: what closed since?
   if exists (select from job_dependencies as k where pg_visible_in_snapshot(k.xid, p.seen)) then
-    select v_ids || array_agg(s.after_id), v_states || array_agg(s.standing) into v_ids, v_states
-    from _closed_since(p.seen) as s;
+    -- One that failed and was retried since is still to come.
+    v_new := array(select s.after_id from _closed_since(p.seen) as s where s.standing <> 'completed');
+    select v_ids || array_agg(u.id), v_states || array_agg(u.standing) into v_ids, v_states
+    from (
+      select s.after_id as id, s.standing from _closed_since(p.seen) as s where s.standing = 'completed'
+      union all
+      select s.job_id, s.standing from _standing(v_new) as s where s.standing is not null
+    ) as u;
   end if;
 
   if v_ids is not null then
@@ -143,7 +155,7 @@ begin
       )
       select g.* from gone as g order by g.job_id
     loop
-      perform _requeue(_unpark(d));
+      perform _bring_back(d);
       released := released + 1;
     end loop;
     select count(*) into v_left from job_dependencies as k where k.after_id = any (v_ids);
@@ -155,6 +167,19 @@ begin
 end;
 $$;
 
+-- An instant out of metadata; null for what is none.
+create or replace function {{ .schema }}._instant (p_text text)
+  returns timestamptz
+  language plpgsql
+  stable
+as $$
+begin
+  return p_text::timestamptz;
+exception when data_exception then
+  return null;
+end;
+$$;
+
 -- A job that waited for no moment of the clock, as it is when its turn comes.
 create or replace function {{ .schema }}._unpark (p_job {{ .schema }}.deferred_jobs)
   returns {{ .schema }}.deferred_jobs
@@ -163,20 +188,67 @@ create or replace function {{ .schema }}._unpark (p_job {{ .schema }}.deferred_j
 as $$
 begin
   if p_job.run_at = 'infinity' then
-    p_job.run_at := coalesce((p_job.metadata ->> 'awa:run_at')::timestamptz, _now());
+    p_job.run_at := coalesce(nullif(_instant(p_job.metadata ->> 'awa:run_at'), 'infinity'), _now());
     p_job.metadata := nullif(p_job.metadata - 'awa:run_at', '{}');
   end if;
   return p_job;
 end;
 $$;
 
--- Jobs that leave without an outcome: whoever waits for them is to be looked at.
-create or replace function {{ .schema }}._dependencies_touched (p_ids bigint[])
+-- Puts such a job, taken out of the deferred ones, where it belongs then. One whose
+-- key counts from then on goes by way of promotion, which sees to the key.
+create or replace function {{ .schema }}._bring_back (p_job {{ .schema }}.deferred_jobs)
   returns void
   language plpgsql
   volatile
 as $$
 begin
-  update job_dependencies as k set xid = pg_current_xact_id() where k.after_id = any (p_ids);
+  p_job := _unpark(p_job);
+  if _gains_key(p_job) then
+    p_job.xid := pg_current_xact_id();
+    insert into deferred_jobs select p_job.*;
+  else
+    perform _requeue(p_job);
+  end if;
+end;
+$$;
+
+-- Says that jobs leave without an outcome, so that a pass finds who waits for them,
+-- also who is not yet committed.
+create or replace function {{ .schema }}._depart (p_ids bigint[])
+  returns void
+  language plpgsql
+  volatile
+as $$
+begin
+  if p_ids <> '{}' then
+    insert into job_departures (xid, ready_slot, job_ids) values (pg_current_xact_id(), _current_slot(), p_ids);
+  end if;
+end;
+$$;
+
+-- Whether everything in a slot that tells of an end was seen by the newest pass.
+-- Called under the segment's lock, so by index only.
+create or replace function {{ .schema }}._dependents_know (p_slot integer)
+  returns boolean
+  language plpgsql
+  volatile
+  set enable_seqscan = off
+  set enable_bitmapscan = off
+as $$
+declare
+  v_seen pg_snapshot;
+begin
+  if not exists (select from job_dependencies) then
+    return true;
+  end if;
+  v_seen := coalesce((select n.seen from dependency_points as n order by n.point desc limit 1), '1:1:');
+  return not exists (
+      select from attempt_outcomes as o
+      where o.ready_slot = p_slot and o.xid >= pg_snapshot_xmin(v_seen) and not pg_visible_in_snapshot(o.xid, v_seen)
+        and o.xid <> pg_current_xact_id())
+    and not exists (
+      select from job_departures as d
+      where d.ready_slot = p_slot and d.xid >= pg_snapshot_xmin(v_seen) and not pg_visible_in_snapshot(d.xid, v_seen));
 end;
 $$;

@@ -34,6 +34,9 @@ begin
         o := _follow_up(j.value, 'default');
         perform _check_job(o.kind, o.queue, o.priority, o.max_attempts, o.tags, o.args, o.metadata);
         perform _check_deadline(o.deadline);
+        if j.value ? 'concurrency_key' and _concurrency_key(o.metadata) is null then
+          perform _invalid(format('concurrency_key is %s', left(j.value ->> 'concurrency_key', 80)), 'A concurrency key is a text of 1 to 200 characters.');
+        end if;
         if o.delay < '0' or o.delay > '100 years' then
           perform _invalid(format('delay is %s', o.delay), 'Pass a delay of zero or more, up to 100 years.');
         end if;
@@ -91,6 +94,7 @@ begin
     where jsonb_typeof(e.job) = 'object'
   loop
     o := _follow_up(j.job, v_queue);
+    perform _check_job(o.kind, o.queue, o.priority, o.max_attempts, o.tags, o.args, o.metadata);
     v_shard := _shard(o.ordering_key, coalesce((select m.enqueue_shards from queue_meta as m where m.queue = o.queue), 1));
     v_lane := _lane(o.queue, o.priority, v_shard);
     perform _register_lane(v_lane, o.queue, o.priority, v_shard);
@@ -100,7 +104,7 @@ begin
   end loop;
 exception
   -- Only of what was put into the metadata by hand, past all checks.
-  when data_exception or integrity_constraint_violation then
+  when data_exception or integrity_constraint_violation or sqlstate 'AW006' then
     raise warning using message = format('job %s: what follows it is not enqueued: %s', p_job_id, sqlerrm),
       hint = 'Name follow-up jobs by follow_ups of enqueue.';
 end;

@@ -22,8 +22,11 @@ as $$
     l.deadline, null)::{{ .schema }}.deferred_jobs
 $$;
 
--- Takes the leased ones among the receipts, in the order of their ids.
-create or replace function {{ .schema }}._take_leases (p_receipts {{ .schema }}.receipt[])
+-- Takes the leased ones among the receipts, in the order of their ids: those that still
+-- wait for p_callback_id, or are due at p_due, if that is given.
+create or replace function {{ .schema }}._take_leases (
+  p_receipts {{ .schema }}.receipt[], p_callback_id uuid default null, p_due timestamptz default null
+)
   returns setof {{ .schema }}.leases
   language plpgsql
   volatile
@@ -35,6 +38,8 @@ begin
     from leases as l
     join (select distinct r.job_id, r.batch_id, r.run_lease from unnest(p_receipts) as r) as r
       on r.job_id = l.job_id and r.batch_id = l.batch_id and r.run_lease = l.receipt_lease
+    where (p_callback_id is null or l.callback_id = p_callback_id)
+      and (p_due is null or l.due_at <= p_due or l.deadline_at <= p_due or (l.state = 'running' and l.worker is not null))
     order by l.job_id
     for update of l
   )
@@ -84,10 +89,11 @@ begin
 end;
 $$;
 
--- What _fail_attempts does, for the leased ones among the receipts. Their keys,
--- those they hold and those they want, are locked before.
+-- What _fail_attempts does, for the leased ones among the receipts. Of the others too
+-- the keys are taken here, for keys come before leases.
 create or replace function {{ .schema }}._fail_leases (
-  p_receipts {{ .schema }}.receipt[], p_errors text[], p_retry_after interval, p_terminal boolean, p_how "char"
+  p_receipts {{ .schema }}.receipt[], p_errors text[], p_retry_after interval, p_terminal boolean, p_how "char",
+  p_callback_id uuid default null
 )
   returns table (receipt {{ .schema }}.receipt, state {{ .schema }}.job_state)
   language plpgsql
@@ -97,8 +103,6 @@ as $$
 declare
   v_now   timestamptz := _now();
   v_state job_state := case when p_how = 's' then 'scheduled'::job_state else 'retryable'::job_state end;
-  v_keyed bigint[] := array(
-    select l.job_id from unnest(p_receipts) as r join leases as l on l.job_id = r.job_id where l.unique_key is not null);
   v_free  bigint[];
   v_entry jsonb;
   v_error text;
@@ -106,12 +110,28 @@ declare
   l       leases;
   d       deferred_jobs;
 begin
-  perform _lock_keys(array(select r.job_id from unnest(p_receipts) as r));
   v_free := array(
     select k.job_id
-    from (select n.* from leases as n where n.job_id = any (v_keyed) order by n.unique_key offset 0) as k
+    from (
+      select n.job_id, n.unique_key, n.unique_states
+      from unnest(p_receipts) as r
+      join leases as n on n.job_id = r.job_id and n.batch_id = r.batch_id and n.receipt_lease = r.run_lease
+      where n.unique_key is not null
+      union
+      select e.job_id, e.unique_key, e.unique_states
+      from _open_receipts(p_receipts) as o
+      join ready_entries as e on e.ready_slot = o.ready_slot and e.job_id = o.job_id and e.run_lease = o.run_lease
+      where e.unique_key is not null
+      order by 2, 1
+      offset 0
+    ) as k
     where _take_key(k.unique_key, k.unique_states, k.job_id, v_state) = k.job_id);
-  for l in select t.* from _take_leases(p_receipts) as t loop
+  for l in
+    select t.* from _take_leases(p_receipts, p_callback_id, case when p_how = 'e' then v_now end) as t
+  loop
+    if p_how = 'e' then
+      perform _notify_leased(l, 'rescued');
+    end if;
     select u.error into v_error
     from unnest(p_receipts, p_errors) as u (ready_slot, batch_id, job_id, run_lease, error)
     where u.job_id = l.job_id and u.batch_id = l.batch_id and u.run_lease = l.receipt_lease
@@ -123,6 +143,7 @@ begin
         select from queue_lanes as q join queue_meta as m on m.queue = q.queue where q.lane = l.lane and m.dlq_enabled)
       then
         d.errors := _bounded_errors(d.errors, v_entry);
+        perform _depart(array[l.job_id]);
         perform _dead_letter(d,
           case when p_how = 'e' and l.state = 'waiting_external' then 'callback_timeout'
             when l.attempt >= l.max_attempts then 'max_attempts_exhausted' else 'terminal_error' end, l.claimed_at);

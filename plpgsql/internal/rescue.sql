@@ -89,9 +89,6 @@ declare
   v_held   boolean;
   g        record;
 begin
-  perform _notify_leased(l, 'rescued')
-  from unnest(p_receipts) as r
-  join leases as l on l.job_id = r.job_id and l.batch_id = r.batch_id and l.receipt_lease = r.run_lease;
   v_closed := array(select f.receipt from _fail_attempts(p_receipts, p_reasons, null, false, 'e') as f);
   perform _notify_workers(v_closed, 'rescued');
   return query select cardinality(v_closed)::bigint, null::text;
