@@ -71,3 +71,17 @@ func ExampleClient_CheckpointTerminalCounters() {
 	fmt.Println(changed > 0)
 	// Output: true
 }
+
+// History is kept for longer.
+func ExampleClient_ConfigureStorage() {
+	ctx := context.Background()
+	pool, done := freshPool(ctx)
+	defer done()
+
+	settings, err := awa.New().ConfigureStorage(ctx, pool, map[string]any{"history_retention": "6 hours"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(string(settings))
+	// Output: {"worker_silence": "00:01:30", "segment_max_age": "00:10:00", "straggler_limit": 1000, "history_retention": "06:00:00", "segment_max_bytes": 536870912}
+}

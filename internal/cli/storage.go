@@ -53,8 +53,38 @@ another cluster: waiting jobs are offered anew, history and counts stay. Locks
 everything against other sessions, for a dry run too.`,
 			sql: always(`select %[1]s.rebase() as waiting`),
 		}),
+		a.storageConfigureCommand(),
 		a.resetCommand(),
 	)
+}
+
+func (a *app) storageConfigureCommand() *cobra.Command {
+	cmd := a.rehearsed(statement{
+		use:   "configure [NAME=VALUE...]",
+		short: "Change settings of the storage, or show them",
+		long: `Change settings of the storage, effective at once, and show all of them. NAME= with
+no value puts a setting back to its default.
+
+  segment_max_age    a segment is sealed after that
+  segment_max_bytes  or when the jobs in it, with their indexes, take that much
+  history_retention  how long a sealed segment is kept
+  straggler_limit    the most jobs that prune moves out of its way
+  worker_silence     a worker that sends heartbeats is gone after that`,
+		args: func(_ *cobra.Command, args []string) error {
+			_, err := settingsOf(args)
+			return err
+		},
+		sql: always(`select s.key as setting, s.value
+from %[1]s.configure_storage(settings => $1::text::jsonb) as c
+cross join jsonb_each_text(c) as s
+order by s.key`),
+		params: func(args []string) []any {
+			doc, _ := settingsOf(args) // args has seen its error
+			return []any{doc}
+		},
+	})
+	cmd.Example = `  awa-admin storage configure 'history_retention=6 hours'`
+	return cmd
 }
 
 func (a *app) resetCommand() *cobra.Command {
