@@ -296,5 +296,8 @@ begin
   else
     return query select j.* from _claim_limited(p_queue, p_max_jobs, p_worker, p_lease, v_limit) as j;
   end if;
+exception when unique_violation then
+  -- A slot that another session took since.
+  perform _stale_snapshot(format('claim of queue %L', p_queue));
 end;
 $$;

@@ -22,9 +22,6 @@ begin
     end if;
     perform pg_advisory_xact_lock(_lock_class(3), _bucket_key(p_queue));
   end if;
-  if current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
-    perform _probe_bucket(p_queue);
-  end if;
   return true;
 end;
 $$;
@@ -337,8 +334,8 @@ begin
     return query select s.* from _take_slots(p_queue, v_jobs, v_at, p_limit) as s;
     get diagnostics v_got = row_count;
     v_left := v_left - v_got;
-    if v_got > 0 then
-      perform _spend_tokens(p_queue, coalesce(v_rate.rate_limit, 1), v_rate.rate_burst, v_got);
+    if v_got > 0 and v_rate.rate_limit is not null then
+      perform _spend_tokens(p_queue, v_rate.rate_limit, v_rate.rate_burst, v_got);
     end if;
   end if;
   while v_left > 0 loop
@@ -350,10 +347,7 @@ begin
     return query select s.* from _take_slots(p_queue, v_jobs, v_at, p_limit) as s;
     get diagnostics v_got = row_count;
     v_left := v_left - v_got;
-    if v_rate.rate_limit is null then
-      -- Another session's snapshot learns from it that there was a turn.
-      perform _spend_tokens(p_queue, 1, 1, 0);
-    elsif v_got < cardinality(v_jobs) then
+    if v_rate.rate_limit is not null and v_got < cardinality(v_jobs) then
       -- Those that were parked give their tokens back.
       perform _spend_tokens(p_queue, v_rate.rate_limit, v_rate.rate_burst, v_got - cardinality(v_jobs));
     end if;
