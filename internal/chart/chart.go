@@ -21,6 +21,9 @@ const (
 // palette of the lines that are not ours.
 var palette = []string{"#ea580c", "#16a34a", "#9333ea", "#64748b", "#be123c", "#0d9488"}
 
+// shades of the lines that are ours.
+var shades = []string{ours, "#60a5fa"}
+
 // canvas collects the elements of one picture.
 type canvas struct {
 	strings.Builder

@@ -56,12 +56,15 @@ func Lines(a Axes, lines []Line) []byte {
 	c.line(left, height-bottom, width-right, height-bottom, ink, 1)
 	c.text((left+width-right)/2, height-12, "middle", ink, a.X)
 	c.text(left, top-8, "start", ink, a.Y)
-	other := 0
+	other, own := 0, 0
 	for i, l := range lines {
-		stroke, weight := ours, 3.0
+		stroke, weight := "", 3.0
 		if !l.Ours {
 			stroke, weight = palette[other%len(palette)], 1.8
 			other++
+		} else {
+			stroke = shades[own%len(shades)]
+			own++
 		}
 		var path strings.Builder
 		for _, p := range l.Points {
