@@ -1,4 +1,6 @@
 -- Every retired or re-typed signature, never pruned.
+drop function if exists {{ .schema }}._wait_key (text);
+drop function if exists {{ .schema }}._bucket_key (text);
 drop function if exists {{ .schema }}._promote (integer);
 drop function if exists {{ .schema }}._rescue_attempts ({{ .schema }}.receipt[], text[]);
 drop function if exists {{ .schema }}._file_closed ({{ .schema }}.deferred_jobs, "char", jsonb);

@@ -59,20 +59,9 @@ create or replace function {{ .schema }}.snooze (receipt {{ .schema }}.receipt, 
   parallel unsafe
   security definer
   set search_path = pg_catalog, {{ .schema }}, pg_temp
-  set plan_cache_mode = force_generic_plan
-  set enable_seqscan = off
-  set jit = off
 as $$
 begin
-  if snooze.delay is null or snooze.delay < '0' or snooze.delay > '100 years' then
-    perform _invalid(format('delay is %s', coalesce(snooze.delay::text, 'null')), 'Pass a delay of zero or more, up to 100 years.');
-  end if;
-  if not exists (select from _fail_attempts(array[snooze.receipt], null, snooze.delay, false, 's')) then
-    return false;
-  elsif snooze.delay = '0' then
-    perform _requeue_now(array[(snooze.receipt).job_id]);
-  end if;
-  return true;
+  return not exists (select from snooze_many(array[snooze.receipt], snooze.delay));
 end;
 $$;
 

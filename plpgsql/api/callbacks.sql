@@ -13,30 +13,14 @@ declare
 begin
   perform _refuse_stale(format('callback %s', p_callback_id));
   select k.* into l from leases as k where k.callback_id = p_callback_id;
-  if found and l.unique_key is not null and p_state is not null then
-    perform _need_key(l, p_state);
+  if found and p_state is not null then
+    perform _need_key(l.unique_key, l.unique_states, l.job_id, p_state);
   end if;
   select k.* into l from leases as k where k.callback_id = p_callback_id for update;
   if not found then
     perform _no_callback(p_callback_id);
   end if;
   return l;
-end;
-$$;
-
-create or replace function {{ .schema }}._need_key (l {{ .schema }}.leases, p_state {{ .schema }}.job_state)
-  returns void
-  language plpgsql
-  volatile
-as $$
-declare
-  v_holder bigint := _take_key(l.unique_key, l.unique_states, l.job_id, p_state);
-begin
-  if v_holder <> l.job_id then
-    raise exception using errcode = 'AW004',
-      message = format('job %s: its unique key is held by job %s', l.job_id, v_holder),
-      hint = 'Cancel or delete the other job first.';
-  end if;
 end;
 $$;
 
@@ -209,12 +193,10 @@ create or replace function {{ .schema }}.retry_callback (callback_id uuid)
   set jit = off
 as $$
 declare
-  d deferred_jobs := _lease_body(_take_callback(retry_callback.callback_id, 'available'));
+  l leases := _take_callback(retry_callback.callback_id, 'available');
 begin
-  d.run_lease := d.run_lease + 1;
-  d.attempt := 1;
-  d.run_at := _now();
-  perform _requeue(d);
+  l.attempt := 1;
+  perform _leave(l);
   return true;
 end;
 $$;
@@ -237,10 +219,8 @@ declare
 begin
   l := _hold_callback(resume_callback.callback_id, 'running');
   if not l.stays then
-    if l.unique_key is not null then
-      -- That its worker left was not known when the key was looked at.
-      perform _leaves_key(l);
-    end if;
+    -- That its worker left was not known when the key was looked at.
+    perform _leaves_key(l);
     delete from leases as k where k.job_id = l.job_id;
     l.result := resume_callback.payload;
     perform _leave(l);
@@ -257,7 +237,7 @@ $$;
 comment on function {{ .schema }}.resume_callback is
   'Answers a callback: its attempt runs on under its old receipt, with the lease of its claim and its deadline from now. The payload is read by callback_status, and stays under _awa_callback_result of the job''s metadata. The attempt may wait again. When its worker has left it, by park, the job is available again instead, and the attempt is not counted. Waits for another answer to the same callback. Raises AW002 for an id that is unknown, answered, replaced or too late.';
 
--- Puts a job back into its lane whose worker has left, the attempt not counted.
+-- Puts a job back into its lane, the attempt not counted.
 create or replace function {{ .schema }}._leave (l {{ .schema }}.leases)
   returns void
   language plpgsql
@@ -281,7 +261,7 @@ create or replace function {{ .schema }}._leaves_key (l {{ .schema }}.leases)
   set lock_timeout = '10ms'
 as $$
 begin
-  perform _need_key(l, 'available');
+  perform _need_key(l.unique_key, l.unique_states, l.job_id, 'available');
 exception when lock_not_available then
   raise exception using errcode = '40001',
     message = format('job %s: another session has its unique key in hand', l.job_id),
@@ -309,9 +289,7 @@ begin
   end if;
   if l.state = 'running' then
     -- It was resumed before its worker left.
-    if l.unique_key is not null then
-      perform _leaves_key(l);
-    end if;
+    perform _leaves_key(l);
     delete from leases as k where k.job_id = l.job_id;
     perform _leave(l);
   end if;

@@ -113,8 +113,8 @@ begin
 {{ end }}
   end case;
   if v_notify is not false and not (  -- _wake, without another call
-    pg_try_advisory_lock(_lock_class(2), _wait_key(enqueue.queue))
-    and pg_advisory_unlock(_lock_class(2), _wait_key(enqueue.queue)))
+    pg_try_advisory_lock(_lock_class(2), _queue_key(enqueue.queue))
+    and pg_advisory_unlock(_lock_class(2), _queue_key(enqueue.queue)))
   then
     perform pg_notify('{{ .schema }}', enqueue.queue);
   end if;

@@ -199,7 +199,7 @@ begin
     ) as s
     where not exists (
         select from slot_entries as n where n.queue = s.queue and n.key = s.key and n.slot = s.slot and n.point > s.point)
-      and (s.batch_id = any (v_batches) or exists (select from leases as l where l.batch_id = s.batch_id and l.job_id = s.job_id)
+      and (exists (select from leases as l where l.batch_id = s.batch_id and l.job_id = s.job_id)
         or exists (select from claims as c where c.batch_id = s.batch_id and c.ready_slot <> {{ $i }}));
     insert into workers (worker, heartbeat_at, ready_slot, seen, info)
     select w.worker, w.heartbeat_at, p_current, w.seen, w.info

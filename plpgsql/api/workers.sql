@@ -94,7 +94,7 @@ create or replace function {{ .schema }}.start_waiting (queues text[])
   set search_path = pg_catalog, {{ .schema }}, pg_temp
 as $$
 begin
-  perform pg_advisory_lock_shared(_lock_class(2), _wait_key(u.queue)) from unnest(start_waiting.queues) as u (queue);
+  perform pg_advisory_lock_shared(_lock_class(2), _queue_key(u.queue)) from unnest(start_waiting.queues) as u (queue);
 end;
 $$;
 
@@ -110,7 +110,7 @@ create or replace function {{ .schema }}.stop_waiting (queues text[])
   set search_path = pg_catalog, {{ .schema }}, pg_temp
 as $$
 begin
-  perform pg_advisory_unlock_shared(_lock_class(2), _wait_key(u.queue)) from unnest(stop_waiting.queues) as u (queue);
+  perform pg_advisory_unlock_shared(_lock_class(2), _queue_key(u.queue)) from unnest(stop_waiting.queues) as u (queue);
 end;
 $$;
 

@@ -3,29 +3,6 @@
 -- is taken when a job is claimed and is free as soon as that attempt is closed, by
 -- whatever way: nothing on a job's way gives it back.
 
--- Waits for the turn of a queue's claimers, as for its bucket. False, with nothing
--- waited for, when the caller has a lane or another queue's turn in hand.
-create or replace function {{ .schema }}._await_turn (p_queue text)
-  returns boolean
-  language plpgsql
-  volatile
-as $$
-begin
-  if not pg_try_advisory_xact_lock(_lock_class(3), _bucket_key(p_queue)) then
-    if exists (
-      select from pg_locks as k
-      where k.locktype = 'advisory' and k.pid = pg_backend_pid() and k.granted and k.objsubid = 2
-        and k.database = (select d.oid from pg_database as d where d.datname = current_database())
-        and k.classid::bigint in (_lock_class(1)::bigint & 4294967295, _lock_class(3)::bigint & 4294967295))
-    then
-      return false;
-    end if;
-    perform pg_advisory_xact_lock(_lock_class(3), _bucket_key(p_queue));
-  end if;
-  return true;
-end;
-$$;
-
 -- A job's key. What is no text of 1 to 200 characters, put into the metadata by hand,
 -- is none.
 create or replace function {{ .schema }}._concurrency_key (p_metadata jsonb)

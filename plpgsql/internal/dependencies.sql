@@ -105,13 +105,16 @@ begin
   -- The others: what closed since?
   if exists (select from job_dependencies as k where pg_visible_in_snapshot(k.xid, p.seen)) then
     -- One that failed and was retried since is still to come.
-    v_new := array(select s.after_id from _closed_since(p.seen) as s where s.standing <> 'completed');
-    select v_ids || array_agg(u.id), v_states || array_agg(u.standing) into v_ids, v_states
-    from (
-      select s.after_id as id, s.standing from _closed_since(p.seen) as s where s.standing = 'completed'
-      union all
-      select s.job_id, s.standing from _standing(v_new) as s where s.standing is not null
-    ) as u;
+    select v_ids || array_agg(s.after_id) filter (where s.standing = 'completed'),
+      v_states || array_agg(s.standing) filter (where s.standing = 'completed'),
+      array_agg(s.after_id) filter (where s.standing <> 'completed')
+    into v_ids, v_states, v_new
+    from _closed_since(p.seen) as s;
+    if v_new is not null then
+      select v_ids || array_agg(s.job_id), v_states || array_agg(s.standing) into v_ids, v_states
+      from _standing(v_new) as s
+      where s.standing is not null;
+    end if;
   end if;
 
   if v_ids is not null then

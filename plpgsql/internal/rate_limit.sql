@@ -1,13 +1,28 @@
 -- Rate limits: a token bucket per queue, exact over all workers. Its state is the
 -- newest row of a ledger; claimers of a limited queue take turns.
 
-create or replace function {{ .schema }}._bucket_key (p_queue text)
-  returns integer
-  language sql
-  immutable
-  parallel safe
+-- Waits for the turn of a queue's claimers, at its bucket and its slots; it lasts until
+-- the transaction ends. False, with nothing waited for, when the caller has a lane or
+-- another queue's turn in hand.
+create or replace function {{ .schema }}._await_turn (p_queue text)
+  returns boolean
+  language plpgsql
+  volatile
 as $$
-  select pg_catalog.hashtext(p_queue)
+begin
+  if not pg_try_advisory_xact_lock(_lock_class(3), _queue_key(p_queue)) then
+    if exists (
+      select from pg_locks as k
+      where k.locktype = 'advisory' and k.pid = pg_backend_pid() and k.granted and k.objsubid = 2
+        and k.database = (select d.oid from pg_database as d where d.datname = current_database())
+        and k.classid::bigint in (_lock_class(1)::bigint & 4294967295, _lock_class(3)::bigint & 4294967295))
+    then
+      return false;
+    end if;
+    perform pg_advisory_xact_lock(_lock_class(3), _queue_key(p_queue));
+  end if;
+  return true;
+end;
 $$;
 
 -- What is in the bucket now.
@@ -28,9 +43,7 @@ begin
 end;
 $$;
 
--- How many jobs of a limited queue may be claimed now. The caller's turn lasts
--- until its transaction ends. Like a lane, the bucket is not waited for by who
--- has something else in hand: such a caller gets none.
+-- How many jobs of a limited queue may be claimed now: none without its turn.
 create or replace function {{ .schema }}._await_tokens (p_queue text, p_rate double precision, p_burst integer)
   returns integer
   language plpgsql
@@ -39,16 +52,8 @@ as $$
 declare
   v_tokens double precision;
 begin
-  if not pg_try_advisory_xact_lock(_lock_class(3), _bucket_key(p_queue)) then
-    if exists (
-      select from pg_locks as k
-      where k.locktype = 'advisory' and k.pid = pg_backend_pid() and k.granted and k.objsubid = 2
-        and k.database = (select d.oid from pg_database as d where d.datname = current_database())
-        and k.classid::bigint in (_lock_class(1)::bigint & 4294967295, _lock_class(3)::bigint & 4294967295))
-    then
-      return 0;
-    end if;
-    perform pg_advisory_xact_lock(_lock_class(3), _bucket_key(p_queue));
+  if not _await_turn(p_queue) then
+    return 0;
   end if;
   if current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
     perform _probe_bucket(p_queue);

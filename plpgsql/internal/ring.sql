@@ -1,7 +1,8 @@
 -- The ring: segment g lives in slot g mod {{ .segments }}.
 
 -- Advisory keys of this schema: (class, key). Lanes use class 1 of the pair
--- form with _lane_key(), waiting workers class 2 with _wait_key(); the singletons
+-- form with _lane_key(), waiting workers class 2 and turns at limited queues class 3
+-- with _queue_key(); the singletons
 -- below have fixed keys in class 0.
 create or replace function {{ .schema }}._lock_class (p_class integer)
   returns integer

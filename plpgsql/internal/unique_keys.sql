@@ -73,8 +73,9 @@ begin
 end;
 $$;
 
--- A job that comes back keeps its key, or is refused.
-create or replace function {{ .schema }}._keep_key (p_key bytea, p_states bit(8), p_job_id bigint, p_run_at timestamptz)
+-- A job that comes back into a state has its key, if it has one that counts there, or
+-- is refused.
+create or replace function {{ .schema }}._need_key (p_key bytea, p_states bit(8), p_job_id bigint, p_state {{ .schema }}.job_state)
   returns void
   language plpgsql
   volatile
@@ -85,13 +86,22 @@ begin
   if p_key is null then
     return;
   end if;
-  v_holder := _take_key(p_key, p_states, p_job_id,
-    case when p_run_at > _now() then 'scheduled' else 'available' end::job_state);
+  v_holder := _take_key(p_key, p_states, p_job_id, p_state);
   if v_holder <> p_job_id then
     raise exception using errcode = 'AW004',
       message = format('job %s: its unique key is held by job %s', p_job_id, v_holder),
       hint = 'Cancel or delete the other job first.';
   end if;
+end;
+$$;
+
+create or replace function {{ .schema }}._keep_key (p_key bytea, p_states bit(8), p_job_id bigint, p_run_at timestamptz)
+  returns void
+  language plpgsql
+  volatile
+as $$
+begin
+  perform _need_key(p_key, p_states, p_job_id, case when p_run_at > _now() then 'scheduled' else 'available' end::job_state);
 end;
 $$;
 

@@ -3,8 +3,9 @@
 -- the queue's advisory lock shared: a producer that could have it alone knows
 -- that nobody waits, at the price of two entries in the lock table.
 
--- The key of a queue among the waits: class 2 of the schema's advisory locks.
-create or replace function {{ .schema }}._wait_key (p_queue text)
+-- The key of a queue among advisory locks: who waits for its jobs, class 2, and whose
+-- turn it is at its bucket and its slots, class 3.
+create or replace function {{ .schema }}._queue_key (p_queue text)
   returns integer
   language sql
   immutable
@@ -21,8 +22,8 @@ create or replace function {{ .schema }}._wake (p_queue text)
   volatile
 as $$
 begin
-  if pg_try_advisory_lock(_lock_class(2), _wait_key(p_queue)) then
-    perform pg_advisory_unlock(_lock_class(2), _wait_key(p_queue));
+  if pg_try_advisory_lock(_lock_class(2), _queue_key(p_queue)) then
+    perform pg_advisory_unlock(_lock_class(2), _queue_key(p_queue));
   else
     perform pg_notify('{{ .schema }}', p_queue);
   end if;
