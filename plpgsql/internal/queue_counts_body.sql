@@ -57,14 +57,21 @@
     join terminal_rollup_entries as e on e.lane = l.lane
   ),
   claimed as (
-    select sum(c.claimed_total) as total
+    -- A lane that claimed since the last rotation has its newest cursor in the
+    -- current segment; the others are read only for a lane that did not.
+    select sum(coalesce(c.claimed_total, (
+        select o.claimed_total from lane_cursors as o
+        where o.lane = l.lane
+        order by o.generation desc
+        limit 1))) as total
     from lanes as l
-    cross join lateral (
+    left join lateral (
       select k.claimed_total from lane_cursors as k
       where k.lane = l.lane
+        and k.ready_slot = (select g.slot from segment_rotations as g order by g.generation desc limit 1)
       order by k.generation desc
       limit 1
-    ) as c
+    ) as c on true
   ),
   leased as (
     select count(*) filter (where e.state = 'running') as running,
