@@ -79,14 +79,7 @@ func drainFailing(ctx context.Context, w *bench.Worker, nth int64) error {
 			}
 			continue
 		}
-		var done, failed []awa.Receipt
-		for i := range jobs {
-			if nth > 0 && jobs[i].Attempt == 1 && jobs[i].ID%nth == 0 {
-				failed = append(failed, jobs[i].Receipt)
-			} else {
-				done = append(done, jobs[i].Receipt)
-			}
-		}
+		done, failed := failEveryNth(jobs, nth)
 		if _, err := queue.CompleteMany(ctx, w.Finishes, done); err != nil {
 			return err
 		}
@@ -96,6 +89,19 @@ func drainFailing(ctx context.Context, w *bench.Worker, nth int64) error {
 			}
 		}
 	}
+}
+
+// failEveryNth divides receipts into those to complete and those to fail: every
+// nth job, the first time.
+func failEveryNth(jobs []awa.Job, nth int64) (done, failed []awa.Receipt) {
+	for i := range jobs {
+		if nth > 0 && jobs[i].Attempt == 1 && jobs[i].ID%nth == 0 {
+			failed = append(failed, jobs[i].Receipt)
+		} else {
+			done = append(done, jobs[i].Receipt)
+		}
+	}
+	return done, failed
 }
 
 // maintainBeside calls maintain every 25 ms, and at once while there was a full

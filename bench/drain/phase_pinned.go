@@ -20,19 +20,17 @@ func (r *run) pinned(ctx context.Context) error {
 	for _, c := range []struct {
 		title string
 		open  func(context.Context, pgx.Tx) error
+		nth   int64
 	}{
-		{"nothing else", nil},
-		{"a snapshot", func(ctx context.Context, tx pgx.Tx) error {
-			_, err := tx.Exec(ctx, "select count(*) from awa.ready_entries")
-			return err
-		}},
-		{"an uncommitted enqueue", func(ctx context.Context, tx pgx.Tx) error {
-			_, err := queue.Enqueue(ctx, tx, awa.EnqueueParams{Kind: "held", Queue: lane})
-			return err
-		}},
+		{"nothing else", nil, 0},
+		{"a snapshot", holdSnapshot, 0},
+		{"an uncommitted enqueue", holdEnqueue, 0},
+		{"nothing else, one in five fails once", nil, 5},
+		{"a snapshot, one in five fails once", holdSnapshot, 5},
+		{"an uncommitted enqueue, one in five fails once", holdEnqueue, 5},
 	} {
 		err := r.server.WithDatabase(ctx, func(db *bench.Database) error {
-			return r.beside(ctx, db, c.title, c.open)
+			return r.beside(ctx, db, c.title, c.open, c.nth)
 		})
 		if err != nil {
 			return fmt.Errorf("beside %s: %w", c.title, err)
@@ -41,8 +39,21 @@ func (r *run) pinned(ctx context.Context) error {
 	return nil
 }
 
-// beside measures traffic while another session holds what open did.
-func (r *run) beside(ctx context.Context, db *bench.Database, title string, open func(context.Context, pgx.Tx) error) error {
+func holdSnapshot(ctx context.Context, tx pgx.Tx) error {
+	_, err := tx.Exec(ctx, "select count(*) from awa.ready_entries")
+	return err
+}
+
+func holdEnqueue(ctx context.Context, tx pgx.Tx) error {
+	_, err := queue.Enqueue(ctx, tx, awa.EnqueueParams{Kind: "held", Queue: lane})
+	return err
+}
+
+// beside measures traffic while another session holds what open did. Every nth
+// job fails the first time; zero: none does.
+func (r *run) beside(
+	ctx context.Context, db *bench.Database, title string, open func(context.Context, pgx.Tx) error, nth int64,
+) error {
 	if err := db.Preload(ctx, lane, 10_000); err != nil {
 		return err
 	}
@@ -57,7 +68,7 @@ func (r *run) beside(ctx context.Context, db *bench.Database, title string, open
 				return err
 			}
 		}
-		first, last, err := r.traffic(ctx, db)
+		first, last, err := r.traffic(ctx, db, nth)
 		if err != nil {
 			return err
 		}
@@ -84,12 +95,16 @@ type quarter struct {
 func (q *quarter) rate() float64 { return bench.Rate(q.jobs, q.took) }
 
 // traffic enqueues, claims and completes 100 jobs a round, counts the queue every
-// 20 rounds and maintains the storage every second, and returns the first and the
-// last quarter.
-func (r *run) traffic(ctx context.Context, db *bench.Database) (first, last *quarter, err error) {
+// 20 rounds and maintains the storage every second, every 50 ms if jobs fail, and
+// returns the first and the last quarter.
+func (r *run) traffic(ctx context.Context, db *bench.Database, nth int64) (first, last *quarter, err error) {
 	const batch = 100
 	docs := bench.Payload(batch, 100)
 	quarters := [4]quarter{}
+	interval := time.Second
+	if nth > 0 {
+		interval = 50 * time.Millisecond
+	}
 	_, err = bench.Crew(ctx, db, 1, func(_ int, w *bench.Worker) error {
 		maintained := time.Now()
 		for i := range quarters {
@@ -99,11 +114,11 @@ func (r *run) traffic(ctx context.Context, db *bench.Database) (first, last *qua
 				if _, err := queue.EnqueueMany(ctx, w.Claims, awa.EnqueueManyParams{Kind: "bench", Queue: lane, Args: docs}); err != nil {
 					return err
 				}
-				claimed, err := q.claimAndComplete(ctx, w, batch)
+				completed, err := q.claimAndFinish(ctx, w, batch, nth)
 				if err != nil {
 					return err
 				}
-				q.jobs += claimed
+				q.jobs += completed
 				if round%20 == 0 {
 					counted := time.Now()
 					if _, err := queue.Counts(ctx, w.Finishes, lane); err != nil {
@@ -116,7 +131,7 @@ func (r *run) traffic(ctx context.Context, db *bench.Database) (first, last *qua
 					}
 					q.yardstick = append(q.yardstick, bench.Microseconds(time.Since(fixed)))
 				}
-				if time.Since(maintained) >= time.Second {
+				if time.Since(maintained) >= interval {
 					if _, err := queue.Maintain(ctx, w.Finishes); err != nil {
 						return err
 					}
@@ -130,20 +145,21 @@ func (r *run) traffic(ctx context.Context, db *bench.Database) (first, last *qua
 	return &quarters[0], &quarters[3], err
 }
 
-func (q *quarter) claimAndComplete(ctx context.Context, w *bench.Worker, batch int) (int, error) {
+// claimAndFinish returns how many jobs it completed.
+func (q *quarter) claimAndFinish(ctx context.Context, w *bench.Worker, batch int, nth int64) (int, error) {
 	start := time.Now()
 	jobs, err := queue.Claim(ctx, w.Claims, awa.ClaimParams{Queue: lane, MaxJobs: batch})
 	if err != nil {
 		return 0, err
 	}
 	q.claims = append(q.claims, bench.Milliseconds(time.Since(start)))
-	receipts := make([]awa.Receipt, len(jobs))
-	for i := range jobs {
-		receipts[i] = jobs[i].Receipt
-	}
-	stale, err := queue.CompleteMany(ctx, w.Finishes, receipts)
+	done, failed := failEveryNth(jobs, nth)
+	stale, err := queue.CompleteMany(ctx, w.Finishes, done)
 	if err == nil && len(stale) > 0 {
 		err = errors.New("a receipt is stale")
 	}
-	return len(jobs), err
+	if err == nil && len(failed) > 0 {
+		_, err = queue.FailMany(ctx, w.Finishes, awa.FailManyParams{Receipts: failed, RetryAfter: time.Second})
+	}
+	return len(done), err
 }
