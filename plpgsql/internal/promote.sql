@@ -126,7 +126,12 @@ begin
     -- The first pass, or the clock was set back.
     p := row(coalesce(p.point, 0), '-infinity', 0, 0, '1:1:')::promotion_points;
   end if;
-  if not exists (select from deferred_jobs as d where d.xid >= pg_snapshot_xmin(p.seen))
+  -- One by one, those that were open in the last pass: a range from the oldest
+  -- would walk all that came and left while it stays open.
+  if not exists (select from deferred_jobs as d where d.xid >= pg_snapshot_xmax(p.seen))
+    and not exists (
+      select from pg_snapshot_xip(p.seen) as late (xid)
+      cross join lateral (select from deferred_jobs as y where y.xid = late.xid offset 0) as x)
     and not exists (select from deferred_jobs as d where (d.run_at, d.job_id) > (p.run_at, p.job_id) and d.run_at <= v_now)
   then
     return;
