@@ -1,6 +1,6 @@
 -- Callbacks: attempts that wait for an answer from outside.
 begin;
-select plan(74);
+select plan(75);
 -- Alone: calls maintain.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 
@@ -172,6 +172,11 @@ select awa.register_callback(:'r', '1 hour') as newer \gset
 select throws_ok(format('select awa.complete_callback(%L)', :'id'), 'AW002', null, 'a newer callback replaces the earlier one');
 select is(awa.fail(:'r', 'no', terminal => true), 'failed'::awa.job_state, 'a waiting attempt is failed by its receipt');
 select is(awa.register_callback(:'r', '1 hour'), null, 'a stale receipt cannot wait');
+select pg_temp.running('tap/82/mixed') as r \gset
+select pg_temp.running('tap/82/mixed') as s \gset
+select awa.register_callback(:'r', '1 hour') \g /dev/null
+select set_eq(format('select f.receipt::text, f.state::text from awa.fail_many(array[%L, %L]::awa.receipt[]) as f', :'r', :'s'),
+  format('values (%L, %L), (%L, %L)', :'r', 'retryable', :'s', 'retryable'), 'receipts come back as they were given, also of one that waits');
 select throws_ok(format('select awa.register_callback(%L, %L)', :'r', t), 'AW006', null, 'a timeout of ' || coalesce(t, 'null') || ' is refused')
 from unnest(array[null, '0', '-1 s']) as t;
 

@@ -178,7 +178,11 @@ begin
         select from leased as l
         where (l.receipt).batch_id = u.batch_id and (l.receipt).job_id = u.job_id and (l.receipt).run_lease = u.run_lease)
     )
-    select l.receipt, l.state from leased as l
+    -- As they were given: a lease does not know its segment.
+    select row(u.ready_slot, u.batch_id, u.job_id, u.run_lease)::receipt, l.state
+    from leased as l
+    join unnest(p_receipts) as u (ready_slot, batch_id, job_id, run_lease)
+      on u.batch_id = (l.receipt).batch_id and u.job_id = (l.receipt).job_id and u.run_lease = (l.receipt).run_lease
     union all
     select f.receipt, f.state
     from other as o

@@ -1,0 +1,277 @@
+package proof
+
+import (
+	"errors"
+	"math"
+	"slices"
+	"time"
+
+	"pgregory.net/rapid"
+
+	awa "github.com/awaqueue/awa/gowrap"
+)
+
+// act does what may happen next; what occurs more often happens more often.
+func (w *flowWorld) act(r *rapid.T) {
+	actions := []func(*rapid.T){
+		w.enqueue, w.enqueue, w.enqueue, w.enqueue, w.enqueueAfter, w.enqueueAfter, w.enqueueAfter,
+		w.claim, w.claim, w.claim, w.claim, w.claim, w.claim,
+		w.complete, w.complete, w.complete, w.fail, w.fail, w.snooze, w.cancel,
+		w.register, w.register, w.register, w.answer, w.answer, w.answer, w.answer, w.park, w.hold,
+		w.maintain, w.maintain, w.maintain, w.maintain, w.rotate, w.prune, w.lift, w.batchCancel, w.wait, w.wait,
+	}
+	actions[bits.Draw(r, "action")%len(actions)](r)
+}
+
+func (w *flowWorld) wait(r *rapid.T) {
+	w.now += rapid.SampledFrom([]int64{1, 5, 20, 100, 7300}).Draw(r, "seconds") * 1e6
+}
+
+// anyJob is a job, more likely one that matches.
+func (w *flowWorld) anyJob(r *rapid.T, likely func(*flowJob) bool) *flowJob {
+	jobs := w.sorted(likely)
+	if len(jobs) == 0 || rapid.IntRange(0, 4).Draw(r, "unlikely") == 0 {
+		jobs = w.sorted(func(*flowJob) bool { return true })
+	}
+	if len(jobs) == 0 {
+		r.Skip("no jobs")
+	}
+	return jobs[rapid.IntRange(0, len(jobs)-1).Draw(r, "job")]
+}
+
+func (w *flowWorld) enqueue(r *rapid.T) {
+	q := rapid.SampledFrom(flowQueues).Draw(r, "queue")
+	j := &flowJob{
+		queue: q.name, state: awa.StateAvailable, attempt: 1,
+		key:     rapid.SampledFrom([]string{"", "k", "l"}).Draw(r, "key"),
+		max:     rapid.IntRange(1, 3).Draw(r, "max attempts"),
+		follows: rapid.IntRange(0, 3).Draw(r, "follow-ups") == 0,
+	}
+	w.add(r, "enqueue", j, nil)
+}
+
+// enqueueAfter adds a job that waits for others.
+func (w *flowWorld) enqueueAfter(r *rapid.T) {
+	j := &flowJob{
+		queue: rapid.SampledFrom([]string{"free", "single"}).Draw(r, "queue"), state: awa.StateScheduled, attempt: 1,
+		max: 1, key: rapid.SampledFrom([]string{"", "k"}).Draw(r, "key"),
+	}
+	for range rapid.IntRange(1, 3).Draw(r, "after") {
+		if id := w.anyJob(r, func(p *flowJob) bool { return !p.terminal() }).id; !slices.Contains(j.after, id) {
+			j.after = append(j.after, id)
+		}
+	}
+	// The first of these that will not complete is refused.
+	var want error
+	for _, id := range j.after {
+		switch w.jobs[id].state {
+		case modelPruned:
+			want = awa.ErrNotFound
+		case awa.StateFailed, awa.StateCancelled:
+			if want == nil {
+				want = awa.ErrWrongState
+			}
+		}
+	}
+	w.add(r, "enqueue after", j, want)
+}
+
+func (w *flowWorld) add(r *rapid.T, call string, j *flowJob, want error) {
+	p := awa.EnqueueParams{Kind: "job", Queue: j.queue, ConcurrencyKey: j.key, MaxAttempts: j.max, After: j.after}
+	if j.follows {
+		p.FollowUps = &awa.FollowUps{
+			Completed: []awa.FollowUp{{Kind: "after completed"}},
+			Failed:    []awa.FollowUp{{Kind: "after failed"}},
+			Exhausted: []awa.FollowUp{{Kind: "after exhausted"}},
+		}
+	}
+	if depth := flowQueueNamed(j.queue).depth; depth > 0 && depth <= len(w.sorted(func(o *flowJob) bool {
+		return o.queue == j.queue && !o.open() && !o.terminal()
+	})) {
+		want = awa.ErrQueueFull
+	}
+	id, err := queue.Enqueue(w.at(r), w.conn, p)
+	if want != nil {
+		w.demand(r, call, errors.Is(err, want), true, nil)
+		return
+	}
+	w.demand(r, call, id > 0 && w.jobs[id] == nil, true, err)
+	j.id = id
+	j.after = slices.DeleteFunc(j.after, func(id int64) bool { return w.jobs[id].state == awa.StateCompleted })
+	if len(j.after) == 0 {
+		j.state = awa.StateAvailable
+	}
+	w.jobs[id] = j
+}
+
+// claim demands as many jobs as have a slot and a token each.
+func (w *flowWorld) claim(r *rapid.T) {
+	q := rapid.SampledFrom(flowQueues).Draw(r, "queue")
+	limit := rapid.SampledFrom([]int{1, 2, 5, 100}).Draw(r, "max jobs")
+	lease := rapid.SampledFrom([]time.Duration{time.Minute, 3 * time.Hour}).Draw(r, "lease")
+	ctx := w.at(r)
+	waiting := w.sorted(func(j *flowJob) bool { return j.queue == q.name && j.state == awa.StateAvailable })
+	slots := map[string]int{}
+	for _, key := range []string{"k", "l"} {
+		slots[key] = q.limit - len(w.sorted(func(j *flowJob) bool { return j.queue == q.name && j.key == key && j.open() }))
+	}
+	free := 0
+	for _, j := range waiting {
+		if q.limit == 0 || j.key == "" {
+			free++
+		} else if slots[j.key] > 0 {
+			slots[j.key]--
+			free++
+		}
+	}
+	if want := min(limit, free); q.rate > 0 {
+		w.tokens = min(q.burst, w.tokens+float64(w.now-w.spent)/1e6*q.rate)
+		w.spent = w.now
+		limit = min(want, int(math.Floor(w.tokens+1e-6)))
+		w.tokens -= float64(limit)
+	} else {
+		limit = want
+	}
+	jobs, err := queue.Claim(ctx, w.conn, awa.ClaimParams{Queue: q.name, MaxJobs: max(limit, 1), Lease: lease})
+	w.demand(r, "claim "+q.name, len(jobs), limit, err)
+	for _, got := range jobs {
+		j := w.jobs[got.ID]
+		if j == nil || j.state != awa.StateAvailable || j.queue != q.name || int(got.Attempt) != j.attempt {
+			r.Fatalf("handed out %+v as %+v", j, got)
+		}
+		if q.limit > 0 && j.key != "" && len(w.sorted(func(o *flowJob) bool {
+			return o.queue == q.name && o.key == j.key && o.open()
+		})) >= q.limit {
+			r.Fatalf("key %q has no slot for %+v", j.key, j)
+		}
+		j.state, j.receipt, j.runAt, j.called, j.left = awa.StateRunning, got.Receipt, 0, false, false
+		j.lease, j.expires = lease.Microseconds(), w.now+lease.Microseconds()
+		w.receipts = append(w.receipts, got.Receipt)
+	}
+}
+
+// anyReceipts are of open attempts, more likely than of closed ones.
+func (w *flowWorld) anyReceipts(r *rapid.T) []awa.Receipt {
+	var from []awa.Receipt
+	for _, j := range w.sorted((*flowJob).open) {
+		from = append(from, j.receipt)
+	}
+	if len(from) == 0 || rapid.IntRange(0, 4).Draw(r, "old") == 0 {
+		from = w.receipts
+	}
+	if len(from) == 0 {
+		r.Skip("no receipts")
+	}
+	return rapid.SliceOfNDistinct(rapid.SampledFrom(from), 1, 5, rapid.ID[awa.Receipt]).Draw(r, "receipts")
+}
+
+// divide tells open attempts from stale receipts.
+func (w *flowWorld) divide(receipts []awa.Receipt) (open []*flowJob, stale []awa.Receipt) {
+	for _, receipt := range receipts {
+		if j := w.jobs[receipt.JobID]; j.open() && j.receipt == receipt {
+			open = append(open, j)
+		} else {
+			stale = append(stale, receipt)
+		}
+	}
+	return open, stale
+}
+
+func (w *flowWorld) complete(r *rapid.T) {
+	receipts := w.anyReceipts(r)
+	open, want := w.divide(receipts)
+	stale, err := queue.CompleteMany(w.at(r), w.conn, receipts)
+	w.demand(r, "complete_many", sortedReceipts(stale), sortedReceipts(want), err)
+	for _, j := range open {
+		w.close(j, awa.StateCompleted, "after completed")
+	}
+}
+
+// close ends a job. kind is what follows it.
+func (w *flowWorld) close(j *flowJob, state awa.JobState, kind string) {
+	j.state = state
+	if j.follows && kind != "" {
+		w.due[j.id] = kind
+	}
+}
+
+// failed is what a failed attempt makes of its job, to be tried again at a moment;
+// below zero, at whatever moment.
+func (w *flowWorld) failed(j *flowJob, terminal bool, runAt int64) awa.JobState {
+	switch {
+	case j.attempt >= j.max:
+		w.close(j, awa.StateFailed, "after exhausted")
+	case terminal:
+		w.close(j, awa.StateFailed, "after failed")
+	default:
+		j.attempt++
+		j.state, j.runAt = awa.StateRetryable, runAt
+	}
+	return j.state
+}
+
+func (w *flowWorld) fail(r *rapid.T) {
+	p := awa.FailManyParams{Receipts: w.anyReceipts(r), Terminal: rapid.Bool().Draw(r, "terminal"), RetryAfter: 10 * time.Second}
+	ctx := w.at(r)
+	open, _ := w.divide(p.Receipts)
+	want := map[awa.Receipt]awa.JobState{}
+	for _, j := range open {
+		want[j.receipt] = w.failed(j, p.Terminal, w.now+10e6)
+	}
+	results, err := queue.FailMany(ctx, w.conn, p)
+	got := map[awa.Receipt]awa.JobState{}
+	for _, result := range results {
+		got[result.Receipt] = result.State
+	}
+	w.demand(r, "fail_many", got, want, err)
+}
+
+func (w *flowWorld) snooze(r *rapid.T) {
+	receipts := w.anyReceipts(r)
+	delay := rapid.SampledFrom([]time.Duration{0, 10 * time.Second}).Draw(r, "delay")
+	ctx := w.at(r)
+	open, want := w.divide(receipts)
+	stale, err := queue.SnoozeMany(ctx, w.conn, receipts, delay)
+	w.demand(r, "snooze_many", sortedReceipts(stale), sortedReceipts(want), err)
+	for _, j := range open {
+		j.state, j.runAt = awa.StateAvailable, 0
+		if delay > 0 {
+			j.state, j.runAt = awa.StateScheduled, w.now+delay.Microseconds()
+		}
+	}
+}
+
+func (w *flowWorld) cancel(r *rapid.T) {
+	j := w.anyJob(r, func(j *flowJob) bool { return !j.terminal() })
+	got, err := queue.Cancel(w.at(r), w.conn, j.id, "")
+	w.demand(r, "cancel", got, !j.terminal(), err)
+	if got {
+		w.close(j, awa.StateCancelled, "")
+	}
+}
+
+// batchCancel cancels what some ids name, in bites.
+func (w *flowWorld) batchCancel(r *rapid.T) {
+	var ids []int64
+	for range rapid.IntRange(1, 4).Draw(r, "jobs") {
+		ids = append(ids, w.anyJob(r, func(j *flowJob) bool { return !j.terminal() }).id)
+	}
+	slices.Sort(ids)
+	ids = slices.Compact(ids)
+	ctx := w.at(r)
+	id, err := queue.StartBatchOperation(ctx, w.conn, awa.BatchParams{
+		Operation: awa.OperationCancel, Filter: awa.BatchFilter{IDs: ids},
+	})
+	var done awa.BatchOperation
+	for bite := rapid.IntRange(1, 5).Draw(r, "bite"); err == nil && done.State != awa.BatchDone && done.State != awa.BatchFailed; {
+		done, err = queue.RunBatchOperation(ctx, w.conn, id, bite)
+	}
+	want := int64(0)
+	for _, id := range ids {
+		if j := w.jobs[id]; !j.terminal() {
+			w.close(j, awa.StateCancelled, "")
+			want++
+		}
+	}
+	w.demand(r, "batch cancel", done.Affected, want, err)
+}

@@ -1,0 +1,115 @@
+package proof
+
+import (
+	"encoding/json"
+	"errors"
+	"slices"
+	"time"
+
+	"pgregory.net/rapid"
+
+	awa "github.com/awaqueue/awa/gowrap"
+)
+
+var anyTimeout = rapid.SampledFrom([]time.Duration{time.Second, time.Hour})
+
+func (w *flowWorld) register(r *rapid.T) {
+	receipt, timeout := w.anyReceipts(r)[0], anyTimeout.Draw(r, "timeout")
+	ctx := w.at(r)
+	open, _ := w.divide([]awa.Receipt{receipt})
+	id, err := queue.RegisterCallback(ctx, w.conn, receipt, timeout)
+	w.demand(r, "register_callback", id != "", len(open) > 0, err)
+	for _, j := range open {
+		j.state, j.callback, j.timeout, j.called = awa.StateWaitingExternal, id, w.now+timeout.Microseconds(), true
+		w.callbacks = append(w.callbacks, id)
+	}
+}
+
+// waiting finds the job that waits for an answer to a callback.
+func (w *flowWorld) waiting(id awa.CallbackID) *flowJob {
+	jobs := w.sorted(func(j *flowJob) bool { return j.state == awa.StateWaitingExternal && j.callback == id })
+	if len(jobs) == 0 {
+		return nil
+	}
+	return jobs[0]
+}
+
+// anyCallback is one that a job waits for, more likely than one that is void.
+func (w *flowWorld) anyCallback(r *rapid.T) awa.CallbackID {
+	good := slices.DeleteFunc(slices.Clone(w.callbacks), func(id awa.CallbackID) bool { return w.waiting(id) == nil })
+	if len(good) == 0 || rapid.IntRange(0, 4).Draw(r, "void") == 0 {
+		good = w.callbacks
+	}
+	if len(good) == 0 {
+		r.Skip("no callbacks")
+	}
+	return rapid.SampledFrom(good).Draw(r, "callback")
+}
+
+// answer demands that each callback is good for one answer, up to its timeout.
+func (w *flowWorld) answer(r *rapid.T) {
+	id := w.anyCallback(r)
+	call := rapid.SampledFrom([]string{"complete_callback", "fail_callback", "retry_callback", "resume_callback"}).Draw(r, "answer")
+	ctx := w.at(r)
+	var err error
+	switch call {
+	case "complete_callback":
+		err = queue.CompleteCallback(ctx, w.conn, id, json.RawMessage(`{"done": true}`))
+	case "fail_callback":
+		err = queue.FailCallback(ctx, w.conn, id, "no")
+	case "retry_callback":
+		err = queue.RetryCallback(ctx, w.conn, id)
+	case "resume_callback":
+		err = queue.ResumeCallback(ctx, w.conn, id, json.RawMessage(`1`))
+	}
+	j := w.waiting(id)
+	if j == nil || j.timeout <= w.now {
+		w.demand(r, call+" too late", errors.Is(err, awa.ErrNotFound), true, nil)
+		return
+	}
+	w.demand(r, call, true, true, err)
+	switch call {
+	case "complete_callback":
+		w.close(j, awa.StateCompleted, "after completed")
+	case "fail_callback":
+		w.failed(j, false, -1)
+	case "retry_callback":
+		j.state, j.attempt, j.runAt = awa.StateAvailable, 1, 0
+	case "resume_callback":
+		if j.left {
+			j.state, j.runAt = awa.StateAvailable, 0
+			return
+		}
+		j.state, j.expires = awa.StateRunning, w.now+j.lease
+	}
+}
+
+// hold puts a callback's timeout off, or on.
+func (w *flowWorld) hold(r *rapid.T) {
+	id, timeout := w.anyCallback(r), anyTimeout.Draw(r, "timeout")
+	err := queue.HeartbeatCallback(w.at(r), w.conn, id, timeout)
+	j := w.waiting(id)
+	if j == nil || j.timeout <= w.now {
+		w.demand(r, "heartbeat_callback too late", errors.Is(err, awa.ErrNotFound), true, nil)
+		return
+	}
+	w.demand(r, "heartbeat_callback", true, true, err)
+	j.timeout = w.now + timeout.Microseconds()
+}
+
+// park leaves an attempt that waits, or did.
+func (w *flowWorld) park(r *rapid.T) {
+	receipt := w.anyReceipts(r)[0]
+	ctx := w.at(r)
+	open, _ := w.divide([]awa.Receipt{receipt})
+	got, err := queue.Park(ctx, w.conn, receipt)
+	w.demand(r, "park", got, len(open) > 0 && open[0].called, err)
+	if !got {
+		return
+	}
+	if j := open[0]; j.state == awa.StateRunning {
+		j.state, j.runAt = awa.StateAvailable, 0
+	} else {
+		j.left = true
+	}
+}

@@ -1,0 +1,235 @@
+package proof
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"pgregory.net/rapid"
+
+	awa "github.com/awaqueue/awa/gowrap"
+	"github.com/awaqueue/awa/internal/pgtest"
+)
+
+// TestFlowModel holds random calls of what jobs wait for (callbacks, other jobs,
+// slots, tokens), and of what follows them, against a model of what each job must
+// be. Each call is a transaction of its own; TestModel does without these and
+// overlaps them. -rapid.checks and -rapid.steps make it longer, -rapid.seed repeats
+// a run.
+func TestFlowModel(t *testing.T) {
+	shorten(t, map[string]string{"rapid.checks": "6", "rapid.steps": "120", "rapid.nofailfile": "true"})
+	w := &flowWorld{conn: pgtest.Conn(t, pgtest.URL(t)), answers: map[string]int{}}
+	exec(t, w.conn, `set jit = off`)
+	rapid.Check(t, func(r *rapid.T) {
+		w.restart(r)
+		r.Repeat(map[string]func(*rapid.T){"": w.look, "act": w.act})
+	})
+	t.Log(w.answers)
+}
+
+// flowQueue is a queue as the test configures it.
+type flowQueue struct {
+	name     string
+	settings string
+	limit    int     // of concurrency per key; 0 for none
+	rate     float64 // tokens per second; 0 for no limit
+	burst    float64
+	depth    int // the most that may wait; 0 for no limit
+}
+
+var flowQueues = []flowQueue{
+	{name: "free", settings: `{"failed_retention": "1 year"}`},
+	{name: "single", settings: `{"failed_retention": "1 year", "concurrency_limit": 1}`, limit: 1},
+	{name: "double", settings: `{"failed_retention": "1 year", "concurrency_limit": 2}`, limit: 2},
+	{name: "slow", settings: `{"failed_retention": "1 year", "rate_limit": 0.1, "rate_burst": 3}`, rate: 0.1, burst: 3},
+	{name: "short", settings: `{"failed_retention": "1 year", "max_depth": 6}`, depth: 6},
+}
+
+func flowQueueNamed(name string) flowQueue {
+	return flowQueues[slices.IndexFunc(flowQueues, func(q flowQueue) bool { return q.name == name })]
+}
+
+// flowJob is all that the model knows of a job.
+type flowJob struct {
+	id       int64
+	queue    string
+	key      string  // of concurrency
+	after    []int64 // what it still waits for
+	follows  bool    // names a job for each kind of end
+	state    awa.JobState
+	attempt  int // of the current or next attempt
+	max      int
+	runAt    int64 // a moment; 0 when past
+	receipt  awa.Receipt
+	lease    int64 // microseconds
+	expires  int64 // a moment
+	callback awa.CallbackID
+	timeout  int64 // a moment
+	called   bool  // the attempt registered a callback
+	left     bool  // its worker parked it
+}
+
+// open reports whether an attempt of the job is.
+func (j *flowJob) open() bool {
+	return j.state == awa.StateRunning || j.state == awa.StateWaitingExternal
+}
+
+func (j *flowJob) terminal() bool {
+	return slices.Contains([]awa.JobState{awa.StateCompleted, awa.StateFailed, awa.StateCancelled, modelPruned}, j.state)
+}
+
+// flowWorld is the storage and what it must look like.
+type flowWorld struct {
+	conn      *pgx.Conn
+	now       int64
+	jobs      map[int64]*flowJob
+	receipts  []awa.Receipt
+	callbacks []awa.CallbackID
+	due       map[int64]string // by job that ended: the kind that must follow it
+	tokens    float64
+	spent     int64 // when tokens was true
+	pruned    bool  // history may have left since the last look
+	answers   map[string]int
+	looks     int
+}
+
+func (w *flowWorld) restart(r *rapid.T) {
+	must(r, w.conn, `select awa.reset()`)
+	for _, q := range flowQueues {
+		must(r, w.conn, `select awa.configure_queue($1, $2)`, q.name, q.settings)
+	}
+	w.jobs, w.due, w.receipts, w.callbacks = map[int64]*flowJob{}, map[int64]string{}, nil, nil
+	w.now = time.Now().Add(time.Hour).UnixMicro()
+	w.tokens, w.spent = flowQueueNamed("slow").burst, w.now
+	w.looks, w.pruned = 0, false
+}
+
+// at moves the clock on by a little and tells the storage.
+func (w *flowWorld) at(r *rapid.T) context.Context {
+	w.now += 1000
+	must(r, w.conn, fmt.Sprintf(`set awa.now = '%s'`, when(w.now).Format(time.RFC3339Nano)))
+	return context.Background()
+}
+
+// demand holds an answer against what it must be.
+func (w *flowWorld) demand(r *rapid.T, call string, got, want any, err error) {
+	r.Helper()
+	r.Logf("%s: %v, %v", call, got, err)
+	if fault := answered(got, want, err); fault != nil {
+		r.Fatalf("%s: %v", call, fault)
+	}
+	w.answers[fmt.Sprintf("%s %v", call, want)]++
+}
+
+// sorted returns the jobs that match, lowest id first.
+func (w *flowWorld) sorted(match func(*flowJob) bool) []*flowJob {
+	var jobs []*flowJob
+	for _, j := range w.jobs {
+		if match(j) {
+			jobs = append(jobs, j)
+		}
+	}
+	slices.SortFunc(jobs, func(a, b *flowJob) int { return int(a.id - b.id) })
+	return jobs
+}
+
+// look demands that every job is where the model says, that what follows a job is
+// there, and that the counts are of what is there.
+func (w *flowWorld) look(r *rapid.T) {
+	ctx := context.Background()
+	rows, _ := w.conn.Query(ctx, `
+select j.id, j.kind, j.queue, j.state::text, coalesce((j.metadata ->> 'awa:follows')::bigint, 0), j.run_at = 'infinity',
+  case when isfinite(j.run_at) then j.run_at else now() end
+from awa.jobs as j`)
+	seen := map[int64]bool{}
+	counts := map[string]map[awa.JobState]int64{}
+	var id, follows int64
+	var kind, name string
+	var state awa.JobState
+	var endless bool
+	var runAt time.Time
+	var faults []error
+	_, err := pgx.ForEachRow(rows, []any{&id, &kind, &name, &state, &follows, &endless, &runAt}, func() error {
+		if counts[name] == nil {
+			counts[name] = map[awa.JobState]int64{}
+		}
+		counts[name][state]++
+		j, known := w.jobs[id]
+		switch {
+		case seen[id]:
+			faults = append(faults, fmt.Errorf("job %d is there twice", id))
+		case known:
+			faults = append(faults, w.compare(j, state, endless, runAt.UnixMicro()))
+		case follows != 0 && w.due[follows] == kind:
+			delete(w.due, follows)
+			w.jobs[id] = &flowJob{id: id, queue: name, state: awa.StateAvailable, attempt: 1, max: 25}
+			w.answers[kind]++
+		default:
+			faults = append(faults, fmt.Errorf("job %d of kind %s is unknown, it follows %d", id, kind, follows))
+		}
+		seen[id] = true
+		return nil
+	})
+	for _, j := range w.sorted(func(j *flowJob) bool { return !seen[j.id] && j.state != modelPruned }) {
+		if w.pruned && (j.state == awa.StateCompleted || j.state == awa.StateCancelled) {
+			j.state = modelPruned
+			w.answers["pruned"]++
+			continue
+		}
+		faults = append(faults, fmt.Errorf("job %d is lost, want %+v", j.id, *j))
+	}
+	w.pruned = false
+	for id, kind := range w.due {
+		faults = append(faults, fmt.Errorf("no %s follows job %d", kind, id))
+	}
+	if err = errors.Join(append(faults, err, w.count(ctx, counts))...); err != nil {
+		r.Fatal(err)
+	}
+	if w.looks++; w.looks%4 == 0 {
+		violations, err := queue.Check(ctx, w.conn)
+		if err != nil || len(violations) > 0 {
+			r.Fatalf("check: %v, %v", describe(violations), err)
+		}
+	}
+}
+
+// compare holds one job against the model. A job that waits for a slot may be set
+// aside, and one that waits for others is.
+func (w *flowWorld) compare(j *flowJob, state awa.JobState, endless bool, runAt int64) error {
+	aside := j.key != "" && flowQueueNamed(j.queue).limit > 0 && j.state == awa.StateAvailable
+	switch {
+	case aside && state == awa.StateScheduled && endless:
+	case state != j.state:
+		return fmt.Errorf("job %d is %s, want %+v", j.id, state, *j)
+	case endless != (len(j.after) > 0 && !j.terminal()):
+		return fmt.Errorf("job %d waits for others: %v, want %+v", j.id, endless, *j)
+	case j.runAt < 0: // by the default delay: whatever it is
+		j.runAt = runAt
+	case j.runAt != 0 && runAt != j.runAt:
+		return fmt.Errorf("job %d is for %s, want %s", j.id, when(runAt), when(j.runAt))
+	}
+	return nil
+}
+
+func (w *flowWorld) count(ctx context.Context, counts map[string]map[awa.JobState]int64) error {
+	var faults []error
+	for _, q := range flowQueues {
+		n, err := queue.Counts(ctx, w.conn, q.name)
+		c := counts[q.name]
+		got := []int64{n.Available, n.Scheduled, n.Retryable, n.Running, n.WaitingExternal, n.Completed, n.Failed, n.Cancelled}
+		want := []int64{
+			c[awa.StateAvailable], c[awa.StateScheduled], c[awa.StateRetryable], c[awa.StateRunning], c[awa.StateWaitingExternal],
+			c[awa.StateCompleted], c[awa.StateFailed], c[awa.StateCancelled],
+		}
+		if !slices.Equal(got, want) {
+			err = errors.Join(err, errors.New("queue "+strconv.Quote(q.name)+fmt.Sprintf(" counts %v, there are %v", got, want)))
+		}
+		faults = append(faults, err)
+	}
+	return errors.Join(faults...)
+}

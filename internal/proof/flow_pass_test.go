@@ -1,0 +1,104 @@
+package proof
+
+import (
+	"slices"
+
+	"pgregory.net/rapid"
+
+	awa "github.com/awaqueue/awa/gowrap"
+)
+
+// maintain demands that whatever is due happens, in the order of the tasks: lost
+// attempts fail, what waits for its time is offered, and what waits for others is
+// offered when all are completed, and cancelled when one will not be.
+func (w *flowWorld) maintain(r *rapid.T) {
+	// A pass that took long on a slow machine is not to delay the next.
+	must(r, w.conn, `select setval('awa.rescue_clock', 1)`)
+	reports, err := queue.Maintain(w.at(r), w.conn)
+	affected := map[string]int64{}
+	for _, t := range reports {
+		affected[t.Task] = t.Affected
+		w.pruned = w.pruned || t.Outcome == awa.Pruned
+	}
+	rescued, promoted := int64(0), int64(0)
+	for _, j := range w.sorted((*flowJob).open) {
+		if j.state == awa.StateRunning && j.expires <= w.now || j.state == awa.StateWaitingExternal && j.timeout <= w.now {
+			w.failed(j, false, -1)
+			rescued++
+		}
+	}
+	for _, j := range w.sorted(func(j *flowJob) bool {
+		return len(j.after) == 0 && j.runAt > 0 && j.runAt <= w.now &&
+			(j.state == awa.StateScheduled || j.state == awa.StateRetryable)
+	}) {
+		j.state = awa.StateAvailable
+		promoted++
+	}
+	released := w.release()
+	w.demand(r, "rescued", affected["rescue"], rescued, err)
+	w.demand(r, "promoted", affected["promote"], promoted, nil)
+	w.demand(r, "released", affected["dependents"], released, nil)
+	if _, tried := affected["prune"]; tried {
+		w.release()
+	}
+}
+
+// release is a pass over what waits for others, which sees them as they stand
+// before it: who is cancelled by one keeps others waiting until the next.
+func (w *flowWorld) release() (released int64) {
+	var offered, lost []*flowJob
+	for _, j := range w.sorted(func(j *flowJob) bool { return len(j.after) > 0 && !j.terminal() }) {
+		switch states := w.statesOf(j.after); {
+		case slices.Contains(states, awa.StateFailed), slices.Contains(states, awa.StateCancelled):
+			lost = append(lost, j)
+		case !slices.ContainsFunc(states, func(s awa.JobState) bool { return s != awa.StateCompleted }):
+			offered = append(offered, j)
+		}
+	}
+	for _, j := range lost {
+		w.close(j, awa.StateCancelled, "")
+		released++
+	}
+	for _, j := range offered {
+		j.after, j.state, j.runAt = nil, awa.StateAvailable, 0
+		released++
+	}
+	return released
+}
+
+// statesOf are those of jobs that another waits for. One that was pruned had been
+// seen completed by then, or nobody would be waiting.
+func (w *flowWorld) statesOf(ids []int64) []awa.JobState {
+	var states []awa.JobState
+	for _, id := range ids {
+		state := w.jobs[id].state
+		if state == modelPruned {
+			state = awa.StateCompleted
+		}
+		states = append(states, state)
+	}
+	return states
+}
+
+func (w *flowWorld) rotate(r *rapid.T) {
+	outcome, err := queue.Rotate(w.at(r), w.conn)
+	w.demand(r, "rotate", slices.Contains([]string{awa.Rotated, awa.RotateIdle, awa.RotateBlocked}, outcome), true, err)
+	w.answers["rotate "+outcome]++
+}
+
+func (w *flowWorld) prune(r *rapid.T) {
+	outcome, err := queue.Prune(w.at(r), w.conn)
+	w.demand(r, "prune", slices.Contains([]string{awa.Pruned, awa.PruneEmpty, awa.PruneBlocked}, outcome), true, err)
+	w.answers["prune "+outcome]++
+	w.pruned = w.pruned || outcome == awa.Pruned
+	w.release() // who waits must know before history leaves
+}
+
+// lift takes a limit away for a moment: what waits for a slot goes back into its
+// lane, and who has one keeps it.
+func (w *flowWorld) lift(r *rapid.T) {
+	q := rapid.SampledFrom([]string{"single", "double"}).Draw(r, "queue")
+	w.at(r)
+	must(r, w.conn, `select awa.configure_queue($1, '{"concurrency_limit": null}')`, q)
+	must(r, w.conn, `select awa.configure_queue($1, $2)`, q, flowQueueNamed(q).settings)
+}
