@@ -1,7 +1,6 @@
 package proof
 
 import (
-	"errors"
 	"math"
 	"slices"
 	"time"
@@ -92,7 +91,7 @@ func (w *flowWorld) add(r *rapid.T, call string, j *flowJob, want error) {
 	}
 	id, err := queue.Enqueue(w.at(r), w.conn, p)
 	if want != nil {
-		w.demand(r, call, errors.Is(err, want), true, nil)
+		w.refuse(r, call, err, want)
 		return
 	}
 	w.demand(r, call, id > 0 && w.jobs[id] == nil, true, err)

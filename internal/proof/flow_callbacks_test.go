@@ -2,7 +2,6 @@ package proof
 
 import (
 	"encoding/json"
-	"errors"
 	"slices"
 	"time"
 
@@ -46,7 +45,8 @@ func (w *flowWorld) anyCallback(r *rapid.T) awa.CallbackID {
 	return rapid.SampledFrom(good).Draw(r, "callback")
 }
 
-// answer demands that each callback is good for one answer, up to its timeout.
+// answer demands that each callback is good for one answer, until a pass finds it
+// timed out.
 func (w *flowWorld) answer(r *rapid.T) {
 	id := w.anyCallback(r)
 	call := rapid.SampledFrom([]string{"complete_callback", "fail_callback", "retry_callback", "resume_callback"}).Draw(r, "answer")
@@ -63,8 +63,8 @@ func (w *flowWorld) answer(r *rapid.T) {
 		err = queue.ResumeCallback(ctx, w.conn, id, json.RawMessage(`1`))
 	}
 	j := w.waiting(id)
-	if j == nil || j.timeout <= w.now {
-		w.demand(r, call+" too late", errors.Is(err, awa.ErrNotFound), true, nil)
+	if j == nil {
+		w.refuse(r, call+" too late", err, awa.ErrNotFound)
 		return
 	}
 	w.demand(r, call, true, true, err)
@@ -89,8 +89,8 @@ func (w *flowWorld) hold(r *rapid.T) {
 	id, timeout := w.anyCallback(r), anyTimeout.Draw(r, "timeout")
 	err := queue.HeartbeatCallback(w.at(r), w.conn, id, timeout)
 	j := w.waiting(id)
-	if j == nil || j.timeout <= w.now {
-		w.demand(r, "heartbeat_callback too late", errors.Is(err, awa.ErrNotFound), true, nil)
+	if j == nil {
+		w.refuse(r, "heartbeat_callback too late", err, awa.ErrNotFound)
 		return
 	}
 	w.demand(r, "heartbeat_callback", true, true, err)

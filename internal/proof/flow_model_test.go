@@ -22,7 +22,7 @@ import (
 // overlaps them. -rapid.checks and -rapid.steps make it longer, -rapid.seed repeats
 // a run.
 func TestFlowModel(t *testing.T) {
-	shorten(t, map[string]string{"rapid.checks": "6", "rapid.steps": "120", "rapid.nofailfile": "true"})
+	shorten(t, map[string]string{"rapid.checks": "5", "rapid.steps": "100", "rapid.nofailfile": "true"})
 	w := &flowWorld{conn: pgtest.Conn(t, pgtest.URL(t)), answers: map[string]int{}}
 	exec(t, w.conn, `set jit = off`)
 	rapid.Check(t, func(r *rapid.T) {
@@ -123,7 +123,20 @@ func (w *flowWorld) demand(r *rapid.T, call string, got, want any, err error) {
 	if fault := answered(got, want, err); fault != nil {
 		r.Fatalf("%s: %v", call, fault)
 	}
-	w.answers[fmt.Sprintf("%s %v", call, want)]++
+	switch want.(type) {
+	case int, int64, bool:
+		call = fmt.Sprintf("%s %v", call, want)
+	}
+	w.answers[call]++
+}
+
+// refuse demands an error.
+func (w *flowWorld) refuse(r *rapid.T, call string, got, want error) {
+	r.Helper()
+	if !errors.Is(got, want) {
+		r.Fatalf("%s: got %v, want %v", call, got, want)
+	}
+	w.answers[fmt.Sprintf("%s: %v", call, want)]++
 }
 
 // sorted returns the jobs that match, lowest id first.
