@@ -35,6 +35,7 @@ as $$
 declare
   v_taken receipt[];
 begin
+  perform _enter_ring();
   if snooze_many.delay is null or snooze_many.delay < '0' or snooze_many.delay > '100 years' then
     perform _invalid(format('delay is %s', coalesce(snooze_many.delay::text, 'null')), 'Pass a delay of zero or more, up to 100 years.');
   end if;
@@ -61,6 +62,7 @@ create or replace function {{ .schema }}.snooze (receipt {{ .schema }}.receipt, 
   set search_path = pg_catalog, {{ .schema }}, pg_temp
 as $$
 begin
+  perform _enter_ring();
   return not exists (select from snooze_many(array[snooze.receipt], snooze.delay));
 end;
 $$;
@@ -82,6 +84,7 @@ as $$
 declare
   v_error jsonb := jsonb_build_object('error', coalesce(left(cancel_attempt.reason, 10000), 'cancelled'), 'at', _now());
 begin
+  perform _enter_ring();
   if exists (
     select from _close_in_order(array[cancel_attempt.receipt], array['x'::"char"],
       jsonb_build_object((cancel_attempt.receipt).job_id::text, v_error)))
@@ -113,6 +116,7 @@ as $$
 declare
   v_open receipt[];
 begin
+  perform _enter_ring();
   if extend_lease.lease is null or extend_lease.lease <= '0' or extend_lease.lease > '100 years' then
     perform _invalid(format('lease is %s', coalesce(extend_lease.lease::text, 'null')), 'Give a lease above zero, up to 100 years.');
   end if;
@@ -163,6 +167,7 @@ as $$
 declare
   v_open receipt;
 begin
+  perform _enter_ring();
   if set_progress.percent is null then
     perform _invalid('percent is null', 'Give a number from 0 to 100.');
   end if;

@@ -159,6 +159,7 @@ declare
   v_from  integer := 1;
   v_jobs  bigint := 0::bigint;
 begin
+  perform _enter_ring();
   perform _check_batch(count_batch_jobs.operation, count_batch_jobs.filter, count_batch_jobs.settings, true);
   o := _batch_of(count_batch_jobs.operation, count_batch_jobs.filter, count_batch_jobs.settings);
   if o.listed then
@@ -194,6 +195,7 @@ as $$
 declare
   o batch_operations;
 begin
+  perform _enter_ring();
   perform _check_max_jobs(run_batch_operation.max_jobs);
   select b.* into o from batch_operations as b where b.id = run_batch_operation.id for update;
   if not found then

@@ -102,6 +102,7 @@ declare
   v_due timestamptz;
   c     receipt;
 begin
+  perform _enter_ring();
   perform _check_timeout(register_callback.timeout);
   v_due := _now() + register_callback.timeout;
   update leases as l
@@ -168,6 +169,7 @@ as $$
 declare
   v_receipt receipt;
 begin
+  perform _enter_ring();
   perform _refuse_stale(format('callback %s', fail_callback.callback_id));
   select (_receipt_of(l)).* into v_receipt from leases as l where l.callback_id = fail_callback.callback_id;
   -- Of two answers, or an answer and a finish, one gets the lease.
@@ -280,6 +282,7 @@ as $$
 declare
   l leases;
 begin
+  perform _enter_ring();
   update leases as k set stays = false
   where k.job_id = (park.receipt).job_id and k.batch_id = (park.receipt).batch_id and k.receipt_lease = (park.receipt).run_lease
   returning k.* into l;

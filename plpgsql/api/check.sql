@@ -12,6 +12,7 @@ create or replace function {{ .schema }}.check ()
 as $$
 #variable_conflict use_column
 begin
+  perform _enter_ring();
   return query
   with
   lanes as materialized (

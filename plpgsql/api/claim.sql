@@ -15,7 +15,11 @@ declare
   v_own xid8 := pg_current_xact_id_if_assigned();
   v_now timestamptz := _now();
 begin
-  if v_own is null or not exists (select from ready_entries as r where r.lane = p_lane and r.xid = v_own) then
+  if v_own is null then
+    return;
+  end if;
+  perform _enter_ring();
+  if not exists (select from ready_entries as r where r.lane = p_lane and r.xid = v_own) then
     return;
   end if;
   return query
@@ -148,6 +152,7 @@ declare
   v_head timestamptz;
   c      lane_cursors;
 begin
+  perform _enter_ring();
   select k.* into c from lane_cursors as k where k.lane = p_lane order by k.generation desc limit 1;
   if not found then
     return coalesce(
@@ -271,6 +276,7 @@ declare
 begin
   -- Locked first, no prune is under way and every finished one moved the
   -- epoch.
+  perform _enter_ring();
   lock table lane_cursors in access share mode;
   if _snapshot_is_stale() then
     perform _stale_snapshot(format('claim of queue %L', claim.queue));

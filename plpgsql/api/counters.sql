@@ -16,6 +16,7 @@ declare
   v_keys  bigint := 0::bigint;
   v_rows  bigint;
 begin
+  perform _enter_ring();
   perform _require_read_committed('checkpoint');
   if not _try_singleton(2) then
     return 0::bigint;  -- another session is at it
@@ -80,6 +81,7 @@ create or replace function {{ .schema }}.rebuild_terminal_counters ()
 as $$
 #variable_conflict use_column
 begin
+  perform _enter_ring();
   perform _require_read_committed('rebuild');
   if not _try_singleton(2) then
     raise exception using errcode = '55P03',

@@ -51,6 +51,7 @@ declare
   v_old  schedules;
   v_id   bigint;
 begin
+  perform _enter_ring();
   if upsert_schedule.name is null or length(upsert_schedule.name) not between 1 and 200 then
     perform _invalid(format('schedule name %L has %s characters', left(upsert_schedule.name, 40), coalesce(length(upsert_schedule.name), 0)),
       'A schedule name is a text of 1 to 200 characters.');

@@ -59,6 +59,7 @@ create or replace function {{ .schema }}.move_failed_to_dlq (job_id bigint, reas
   set jit = off
 as $$
 begin
+  perform _enter_ring();
   return _move_to_dlq(array[move_failed_to_dlq.job_id], move_failed_to_dlq.reason) = 1;
 end;
 $$;
@@ -82,6 +83,7 @@ create or replace function {{ .schema }}.bulk_move_failed_to_dlq (
   set jit = off
 as $$
 begin
+  perform _enter_ring();
   perform _check_max_jobs(bulk_move_failed_to_dlq.max_jobs);
   return _move_to_dlq(null, bulk_move_failed_to_dlq.reason, bulk_move_failed_to_dlq.queue,
     bulk_move_failed_to_dlq.kind, bulk_move_failed_to_dlq.max_jobs);

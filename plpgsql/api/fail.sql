@@ -310,6 +310,7 @@ create or replace function {{ .schema }}.fail_many (
   set jit = off
 as $$
 begin
+  perform _enter_ring();
   if fail_many.errors is not null and cardinality(fail_many.errors) <> cardinality(fail_many.receipts) then
     perform _invalid(
       format('%s receipts and %s errors', cardinality(fail_many.receipts), cardinality(fail_many.errors)),
@@ -341,6 +342,7 @@ create or replace function {{ .schema }}.fail (
   set search_path = pg_catalog, {{ .schema }}, pg_temp
 as $$
 begin
+  perform _enter_ring();
   return (
     select f.state
     from fail_many(array[fail.receipt], array[fail.error], fail.retry_after, fail.terminal) as f);

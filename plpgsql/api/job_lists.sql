@@ -10,6 +10,7 @@ create or replace function {{ .schema }}.get_job (job_id bigint)
   set jit = off
 as $$
 begin
+  perform _enter_ring();
   return query select j.* from jobs as j where j.id = get_job.job_id;
 end;
 $$;
@@ -40,6 +41,7 @@ declare
   v_ids    bigint[];
   v_rows   integer;
 begin
+  perform _enter_ring();
   perform _check_max_jobs(list_jobs.max_jobs);
   -- Ids of candidates come from where a job in that state must be, newest
   -- first and some at a time; the view then has the last word.

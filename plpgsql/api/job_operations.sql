@@ -15,6 +15,7 @@ declare
   d deferred_jobs;
   k leases;
 begin
+  perform _enter_ring();
   perform _refuse_stale(format('cancel of job %s', cancel.job_id));
   -- Each turn follows a move that somebody else committed meanwhile, and
   -- starts with nothing in hand.
@@ -66,6 +67,7 @@ create or replace function {{ .schema }}.cancel_by_unique_key (unique_key bytea)
   set search_path = pg_catalog, {{ .schema }}, pg_temp
 as $$
 begin
+  perform _enter_ring();
   return coalesce((
     select cancel(u.job_id, 'cancelled by unique key') from job_unique_claims as u
     where u.unique_key = cancel_by_unique_key.unique_key and _holds_key(u)), false);
@@ -94,6 +96,7 @@ declare
   t record;
   d deferred_jobs;
 begin
+  perform _enter_ring();
   perform _refuse_stale(format('retry of job %s', retry.job_id));
   select l.* into j from _locate(array[retry.job_id]) as l where l.outcome in ('f', 'x');
   if not found then
@@ -131,6 +134,7 @@ create or replace function {{ .schema }}.delete_job_compat (p_id bigint)
   set jit = off
 as $$
 begin
+  perform _enter_ring();
   return _delete_jobs(array[p_id]) > 0;
 end;
 $$;
@@ -150,6 +154,7 @@ as $$
 declare
   v_ids bigint[];
 begin
+  perform _enter_ring();
   if discard_failed_by_kind.kind is null then
     perform _invalid('kind is null', 'Name the kind whose failed jobs are to go.');
   end if;

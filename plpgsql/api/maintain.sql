@@ -16,6 +16,7 @@ declare
   v_oldest   bigint;
   v_rows     bigint;
 begin
+  perform _enter_ring();
   select s.* into v_settings from storage_settings as s;
 
   perform _require_read_committed('maintain');

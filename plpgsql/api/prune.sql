@@ -3,6 +3,63 @@
 -- Everything is proved and copied without locks; then the children are locked
 -- for a moment, nothing may have changed since, and they are emptied.
 
+-- Locks a segment's tables, of which p_met says who held them or was inside the
+-- ring a while ago. Those must leave first, and nobody waits meanwhile: to shut
+-- the gate is worth the while only when short transactions are inside. Who
+-- then keeps it from falling to must leave before another try.
+create or replace function {{ .schema }}._lock_segment (p_slot integer, p_met text[])
+  returns boolean
+  language plpgsql
+  volatile
+  set lock_timeout = '50ms'
+as $$
+declare
+  v_met text[] := p_met;
+begin
+  for v_try in 1 .. 3 loop
+    for v_look in 1 .. 6 loop
+      v_met := array(select unnest(v_met) intersect select unnest(_segment_holders(p_slot)));
+      exit when v_met = '{}';
+      if v_look = 6 then
+        return false;
+      end if;
+      perform pg_sleep(0.02);
+    end loop;
+    begin
+      -- Keys of jobs that leave with the segment and are nowhere else. Somebody may
+      -- wait for one, so they go last and come back before another try.
+      delete from job_unique_claims as u
+      using ready_entries as r
+      where r.ready_slot = p_slot and r.unique_key is not null and u.job_id = r.job_id
+        and not exists (select from ready_entries as n where n.job_id = r.job_id and n.ready_slot <> p_slot)
+        and not exists (select from deferred_jobs as d where d.job_id = r.job_id)
+        and not exists (select from leases as l where l.job_id = r.job_id)
+        and not exists (select from dlq_entries as q where q.id = r.job_id);
+      v_met := _segment_holders(p_slot);
+      perform pg_advisory_xact_lock(_lock_class(0), 8);
+      -- Whoever is left stayed outside of the gate: a producer that is as old as
+      -- the segment, a reader of the views.
+      perform set_config('lock_timeout', '20ms', true);
+      case p_slot
+{{ range $i := until (int .segments) }}
+      when {{ $i }} then
+        lock table lane_cursors_{{ $i }}, ready_entries_{{ $i }}, ready_tombstones_{{ $i }}, attempt_outcomes_{{ $i }},
+          claims_{{ $i }}, outcome_removals_{{ $i }}, terminal_count_deltas_{{ $i }}, checkpoint_snapshots_{{ $i }},
+          terminal_count_checkpoints_{{ $i }}, lease_extensions_{{ $i }}, progress_entries_{{ $i }}, workers_{{ $i }},
+          worker_notices_{{ $i }}, rescue_points_{{ $i }}, promotion_points_{{ $i }}, watched_claims_{{ $i }}, cron_fires_{{ $i }},
+          cron_points_{{ $i }}, rate_points_{{ $i }}, slot_entries_{{ $i }}, dependency_points_{{ $i }},
+          job_departures_{{ $i }} in access exclusive mode;
+{{ end }}
+      end case;
+      return true;
+    exception when lock_not_available then
+      null;
+    end;
+  end loop;
+  return false;
+end;
+$$;
+
 create or replace function {{ .schema }}._prune_segment (p_generation bigint, p_current smallint)
   returns text
   language plpgsql
@@ -13,6 +70,7 @@ as $$
 declare
   v_slot     integer := (p_generation % {{ .segments }})::integer;
   v_own      xid8 := pg_current_xact_id();
+  v_met      text[] := _segment_holders(v_slot);
   v_proof    pg_snapshot;
   v_rows     bigint;
   v_claims   bigint;
@@ -125,29 +183,15 @@ begin
   )
   select coalesce(sum(f.terminal), 0)::bigint into v_terminal from folded as f;
 
-  -- Keys of jobs that leave with the segment and are nowhere else.
-  delete from job_unique_claims as u
-  using ready_entries as r
-  where r.ready_slot = v_slot and r.unique_key is not null and u.job_id = r.job_id
-    and not exists (select from ready_entries as n where n.job_id = r.job_id and n.ready_slot <> v_slot)
-    and not exists (select from deferred_jobs as d where d.job_id = r.job_id)
-    and not exists (select from leases as l where l.job_id = r.job_id)
-    and not exists (select from dlq_entries as q where q.id = r.job_id);
-
   -- Most of them already here, where nobody waits for it.
   perform _carry_fires(v_slot, p_current);
 
+  if not _lock_segment(v_slot, v_met) then
+    raise exception using errcode = '55P03', message = 'the segment is in use';
+  end if;
   case v_slot
 {{ range $i := until (int .segments) }}
   when {{ $i }} then
-    -- In the order in which claimers meet them.
-    lock table lane_cursors_{{ $i }}, ready_entries_{{ $i }}, ready_tombstones_{{ $i }}, attempt_outcomes_{{ $i }},
-      claims_{{ $i }}, outcome_removals_{{ $i }}, terminal_count_deltas_{{ $i }}, checkpoint_snapshots_{{ $i }},
-      terminal_count_checkpoints_{{ $i }}, lease_extensions_{{ $i }}, progress_entries_{{ $i }}, workers_{{ $i }},
-      worker_notices_{{ $i }}, rescue_points_{{ $i }}, promotion_points_{{ $i }}, watched_claims_{{ $i }}, cron_fires_{{ $i }},
-      cron_points_{{ $i }}, rate_points_{{ $i }}, slot_entries_{{ $i }}, dependency_points_{{ $i }},
-      job_departures_{{ $i }} in access exclusive mode;
-
     -- Nobody can be writing here any more. Whatever the proof did not see
     -- means a later prune.
     if _segment_changed({{ $i }}, v_proof, v_own) or not _dependents_know({{ $i }})
@@ -290,4 +334,4 @@ end;
 $$;
 
 comment on function {{ .schema }}.prune is
-  'Empties the oldest sealed segment, whose history becomes totals in queue_terminal_rollups; failed jobs inside their queue''s failed_retention and a few stragglers move to the current segment. Returns pruned; empty when no segment is sealed; blocked when more than a few of its jobs wait or run (see storage_status); busy when the segment is in use. Holds ACCESS EXCLUSIVE on that segment for milliseconds and waits at most 50 ms for it. Raises 25001 outside READ COMMITTED.';
+  'Empties the oldest sealed segment, whose history becomes totals in queue_terminal_rollups; failed jobs inside their queue''s failed_retention and a few stragglers move to the current segment. Returns pruned; empty when no segment is sealed; blocked when more than a few of its jobs wait or run (see storage_status); busy when the segment is in use. Holds ACCESS EXCLUSIVE on that segment for milliseconds, once transactions that use it have ended; those of less than about 100 ms do not keep it from that. Calls that read all segments wait meanwhile, for less than 100 ms. Raises 25001 outside READ COMMITTED.';

@@ -18,6 +18,7 @@ as $$
 declare
   v_queue text := queue_counts.queue;
 begin
+  perform _enter_ring();
   -- Volatile, so that its segments are locked before its snapshot is taken.
   return query
 {{ template "internal/queue_counts_body.sql" . }};

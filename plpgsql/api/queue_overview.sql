@@ -18,6 +18,7 @@ as $$
 declare
   v_now timestamptz := _now();
 begin
+  perform _enter_ring();
   return query
   with lanes as materialized (
     select distinct q.lane, q.queue from queue_lanes as q

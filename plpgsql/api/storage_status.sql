@@ -18,6 +18,7 @@ declare
   v_waiting bigint;
   v_running bigint;
 begin
+  perform _enter_ring();
   if v_oldest < v_current then
     select count(*) filter (where o.batch_id is null), count(o.batch_id) into v_waiting, v_running
     from _open_attempts((v_oldest % {{ .segments }})::integer) as o;

@@ -23,6 +23,7 @@ create or replace function {{ .schema }}.register_worker (worker text, info json
   set search_path = pg_catalog, {{ .schema }}, pg_temp
 as $$
 begin
+  perform _enter_ring();
   -- What it was not told yet stays untold: only a heartbeat tells.
   perform _beat(register_worker.worker, coalesce((
     select w.seen from workers as w where w.worker = register_worker.worker order by w.heartbeat_at desc limit 1),
@@ -49,6 +50,7 @@ declare
   v_now  pg_snapshot := _hide_own(pg_current_snapshot());
   v_info jsonb;
 begin
+  perform _enter_ring();
   select w.seen, w.info into v_seen, v_info
   from workers as w
   where w.worker = heartbeat.worker

@@ -206,6 +206,7 @@ begin
 {{ end }}
       end case;
       if c_generation is null or v_slot <> v_guess then
+        perform _enter_ring();
         select g.generation, g.slot, g.xid, pg_current_snapshot(),
           k.generation, k.segment, k.last_segment, k.base_segment, k.pos_xid, k.pos_job_id, k.floor_xid,
           k.settled_segment, k.settled_xid,
@@ -279,6 +280,9 @@ begin
             end if;
           end if;
           c_segment := case when v_costly or c_base < v_oldest then v_oldest else c_base end;
+          if c_segment = v_oldest and v_oldest < v_segment then
+            perform _enter_ring();
+          end if;
           c_last := v_segment;
           v_settles := v_fresh and v_segment > coalesce(c_settled, c_base);
           if v_settles then
@@ -458,6 +462,7 @@ begin
           exit when v_left = 0;
           if v_got = v_take then
             -- A full batch, and more is wanted: on from where it ended.
+            perform _enter_ring();
             select k.pos_xid, k.pos_job_id into c_pos_xid, c_pos_id
             from lane_cursors as k where k.lane = v_lane and k.generation = c_generation;
             v_rest := false;

@@ -53,6 +53,7 @@ create or replace function {{ .schema }}._open_receipts (p_receipts {{ .schema }
   volatile
 as $$
 begin
+  perform _enter_ring();
   return query
   -- Once per batch, and only then job by job.
   with batch as materialized (
@@ -99,6 +100,7 @@ declare
   v_ids    bigint[];
   v_leases integer[];
 begin
+  perform _enter_ring();
   for g in
     -- Errors are looked up job by job: no outcome row holds more than 50.
     select r.batch_id, r.outcome, array_agg(r.job_id) as job_ids, array_agg(_as_lease(r.run_lease)) as run_leases

@@ -295,6 +295,7 @@ declare
   v_rate queue_meta;
   v_jobs claimed_job[];
 begin
+  perform _enter_ring();
   if not _await_turn(p_queue) then
     return;
   end if;

@@ -12,6 +12,7 @@ declare
   v_states text[];
   v_bad    bigint;
 begin
+  perform _enter_ring();
   if array_ndims(p_after) > 1 or array_position(p_after, null) is not null then
     perform _invalid('after is not a plain array of job ids', 'Name the jobs that must complete first.');
   end if;

@@ -31,6 +31,43 @@ as $$
   select pg_catalog.pg_try_advisory_xact_lock({{ .schema }}._lock_class(0), p_key)
 $$;
 
+-- Whoever is about to name a table of all segments passes the gate first, once
+-- per transaction, and is inside the ring until it ends. Prune shuts the gate and
+-- waits there for those inside: that is one lock to wait for, and none of them
+-- meets a lock of prune meanwhile. A call that names the current segment's tables
+-- alone stays outside.
+create or replace function {{ .schema }}._enter_ring ()
+  returns void
+  language sql
+  volatile
+as $$
+  select pg_catalog.pg_advisory_xact_lock_shared({{ .schema }}._lock_class(0), 8)
+$$;
+
+-- The other transactions that are inside the ring or hold a segment's tables.
+create or replace function {{ .schema }}._segment_holders (p_slot integer)
+  returns text[]
+  language plpgsql
+  volatile
+as $$
+declare
+  v_database oid := (select d.oid from pg_database as d where d.datname = current_database());
+  v_tables   oid[] := array(
+    select c.oid from pg_class as c
+    where c.relnamespace = '{{ .schema }}'::regnamespace and c.relispartition and c.relkind = 'r'
+      and c.relname like '%\_' || p_slot);
+begin
+  return array(
+    select distinct k.virtualtransaction
+    from pg_locks as k
+    where k.database = v_database and k.granted and k.pid is distinct from pg_backend_pid()
+      and case k.locktype
+        when 'relation' then k.relation = any (v_tables)
+        when 'advisory' then k.objsubid = 2 and k.objid = 8 and k.classid::bigint = _lock_class(0)::bigint & 4294967295
+        else false end);
+end;
+$$;
+
 -- True when this transaction's snapshot may predate a rotation or a prune:
 -- only a transaction-long snapshot can, and the epoch sequence, which is not
 -- transactional, gives it away.

@@ -21,6 +21,7 @@ create or replace function {{ .schema }}._holds_key (p_claim {{ .schema }}.job_u
   volatile
 as $$
 begin
+  perform _enter_ring();
   return exists (select from jobs as j where j.id = p_claim.job_id and _in_mask(j.state, p_claim.states))
     or (_in_mask('failed', p_claim.states) and exists (select from dlq_entries as q where q.id = p_claim.job_id));
 end;

@@ -1,0 +1,219 @@
+package lifecycle_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/awaqueue/awa/internal/pgtest"
+)
+
+// A call that names tables of segments other than those of its jobs is inside the
+// ring, and no other call is: it would hold prune up for nothing.
+func TestWhoEntersTheRing(t *testing.T) {
+	conn := pgtest.Conn(t, pgtest.URL(t))
+	exec := func(sql string) {
+		t.Helper()
+		if _, err := conn.Exec(t.Context(), sql); err != nil {
+			t.Fatalf("%s: %v", sql, err)
+		}
+	}
+	exec(`select awa.configure_queue('full', '{"max_depth": 10}'), awa.configure_queue('slots', '{"concurrency_limit": 3}'),
+		awa.configure_queue('rate', '{"rate_limit": 100}'), awa.configure_queue('dead', '{"dlq_enabled": true}')`)
+	exec(`create table ran (name text, receipt awa.receipt, job_id bigint)`)
+	exec(`select awa.upsert_schedule('s', '0 * * * *', 'k')`)
+	exec(`select awa.enqueue('k', queue => 'failed'), awa.enqueue('k', queue => 'runs'), awa.enqueue('k', queue => 'dead'),
+		awa.enqueue('k', queue => 'waits', unique_key => '\x01')`)
+	exec(`insert into ran select 'runs', c.receipt, c.job_id from awa.claim('runs') as c`)
+	exec(`select awa.enqueue('k', queue => 'calls', unique_key => '\x03')`)
+	exec(`select awa.register_callback(c.receipt, '1 hour') from awa.claim('calls') as c`)
+	exec(`insert into ran select 'failed', c.receipt, c.job_id from awa.claim('failed') as c`)
+	exec(`select awa.fail(c.receipt, 'e', terminal => true) from awa.claim('dead') as c`)
+	exec(`select awa.fail(r.receipt, 'e', terminal => true) from ran as r where r.name = 'failed'`)
+	exec(`select awa.rotate()`)
+	exec(`select awa.enqueue('k', queue => q) from unnest(array['plain', 'full', 'slots', 'rate', 'full']) as q, generate_series(1, 3)`)
+	exec(`insert into ran select 'now', c.receipt, c.job_id from awa.claim('plain') as c`)
+
+	const job = `(select r.job_id from ran as r where r.name = '%s')`
+	failed, runs := fmt.Sprintf(job, "failed"), fmt.Sprintf(job, "runs")
+	receipt := strings.Replace(runs, "r.job_id", "r.receipt", 1)
+	for _, call := range []string{
+		`awa.enqueue('k', queue => 'plain')`,
+		`awa.enqueue('k', queue => 'full')`,
+		`awa.enqueue('k', queue => 'plain', unique_key => '\x01')`,
+		`awa.enqueue('k', queue => 'plain', unique_key => '\x02')`,
+		`awa.enqueue('k', queue => 'plain', after => array[` + runs + `])`,
+		`awa.enqueue('k', queue => 'plain', unique_key => '\x03')`,
+		`awa.enqueue('k', queue => 'plain', concurrency_key => 'c')`,
+		`awa.enqueue_many('k', array['1']::jsonb[], queue => 'full')`,
+		`awa.enqueue_many('[{"kind": "k"}, {"kind": "k", "queue": "full"}]')`,
+		`awa.claim('plain')`,
+		`awa.claim('plain', 100)`,
+		`awa.claim('slots')`,
+		`awa.claim('rate')`,
+		`awa.claim('runs')`,
+		`awa.complete(` + receipt + `)`,
+		`awa.complete_many(array[` + receipt + `])`,
+		`awa.fail(` + receipt + `, 'e')`,
+		`awa.fail_many(array[` + receipt + `], array['e'])`,
+		`awa.snooze(` + receipt + `, '1 minute')`,
+		`awa.cancel_attempt(` + receipt + `)`,
+		`awa.extend_lease(array[` + receipt + `])`,
+		`awa.set_progress(` + receipt + `, '1')`,
+		`awa.register_callback(` + receipt + `, '1 minute')`,
+		`awa.callback_status(` + receipt + `)`,
+		`awa.park(` + receipt + `)`,
+		`awa.complete_callback((select l.callback_id from awa.leases as l))`,
+		`awa.fail_callback((select l.callback_id from awa.leases as l))`,
+		`awa.retry_callback((select l.callback_id from awa.leases as l))`,
+		`awa.resume_callback((select l.callback_id from awa.leases as l))`,
+		`awa.heartbeat_callback((select l.callback_id from awa.leases as l), '1 hour')`,
+		`awa.register_worker('w')`,
+		`awa.heartbeat('w')`,
+		`awa.cancel(` + runs + `)`,
+		`awa.cancel_by_unique_key('\x01')`,
+		`awa.retry(` + failed + `)`,
+		`awa.delete_job_compat(` + failed + `)`,
+		`awa.discard_failed_by_kind('k')`,
+		`awa.move_failed_to_dlq(` + failed + `)`,
+		`awa.bulk_move_failed_to_dlq()`,
+		`awa.retry_from_dlq((select min(id) from awa.dlq_entries))`,
+		`awa.bulk_retry_from_dlq()`,
+		`awa.purge_dlq()`,
+		`awa.get_job(` + failed + `)`,
+		`awa.list_jobs()`,
+		`awa.count_batch_jobs('cancel', '{"queue": "plain"}')`,
+		`awa.queue_counts('plain')`,
+		`awa.queue_overview()`,
+		`awa.upsert_schedule('s', '1 * * * *', 'k')`,
+		`awa.remove_schedule('s')`,
+		`awa.pause_schedule('s')`,
+		`awa.checkpoint_terminal_counters()`,
+		`awa.rebuild_terminal_counters()`,
+		`awa.check()`,
+		`awa.maintain()`,
+		`awa.rotate()`,
+		`awa.pause_queue('plain')`,
+	} {
+		tx, err := conn.Begin(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err = tx.Exec(t.Context(), `select count(*) from `+call+` as c`); err != nil {
+			t.Errorf("%s: %v", call, err)
+		} else {
+			var far, inside bool
+			if err := tx.QueryRow(t.Context(), `
+				select coalesce(bool_or(k.locktype = 'relation' and c.relname ~ '^[a-z_]+_5$'), false),
+					coalesce(bool_or(k.locktype = 'advisory' and k.objsubid = 2 and k.objid = 8
+						and k.classid::bigint = awa._lock_class(0)::bigint & 4294967295), false)
+				from pg_locks as k left join pg_class as c on c.oid = k.relation and c.relkind = 'r'
+				where k.pid = pg_backend_pid()`).Scan(&far, &inside); err != nil {
+				t.Fatal(err)
+			}
+			if far != inside {
+				t.Errorf("%s: locks tables of a segment it has no job in: %v; is inside the ring: %v", call, far, inside)
+			}
+		}
+		if err := tx.Rollback(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// Prune comes through beside sessions that are in the ring one short transaction
+// after the other, and loses nothing.
+func TestPruneBesideShortTransactions(t *testing.T) {
+	const (
+		sessions = 8
+		prunes   = 12
+		tries    = 10 // for one prune, after which it counts as kept out
+	)
+	url := pgtest.URL(t)
+	keeper := pgtest.Conn(t, url)
+	exec := func(sql string, args ...any) {
+		t.Helper()
+		if _, err := keeper.Exec(t.Context(), sql, args...); err != nil {
+			t.Fatalf("%s: %v", sql, err)
+		}
+	}
+	exec(`update awa.storage_settings set straggler_limit = 100000`)
+
+	ctx, stop := context.WithCancel(t.Context())
+	var working sync.WaitGroup
+	defer working.Wait()
+	defer stop()
+	done := make([]int64, sessions)
+	rounds := make(chan int, sessions)
+	for i := range sessions {
+		conn := pgtest.Conn(t, url)
+		working.Go(func() {
+			for n := 0; ctx.Err() == nil; n++ {
+				err := pgx.BeginFunc(context.WithoutCancel(ctx), conn, func(tx pgx.Tx) error {
+					queue := fmt.Sprintf("q%d", (i+n)%4)
+					var jobs int64
+					if err := tx.QueryRow(context.Background(), `select count(*) filter (where awa.complete(c.receipt)) from awa.claim($1, 3) as c`, queue).Scan(&jobs); err != nil {
+						return err
+					}
+					if _, err := tx.Exec(context.Background(), `select awa.enqueue_many('k', array['1', '2', '3']::jsonb[], queue => $1)`, queue); err != nil {
+						return err
+					}
+					_, err := tx.Exec(context.Background(), `select available from awa.queue_counts($1)`, queue)
+					done[i] += jobs
+					return err
+				})
+				if err != nil {
+					t.Errorf("a worker: %v", err)
+					return
+				}
+				select {
+				case rounds <- i:
+				default:
+				}
+			}
+		})
+	}
+	outcomes := map[string]int{}
+	for n := 0; n < prunes && !t.Failed(); {
+		exec(`select awa.rotate()`)
+		pruned := false
+		for try := 0; try < tries && !pruned; try++ {
+			<-rounds
+			exec(`select awa.checkpoint_terminal_counters()`)
+			var outcome string
+			if err := keeper.QueryRow(t.Context(), `select awa.prune()`).Scan(&outcome); err != nil {
+				t.Fatal(err)
+			}
+			outcomes[outcome]++
+			pruned = outcome != "busy"
+			if outcome == "pruned" {
+				n++
+			}
+		}
+		if !pruned {
+			t.Errorf("prune was busy %d times in a row", tries)
+		}
+	}
+	stop()
+	working.Wait()
+	t.Logf("%v", outcomes)
+
+	var finished, counted int64
+	for _, n := range done {
+		finished += n
+	}
+	if err := keeper.QueryRow(t.Context(), `
+		select sum(c.terminal + c.pruned_terminal)::bigint from generate_series(0, 3) as n, lateral awa.queue_counts('q' || n) as c`).Scan(&counted); err != nil {
+		t.Fatal(err)
+	}
+	if counted != finished {
+		t.Errorf("%d jobs were completed, %d are counted", finished, counted)
+	}
+	if bad := lines(t, keeper, `select * from awa.check()`); len(bad) > 0 {
+		t.Errorf("check: %s", strings.Join(bad, "\n"))
+	}
+}
