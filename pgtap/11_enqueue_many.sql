@@ -1,6 +1,6 @@
 -- Enqueue many: one call, in order, all or nothing.
 begin;
-select plan(44);
+select plan(92);
 do $$ begin perform pg_advisory_xact_lock_shared(hashtext('awa pgtap')); end $$;
 
 create function pg_temp.refused (p_sql text) returns table (state text, message text, hinted boolean)
@@ -111,6 +111,94 @@ from (values
 ) as v (title, named, sql);
 select results_eq($$ select available, scheduled, terminal from awa.queue_counts('tap/11/refused') $$,
   'values (0::bigint, 0::bigint, 0::bigint)', 'a refused call adds none of its jobs');
+
+-- Together or one by one
+
+-- What was added for each id, but for what differs from call to call.
+create function pg_temp.added (p_ids bigint[]) returns table (n bigint, job jsonb)
+  language sql as $$
+  select u.n, coalesce(
+    (select to_jsonb(r) - 'job_id' from awa.ready_entries as r where r.job_id = u.id),
+    (select to_jsonb(d) - 'job_id' from awa.deferred_jobs as d where d.job_id = u.id), 'null')
+  from unnest(p_ids) with ordinality as u (id, n)
+$$;
+-- A list of one is too short to be added as a whole.
+create function pg_temp.one_by_one (p_jobs jsonb, p_queue text) returns bigint[]
+  language plpgsql as $$
+declare
+  v_ids bigint[] := '{}';
+  v_job jsonb;
+begin
+  for v_job in select j.value from jsonb_array_elements(p_jobs) with ordinality as j (value, n) order by j.n loop
+    v_ids := v_ids || awa.enqueue_many(jsonb_build_array(v_job), queue => p_queue);
+  end loop;
+  return v_ids;
+end;
+$$;
+
+select awa.configure_queue('tap/11/shards', '{"enqueue_shards": 7}'), awa.configure_queue('tap/11/still', '{"notify": false}') \g /dev/null
+create temp table alike as
+select jsonb_agg(jsonb_strip_nulls(jsonb_build_object('kind', 'k' || n)
+    || (array['{}', '{"priority": 1}', '{"priority": 4}', '{"priority": null}']::jsonb[])[1 + n % 4]
+    || (array['{}', '{"args": 7}', '{"args": [null, "x"]}', '{"args": {"a": {"b": "c"}}}', '{"args": "t"}']::jsonb[])[1 + n % 5]
+    || (array['{"queue": "tap/11/shards", "ordering_key": "o"}', '{"queue": "tap/11/still"}', '{}']::jsonb[])[1 + n % 3]
+    || jsonb_build_object('ordering_key', 'o' || n)
+    || (array['{}', '{"run_at": "2001-02-03T04:05:06Z"}', '{"run_at": "2999-01-01"}', '{"run_at": "infinity"}', '{"run_at": "-infinity"}', '{"run_at": null}']::jsonb[])[1 + n % 6]
+    || (array['{}', '{"max_attempts": 1}', '{"max_attempts": "1000"}']::jsonb[])[1 + n / 3 % 3]
+    || (array['{}', '{"tags": []}', '{"tags": ["a", "b"]}', '{"tags": "{c}"}', '{"tags": null}']::jsonb[])[1 + n / 2 % 5]
+    || (array['{}', '{"metadata": {}}', '{"metadata": {"m": [1]}}', '{"metadata": null}']::jsonb[])[1 + n / 5 % 4]
+    || (array['{}', '{"deadline": "90 seconds"}', '{"deadline": "100 years"}']::jsonb[])[1 + n / 7 % 3])) as jobs
+from generate_series(1, 360) as n;
+-- Nulls that are written count as absent, in any case.
+update alike set jobs = jobs || '[{"kind": "n", "args": null, "queue": null, "priority": null, "run_at": null, "max_attempts": null, "tags": null,
+  "metadata": null, "ordering_key": null, "deadline": null}]';
+create temp table ways as
+select awa.enqueue_many(jobs, queue => 'tap/11/alike') as together, pg_temp.one_by_one(jobs, 'tap/11/alike') as single from alike;
+select results_eq('select a.* from ways as w, lateral pg_temp.added(w.together) as a', 'select a.* from ways as w, lateral pg_temp.added(w.single) as a',
+  'jobs that are added together are as they are one by one');
+select is_empty($$ select a.n from ways as w, lateral pg_temp.added(w.together) as a where a.job = 'null' $$, 'none of them is missing');
+set local search_path = awa, public;
+select is((select cardinality(awa._enqueue_plain(jobs, 'tap/11/alike')) from alike), 361, 'all of them fit into one statement');
+reset search_path;
+select results_eq('select unnest(together) from ways', 'select unnest(together) from ways order by 1', 'their ids ascend in their order');
+select set_eq($$ select q.enqueue_shard from awa.queue_lanes as q where q.queue = 'tap/11/shards' $$, 'select n::smallint from generate_series(0, 6) as n', 'an ordering key finds its shard');
+
+create temp table odd as
+select jsonb_agg(jsonb_build_object('kind', 'k' || n, 'queue', 'tap/11/odd') || case n
+  when 3 then jsonb_build_object('concurrency_key', 'c')
+  when 20 then '{"follow_ups": {"completed": [{"kind": "f"}]}}'
+  when 21 then jsonb_build_object('after', to_jsonb((select array[together[1]] from ways)))
+  when 40 then '{"unique_states": "11110000"}'
+  else case when n in (5, 6) then '{"unique_key": "\\x1101"}' else '{}' end::jsonb end) as jobs
+from generate_series(1, 40) as n;
+create temp table odd_ways as select awa.enqueue_many(jobs) as together from odd;
+create temp table odd_added as select a.* from odd_ways as w, lateral pg_temp.added(w.together) as a;
+select is((select together[6] from odd_ways), (select together[5] from odd_ways), 'among others, the second of a unique key is its holder');
+select results_eq('select distinct id from (select unnest(together) from odd_ways) as u (id) order by 1',
+  'select id from (select unnest(together[:5] || together[7:]) from odd_ways) as u (id)', 'ids ascend through jobs of all sorts');
+select is((select awa.delete_job_compat(together[5]) from odd_ways), true, 'once the key is free');
+select results_eq('select * from odd_added', 'select a.* from odd as o, lateral pg_temp.added(pg_temp.one_by_one(o.jobs, null)) as a',
+  'a list of all sorts is added as one by one');
+
+select is((select row(r.*)::text from pg_temp.refused(format('select awa.enqueue_many(%L, queue => %L)', l.jobs, 'tap/11/refused')) as r),
+  (select row(r.*)::text from pg_temp.refused(format('select awa.enqueue_many(%L, queue => %L)', jsonb_build_array(b.job), 'tap/11/refused')) as r),
+  format('the same is said of %s in a list of %s others as alone', left(b.job::text, 60), case when another then 'good and bad' else 'good' end))
+from (values ('7'::jsonb), ('null'), ('[]'), ('{"kind": "k", "colour": 1}'), ('{}'), ('{"kind": ""}'), ('{"kind": "k", "priority": 0}'), ('{"kind": "k", "priority": 1e12}'),
+  ('{"kind": "k", "tags": [["a"]]}'), ('{"kind": "k", "tags": [null]}'), ('{"kind": "k", "tags": 3}'), ('{"kind": "k", "max_attempts": 1001}'), ('{"kind": "k", "metadata": 3}'),
+  ('{"kind": "k", "deadline": "0"}'), ('{"kind": "k", "deadline": "101 years"}'), ('{"kind": "k", "deadline": "soon"}'), ('{"kind": "k", "run_at": "x"}'),
+  ('{"kind": "k", "queue": ""}')) as b (job)
+cross join (values (false), (true)) as a (another)
+cross join lateral (
+  select jsonb_agg(x.job) as jobs from (
+    select '{"kind": "k"}'::jsonb from generate_series(1, 6) union all select b.job
+    union all select '{"kind": "k", "priority": 5}' where a.another union all select '{"kind": "k"}' from generate_series(1, 6)) as x (job)
+) as l;
+
+select awa.configure_queue('tap/11/full', '{"max_depth": 6}') \g /dev/null
+select is((select r.state from pg_temp.refused(format($$ select awa.enqueue_many((select jsonb_agg('{"kind": "k"}'::jsonb) from generate_series(1, %s)), queue => 'tap/11/full') $$, n)) as r),
+  state, format('%s jobs for a queue with room for six: %s', n, state))
+from (values (7, 'AW007'), (6, 'accepted')) as v (n, state);
+select is((select available from awa.queue_counts('tap/11/full')), 6::bigint, 'it is full then, and no fuller');
 
 -- Calls that mix
 

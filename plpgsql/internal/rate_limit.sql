@@ -110,7 +110,6 @@ declare
   v_depth bigint := (select c.available + c.scheduled + c.retryable from queue_counts(p_queue) as c);
   v_what  text := format('queue %L holds %s waiting jobs, its max_depth is %s', p_queue, v_depth, p_max_depth);
 begin
-  perform _enter_ring();
   if v_depth + p_jobs <= p_max_depth then
     return;
   elsif (select m.on_full = 'warn' from queue_meta as m where m.queue = p_queue) then
