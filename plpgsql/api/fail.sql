@@ -65,15 +65,17 @@ begin
       ) as s
       where not s.whole
     ),
+    -- Kept, or every attempt would go through its whole batch.
+    claimed as materialized (
+      select b.batch_id, j.job_id, coalesce(j.run_lease, 1) as run_lease
+      from batch as b
+      cross join lateral unnest(b.job_ids, b.run_leases) as j (job_id, run_lease)
+    ),
     coming as materialized (
       select g.batch_id, g.part, r.*,
         case when p_how <> 's' then jsonb_build_object('error', g.error, 'attempt', r.attempt, 'at', v_now) end as entry
       from given as g
-      join (
-        select b.batch_id, j.job_id, coalesce(j.run_lease, 1) as run_lease
-        from batch as b
-        cross join lateral unnest(b.job_ids, b.run_leases) as j (job_id, run_lease)
-      ) as c on c.batch_id = g.batch_id and c.job_id = g.job_id and c.run_lease = g.run_lease
+      join claimed as c on c.batch_id = g.batch_id and c.job_id = g.job_id and c.run_lease = g.run_lease
       left join (
         select b.batch_id, i.job_id
         from batch as b
