@@ -128,9 +128,10 @@ begin
 end;
 $$;
 
--- One pass over all lanes. A claim is looked at when its look_at has come;
--- once it is ten seconds old and still open it is on its lane's list, and a
--- closed one is never met again. At most p_max attempts a pass.
+-- One pass over all lanes. A claim is looked at when its look_at has come; once it
+-- is ten seconds old, on a busy lane one, and still open it is on its lane's list,
+-- and a closed one is never met again. So a pass reads what was claimed lately, not
+-- what ten seconds of one-job claims leave. At most p_max attempts a pass.
 create or replace function {{ .schema }}._rescue (p_max integer)
   returns table (rescued bigint, detail text)
   language plpgsql
@@ -208,7 +209,10 @@ begin
         select c.batch_id from lane_cursors as c
         where c.lane = p.lane and c.generation > p.checked and c.generation <= p.marked and c.batch_id is not null)) as o)
   from unnest(v_points) as p
-  where p.marked_at <= v_now - interval '10 seconds'
+  where (p.marked_at <= v_now - interval '10 seconds'
+      -- A long list is not gone through every second.
+      or p.newest - p.checked > 500
+        and p.marked_at <= v_now - greatest(1, cardinality(p.open_batches) / 1000) * interval '1 second')
     and (p.newest > p.marked or p.marked > p.checked or p.open_batches <> '{}');
 
   -- A costly pass that found nothing is not repeated at once.
