@@ -154,14 +154,14 @@ begin
   begin
     with
     late as materialized (
-      select d.job_id
+      select d.ctid as place
       from unnest(v_late) as u (job_id)
       join deferred_jobs as d on d.job_id = u.job_id
       where not _gains_key(d)
       for update of d skip locked
     ),
     next as materialized (
-      select d.job_id
+      select d.ctid as place
       from deferred_jobs as d
       where (d.run_at, d.job_id) > (p.run_at, p.job_id) and d.run_at <= v_now and not _gains_key(d)
       order by d.run_at, d.job_id
@@ -170,8 +170,8 @@ begin
     ),
     taken as (
       delete from deferred_jobs as d
-      using (select l.job_id from late as l union all select n.job_id from next as n) as h
-      where d.job_id = h.job_id
+      -- What is locked stays where it is: nothing has to be looked up by id.
+      where d.ctid = any (array(select l.place from late as l union all select n.place from next as n))
       returning d.*
     ),
     promoted as (
