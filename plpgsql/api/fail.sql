@@ -41,7 +41,6 @@ as $$
 declare
   v_now      timestamptz := _now();
   v_state    job_state := case when p_how = 's' then 'scheduled'::job_state else 'retryable'::job_state end;
-  v_progress boolean := exists (select from progress_entries);
   v_xid      xid8 := pg_current_xact_id();
   v_jobs     bigint;
   v_outcomes bigint;
@@ -113,7 +112,7 @@ begin
       select n.job_id, n.lane, v_state, v_now + coalesce(p_retry_after, _backoff(n.attempt)), n.created_at, n.run_lease + 1,
         n.attempt + (p_how <> 's')::integer, n.max_attempts, n.kind, n.args, n.metadata, n.tags,
         case when p_how = 's' then n.errors else _bounded_errors(n.errors, n.entry, 49) end,
-        case when v_progress then _progress_of({{ $i }}::smallint, n.job_id, n.run_lease) else n.progress end,
+        case when exists (select from progress_entries_{{ $i }}) then _progress_of({{ $i }}::smallint, n.job_id, n.run_lease) else n.progress end,
         n.unique_states, n.ordering_key, n.deadline, v_xid
       from coming as n
       -- Batches are won before anything else is written: who loses waits there.
@@ -152,7 +151,7 @@ declare
   v_now      timestamptz := _now();
   v_snooze   boolean := p_how = 's';
   v_state    job_state := case when p_how = 's' then 'scheduled'::job_state else 'retryable'::job_state end;
-  v_progress boolean := exists (select from progress_entries);
+  v_progress boolean;
   v_receipts receipt[];
   v_outcomes "char"[];
   v_errors   jsonb;
@@ -192,6 +191,7 @@ begin
     where o.receipts is not null;
     return;
   end if;
+  v_progress := exists (select from progress_entries);
   -- Whether an attempt was the last stands in its immutable ready row. Keys are
   -- taken in their order and before any batch.
   select array_agg(row(t.ready_slot, t.batch_id, t.job_id, t.run_lease)::receipt),
