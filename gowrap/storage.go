@@ -26,8 +26,8 @@ func (c Client) Rotate(ctx context.Context, db DBTX) (outcome string, err error)
 }
 
 // Prune reclaims the oldest sealed segment if nothing in it is needed any more.
-// It waits for no one: what stands in the way is the outcome. A transaction around
-// it must be READ COMMITTED.
+// It waits for others for half a second at most: what stands in the way then is the
+// outcome. A transaction around it must be READ COMMITTED.
 func (c Client) Prune(ctx context.Context, db DBTX) (outcome string, err error) {
 	err = c.value("prune").row(ctx, db).Scan(&outcome)
 	return outcome, wrap("prune", err)

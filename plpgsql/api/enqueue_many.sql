@@ -154,8 +154,8 @@ begin
         tags text[], metadata jsonb, ordering_key text, deadline interval)
     ),
     queues as materialized (
-      select q.queue, q.later, q.jobs, coalesce(m.enqueue_shards, 1) as shards, m.notify, m.max_depth
-      from (select g.queue, bool_and(g.later) as later, count(*) as jobs from given as g group by g.queue) as q
+      select q.queue, q.later, coalesce(m.enqueue_shards, 1) as shards, m.notify, m.max_depth
+      from (select g.queue, bool_and(g.later) as later from given as g group by g.queue) as q
       left join queue_meta as m on m.queue = q.queue
     ),
     verdict as materialized (
