@@ -35,7 +35,6 @@ as $$
 declare
   v_taken receipt[];
 begin
-  perform _enter_ring();
   if snooze_many.delay is null or snooze_many.delay < '0' or snooze_many.delay > '100 years' then
     perform _invalid(format('delay is %s', coalesce(snooze_many.delay::text, 'null')), 'Pass a delay of zero or more, up to 100 years.');
   end if;
@@ -62,7 +61,6 @@ create or replace function {{ .schema }}.snooze (receipt {{ .schema }}.receipt, 
   set search_path = pg_catalog, {{ .schema }}, pg_temp
 as $$
 begin
-  perform _enter_ring();
   return not exists (select from snooze_many(array[snooze.receipt], snooze.delay));
 end;
 $$;

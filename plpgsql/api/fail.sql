@@ -164,6 +164,7 @@ begin
     return query select u.*::receipt, v_state from unnest(p_receipts) as u;
     return;
   end if;
+  perform _enter_ring();
   if exists (
     select from unnest(p_receipts) as u
     join leases as l on l.job_id = u.job_id and l.batch_id = u.batch_id and l.receipt_lease = u.run_lease)
@@ -312,7 +313,6 @@ create or replace function {{ .schema }}.fail_many (
   set jit = off
 as $$
 begin
-  perform _enter_ring();
   if fail_many.errors is not null and cardinality(fail_many.errors) <> cardinality(fail_many.receipts) then
     perform _invalid(
       format('%s receipts and %s errors', cardinality(fail_many.receipts), cardinality(fail_many.errors)),
@@ -344,7 +344,6 @@ create or replace function {{ .schema }}.fail (
   set search_path = pg_catalog, {{ .schema }}, pg_temp
 as $$
 begin
-  perform _enter_ring();
   return (
     select f.state
     from fail_many(array[fail.receipt], array[fail.error], fail.retry_after, fail.terminal) as f);
