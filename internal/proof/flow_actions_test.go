@@ -33,7 +33,7 @@ func (w *flowWorld) anyJob(r *rapid.T, likely func(*flowJob) bool) *flowJob {
 		jobs = w.sorted(func(*flowJob) bool { return true })
 	}
 	if len(jobs) == 0 {
-		r.Skip("no jobs")
+		idle(r, "no jobs")
 	}
 	return jobs[rapid.IntRange(0, len(jobs)-1).Draw(r, "job")]
 }
@@ -159,7 +159,7 @@ func (w *flowWorld) anyReceipts(r *rapid.T) []awa.Receipt {
 		from = w.receipts
 	}
 	if len(from) == 0 {
-		r.Skip("no receipts")
+		idle(r, "no receipts")
 	}
 	return rapid.SliceOfNDistinct(rapid.SampledFrom(from), 1, 5, rapid.ID[awa.Receipt]).Draw(r, "receipts")
 }

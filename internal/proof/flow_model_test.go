@@ -27,7 +27,7 @@ func TestFlowModel(t *testing.T) {
 	exec(t, w.conn, `set jit = off`)
 	rapid.Check(t, func(r *rapid.T) {
 		w.restart(r)
-		r.Repeat(map[string]func(*rapid.T){"": w.look, "act": w.act})
+		repeat(r, w.act, w.look)
 	})
 	t.Log(w.answers)
 }

@@ -78,7 +78,7 @@ func (w *world) anyJob(r *rapid.T, s *session, likely func(modelJob) bool) int64
 		jobs = f.sorted(func(modelJob) bool { return true })
 	}
 	if len(jobs) == 0 {
-		r.Skip("no jobs")
+		idle(r, "no jobs")
 	}
 	return jobs[rapid.IntRange(0, len(jobs)-1).Draw(r, "job")].id
 }
@@ -118,7 +118,7 @@ func (w *world) populate(r *rapid.T) {
 func (w *world) begin(r *rapid.T) {
 	s := w.anyone(r)
 	if s.open {
-		r.Skip("one is open")
+		idle(r, "one is open")
 	}
 	s.open = true
 	if s.repeatable = rapid.IntRange(0, 4).Draw(r, "isolation") == 0; s.repeatable {
@@ -131,7 +131,7 @@ func (w *world) begin(r *rapid.T) {
 func (w *world) end(r *rapid.T) {
 	s := w.anyone(r)
 	if !s.open {
-		r.Skip("none is open")
+		idle(r, "none is open")
 	}
 	if s.broken || rapid.IntRange(0, 3).Draw(r, "roll back") == 0 {
 		must(r, s.conn, `rollback`)
@@ -145,7 +145,7 @@ func (w *world) end(r *rapid.T) {
 func (w *world) savepoint(r *rapid.T) {
 	s := w.anyone(r)
 	if !s.open || s.broken {
-		r.Skip("none is open")
+		idle(r, "none is open")
 	}
 	s.savepoints = append(s.savepoints, s.did.clone())
 	must(r, s.conn, fmt.Sprintf(`savepoint s%d`, len(s.savepoints)))
@@ -154,7 +154,7 @@ func (w *world) savepoint(r *rapid.T) {
 func (w *world) rollbackTo(r *rapid.T) {
 	s := w.anyone(r)
 	if len(s.savepoints) == 0 {
-		r.Skip("no savepoint")
+		idle(r, "no savepoint")
 	}
 	n := rapid.IntRange(1, len(s.savepoints)).Draw(r, "savepoint")
 	must(r, s.conn, fmt.Sprintf(`rollback to s%d`, n))
@@ -166,7 +166,7 @@ func (w *world) rollbackTo(r *rapid.T) {
 func (w *world) lookInside(r *rapid.T) {
 	s := w.anyone(r)
 	if !s.open || w.lags(s) {
-		r.Skip("nothing to see")
+		idle(r, "nothing to see")
 	}
 	w.call(r, s, "look", func(_ context.Context, conn *pgx.Conn) error {
 		// The view itself is in the answer: it must be read under its snapshot.
@@ -376,7 +376,7 @@ func percentOf(progress json.RawMessage) int {
 
 func (w *world) anyReceipts(r *rapid.T, s *session) []awa.Receipt {
 	if len(w.receipts) == 0 {
-		r.Skip("no receipts")
+		idle(r, "no receipts")
 	}
 	v := w.view(s)
 	var good []awa.Receipt
@@ -792,7 +792,7 @@ func (w *world) rotateOnce(r *rapid.T, s *session) (outcome string) {
 func (w *world) turn(r *rapid.T) {
 	s := w.anyone(r)
 	if s.open {
-		r.Skip("a transaction is open")
+		idle(r, "a transaction is open")
 	}
 	for range rapid.IntRange(1, int(w.segments)).Draw(r, "segments") {
 		j := modelJob{kind: "turn", queue: "plain", state: awa.StateAvailable, attempt: 1, maxAttempts: 1, priority: 4}
@@ -811,7 +811,7 @@ func (w *world) turn(r *rapid.T) {
 func (w *world) prune(r *rapid.T) {
 	s := w.anyone(r)
 	if s.open && rapid.IntRange(0, 3).Draw(r, "inside") > 0 {
-		r.Skip("everybody would wait for its commit")
+		idle(r, "everybody would wait for its commit")
 	}
 	var outcome string
 	w.storageCall(r, s, "prune", func(ctx context.Context, conn *pgx.Conn) (err error) {

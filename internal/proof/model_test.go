@@ -38,7 +38,7 @@ func TestModel(t *testing.T) {
 	rapid.Check(t, func(r *rapid.T) {
 		w.restart(r)
 		w.populate(r)
-		r.Repeat(map[string]func(*rapid.T){"": w.look, "act": w.act})
+		repeat(r, w.act, w.look)
 	})
 	t.Log(w.answers)
 }
@@ -138,7 +138,7 @@ func (w *world) lags(s *session) bool { return s.base != nil && w.storage > s.si
 //     the same changes there. What it changes, nobody else may have changed.
 func (w *world) call(r *rapid.T, s *session, name string, run func(context.Context, *pgx.Conn) error, verify func(*step, error) error) {
 	if s.broken {
-		r.Skip("the transaction is aborted")
+		idle(r, "the transaction is aborted")
 	}
 	guarded := s.open && rapid.Bool().Draw(r, "guarded")
 	w.now += 1000

@@ -49,3 +49,30 @@ func sqlState(err error) string {
 	}
 	return ""
 }
+
+// nothing is what idle panics with.
+type nothing struct{}
+
+// idle ends an action that has nothing to act on. T.Skip will not do: rapid takes
+// skipped steps back, and ends a run in which they outnumber the others, as they do
+// while a model is young.
+func idle(r *rapid.T, why string) {
+	r.Helper()
+	r.Log("nothing happens: " + why)
+	panic(nothing{})
+}
+
+// repeat takes steps, each of them one action and then a look at what it made.
+func repeat(r *rapid.T, act, look func(*rapid.T)) {
+	r.Repeat(map[string]func(*rapid.T){
+		"": look,
+		"act": func(r *rapid.T) {
+			defer func() {
+				if stop := recover(); stop != nil && stop != any(nothing{}) {
+					panic(stop)
+				}
+			}()
+			act(r)
+		},
+	})
+}
