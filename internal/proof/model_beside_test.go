@@ -111,6 +111,15 @@ func (s *step) heartbeat(worker string) map[attemptKey]notice {
 	return news
 }
 
+// register makes a worker known. What it was not told yet stays untold.
+func (s *step) register(worker string) {
+	if heard, known := s.beats[worker]; known {
+		s.beat(worker, heard.seen)
+		return
+	}
+	s.heartbeat(worker)
+}
+
 // beat keeps a worker alive.
 func (s *step) beat(worker string, seen map[attemptKey]bool) {
 	s.beats[worker] = beat{s.now, seen}

@@ -20,7 +20,7 @@ func (w *world) register(r *rapid.T) {
 	w.call(r, s, "register_worker", func(ctx context.Context, conn *pgx.Conn) error {
 		return queue.RegisterWorker(ctx, conn, worker, nil)
 	}, func(v *step, err error) error {
-		v.heartbeat(worker)
+		v.register(worker)
 		return err
 	})
 }
