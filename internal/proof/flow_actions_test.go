@@ -17,7 +17,10 @@ func (w *flowWorld) act(r *rapid.T) {
 		w.claim, w.claim, w.claim, w.claim, w.claim, w.claim,
 		w.complete, w.complete, w.complete, w.fail, w.fail, w.snooze, w.cancel,
 		w.register, w.register, w.register, w.answer, w.answer, w.answer, w.answer, w.park, w.hold,
-		w.maintain, w.maintain, w.maintain, w.maintain, w.rotate, w.prune, w.lift, w.batchCancel, w.wait, w.wait,
+		w.maintain, w.maintain, w.maintain, w.maintain, w.rotate, w.prune, w.lift, w.retune, w.pause, w.wait, w.wait,
+		w.retry, w.retry, w.remove, w.letter, w.retryLetter, w.move,
+		w.startBatch, w.startBatch, w.runBatch, w.runBatch, w.endBatch,
+		w.schedule, w.unschedule, w.holdSchedule,
 	}
 	actions[bits.Draw(r, "action")%len(actions)](r)
 }
@@ -39,9 +42,8 @@ func (w *flowWorld) anyJob(r *rapid.T, likely func(*flowJob) bool) *flowJob {
 }
 
 func (w *flowWorld) enqueue(r *rapid.T) {
-	q := rapid.SampledFrom(flowQueues).Draw(r, "queue")
 	j := &flowJob{
-		queue: q.name, state: awa.StateAvailable, attempt: 1,
+		queue: anyFlowQueue(r), priority: rapid.IntRange(1, 4).Draw(r, "priority"), state: awa.StateAvailable, attempt: 1,
 		key:     rapid.SampledFrom([]string{"", "k", "l"}).Draw(r, "key"),
 		max:     rapid.IntRange(1, 3).Draw(r, "max attempts"),
 		follows: rapid.IntRange(0, 3).Draw(r, "follow-ups") == 0,
@@ -52,7 +54,7 @@ func (w *flowWorld) enqueue(r *rapid.T) {
 // enqueueAfter adds a job that waits for others.
 func (w *flowWorld) enqueueAfter(r *rapid.T) {
 	j := &flowJob{
-		queue: rapid.SampledFrom([]string{"free", "single"}).Draw(r, "queue"), state: awa.StateScheduled, attempt: 1,
+		queue: rapid.SampledFrom([]string{"free", "single"}).Draw(r, "queue"), priority: 2, state: awa.StateScheduled, attempt: 1,
 		max: 1, key: rapid.SampledFrom([]string{"", "k"}).Draw(r, "key"),
 	}
 	for range rapid.IntRange(1, 3).Draw(r, "after") {
@@ -64,9 +66,9 @@ func (w *flowWorld) enqueueAfter(r *rapid.T) {
 	var want error
 	for _, id := range j.after {
 		switch w.jobs[id].state {
-		case modelPruned:
+		case modelPruned, modelGone:
 			want = awa.ErrNotFound
-		case awa.StateFailed, awa.StateCancelled:
+		case awa.StateFailed, awa.StateCancelled, modelDead:
 			if want == nil {
 				want = awa.ErrWrongState
 			}
@@ -76,7 +78,7 @@ func (w *flowWorld) enqueueAfter(r *rapid.T) {
 }
 
 func (w *flowWorld) add(r *rapid.T, call string, j *flowJob, want error) {
-	p := awa.EnqueueParams{Kind: "job", Queue: j.queue, ConcurrencyKey: j.key, MaxAttempts: j.max, After: j.after}
+	p := awa.EnqueueParams{Kind: "job", Queue: j.queue, Priority: j.priority, ConcurrencyKey: j.key, MaxAttempts: j.max, After: j.after}
 	if j.follows {
 		p.FollowUps = &awa.FollowUps{
 			Completed: []awa.FollowUp{{Kind: "after completed"}},
@@ -84,8 +86,8 @@ func (w *flowWorld) add(r *rapid.T, call string, j *flowJob, want error) {
 			Exhausted: []awa.FollowUp{{Kind: "after exhausted"}},
 		}
 	}
-	if depth := flowQueueNamed(j.queue).depth; depth > 0 && depth <= len(w.sorted(func(o *flowJob) bool {
-		return o.queue == j.queue && !o.open() && !o.terminal()
+	if q := w.queues[j.queue]; q.depth > 0 && !q.warns && q.depth <= len(w.sorted(func(o *flowJob) bool {
+		return o.queue == j.queue && o.waits()
 	})) {
 		want = awa.ErrQueueFull
 	}
@@ -95,7 +97,7 @@ func (w *flowWorld) add(r *rapid.T, call string, j *flowJob, want error) {
 		return
 	}
 	w.demand(r, call, id > 0 && w.jobs[id] == nil, true, err)
-	j.id = id
+	j.id, j.born = id, w.passes
 	j.after = slices.DeleteFunc(j.after, func(id int64) bool { return w.jobs[id].state == awa.StateCompleted })
 	if len(j.after) == 0 {
 		j.state = awa.StateAvailable
@@ -105,11 +107,11 @@ func (w *flowWorld) add(r *rapid.T, call string, j *flowJob, want error) {
 
 // claim demands as many jobs as have a slot and a token each.
 func (w *flowWorld) claim(r *rapid.T) {
-	q := rapid.SampledFrom(flowQueues).Draw(r, "queue")
+	q := w.queues[anyFlowQueue(r)]
 	limit := rapid.SampledFrom([]int{1, 2, 5, 100}).Draw(r, "max jobs")
 	lease := rapid.SampledFrom([]time.Duration{time.Minute, 3 * time.Hour}).Draw(r, "lease")
 	ctx := w.at(r)
-	waiting := w.sorted(func(j *flowJob) bool { return j.queue == q.name && j.state == awa.StateAvailable })
+	waiting := w.sorted(func(j *flowJob) bool { return j.queue == q.name && j.state == awa.StateAvailable && !q.paused })
 	slots := map[string]int{}
 	for _, key := range []string{"k", "l"} {
 		slots[key] = q.limit - len(w.sorted(func(j *flowJob) bool { return j.queue == q.name && j.key == key && j.open() }))
@@ -188,7 +190,7 @@ func (w *flowWorld) complete(r *rapid.T) {
 
 // close ends a job. kind is what follows it.
 func (w *flowWorld) close(j *flowJob, state awa.JobState, kind string) {
-	j.state = state
+	j.state, j.done = state, state == awa.StateCompleted
 	if j.follows && kind != "" {
 		w.due[j.id] = kind
 	}
@@ -247,30 +249,4 @@ func (w *flowWorld) cancel(r *rapid.T) {
 	if got {
 		w.close(j, awa.StateCancelled, "")
 	}
-}
-
-// batchCancel cancels what some ids name, in bites.
-func (w *flowWorld) batchCancel(r *rapid.T) {
-	var ids []int64
-	for range rapid.IntRange(1, 4).Draw(r, "jobs") {
-		ids = append(ids, w.anyJob(r, func(j *flowJob) bool { return !j.terminal() }).id)
-	}
-	slices.Sort(ids)
-	ids = slices.Compact(ids)
-	ctx := w.at(r)
-	id, err := queue.StartBatchOperation(ctx, w.conn, awa.BatchParams{
-		Operation: awa.OperationCancel, Filter: awa.BatchFilter{IDs: ids},
-	})
-	var done awa.BatchOperation
-	for bite := rapid.IntRange(1, 5).Draw(r, "bite"); err == nil && done.State != awa.BatchDone && done.State != awa.BatchFailed; {
-		done, err = queue.RunBatchOperation(ctx, w.conn, id, bite)
-	}
-	want := int64(0)
-	for _, id := range ids {
-		if j := w.jobs[id]; !j.terminal() {
-			w.close(j, awa.StateCancelled, "")
-			want++
-		}
-	}
-	w.demand(r, "batch cancel", done.Affected, want, err)
 }

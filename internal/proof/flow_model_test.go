@@ -39,7 +39,9 @@ type flowQueue struct {
 	limit    int     // of concurrency per key; 0 for none
 	rate     float64 // tokens per second; 0 for no limit
 	burst    float64
-	depth    int // the most that may wait; 0 for no limit
+	depth    int  // the most that may wait; 0 for no limit
+	warns    bool // that more wait, and takes them
+	paused   bool
 }
 
 var flowQueues = []flowQueue{
@@ -50,16 +52,18 @@ var flowQueues = []flowQueue{
 	{name: "short", settings: `{"failed_retention": "1 year", "max_depth": 6}`, depth: 6},
 }
 
-func flowQueueNamed(name string) flowQueue {
-	return flowQueues[slices.IndexFunc(flowQueues, func(q flowQueue) bool { return q.name == name })]
-}
+func anyFlowQueue(r *rapid.T) string { return rapid.SampledFrom(flowQueues).Draw(r, "queue").name }
 
 // flowJob is all that the model knows of a job.
 type flowJob struct {
 	id       int64
 	queue    string
+	priority int
 	key      string  // of concurrency
+	aside    bool    // waits for a slot, out of its lane
 	after    []int64 // what it still waits for
+	born     int     // how many passes over what waits for others there were before
+	done     bool    // it completed
 	follows  bool    // names a job for each kind of end
 	state    awa.JobState
 	attempt  int // of the current or next attempt
@@ -80,17 +84,30 @@ func (j *flowJob) open() bool {
 }
 
 func (j *flowJob) terminal() bool {
-	return slices.Contains([]awa.JobState{awa.StateCompleted, awa.StateFailed, awa.StateCancelled, modelPruned}, j.state)
+	return slices.Contains([]awa.JobState{awa.StateCompleted, awa.StateFailed, awa.StateCancelled, modelDead, modelGone, modelPruned}, j.state)
+}
+
+// waits reports whether the job is still to be claimed.
+func (j *flowJob) waits() bool { return !j.open() && !j.terminal() }
+
+// is matches jobs by their state.
+func is(states ...awa.JobState) func(*flowJob) bool {
+	return func(j *flowJob) bool { return slices.Contains(states, j.state) }
 }
 
 // flowWorld is the storage and what it must look like.
 type flowWorld struct {
 	conn      *pgx.Conn
 	now       int64
+	queues    map[string]*flowQueue
 	jobs      map[int64]*flowJob
 	receipts  []awa.Receipt
 	callbacks []awa.CallbackID
+	passes    int              // over what waits for others
 	due       map[int64]string // by job that ended: the kind that must follow it
+	batches   []*flowBatch     // under way, in the order of their start
+	schedules map[string]*flowSchedule
+	fires     map[string]*flowSchedule // that must have their job
 	tokens    float64
 	spent     int64 // when tokens was true
 	pruned    bool  // history may have left since the last look
@@ -100,13 +117,17 @@ type flowWorld struct {
 
 func (w *flowWorld) restart(r *rapid.T) {
 	must(r, w.conn, `select awa.reset()`)
+	w.queues = map[string]*flowQueue{}
 	for _, q := range flowQueues {
 		must(r, w.conn, `select awa.configure_queue($1, $2)`, q.name, q.settings)
+		w.queues[q.name] = &q
 	}
 	w.jobs, w.due, w.receipts, w.callbacks = map[int64]*flowJob{}, map[int64]string{}, nil, nil
-	w.now = time.Now().Add(time.Hour).UnixMicro()
-	w.tokens, w.spent = flowQueueNamed("slow").burst, w.now
-	w.looks, w.pruned = 0, false
+	w.batches, w.schedules, w.fires = nil, map[string]*flowSchedule{}, map[string]*flowSchedule{}
+	// The same all day, so that a seed repeats what the clock does to schedules.
+	w.now = time.Now().Truncate(24 * time.Hour).Add(48 * time.Hour).UnixMicro()
+	w.tokens, w.spent = w.queues["slow"].burst, w.now
+	w.looks, w.passes, w.pruned = 0, 0, false
 }
 
 // at moves the clock on by a little and tells the storage.
@@ -156,18 +177,19 @@ func (w *flowWorld) sorted(match func(*flowJob) bool) []*flowJob {
 func (w *flowWorld) look(r *rapid.T) {
 	ctx := context.Background()
 	rows, _ := w.conn.Query(ctx, `
-select j.id, j.kind, j.queue, j.state::text, coalesce((j.metadata ->> 'awa:follows')::bigint, 0), j.run_at = 'infinity',
-  case when isfinite(j.run_at) then j.run_at else now() end
+select j.id, j.kind, j.queue, j.priority, j.state::text, coalesce((j.metadata ->> 'awa:follows')::bigint, 0), j.run_at = 'infinity',
+  case when isfinite(j.run_at) then j.run_at else now() end, coalesce(j.metadata ->> 'cron_name', '')
 from awa.jobs as j`)
 	seen := map[int64]bool{}
 	counts := map[string]map[awa.JobState]int64{}
 	var id, follows int64
-	var kind, name string
+	var kind, name, cron string
+	var priority int
 	var state awa.JobState
 	var endless bool
 	var runAt time.Time
 	var faults []error
-	_, err := pgx.ForEachRow(rows, []any{&id, &kind, &name, &state, &follows, &endless, &runAt}, func() error {
+	_, err := pgx.ForEachRow(rows, []any{&id, &kind, &name, &priority, &state, &follows, &endless, &runAt, &cron}, func() error {
 		if counts[name] == nil {
 			counts[name] = map[awa.JobState]int64{}
 		}
@@ -177,18 +199,29 @@ from awa.jobs as j`)
 		case seen[id]:
 			faults = append(faults, fmt.Errorf("job %d is there twice", id))
 		case known:
+			if name != j.queue || priority != j.priority {
+				faults = append(faults, fmt.Errorf("job %d is in %s at %d, want %+v", id, name, priority, *j))
+			}
 			faults = append(faults, w.compare(j, state, endless, runAt.UnixMicro()))
 		case follows != 0 && w.due[follows] == kind:
 			delete(w.due, follows)
-			w.jobs[id] = &flowJob{id: id, queue: name, state: awa.StateAvailable, attempt: 1, max: 25}
+			w.jobs[id] = &flowJob{id: id, queue: name, priority: 2, state: awa.StateAvailable, attempt: 1, max: 25}
 			w.answers[kind]++
+		case w.fires[fireOf(cron, kind, runAt.UnixMicro())] != nil:
+			fire := fireOf(cron, kind, runAt.UnixMicro())
+			s := w.fires[fire]
+			delete(w.fires, fire)
+			w.jobs[id] = &flowJob{id: id, queue: s.Queue, priority: s.Priority, state: awa.StateAvailable, attempt: 1, max: 25}
+			if name != s.Queue || priority != s.Priority {
+				faults = append(faults, fmt.Errorf("job %d is in %s at %d, want %+v", id, name, priority, *s))
+			}
 		default:
 			faults = append(faults, fmt.Errorf("job %d of kind %s is unknown, it follows %d", id, kind, follows))
 		}
 		seen[id] = true
 		return nil
 	})
-	for _, j := range w.sorted(func(j *flowJob) bool { return !seen[j.id] && j.state != modelPruned }) {
+	for _, j := range w.sorted(func(j *flowJob) bool { return !seen[j.id] && !is(modelPruned, modelGone, modelDead)(j) }) {
 		if w.pruned && (j.state == awa.StateCompleted || j.state == awa.StateCancelled) {
 			j.state = modelPruned
 			w.answers["pruned"]++
@@ -200,6 +233,10 @@ from awa.jobs as j`)
 	for id, kind := range w.due {
 		faults = append(faults, fmt.Errorf("no %s follows job %d", kind, id))
 	}
+	for fire := range w.fires {
+		faults = append(faults, fmt.Errorf("no job of the fire %s", fire))
+	}
+	faults = append(faults, w.plan(ctx)...)
 	if err = errors.Join(append(faults, err, w.count(ctx, counts))...); err != nil {
 		r.Fatal(err)
 	}
@@ -214,9 +251,10 @@ from awa.jobs as j`)
 // compare holds one job against the model. A job that waits for a slot may be set
 // aside, and one that waits for others is.
 func (w *flowWorld) compare(j *flowJob, state awa.JobState, endless bool, runAt int64) error {
-	aside := j.key != "" && flowQueueNamed(j.queue).limit > 0 && j.state == awa.StateAvailable
+	may := j.key != "" && w.queues[j.queue].limit > 0 && j.state == awa.StateAvailable
+	j.aside = may && state == awa.StateScheduled && endless
 	switch {
-	case aside && state == awa.StateScheduled && endless:
+	case j.aside:
 	case state != j.state:
 		return fmt.Errorf("job %d is %s, want %+v", j.id, state, *j)
 	case endless != (len(j.after) > 0 && !j.terminal()):
@@ -234,10 +272,11 @@ func (w *flowWorld) count(ctx context.Context, counts map[string]map[awa.JobStat
 	for _, q := range flowQueues {
 		n, err := queue.Counts(ctx, w.conn, q.name)
 		c := counts[q.name]
-		got := []int64{n.Available, n.Scheduled, n.Retryable, n.Running, n.WaitingExternal, n.Completed, n.Failed, n.Cancelled}
+		got := []int64{n.Available, n.Scheduled, n.Retryable, n.Running, n.WaitingExternal, n.Completed, n.Failed, n.Cancelled, n.DLQ}
 		want := []int64{
 			c[awa.StateAvailable], c[awa.StateScheduled], c[awa.StateRetryable], c[awa.StateRunning], c[awa.StateWaitingExternal],
 			c[awa.StateCompleted], c[awa.StateFailed], c[awa.StateCancelled],
+			int64(len(w.sorted(func(j *flowJob) bool { return j.queue == q.name && j.state == modelDead }))),
 		}
 		if !slices.Equal(got, want) {
 			err = errors.Join(err, errors.New("queue "+strconv.Quote(q.name)+fmt.Sprintf(" counts %v, there are %v", got, want)))

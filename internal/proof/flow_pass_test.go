@@ -34,12 +34,17 @@ func (w *flowWorld) maintain(r *rapid.T) {
 		j.state = awa.StateAvailable
 		promoted++
 	}
+	fired := w.fire()
 	released := w.release()
 	w.demand(r, "rescued", affected["rescue"], rescued, err)
 	w.demand(r, "promoted", affected["promote"], promoted, nil)
+	w.demand(r, "fired", affected["cron"], fired, nil)
 	w.demand(r, "released", affected["dependents"], released, nil)
 	if _, tried := affected["prune"]; tried {
 		w.release()
+	}
+	if _, bitten := affected["batch"]; bitten {
+		w.bitten(r, w.batches[0])
 	}
 }
 
@@ -48,13 +53,18 @@ func (w *flowWorld) maintain(r *rapid.T) {
 func (w *flowWorld) release() (released int64) {
 	var offered, lost []*flowJob
 	for _, j := range w.sorted(func(j *flowJob) bool { return len(j.after) > 0 && !j.terminal() }) {
-		switch states := w.statesOf(j.after); {
-		case slices.Contains(states, awa.StateFailed), slices.Contains(states, awa.StateCancelled):
+		switch states := w.statesOf(j); {
+		case slices.ContainsFunc(states, func(s awa.JobState) bool {
+			return slices.Contains([]awa.JobState{awa.StateFailed, awa.StateCancelled, modelDead, modelGone}, s)
+		}):
 			lost = append(lost, j)
 		case !slices.ContainsFunc(states, func(s awa.JobState) bool { return s != awa.StateCompleted }):
 			offered = append(offered, j)
+		default: // what was seen completed may go
+			j.after = slices.DeleteFunc(j.after, func(id int64) bool { return w.stateFor(j, id) == awa.StateCompleted })
 		}
 	}
+	w.passes++
 	for _, j := range lost {
 		w.close(j, awa.StateCancelled, "")
 		released++
@@ -66,18 +76,24 @@ func (w *flowWorld) release() (released int64) {
 	return released
 }
 
-// statesOf are those of jobs that another waits for. One that was pruned had been
-// seen completed by then, or nobody would be waiting.
-func (w *flowWorld) statesOf(ids []int64) []awa.JobState {
-	var states []awa.JobState
-	for _, id := range ids {
-		state := w.jobs[id].state
-		if state == modelPruned {
-			state = awa.StateCompleted
-		}
-		states = append(states, state)
+// statesOf are those of the jobs that another waits for.
+func (w *flowWorld) statesOf(j *flowJob) (states []awa.JobState) {
+	for _, id := range j.after {
+		states = append(states, w.stateFor(j, id))
 	}
 	return states
+}
+
+// stateFor is the state of a job as one that waits for it learns of it. That a pruned
+// one completed had been seen by then, or nobody would be waiting. A pass tells that a
+// deleted one completed before to those that an earlier pass saw waiting: the others
+// find it gone.
+func (w *flowWorld) stateFor(j *flowJob, id int64) awa.JobState {
+	p := w.jobs[id]
+	if p.state == modelPruned || p.state == modelGone && p.done && j.born < w.passes {
+		return awa.StateCompleted
+	}
+	return p.state
 }
 
 func (w *flowWorld) rotate(r *rapid.T) {
@@ -92,13 +108,4 @@ func (w *flowWorld) prune(r *rapid.T) {
 	w.answers["prune "+outcome]++
 	w.pruned = w.pruned || outcome == awa.Pruned
 	w.release() // who waits must know before history leaves
-}
-
-// lift takes a limit away for a moment: what waits for a slot goes back into its
-// lane, and who has one keeps it.
-func (w *flowWorld) lift(r *rapid.T) {
-	q := rapid.SampledFrom([]string{"single", "double"}).Draw(r, "queue")
-	w.at(r)
-	must(r, w.conn, `select awa.configure_queue($1, '{"concurrency_limit": null}')`, q)
-	must(r, w.conn, `select awa.configure_queue($1, $2)`, q, flowQueueNamed(q).settings)
 }
