@@ -1,6 +1,6 @@
 -- Jobs that come after others.
 begin;
-select plan(37);
+select plan(40);
 -- Alone: calls maintain.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 
@@ -107,6 +107,14 @@ select ok(awa.cancel(pg_temp.id('s')), 'a waiting job is cancelled');
 select ok(awa.complete(pg_temp.receipt('r')), 'what it waited for ends');
 select is(pg_temp.released(), 0::bigint, 'without it');
 select is((select count(*) from awa.job_dependencies), 0::bigint, 'and nothing is left');
+select awa.configure_queue('tap/85/slots', '{"concurrency_limit": 1}') \g /dev/null
+select pg_temp.add('v') \g /dev/null
+insert into job select 'w', awa.enqueue('k', queue => 'tap/85/slots', concurrency_key => 'x', after => array[pg_temp.id('v')]);
+select awa.cancel(pg_temp.id('w')), awa.retry(pg_temp.id('w')), awa.enqueue('k', queue => 'tap/85/slots', concurrency_key => 'x', priority => 1) \g /dev/null
+select is((select count(*) from awa.claim('tap/85/slots', 10)), 1::bigint, 'one that was cancelled and retried waits for a slot like another');
+select ok(awa.cancel(pg_temp.id('v')), 'what it once waited for ends');
+select pg_temp.released() \g /dev/null
+select is(pg_temp.states('w'), 'scheduled', 'and it goes on without');
 select pg_temp.add('t'), pg_temp.add('u', 't') \g /dev/null
 update awa.jobs set run_at = now() - interval '1 second' where id = pg_temp.id('u');
 select is(pg_temp.states('u'), 'available', 'who sets a time lets it go');

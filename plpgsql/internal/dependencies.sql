@@ -183,7 +183,8 @@ exception when data_exception then
 end;
 $$;
 
--- A job that waited for no moment of the clock, as it is when its turn comes.
+-- A job that waited for no moment of the clock, as it is when its turn comes or it
+-- ends. It waits for no other job from then on, also when it comes back.
 create or replace function {{ .schema }}._unpark (p_job {{ .schema }}.deferred_jobs)
   returns {{ .schema }}.deferred_jobs
   language plpgsql
@@ -191,6 +192,7 @@ create or replace function {{ .schema }}._unpark (p_job {{ .schema }}.deferred_j
 as $$
 begin
   if p_job.run_at = 'infinity' then
+    delete from job_dependencies as k where k.job_id = p_job.job_id;
     p_job.run_at := coalesce(nullif(_instant(p_job.metadata ->> 'awa:run_at'), 'infinity'), _now());
     p_job.metadata := nullif(p_job.metadata - 'awa:run_at', '{}');
   end if;
