@@ -1,6 +1,6 @@
 -- Limits of concurrency per key.
 begin;
-select plan(29);
+select plan(32);
 -- Alone: calls maintain.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 
@@ -80,6 +80,18 @@ select pg_temp.add('tap/84/two', 'm') \g /dev/null
 select is(pg_temp.claimed('tap/84/two'), null, 'a job that waits for an answer keeps its slot');
 select awa.complete_callback(:'id') \g /dev/null
 select is(pg_temp.claimed('tap/84/two'), 'm', 'and gives it back with the answer');
+
+-- A job that waits for a slot of another queue by now
+
+select awa.configure_queue(q, '{"concurrency_limit": 1}') from unnest(array['tap/84/from', 'tap/84/to']) as q \g /dev/null
+select pg_temp.add('tap/84/from', 'v v'), pg_temp.add('tap/84/to', 'v') \g /dev/null
+select is(pg_temp.claimed('tap/84/from') || pg_temp.claimed('tap/84/to'), 'vv', 'keys of two queues are two keys');
+update awa.jobs set queue = 'tap/84/to' where queue = 'tap/84/from' and state = 'scheduled';
+select pg_temp.claimed('tap/84/to') \g /dev/null
+select awa.complete(pg_temp.receipt('tap/84/from', 'v')) \g /dev/null
+select is(pg_temp.claimed('tap/84/from'), null, 'a job that was moved is not handed out by the queue that it waited in');
+select awa.complete(pg_temp.receipt('tap/84/to', 'v')) \g /dev/null
+select is(pg_temp.claimed('tap/84/to'), 'v', 'but by its own, when that has a slot');
 
 -- Arguments
 

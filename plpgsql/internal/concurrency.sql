@@ -111,6 +111,7 @@ declare
   v_xid  xid8 := pg_current_xact_id();  -- before the ring is read, see enqueue
   v_slot smallint := _current_slot();
   v_ids  bigint[];
+  v_here bigint[];
   v_job  deferred_jobs;
 begin
   select array_agg(n.job_id) into v_ids
@@ -129,12 +130,17 @@ begin
   if v_ids is null then
     return;
   end if;
-  -- Those that were cancelled or deleted meanwhile, or that somebody holds, do not
-  -- come along; the first also leave the list.
-  delete from parked_jobs as p
-  where p.queue = p_queue and p.job_id = any (v_ids)
-    and not exists (
-      select from deferred_jobs as d where d.job_id = p.job_id and d.run_at = 'infinity');
+  -- Those that were cancelled, deleted or moved meanwhile leave the list: one may wait
+  -- for a slot of another queue by now. Those that somebody holds do not come along.
+  v_here := array(
+    select d.job_id
+    from deferred_jobs as d
+    where d.job_id = any (v_ids) and d.run_at = 'infinity'
+      and exists (select from queue_lanes as l where l.lane = d.lane and l.queue = p_queue));
+  if cardinality(v_here) < cardinality(v_ids) then
+    delete from parked_jobs as p where p.queue = p_queue and p.job_id = any (_less(v_ids, v_here));
+    v_ids := v_here;
+  end if;
   -- Those whose unique key counts from now on go by way of promotion.
   for v_job in
     with gone as (
