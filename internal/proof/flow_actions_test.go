@@ -10,9 +10,9 @@ import (
 	awa "github.com/awaqueue/awa/gowrap"
 )
 
-// act does what may happen next; what occurs more often happens more often.
-func (w *flowWorld) act(r *rapid.T) {
-	actions := []func(*rapid.T){
+// allActions are what may happen; what occurs more often happens more often.
+func (w *flowWorld) allActions() []func(*rapid.T) {
+	return []func(*rapid.T){
 		w.enqueue, w.enqueue, w.enqueue, w.enqueue, w.enqueueAfter, w.enqueueAfter, w.enqueueAfter,
 		w.claim, w.claim, w.claim, w.claim, w.claim, w.claim,
 		w.complete, w.complete, w.complete, w.fail, w.fail, w.snooze, w.cancel,
@@ -22,7 +22,26 @@ func (w *flowWorld) act(r *rapid.T) {
 		w.startBatch, w.startBatch, w.runBatch, w.runBatch, w.endBatch,
 		w.schedule, w.unschedule, w.holdSchedule,
 	}
+}
+
+// act does any of the actions of this run, or one without which there is nothing to
+// act on.
+func (w *flowWorld) act(r *rapid.T) {
+	actions := append(w.actions, w.enqueue, w.enqueue, w.enqueueAfter, w.claim, w.claim, w.claim, w.complete, w.fail, w.maintain, w.wait)
 	actions[bits.Draw(r, "action")%len(actions)](r)
+}
+
+// some are two thirds of what there is, in its order.
+func some[T any](r *rapid.T, all []T) (kept []T) {
+	for _, one := range all {
+		if bits.Draw(r, "keep")%3 > 0 {
+			kept = append(kept, one)
+		}
+	}
+	if len(kept) == 0 {
+		return all
+	}
+	return kept
 }
 
 func (w *flowWorld) wait(r *rapid.T) {
@@ -43,7 +62,7 @@ func (w *flowWorld) anyJob(r *rapid.T, likely func(*flowJob) bool) *flowJob {
 
 func (w *flowWorld) enqueue(r *rapid.T) {
 	j := &flowJob{
-		queue: anyFlowQueue(r), priority: rapid.IntRange(1, 4).Draw(r, "priority"), state: awa.StateAvailable, attempt: 1,
+		queue: w.anyQueue(r), priority: rapid.IntRange(1, 4).Draw(r, "priority"), state: awa.StateAvailable, attempt: 1,
 		key:     rapid.SampledFrom([]string{"", "k", "l"}).Draw(r, "key"),
 		max:     rapid.IntRange(1, 3).Draw(r, "max attempts"),
 		follows: rapid.IntRange(0, 3).Draw(r, "follow-ups") == 0,
@@ -54,7 +73,7 @@ func (w *flowWorld) enqueue(r *rapid.T) {
 // enqueueAfter adds a job that waits for others.
 func (w *flowWorld) enqueueAfter(r *rapid.T) {
 	j := &flowJob{
-		queue: rapid.SampledFrom([]string{"free", "single"}).Draw(r, "queue"), priority: 2, state: awa.StateScheduled, attempt: 1,
+		queue: w.anyQueue(r), priority: 2, state: awa.StateScheduled, attempt: 1,
 		max: 1, key: rapid.SampledFrom([]string{"", "k"}).Draw(r, "key"),
 	}
 	for range rapid.IntRange(1, 3).Draw(r, "after") {
@@ -86,7 +105,7 @@ func (w *flowWorld) add(r *rapid.T, call string, j *flowJob, want error) {
 			Exhausted: []awa.FollowUp{{Kind: "after exhausted"}},
 		}
 	}
-	if q := w.queues[j.queue]; q.depth > 0 && !q.warns && q.depth <= len(w.sorted(func(o *flowJob) bool {
+	if q := w.queues[j.queue]; want == nil && q.depth > 0 && !q.warns && q.depth <= len(w.sorted(func(o *flowJob) bool {
 		return o.queue == j.queue && o.waits()
 	})) {
 		want = awa.ErrQueueFull
@@ -107,7 +126,7 @@ func (w *flowWorld) add(r *rapid.T, call string, j *flowJob, want error) {
 
 // claim demands as many jobs as have a slot and a token each.
 func (w *flowWorld) claim(r *rapid.T) {
-	q := w.queues[anyFlowQueue(r)]
+	q := w.queues[w.anyQueue(r)]
 	limit := rapid.SampledFrom([]int{1, 2, 5, 100}).Draw(r, "max jobs")
 	lease := rapid.SampledFrom([]time.Duration{time.Minute, 3 * time.Hour}).Draw(r, "lease")
 	ctx := w.at(r)

@@ -75,7 +75,7 @@ func (w *flowWorld) startBatch(r *rapid.T) {
 	}}
 	switch rapid.IntRange(0, 3).Draw(r, "filter") {
 	case 0:
-		b.Filter.Queue = anyFlowQueue(r)
+		b.Filter.Queue = w.anyQueue(r)
 	case 1:
 		for range rapid.IntRange(1, 8).Draw(r, "jobs") {
 			b.Filter.IDs = append(b.Filter.IDs, w.anyJob(r, b.takes).id)
@@ -84,7 +84,7 @@ func (w *flowWorld) startBatch(r *rapid.T) {
 		if !slices.Contains([]awa.Operation{awa.OperationRetry, awa.OperationDiscard}, b.Operation) {
 			b.Filter.States = []awa.JobState{rapid.SampledFrom([]awa.JobState{awa.StateAvailable, awa.StateScheduled}).Draw(r, "state")}
 		}
-		b.Filter.Queue = anyFlowQueue(r)
+		b.Filter.Queue = w.anyQueue(r)
 	default:
 		// The most of what is there is left for others to act on.
 		b.Filter.MinID = w.anyJob(r, b.takes).id
@@ -92,11 +92,11 @@ func (w *flowWorld) startBatch(r *rapid.T) {
 	}
 	switch b.Operation {
 	case awa.OperationMove:
-		b.Settings.Queue = anyFlowQueue(r)
+		b.Settings.Queue = w.anyQueue(r)
 		b.Settings.Priority = rapid.IntRange(0, 4).Draw(r, "priority")
 	case awa.OperationRetry:
 		if rapid.Bool().Draw(r, "elsewhere") {
-			b.Settings.Queue = anyFlowQueue(r)
+			b.Settings.Queue = w.anyQueue(r)
 		}
 		b.Settings.Priority = rapid.IntRange(0, 4).Draw(r, "priority")
 	case awa.OperationReprioritize:

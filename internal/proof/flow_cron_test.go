@@ -67,7 +67,7 @@ func anySchedule(r *rapid.T) string {
 func (w *flowWorld) schedule(r *rapid.T) {
 	p := awa.ScheduleParams{
 		Name: anySchedule(r), Cron: rapid.SampledFrom(slices.Sorted(maps.Keys(flowCrons))).Draw(r, "cron"),
-		Kind: rapid.SampledFrom([]string{"tick", "tock"}).Draw(r, "kind"), Queue: anyFlowQueue(r),
+		Kind: rapid.SampledFrom([]string{"tick", "tock"}).Draw(r, "kind"), Queue: w.anyQueue(r),
 		Priority:   rapid.IntRange(1, 4).Draw(r, "priority"),
 		MissedFire: rapid.SampledFrom([]awa.MissedFire{awa.MissedFireSkip, awa.MissedFireCoalesce, awa.MissedFireCatchUp}).Draw(r, "missed fire"),
 	}

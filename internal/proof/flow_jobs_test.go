@@ -32,7 +32,7 @@ func (w *flowWorld) place(j *flowJob, name string, priority int) {
 func (w *flowWorld) anyRetry(r *rapid.T, j *flowJob) awa.RetryParams {
 	p := awa.RetryParams{JobID: j.id, Priority: rapid.IntRange(0, 4).Draw(r, "priority")}
 	if rapid.IntRange(0, 2).Draw(r, "elsewhere") == 0 {
-		p.Queue = anyFlowQueue(r)
+		p.Queue = w.anyQueue(r)
 	}
 	if rapid.IntRange(0, 2).Draw(r, "later") == 0 {
 		p.RunAt = when(w.now).Add(20 * time.Second)
@@ -89,7 +89,7 @@ func (w *flowWorld) move(r *rapid.T) {
 	if !j.waits() {
 		idle(r, "it waits no more")
 	}
-	name, priority := anyFlowQueue(r), rapid.IntRange(1, 4).Draw(r, "priority")
+	name, priority := w.anyQueue(r), rapid.IntRange(1, 4).Draw(r, "priority")
 	w.at(r)
 	must(r, w.conn, `update awa.jobs set queue = $2, priority = $3 where id = $1`, j.id, name, priority)
 	w.place(j, name, priority)

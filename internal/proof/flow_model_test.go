@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"testing"
@@ -52,7 +53,7 @@ var flowQueues = []flowQueue{
 	{name: "short", settings: `{"failed_retention": "1 year", "max_depth": 6}`, depth: 6},
 }
 
-func anyFlowQueue(r *rapid.T) string { return rapid.SampledFrom(flowQueues).Draw(r, "queue").name }
+func (w *flowWorld) anyQueue(r *rapid.T) string { return rapid.SampledFrom(w.busy).Draw(r, "queue") }
 
 // flowJob is all that the model knows of a job.
 type flowJob struct {
@@ -100,6 +101,8 @@ type flowWorld struct {
 	conn      *pgx.Conn
 	now       int64
 	queues    map[string]*flowQueue
+	busy      []string // the queues that are used
+	actions   []func(*rapid.T)
 	jobs      map[int64]*flowJob
 	receipts  []awa.Receipt
 	callbacks []awa.CallbackID
@@ -123,6 +126,9 @@ func (w *flowWorld) restart(r *rapid.T) {
 		w.queues[q.name] = &q
 	}
 	w.jobs, w.due, w.receipts, w.callbacks = map[int64]*flowJob{}, map[int64]string{}, nil, nil
+	// What a run leaves out makes the rest meet more often.
+	w.actions = some(r, w.allActions())
+	w.busy = some(r, slices.Sorted(maps.Keys(w.queues)))
 	w.batches, w.schedules, w.fires = nil, map[string]*flowSchedule{}, map[string]*flowSchedule{}
 	// The same all day, so that a seed repeats what the clock does to schedules.
 	w.now = time.Now().Truncate(24 * time.Hour).Add(48 * time.Hour).UnixMicro()

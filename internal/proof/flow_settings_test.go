@@ -36,7 +36,7 @@ func (w *flowWorld) retune(r *rapid.T) {
 
 // pause stops a queue's claims, or lets them go on.
 func (w *flowWorld) pause(r *rapid.T) {
-	q := w.queues[anyFlowQueue(r)]
+	q := w.queues[w.anyQueue(r)]
 	if q.paused = rapid.IntRange(0, 2).Draw(r, "pause") == 0; q.paused {
 		w.demand(r, "pause_queue", true, true, queue.PauseQueue(w.at(r), w.conn, q.name))
 		return
