@@ -1,6 +1,6 @@
 -- Limits of concurrency per key.
 begin;
-select plan(32);
+select plan(36);
 -- Alone: calls maintain.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 
@@ -80,6 +80,19 @@ select pg_temp.add('tap/84/two', 'm') \g /dev/null
 select is(pg_temp.claimed('tap/84/two'), null, 'a job that waits for an answer keeps its slot');
 select awa.complete_callback(:'id') \g /dev/null
 select is(pg_temp.claimed('tap/84/two'), 'm', 'and gives it back with the answer');
+
+-- A limit that is lowered while jobs run
+
+select awa.configure_queue('tap/84/low', '{"concurrency_limit": 3}') \g /dev/null
+select pg_temp.add('tap/84/low', 'l l l l l') \g /dev/null
+select is(pg_temp.claimed('tap/84/low'), 'l l l', 'three at a time');
+select awa.complete((select h.receipt from held as h where h.queue = 'tap/84/low' order by h.nth limit 1)) \g /dev/null
+select awa.configure_queue('tap/84/low', '{"concurrency_limit": null}'), awa.configure_queue('tap/84/low', '{"concurrency_limit": 1}') \g /dev/null
+select is(pg_temp.claimed('tap/84/low'), null, 'two run, where one may');
+select awa.complete((select h.receipt from held as h where h.queue = 'tap/84/low' order by h.nth offset 1 limit 1)) \g /dev/null
+select is(pg_temp.claimed('tap/84/low'), null, 'one still does');
+select awa.complete((select h.receipt from held as h where h.queue = 'tap/84/low' order by h.nth offset 2 limit 1)) \g /dev/null
+select is(pg_temp.claimed('tap/84/low'), 'l', 'and then it is the next one''s turn');
 
 -- A job that waits for a slot of another queue by now
 

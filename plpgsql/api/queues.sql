@@ -26,10 +26,10 @@ begin
   insert into queue_meta (queue) values (configure_queue.queue) on conflict do nothing;
   update queue_meta as m
   set (enqueue_shards, dlq_enabled, priority_aging_interval, rate_limit, rate_burst, failed_retention,
-       dlq_retention, notify, max_depth, on_full, concurrency_limit)
+       dlq_retention, notify, max_depth, on_full, concurrency_limit, concurrency_slots)
     = (select coalesce(n.enqueue_shards, 1), coalesce(n.dlq_enabled, false), n.priority_aging_interval, n.rate_limit,
          n.rate_burst, coalesce(n.failed_retention, '72 hours'), n.dlq_retention, coalesce(n.notify, true), n.max_depth, coalesce(n.on_full, 'reject'),
-         n.concurrency_limit
+         n.concurrency_limit, greatest(m.concurrency_slots, n.concurrency_limit)
        from jsonb_populate_record(m, configure_queue.settings) as n)
   where m.queue = configure_queue.queue;
   if not exists (select from queue_meta as m where m.queue = configure_queue.queue and m.concurrency_limit is not null) then

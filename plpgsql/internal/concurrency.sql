@@ -29,6 +29,10 @@ create or replace function {{ .schema }}._free_slots (p_queue text, p_keys text[
   set enable_mergejoin = off
 as $$
 begin
+  if exists (select from queue_meta as m where m.queue = p_queue and m.concurrency_slots > p_limit) then
+    return query select b.* from _slots_below(p_queue, p_keys, p_limit, p_claimed_at) as b;
+    return;
+  end if;
   return query
   select k.key, s.slot, coalesce(e.point, 0)
   from unnest(p_keys) as k (key)
