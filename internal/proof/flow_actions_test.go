@@ -20,7 +20,7 @@ func (w *flowWorld) allActions() []func(*rapid.T) {
 		w.maintain, w.maintain, w.maintain, w.maintain, w.rotate, w.prune, w.lift, w.retune, w.pause, w.wait, w.wait,
 		w.retry, w.retry, w.remove, w.letter, w.retryLetter, w.move,
 		w.startBatch, w.startBatch, w.runBatch, w.runBatch, w.endBatch,
-		w.schedule, w.unschedule, w.holdSchedule,
+		w.cancelKey, w.schedule, w.unschedule, w.holdSchedule,
 	}
 }
 
@@ -67,6 +67,7 @@ func (w *flowWorld) enqueue(r *rapid.T) {
 		max:     rapid.IntRange(1, 3).Draw(r, "max attempts"),
 		follows: rapid.IntRange(0, 3).Draw(r, "follow-ups") == 0,
 	}
+	w.anyUniqueKey(r, j)
 	w.add(r, "enqueue", j, nil)
 }
 
@@ -93,11 +94,15 @@ func (w *flowWorld) enqueueAfter(r *rapid.T) {
 			}
 		}
 	}
+	w.anyUniqueKey(r, j)
 	w.add(r, "enqueue after", j, want)
 }
 
 func (w *flowWorld) add(r *rapid.T, call string, j *flowJob, want error) {
 	p := awa.EnqueueParams{Kind: "job", Queue: j.queue, Priority: j.priority, ConcurrencyKey: j.key, MaxAttempts: j.max, After: j.after}
+	if j.unique != "" {
+		p.UniqueKey, p.UniqueStates = []byte(j.unique), j.mask
+	}
 	if j.follows {
 		p.FollowUps = &awa.FollowUps{
 			Completed: []awa.FollowUp{{Kind: "after completed"}},
@@ -115,12 +120,16 @@ func (w *flowWorld) add(r *rapid.T, call string, j *flowJob, want error) {
 		w.refuse(r, call, err, want)
 		return
 	}
-	w.demand(r, call, id > 0 && w.jobs[id] == nil, true, err)
-	j.id, j.born = id, w.passes
 	j.after = slices.DeleteFunc(j.after, func(id int64) bool { return w.jobs[id].state == awa.StateCompleted })
 	if len(j.after) == 0 {
 		j.state = awa.StateAvailable
 	}
+	if h := w.holder(j, j.state); h != nil {
+		w.demand(r, call+" of a key that is held", id == h.id, true, err)
+		return
+	}
+	w.demand(r, call, id > 0 && w.jobs[id] == nil, true, err)
+	j.id, j.born = id, w.passes
 	w.jobs[id] = j
 }
 
@@ -194,6 +203,7 @@ func (w *flowWorld) divide(receipts []awa.Receipt) (open []*flowJob, stale []awa
 			stale = append(stale, receipt)
 		}
 	}
+	slices.SortFunc(open, func(a, b *flowJob) int { return int(a.id - b.id) })
 	return open, stale
 }
 
@@ -223,6 +233,8 @@ func (w *flowWorld) failed(j *flowJob, terminal bool, runAt int64) awa.JobState 
 		w.close(j, awa.StateFailed, "after exhausted")
 	case terminal:
 		w.close(j, awa.StateFailed, "after failed")
+	case w.holder(j, awa.StateRetryable) != nil:
+		w.close(j, awa.StateCancelled, "")
 	default:
 		j.attempt++
 		j.state, j.runAt = awa.StateRetryable, runAt
@@ -254,6 +266,10 @@ func (w *flowWorld) snooze(r *rapid.T) {
 	stale, err := queue.SnoozeMany(ctx, w.conn, receipts, delay)
 	w.demand(r, "snooze_many", sortedReceipts(stale), sortedReceipts(want), err)
 	for _, j := range open {
+		if w.holder(j, awa.StateScheduled) != nil {
+			w.close(j, awa.StateCancelled, "")
+			continue
+		}
 		j.state, j.runAt = awa.StateAvailable, 0
 		if delay > 0 {
 			j.state, j.runAt = awa.StateScheduled, w.now+delay.Microseconds()

@@ -11,10 +11,10 @@ import (
 // flowBatch is a batch operation that is under way.
 type flowBatch struct {
 	awa.BatchParams
-	id       int64
-	last     int64 // the newest job when it started
-	cursor   int64
-	affected int64
+	id               int64
+	last             int64 // the newest job when it started
+	cursor           int64
+	affected, failed int64
 }
 
 // takes reports whether the operation does something to a job as it is now.
@@ -141,12 +141,17 @@ func (w *flowWorld) bitten(r *rapid.T, b *flowBatch) {
 	got, err := queue.GetBatchOperation(w.at(r), w.conn, b.id)
 	w.demand(r, "batch operation", slices.Contains([]awa.BatchState{awa.BatchRunning, awa.BatchDone}, got.State), true, err)
 	for _, j := range w.sorted(func(j *flowJob) bool { return j.id > b.cursor && j.id <= min(got.Cursor, b.last) }) {
-		if w.inRange(b, j) && b.takes(j) {
+		if !w.inRange(b, j) || !b.takes(j) {
+			continue
+		}
+		if b.Operation == awa.OperationRetry && w.holder(j, awa.StateAvailable) != nil {
+			b.failed++
+		} else {
 			w.apply(b, j)
 			b.affected++
 		}
 	}
-	w.demand(r, "batch "+string(b.Operation), []int64{got.Affected, got.Matched, got.Skipped, got.Failed}, []int64{b.affected, b.affected, 0, 0}, nil)
+	w.demand(r, "batch "+string(b.Operation), []int64{got.Affected, got.Matched, got.Skipped, got.Failed}, []int64{b.affected, b.affected + b.failed, 0, b.failed}, nil)
 	if b.cursor = got.Cursor; got.State == awa.BatchDone {
 		w.forget(b)
 	}

@@ -67,6 +67,11 @@ func (w *flowWorld) answer(r *rapid.T) {
 		w.refuse(r, call+" too late", err, awa.ErrNotFound)
 		return
 	}
+	back := map[string]awa.JobState{"retry_callback": awa.StateAvailable, "resume_callback": awa.StateRunning}[call]
+	if w.holder(j, back) != nil {
+		w.refuse(r, call+" without its key", err, awa.ErrDuplicate)
+		return
+	}
 	w.demand(r, call, true, true, err)
 	switch call {
 	case "complete_callback":

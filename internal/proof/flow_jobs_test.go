@@ -19,6 +19,14 @@ func (w *flowWorld) again(j *flowJob, p awa.RetryParams) {
 	w.place(j, p.Queue, p.Priority)
 }
 
+// back is the state that a retry brings a job into.
+func back(p awa.RetryParams) awa.JobState {
+	if p.RunAt.IsZero() {
+		return awa.StateAvailable
+	}
+	return awa.StateScheduled
+}
+
 // place puts a job into another lane; empty and 0 leave what it has.
 func (w *flowWorld) place(j *flowJob, name string, priority int) {
 	if name != "" {
@@ -45,6 +53,10 @@ func (w *flowWorld) retry(r *rapid.T) {
 	j := w.anyJob(r, over)
 	p := w.anyRetry(r, j)
 	got, err := queue.Retry(w.at(r), w.conn, p)
+	if over(j) && w.holder(j, back(p)) != nil {
+		w.refuse(r, "retry without its key", err, awa.ErrDuplicate)
+		return
+	}
 	w.demand(r, "retry", got, over(j), err)
 	if got {
 		w.again(j, p)
@@ -76,6 +88,10 @@ func (w *flowWorld) retryLetter(r *rapid.T) {
 	j := w.anyJob(r, dead)
 	p := w.anyRetry(r, j)
 	got, err := queue.RetryFromDLQ(w.at(r), w.conn, p)
+	if dead(j) && w.holder(j, back(p)) != nil {
+		w.refuse(r, "retry_from_dlq without its key", err, awa.ErrDuplicate)
+		return
+	}
 	w.demand(r, "retry_from_dlq", got, dead(j), err)
 	if got {
 		w.again(j, p)

@@ -60,7 +60,9 @@ type flowJob struct {
 	id       int64
 	queue    string
 	priority int
-	key      string  // of concurrency
+	key      string // of concurrency
+	unique   string // key, of which there is one job in a state that counts
+	mask     awa.StateMask
 	aside    bool    // waits for a slot, out of its lane
 	after    []int64 // what it still waits for
 	born     int     // how many passes over what waits for others there were before
@@ -103,6 +105,7 @@ type flowWorld struct {
 	queues    map[string]*flowQueue
 	busy      []string // the queues that are used
 	actions   []func(*rapid.T)
+	keys      map[string]*flowJob // the job that took a unique key last
 	jobs      map[int64]*flowJob
 	receipts  []awa.Receipt
 	callbacks []awa.CallbackID
@@ -129,6 +132,7 @@ func (w *flowWorld) restart(r *rapid.T) {
 	// What a run leaves out makes the rest meet more often.
 	w.actions = some(r, w.allActions())
 	w.busy = some(r, slices.Sorted(maps.Keys(w.queues)))
+	w.keys = map[string]*flowJob{}
 	w.batches, w.schedules, w.fires = nil, map[string]*flowSchedule{}, map[string]*flowSchedule{}
 	// The same all day, so that a seed repeats what the clock does to schedules.
 	w.now = time.Now().Truncate(24 * time.Hour).Add(48 * time.Hour).UnixMicro()
