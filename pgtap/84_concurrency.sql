@@ -1,6 +1,6 @@
 -- Limits of concurrency per key.
 begin;
-select plan(36);
+select plan(38);
 -- Alone: calls maintain.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 
@@ -93,6 +93,15 @@ select awa.complete((select h.receipt from held as h where h.queue = 'tap/84/low
 select is(pg_temp.claimed('tap/84/low'), null, 'one still does');
 select awa.complete((select h.receipt from held as h where h.queue = 'tap/84/low' order by h.nth offset 2 limit 1)) \g /dev/null
 select is(pg_temp.claimed('tap/84/low'), 'l', 'and then it is the next one''s turn');
+
+-- Jobs that were cancelled while they waited for a slot keep nobody waiting
+
+select awa.configure_queue('tap/84/gone', '{"concurrency_limit": 1}') \g /dev/null
+select pg_temp.add('tap/84/gone', 'g g g g') \g /dev/null
+select is(pg_temp.claimed('tap/84/gone'), 'g', 'one runs');
+select awa.cancel(j.id) from (select j.id from awa.jobs as j where j.queue = 'tap/84/gone' and j.state = 'scheduled' order by j.id limit 2) as j \g /dev/null
+select awa.complete(pg_temp.receipt('tap/84/gone', 'g')) \g /dev/null
+select is(pg_temp.claimed('tap/84/gone', 1), 'g', 'the next claim passes over two that were cancelled');
 
 -- A job that waits for a slot of another queue by now
 

@@ -115,36 +115,47 @@ declare
   v_xid  xid8 := pg_current_xact_id();  -- before the ring is read, see enqueue
   v_slot smallint := _current_slot();
   v_ids  bigint[];
-  v_here bigint[];
+  v_gone bigint[];
   v_job  deferred_jobs;
 begin
-  select array_agg(n.job_id) into v_ids
-  from (
-    select p.job_id
+  loop
+    select array_agg(n.job_id) into v_ids
     from (
-      select f.key, count(*) as free
-      from _free_slots(p_queue, _parked_keys(p_queue, p_max * 2 + 100), p_limit, v_now) as f
-      group by f.key
-    ) as k
-    cross join lateral (
-      select j.job_id from parked_jobs as j where j.queue = p_queue and j.key = k.key order by j.job_id limit k.free
-    ) as p
-    limit p_max
-  ) as n;
-  if v_ids is null then
-    return;
-  end if;
-  -- Those that were cancelled, deleted or moved meanwhile leave the list: one may wait
-  -- for a slot of another queue by now. Those that somebody holds do not come along.
-  v_here := array(
-    select d.job_id
-    from deferred_jobs as d
-    where d.job_id = any (v_ids) and d.run_at = 'infinity'
-      and exists (select from queue_lanes as l where l.lane = d.lane and l.queue = p_queue));
-  if cardinality(v_here) < cardinality(v_ids) then
-    delete from parked_jobs as p where p.queue = p_queue and p.job_id = any (_less(v_ids, v_here));
-    v_ids := v_here;
-  end if;
+      select p.job_id
+      from (
+        select f.key, count(*) as free
+        from _free_slots(p_queue, _parked_keys(p_queue, p_max * 2 + 100), p_limit, v_now) as f
+        group by f.key
+      ) as k
+      cross join lateral (
+        select j.job_id from parked_jobs as j where j.queue = p_queue and j.key = k.key order by j.job_id limit k.free
+      ) as p
+      limit p_max
+    ) as n;
+    if v_ids is null then
+      return;
+    end if;
+    -- Those that were cancelled, deleted or moved meanwhile leave the list, and others
+    -- are looked for in their stead: one may wait for a slot of another queue by now.
+    -- Those that somebody holds do not come along.
+    v_gone := _less(v_ids, array(
+      select d.job_id
+      from deferred_jobs as d
+      where d.job_id = any (v_ids) and d.run_at = 'infinity'
+        and exists (select from queue_lanes as l where l.lane = d.lane and l.queue = p_queue)));
+    exit when v_gone = '{}';
+    -- As they may be many, those behind them as well.
+    v_gone := v_gone || array(
+      select j.job_id
+      from (
+        select p.job_id from parked_jobs as p where p.queue = p_queue and p.job_id > v_gone[1] order by p.job_id limit 1000
+      ) as j
+      where not exists (
+        select from deferred_jobs as d
+        where d.job_id = j.job_id and d.run_at = 'infinity'
+          and exists (select from queue_lanes as l where l.lane = d.lane and l.queue = p_queue)));
+    delete from parked_jobs as p where p.queue = p_queue and p.job_id = any (v_gone);
+  end loop;
   -- Those whose unique key counts from now on go by way of promotion.
   for v_job in
     with gone as (
