@@ -23,7 +23,7 @@ import (
 // overlaps them. -rapid.checks and -rapid.steps make it longer, -rapid.seed repeats
 // a run.
 func TestFlowModel(t *testing.T) {
-	shorten(t, map[string]string{"rapid.checks": "5", "rapid.steps": "100", "rapid.nofailfile": "true"})
+	shorten(t, map[string]string{"rapid.checks": "4", "rapid.steps": "100", "rapid.nofailfile": "true"})
 	w := &flowWorld{conn: pgtest.Conn(t, pgtest.URL(t)), answers: map[string]int{}}
 	exec(t, w.conn, `set jit = off`)
 	rapid.Check(t, func(r *rapid.T) {
