@@ -6,7 +6,7 @@
 create or replace function {{ .schema }}._slots_below (p_queue text, p_keys text[], p_limit integer, p_claimed_at timestamptz)
   returns table (key text, slot integer, point bigint)
   language plpgsql
-  stable
+  volatile
   set plan_cache_mode = force_generic_plan
   set enable_seqscan = off
   set enable_hashjoin = off
