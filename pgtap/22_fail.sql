@@ -1,7 +1,7 @@
 -- Fail: retried while attempts are left, failed for good otherwise, stale
 -- never; and what the next attempt knows of the former ones.
 begin;
-select plan(61);
+select plan(62);
 -- Alone: maintain may turn the ring.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 
@@ -193,5 +193,18 @@ select is((select array_agg(distinct queue) from (
     where coalesce(c.n, 0) <> coalesce(h.n, 0)) as s), null, 'counters equal history in every queue');
 select is_empty('select * from awa.check()', 'the storage is sound after all of this');
 
+-- Of so many claims in one segment some would draw each other's id.
+select lives_ok($$
+  do $do$
+  declare
+    r awa.receipt;
+  begin
+    perform awa.enqueue('k', queue => 'tap/22/often', max_attempts => 1000);
+    for i in 1 .. 600 loop
+      select (c.receipt).* into strict r from awa.claim('tap/22/often') as c;
+      perform awa.snooze(r, '0');
+    end loop;
+  end
+  $do$ $$, 'a job is claimed again and again');
 select * from finish();
 rollback;

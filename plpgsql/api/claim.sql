@@ -38,7 +38,8 @@ begin
     returning r.*
   ),
   batch as materialized (
-    select s.ready_slot, _batch_id(max(s.job_id * 16 + s.run_lease % 16)) as batch_id,
+    select s.ready_slot, case when max(s.run_lease) > 16 then _unused_batch_id(s.ready_slot, max(s.job_id * 16 + s.run_lease % 16))
+        else _batch_id(max(s.job_id * 16 + s.run_lease % 16)) end as batch_id,
       count(*)::integer as jobs,
       min(s.deadline) as deadline,
       bool_or(s.metadata ? 'awa:follow_ups') as follows,
@@ -85,6 +86,29 @@ create or replace function {{ .schema }}._batch_id (p_top bigint)
   volatile
 as $$
   select p_top << 13 | pg_catalog.floor(pg_catalog.random() * 8192)::bigint
+$$;
+
+-- Two leases of one job that are equal modulo 16 may draw the same id: from the
+-- second of them on, one that the segment does not have yet.
+create or replace function {{ .schema }}._unused_batch_id (p_slot integer, p_top bigint)
+  returns bigint
+  language plpgsql
+  volatile
+as $$
+declare
+  v_batch bigint;
+begin
+  loop
+    v_batch := _batch_id(p_top);
+    case p_slot
+{{ range $i := until (int .segments) }}
+    when {{ $i }} then
+      exit when not exists (select from claims_{{ $i }} as c where c.batch_id = v_batch);
+{{ end }}
+    end case;
+  end loop;
+  return v_batch;
+end;
 $$;
 
 -- Waits for a lane's turn. False, without waiting, when this transaction has
