@@ -34,23 +34,11 @@ begin
     return;
   end if;
   return query
-  select k.key, s.slot, coalesce(e.point, 0)
+  select k.key, s.slot, e.point
   from unnest(p_keys) as k (key)
   cross join generate_series(1, p_limit) as s (slot)
-  left join lateral (
-    select n.point, n.batch_id, n.job_id from slot_entries as n
-    where n.queue = p_queue and n.key = k.key and n.slot = s.slot
-    order by n.point desc
-    limit 1
-  ) as e on true
-  where e.batch_id is null or not (
-    exists (
-      select from claims as c
-      where c.batch_id = e.batch_id and e.job_id = any (c.job_ids)
-        and not exists (
-          select from attempt_outcomes as o
-          where o.batch_id = e.batch_id and (o.job_ids is null or e.job_id = any (o.job_ids)) and o.finalized_at <= p_claimed_at))
-    or exists (select from leases as l where l.job_id = e.job_id and l.batch_id = e.batch_id));
+{{ template "internal/slot_entry.sql" }}
+  where not e.held;
 end;
 $$;
 

@@ -19,27 +19,14 @@ begin
     select x.key, x.slot, x.point, x.held, row_number() over (partition by x.key, x.held order by x.slot) as turn,
       count(*) filter (where x.held) over (partition by x.key) as taken
     from (
-      select k.key, s.slot, coalesce(e.point, 0) as point,
-        e.batch_id is not null and (
-          exists (
-            select from claims as c
-            where c.batch_id = e.batch_id and e.job_id = any (c.job_ids)
-              and not exists (
-                select from attempt_outcomes as o
-                where o.batch_id = e.batch_id and (o.job_ids is null or e.job_id = any (o.job_ids)) and o.finalized_at <= p_claimed_at))
-          or exists (select from leases as l where l.job_id = e.job_id and l.batch_id = e.batch_id)) as held
+      select k.key, s.slot, e.point, e.held
       from unnest(p_keys) as k (key)
       cross join lateral (
         select g.slot from generate_series(1, p_limit) as g (slot)
         union
         select n.slot from slot_entries as n where n.queue = p_queue and n.key = k.key and n.slot > p_limit
       ) as s
-      left join lateral (
-        select n.point, n.batch_id, n.job_id from slot_entries as n
-        where n.queue = p_queue and n.key = k.key and n.slot = s.slot
-        order by n.point desc
-        limit 1
-      ) as e on true
+{{ template "internal/slot_entry.sql" }}
     ) as x
   ) as f
   where not f.held and f.slot <= p_limit and f.turn <= p_limit - f.taken;
