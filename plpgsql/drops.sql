@@ -8,3 +8,4 @@ drop function if exists {{ .schema }}.enqueue (
   text, jsonb, text, integer, timestamptz, integer, text[], jsonb, bytea, bit, text, interval);
 drop function if exists {{ .schema }}.enqueue (
   text, jsonb, text, integer, timestamptz, integer, text[], jsonb, bytea, bit, text, interval, text, bigint[]);
+drop function if exists {{ .schema }}._batch_id (bigint);

@@ -38,8 +38,7 @@ begin
     returning r.*
   ),
   batch as materialized (
-    select s.ready_slot, case when max(s.run_lease) > 16 then _unused_batch_id(s.ready_slot, max(s.job_id * 16 + s.run_lease % 16))
-        else _batch_id(max(s.job_id * 16 + s.run_lease % 16)) end as batch_id,
+    select s.ready_slot, _batch_id(s.ready_slot, max(s.job_id * 16 + s.run_lease % 16), max(s.run_lease)) as batch_id,
       count(*)::integer as jobs,
       min(s.deadline) as deadline,
       bool_or(s.metadata ? 'awa:follow_ups') as follows,
@@ -80,7 +79,7 @@ $$;
 -- low bits. Ids and xids can be issued again after a crash that forgot an
 -- asynchronously committed claim; the random bits keep a receipt from before
 -- the crash apart. The id range also finds a job's batch by index.
-create or replace function {{ .schema }}._batch_id (p_top bigint)
+create or replace function {{ .schema }}._draw_batch_id (p_top bigint)
   returns bigint
   language sql
   volatile
@@ -88,8 +87,7 @@ as $$
   select p_top << 13 | pg_catalog.floor(pg_catalog.random() * 8192)::bigint
 $$;
 
--- Two leases of one job that are equal modulo 16 may draw the same id: from the
--- second of them on, one that the segment does not have yet.
+-- One that the segment does not have yet.
 create or replace function {{ .schema }}._unused_batch_id (p_slot integer, p_top bigint)
   returns bigint
   language plpgsql
@@ -99,7 +97,7 @@ declare
   v_batch bigint;
 begin
   loop
-    v_batch := _batch_id(p_top);
+    v_batch := _draw_batch_id(p_top);
     case p_slot
 {{ range $i := until (int .segments) }}
     when {{ $i }} then
@@ -109,6 +107,17 @@ begin
   end loop;
   return v_batch;
 end;
+$$;
+
+-- The id of a new batch in a slot. p_top is job id * 16 + run lease % 16 at its
+-- highest, p_lease the highest lease: above 16 an earlier lease of the job may have
+-- drawn the same.
+create or replace function {{ .schema }}._batch_id (p_slot integer, p_top bigint, p_lease integer)
+  returns bigint
+  language sql
+  volatile
+as $$
+  select case when p_lease > 16 then {{ .schema }}._unused_batch_id(p_slot, p_top) else {{ .schema }}._draw_batch_id(p_top) end
 $$;
 
 -- Waits for a lane's turn. False, without waiting, when this transaction has

@@ -143,7 +143,7 @@ begin
 
   with kept as (
     select f.lane, o.finalized_at, c.claimed_at, c.lease_expires_at, c.worker,
-      _batch_id(max(f.job_id * 16 + f.run_lease % 16)) as batch_id,
+      _batch_id(p_current, max(f.job_id * 16 + f.run_lease % 16), max(f.run_lease)) as batch_id,
       array_agg(f.job_id order by f.job_id) as job_ids,
       array_agg(f.run_lease order by f.job_id) as run_leases,
       array_agg(f.error order by f.job_id) as errors

@@ -369,8 +369,7 @@ begin
             limit 1;
             if found then
               v_got := 1;
-              v_batch := case when r.run_lease > 16 then _unused_batch_id({{ $i }}, r.job_id * 16 + r.run_lease % 16)
-                else _batch_id(r.job_id * 16 + r.run_lease % 16) end;
+              v_batch := _batch_id({{ $i }}, r.job_id * 16 + r.run_lease % 16, r.run_lease);
               insert into claims_{{ $i }} (
                 batch_id, lane, claimed_at, lease_expires_at, ready_slot, job_ids, run_leases, worker, deadline_at, follows)
               values (v_batch, v_lane, v_now, v_now + claim.lease, {{ $i }}, array[r.job_id],

@@ -1,6 +1,5 @@
             batch as materialized (
-              select case when max(g.run_lease) > 16 then _unused_batch_id({{ . }}, max(g.job_id * 16 + g.run_lease % 16))
-                  else _batch_id(max(g.job_id * 16 + g.run_lease % 16)) end as batch_id,
+              select _batch_id({{ . }}, max(g.job_id * 16 + g.run_lease % 16), max(g.run_lease)) as batch_id,
                 count(*)::integer as jobs,
                 min(g.deadline) as deadline,
                 bool_or(g.metadata ? 'awa:follow_ups') as follows,

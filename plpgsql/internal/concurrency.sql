@@ -182,8 +182,7 @@ begin
     returning *
   ),
   batch as materialized (
-    select p.lane, case when max(p.run_lease) > 16 then _unused_batch_id(v_slot, max(p.job_id * 16 + p.run_lease % 16))
-        else _batch_id(max(p.job_id * 16 + p.run_lease % 16)) end as batch_id, count(*)::integer as jobs,
+    select p.lane, _batch_id(v_slot, max(p.job_id * 16 + p.run_lease % 16), max(p.run_lease)) as batch_id, count(*)::integer as jobs,
       min(p.deadline) as deadline, bool_or(p.metadata ? 'awa:follow_ups') as follows, array_agg(p.job_id order by p.job_id) as job_ids,
       array_agg(p.run_lease order by p.job_id) as run_leases
     from put as p

@@ -178,7 +178,7 @@ begin
     from unnest(v_slots, v_ids, v_leases) as u (ready_slot, job_id, run_lease)
   ),
   batch as materialized (
-    select p.ready_slot, _batch_id(max(p.job_id * 16 + p.run_lease % 16)) as batch_id,
+    select p.ready_slot, _batch_id(p.ready_slot, max(p.job_id * 16 + p.run_lease % 16), max(p.run_lease)) as batch_id,
       array_agg(p.job_id order by p.job_id) as job_ids,
       case when max(p.run_lease) > 1 then array_agg(p.run_lease order by p.job_id) end as run_leases
     from part as p
@@ -226,7 +226,7 @@ declare
   v_xid   xid8 := pg_current_xact_id();  -- before the ring is read, see enqueue
   v_now   timestamptz := _now();
   v_slot  smallint := (select r.slot from segment_rotations as r order by r.generation desc limit 1);
-  v_batch bigint := _batch_id(p_job.job_id * 16 + p_job.run_lease % 16);
+  v_batch bigint := _batch_id(v_slot, p_job.job_id * 16 + p_job.run_lease % 16, p_job.run_lease);
 begin
   insert into ready_entries (
     lane, xid, job_id, run_at, created_at, run_lease, ready_slot, attempt, max_attempts, kind, args,
