@@ -64,7 +64,7 @@ begin
       from unnest(p_receipts) as r
       group by r.batch_id
     ) as g
-    join claims as c on c.batch_id = g.batch_id
+    cross join lateral (select k.* from claims as k where k.batch_id = g.batch_id offset 0) as c
     cross join lateral (
       select coalesce(bool_or(o.job_ids is null), false) as whole, coalesce(array_agg(i.job_id), '{}') as job_ids
       from attempt_outcomes as o
@@ -230,7 +230,9 @@ begin
     found as materialized (
       select g.batch_id, g.job_ids, g.run_leases, c.lane, c.job_ids as claimed_ids, c.run_leases as claimed_leases, s.seq
       from given as g
-      join claims_{{ $i }} as c on c.batch_id = g.batch_id and c.follows is null
+      cross join lateral (
+        select k.* from claims_{{ $i }} as k where k.batch_id = g.batch_id and k.follows is null offset 0
+      ) as c
       cross join lateral (
         select coalesce(max(o.seq) + 1, 0) as seq
         from attempt_outcomes_{{ $i }} as o

@@ -16,7 +16,7 @@ begin
   return query
   select row(c.ready_slot, c.batch_id, j.job_id, coalesce(j.run_lease, 1))::receipt, w.reason
   from _open_batches(p_batches) as u (batch_id)
-  join claims as c on c.batch_id = u.batch_id
+  cross join lateral (select k.* from claims as k where k.batch_id = u.batch_id offset 0) as c
   left join lateral (
     select b.heartbeat_at from workers as b where b.worker = c.worker order by b.heartbeat_at desc limit 1
   ) as b on true
@@ -51,7 +51,8 @@ begin
 end;
 $$;
 
--- Which of the batches have an open attempt.
+-- Which of the batches have an open attempt. Each is looked up: where a plan
+-- was made of a young segment, a join would read all claims of an older one.
 create or replace function {{ .schema }}._open_batches (p_batches bigint[])
   returns setof bigint
   language plpgsql
@@ -65,7 +66,7 @@ begin
   return query
   select c.batch_id
   from (select distinct u.batch_id from unnest(p_batches) as u (batch_id)) as u
-  join claims as c on c.batch_id = u.batch_id
+  cross join lateral (select k.* from claims as k where k.batch_id = u.batch_id offset 0) as c
   where cardinality(c.job_ids) > coalesce((
     select sum(o.jobs) from attempt_outcomes as o where o.ready_slot = c.ready_slot and o.batch_id = c.batch_id), 0);
 end;
