@@ -84,13 +84,16 @@ func drainFailing(ctx context.Context, w *bench.Worker, nth int64) error {
 			continue
 		}
 		done, failed := failEveryNth(jobs, nth)
-		if _, err := queue.CompleteMany(ctx, w.Finishes, done); err != nil {
-			return err
-		}
-		if len(failed) > 0 {
-			if _, err := queue.FailMany(ctx, w.Finishes, awa.FailManyParams{Receipts: failed, RetryAfter: time.Second}); err != nil {
+		// What became of a claim is one transaction, and one wait for the disk.
+		err = pgx.BeginFunc(ctx, w.Finishes, func(tx pgx.Tx) error {
+			if _, err := queue.CompleteMany(ctx, tx, done); err != nil || len(failed) == 0 {
 				return err
 			}
+			_, err := queue.FailMany(ctx, tx, awa.FailManyParams{Receipts: failed, RetryAfter: time.Second})
+			return err
+		})
+		if err != nil {
+			return err
 		}
 	}
 }
