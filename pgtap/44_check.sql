@@ -1,7 +1,7 @@
 -- Check: every invariant, by damaging the tables by hand and seeing exactly
 -- that violation.
 begin;
-select plan(36);
+select plan(37);
 -- Alone: damages ledgers.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 select awa.reset() \g /dev/null
@@ -96,6 +96,9 @@ from (values
       values (%s, %s, pg_current_xact_id(), 1, %s, 'c') $$, :done_job, :lane, :slot)),
   ('a running claim that rescue does not know of', array['an open claim is within reach of rescue'],
     'delete from awa.watched_claims'),
+  ('a running claim that rescue was led past', array['an open claim is within reach of rescue'],
+    format($$ insert into awa.watch_points (point, looked_at, ready_slot, seen, open_batches)
+      values (1000000, now(), %s, '9223372036854775807:9223372036854775807:', '{}') $$, :slot)),
   ('a full ring whose oldest segment is held', array['the ring has a free segment'],
     $$ update awa.storage_settings set straggler_limit = 0;
        select awa.enqueue('k', queue => 'tap/44/full'), awa.rotate() from generate_series(1, 8) $$),

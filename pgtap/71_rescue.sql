@@ -60,11 +60,11 @@ select awa.register_worker('tap/71/silent') \g /dev/null
 select awa.enqueue('k', queue => q) from unnest(array['tap/71/alive', 'tap/71/silent']) as q \g /dev/null
 create temp table beats as
   select c.* from awa.claim('tap/71/alive', 1, 'tap/71/alive', '1 ms') as c union all select c.* from awa.claim('tap/71/silent', 1, 'tap/71/silent', '1 day') as c;
-select set_config('awa.now', (clock_timestamp() + interval '60 seconds')::text, true) \g /dev/null
+select set_config('awa.now', (clock_timestamp() + interval '80 seconds')::text, true) \g /dev/null
 select awa.heartbeat('tap/71/alive') \g /dev/null
 select is(pg_temp.rescued(), 0::bigint, 'a lease that ran out does not matter while the worker''s heartbeat is young');
 select isnt((select j.heartbeat_at from awa.jobs as j where j.queue = 'tap/71/alive'), null, 'jobs shows the heartbeat');
-select set_config('awa.now', (clock_timestamp() + interval '100 seconds')::text, true) \g /dev/null
+select set_config('awa.now', (clock_timestamp() + interval '160 seconds')::text, true) \g /dev/null
 select is(pg_temp.rescued(), 1::bigint, 'a silent worker''s attempt is rescued, however long its lease');
 select is(pg_temp.state_of('tap/71/alive') || ', ' || pg_temp.state_of('tap/71/silent'), 'running 1, retryable 1', 'the other one''s is not');
 select matches((select j.errors[1] ->> 'error' from awa.jobs as j where j.queue = 'tap/71/silent'), '^worker tap/71/silent is silent since', 'the error names the worker');

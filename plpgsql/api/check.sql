@@ -181,6 +181,7 @@ begin
   left join lateral (
     select p.checked, p.open_batches from rescue_points as p where p.lane = c.lane order by p.point desc limit 1
   ) as p on true
+  left join (select n.* from watch_points as n order by n.point desc limit 1) as v on true
   where exists (
       select from claimed as k
       where k.batch_id = c.batch_id and k.ready_slot = c.ready_slot
@@ -189,7 +190,10 @@ begin
     and not exists (
       select from lane_cursors as k
       where k.lane = c.lane and k.generation > coalesce(p.checked, 0) and k.batch_id = c.batch_id)
-    and not exists (select from watched_claims as w where w.batch_id = c.batch_id)
+    and c.batch_id <> all (coalesce(v.open_batches, '{}'))
+    and not exists (
+      select from watched_claims as w
+      where w.batch_id = c.batch_id and (v.seen is null or not pg_visible_in_snapshot(w.xid, v.seen)))
   union all
   select 'a deferred job is within reach of promotion', format('job %s', d.job_id), 1, 0
   from deferred_jobs as d

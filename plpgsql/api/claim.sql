@@ -61,8 +61,8 @@ begin
     from batch as b
   ),
   watched as (
-    insert into watched_claims (batch_id, lane, ready_slot)
-    select b.batch_id, p_lane, b.ready_slot
+    insert into watched_claims (batch_id, lane, ready_slot, look_at)
+    select b.batch_id, p_lane, b.ready_slot, v_now + least(p_lease, b.deadline)
     from batch as b
   )
   select row(b.ready_slot, b.batch_id, s.job_id, s.run_lease)::receipt,

@@ -197,6 +197,7 @@ create or replace function {{ .schema }}._update_jobs (p_changes jsonb)
   returns void
   language plpgsql
   volatile
+  set enable_seqscan = off
 as $$
 declare
   v_ids  bigint[];
@@ -238,10 +239,8 @@ begin
 
   with gone as (
     delete from deferred_jobs as e
-    using (
-      select w.job_id from deferred_jobs as w where w.job_id = any (v_ids) order by w.job_id for update
-    ) as w
-    where e.job_id = w.job_id
+    where e.job_id = any (array(
+      select w.job_id from deferred_jobs as w where w.job_id = any (v_ids) order by w.job_id for update))
     returning e.*
   )
   select array_agg(g::deferred_jobs) into v_jobs from gone as g;

@@ -42,7 +42,11 @@ begin
     coalesce(r.metadata, '{}'), coalesce(r.tags, '{}'), r.unique_key, r.unique_states,
     r.run_lease, _progress_of(r.ready_slot, r.job_id, r.run_lease), p_reason, r.run_lease, r.ordering_key, r.deadline
   from _take_terminal(p_job_ids, array['f']::"char"[], p_queue, p_kind, p_max) as k
-  join ready_entries as r on r.ready_slot = k.ready_slot and r.job_id = k.job_id and r.run_lease = k.run_lease
+  cross join lateral (
+    select e.* from ready_entries as e
+    where e.ready_slot = k.ready_slot and e.job_id = k.job_id and e.run_lease = k.run_lease
+    offset 0
+  ) as r
   cross join lateral (select q.queue, q.priority from queue_lanes as q where q.lane = r.lane limit 1) as l;
   get diagnostics v_jobs = row_count;
   return v_jobs;
@@ -197,10 +201,8 @@ begin
   where k.unique_key is null or _take_key(k.unique_key, k.unique_states, k.id, 'available') = k.id;
   for q in
     delete from dlq_entries as e
-    using (
-      select d.id from dlq_entries as d where d.id = any (v_ids) order by d.id for update
-    ) as d
-    where e.id = d.id
+    where e.id = any (array(
+      select d.id from dlq_entries as d where d.id = any (v_ids) order by d.id for update))
     returning e.*
   loop
     perform _retry_dead(q, null, null, null);
@@ -216,12 +218,32 @@ $$;
 comment on function {{ .schema }}.bulk_retry_from_dlq is
   'Puts the matching dead letters back into their queues, oldest id first, and returns their number; a null filter matches all. One whose unique key another job holds by now stays. Waits only for others that take the same letters or decide about their keys. Raises AW006 for a negative max_jobs.';
 
+-- Dead letters that are older than their queue keeps them.
+create or replace function {{ .schema }}._expired_letters (p_max integer)
+  returns bigint[]
+  language plpgsql
+  volatile
+  set enable_seqscan = off
+as $$
+begin
+  return array(
+    select e.id
+    from queue_meta as m
+    cross join lateral (
+      select d.id from dlq_entries as d where d.queue = m.queue and d.dlq_at < _now() - m.dlq_retention offset 0
+    ) as e
+    where m.dlq_retention is not null
+    limit p_max);
+end;
+$$;
+
 -- Deletes letters and gives their keys back. Never waits: a letter that another
 -- session holds, or whose key one decides about, is left for the next time.
 create or replace function {{ .schema }}._purge_dead (p_ids bigint[])
   returns bigint
   language plpgsql
   volatile
+  set enable_seqscan = off
 as $$
 declare
   v_jobs bigint;
@@ -231,14 +253,12 @@ begin
   ),
   gone as (
     delete from dlq_entries as e
-    using (
+    where e.id = any (array(
       select d.id from dlq_entries as d
       where d.id = any (p_ids)
         and (not exists (select from job_unique_claims as u where u.job_id = d.id)
           or exists (select from keys as k where k.job_id = d.id))
-      for update skip locked
-    ) as d
-    where e.id = d.id
+      for update skip locked))
     returning e.id
   ),
   freed as (

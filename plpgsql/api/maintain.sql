@@ -45,11 +45,7 @@ begin
     return query select 'lanes', 'folded', v_rows, null::text;
   end if;
 
-  v_rows := _purge_dead(array(
-    select e.id
-    from queue_meta as m
-    join dlq_entries as e on e.queue = m.queue and e.dlq_at < _now() - m.dlq_retention
-    limit 1000));
+  v_rows := _purge_dead(_expired_letters(1000));
   if v_rows > 0 then
     return query select 'dlq', 'purged', v_rows, null::text;
   end if;

@@ -46,7 +46,7 @@ begin
         lock table lane_cursors_{{ $i }}, ready_entries_{{ $i }}, ready_tombstones_{{ $i }}, attempt_outcomes_{{ $i }},
           claims_{{ $i }}, outcome_removals_{{ $i }}, terminal_count_deltas_{{ $i }}, checkpoint_snapshots_{{ $i }},
           terminal_count_checkpoints_{{ $i }}, lease_extensions_{{ $i }}, progress_entries_{{ $i }}, workers_{{ $i }},
-          worker_notices_{{ $i }}, rescue_points_{{ $i }}, promotion_points_{{ $i }}, watched_claims_{{ $i }}, cron_fires_{{ $i }},
+          worker_notices_{{ $i }}, rescue_points_{{ $i }}, promotion_points_{{ $i }}, watched_claims_{{ $i }}, watch_points_{{ $i }}, cron_fires_{{ $i }},
           cron_points_{{ $i }}, rate_points_{{ $i }}, slot_entries_{{ $i }}, dependency_points_{{ $i }},
           job_departures_{{ $i }} in access exclusive mode;
 {{ end }}
@@ -213,7 +213,8 @@ begin
     where not exists (select from lane_cursors as n where n.lane = c.lane and n.generation > c.generation);
 
     -- So do the newest points of rescue, promotion and rate limits, a live worker's
-    -- heartbeat, and what running attempts were given.
+    -- heartbeat, and what running attempts were given. A watch point may go: it was the
+    -- only one, and what is watched elsewhere is looked at once more.
     insert into rescue_points (lane, point, checked, marked, marked_at, ready_slot, open_batches)
     select r.lane, r.point, r.checked, r.marked, r.marked_at, p_current, r.open_batches
     from (
@@ -282,7 +283,7 @@ begin
     truncate ready_entries_{{ $i }}, claims_{{ $i }}, attempt_outcomes_{{ $i }}, lane_cursors_{{ $i }};
 {{ range $table := list "ready_tombstones" "outcome_removals" "terminal_count_deltas" "checkpoint_snapshots"
   "terminal_count_checkpoints" "lease_extensions" "progress_entries" "workers" "worker_notices" "rescue_points"
-  "promotion_points" "watched_claims" "cron_fires" "cron_points" "rate_points" "slot_entries" "dependency_points" "job_departures" }}
+  "promotion_points" "watched_claims" "watch_points" "cron_fires" "cron_points" "rate_points" "slot_entries" "dependency_points" "job_departures" }}
     if exists (select from {{ $table }}_{{ $i }}) then
       truncate {{ $table }}_{{ $i }};
     end if;

@@ -19,7 +19,7 @@ begin
   perform _require_read_committed('rebase');
   lock table ready_entries, claims, attempt_outcomes, outcome_removals, lane_cursors,
     terminal_count_deltas, checkpoint_snapshots, terminal_count_checkpoints, segment_rotations,
-    deferred_jobs, workers, worker_notices, promotion_points, cron_fires, cron_points,
+    deferred_jobs, workers, worker_notices, promotion_points, watched_claims, watch_points, cron_fires, cron_points,
     job_dependencies, dependency_points, job_departures
     in access exclusive mode;
   v_snap := _hide_own(pg_current_snapshot());
@@ -41,9 +41,10 @@ begin
   get diagnostics v_rows = row_count;
   update deferred_jobs as d set xid = '1';
   update workers as w set seen = '1:1:';
+  update watched_claims as w set xid = '1';
   update cron_fires as f set xid = '1';
   update job_dependencies as k set xid = '1';
-  truncate checkpoint_snapshots, terminal_count_checkpoints, worker_notices, promotion_points, cron_points,
+  truncate checkpoint_snapshots, terminal_count_checkpoints, worker_notices, promotion_points, watch_points, cron_points,
     dependency_points, job_departures;
 
   insert into lane_cursors (

@@ -7,6 +7,7 @@ create or replace function {{ .schema }}._batch_cancel (p_ids bigint[], p_reason
   returns bigint
   language plpgsql
   volatile
+  set enable_seqscan = off
 as $$
 declare
   v_error  jsonb := jsonb_build_object('error', coalesce(left(p_reason, 10000), 'cancelled'), 'at', _now());
@@ -24,10 +25,8 @@ begin
     v_more := '{}';
     for d in
       delete from deferred_jobs as e
-      using (
-        select w.job_id from deferred_jobs as w where w.job_id = any (v_left) order by w.job_id for update
-      ) as w
-      where e.job_id = w.job_id
+      where e.job_id = any (array(
+        select w.job_id from deferred_jobs as w where w.job_id = any (v_left) order by w.job_id for update))
       returning e.*
     loop
       perform _file_closed(_unpark(d), 'x', v_error);
@@ -35,10 +34,8 @@ begin
     end loop;
     for k in
       delete from leases as e
-      using (
-        select w.job_id from leases as w where w.job_id = any (v_left) order by w.job_id for update
-      ) as w
-      where e.job_id = w.job_id
+      where e.job_id = any (array(
+        select w.job_id from leases as w where w.job_id = any (v_left) order by w.job_id for update))
       returning e.*
     loop
       perform _file_closed(_lease_body(k), 'x', v_error, k.claimed_at);
@@ -193,10 +190,8 @@ begin
   perform _refuse_stale('batch move');
   with gone as (
     delete from deferred_jobs as e
-    using (
-      select w.job_id from deferred_jobs as w where w.job_id = any (p_ids) order by w.job_id for update
-    ) as w
-    where e.job_id = w.job_id
+    where e.job_id = any (array(
+      select w.job_id from deferred_jobs as w where w.job_id = any (p_ids) order by w.job_id for update))
     returning e.*
   )
   select coalesce(array_agg(g::deferred_jobs), '{}') into v_jobs from gone as g;

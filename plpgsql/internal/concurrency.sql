@@ -201,8 +201,8 @@ begin
     select b.lane, v_xid, v_slot, -b.jobs, 0, 0, 0 from batch as b
   ),
   watched as (
-    insert into watched_claims (batch_id, lane, ready_slot)
-    select b.batch_id, b.lane, v_slot from batch as b
+    insert into watched_claims (batch_id, lane, ready_slot, look_at)
+    select b.batch_id, b.lane, v_slot, v_now + least(p_lease, b.deadline) from batch as b
   )
   select row(v_slot, b.batch_id, p.job_id, p.run_lease)::receipt,
     p.job_id, p.kind, p.args, p_queue, l.priority, p.attempt, p.max_attempts, p.run_at, p.created_at,

@@ -8,6 +8,7 @@ create or replace function {{ .schema }}._delete_round (p_ids bigint[])
   returns bigint[]
   language plpgsql
   volatile
+  set enable_seqscan = off
 as $$
 declare
   v_left    bigint[];
@@ -19,20 +20,16 @@ declare
 begin
   with gone as (
     delete from deferred_jobs as d
-    using (
-      select e.job_id from deferred_jobs as e where e.job_id = any (p_ids) order by e.job_id for update
-    ) as e
-    where d.job_id = e.job_id
+    where d.job_id = any (array(
+      select e.job_id from deferred_jobs as e where e.job_id = any (p_ids) order by e.job_id for update))
     returning d.job_id
   )
   select coalesce(array_agg(g.job_id), '{}') into v_gone from gone as g;
 
   with gone as (
     delete from leases as d
-    using (
-      select e.job_id from leases as e where e.job_id = any (p_ids) order by e.job_id for update
-    ) as e
-    where d.job_id = e.job_id
+    where d.job_id = any (array(
+      select e.job_id from leases as e where e.job_id = any (p_ids) order by e.job_id for update))
     returning d.*
   ),
   told as materialized (
@@ -70,10 +67,8 @@ begin
 
   with gone as (
     delete from dlq_entries as d
-    using (
-      select e.id from dlq_entries as e where e.id = any (_less(v_left, v_more)) order by e.id for update
-    ) as e
-    where d.id = e.id
+    where d.id = any (array(
+      select e.id from dlq_entries as e where e.id = any (_less(v_left, v_more)) order by e.id for update))
     returning d.id
   )
   select v_gone || coalesce(array_agg(g.id), '{}') into v_gone from gone as g;

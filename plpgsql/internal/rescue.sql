@@ -146,6 +146,10 @@ declare
   v_now      timestamptz := _now();
   v_silence  interval := (select s.worker_silence from storage_settings as s);
   v_points   lane_point[];
+  v_watch    watch_points;
+  v_seen     pg_snapshot;
+  v_watched  bigint[];
+  v_looked   bigint[];
   v_batches  bigint[];
   v_receipts receipt[];
   v_reasons  text[];
@@ -171,9 +175,26 @@ begin
     where c.lane = p.lane and c.generation > p.checked
       and (c.look_at <= v_now or p.marked_at < v_now - v_silence)
       and c.batch_id is not null
-    union all
-    select w.batch_id from watched_claims as w where w.lane = p.lane
   ) as b;
+  select w.* into v_watch from watch_points as w order by w.point desc limit 1;
+  if not found then
+    v_watch := row(0, '-infinity', 0, '1:1:', '{}')::watch_points;
+  elsif v_watch.looked_at > v_now then  -- the clock was set back
+    v_watch.looked_at := '-infinity';
+  end if;
+  v_seen := _hide_own(pg_current_snapshot());  -- before they are read
+  select array_agg(c.batch_id),
+    array_agg(c.batch_id) filter (where c.look_at <= v_now or v_watch.looked_at < v_now - v_silence)
+  into v_watched, v_looked
+  from (
+    select w.batch_id, w.look_at from watched_claims as w where w.xid >= pg_snapshot_xmax(v_watch.seen)
+    union all
+    -- One by one, as in _promote.
+    select w.batch_id, w.look_at
+    from pg_snapshot_xip(v_watch.seen) as late (xid)
+    cross join lateral (select k.* from watched_claims as k where k.xid = late.xid offset 0) as w
+  ) as c;
+  v_batches := v_batches || v_watch.open_batches || v_looked;
   -- In the common order: keys, leases, batches.
   select array_agg(d.receipt order by (d.receipt).batch_id, (d.receipt).job_id),
     array_agg(d.reason order by (d.receipt).batch_id, (d.receipt).job_id)
@@ -215,6 +236,15 @@ begin
       or p.newest - p.checked > 500
         and p.marked_at <= v_now - greatest(1, cardinality(p.open_batches) / 1000) * interval '1 second')
     and (p.newest > p.marked or p.marked > p.checked or p.open_batches <> '{}');
+
+  if (v_watch.looked_at <= v_now - interval '10 seconds'
+      or cardinality(v_watched) > 500 and v_watch.looked_at <= v_now - interval '1 second')
+    and (v_watched is not null or v_watch.open_batches <> '{}')
+  then
+    insert into watch_points (point, looked_at, ready_slot, seen, open_batches)
+    values (v_watch.point + 1, v_now, _current_slot(), v_seen,
+      array(select o from _open_batches(v_watch.open_batches || v_watched) as o));
+  end if;
 
   -- A costly pass that found nothing is not repeated at once.
   v_took := extract(epoch from clock_timestamp() - v_started);

@@ -127,10 +127,8 @@ create or replace function {{ .schema }}._release_keys (p_job_ids bigint[])
 as $$
 begin
   delete from job_unique_claims as u
-  using (
-    select k.unique_key from job_unique_claims as k where k.job_id = any (p_job_ids) for update skip locked
-  ) as k
-  where u.unique_key = k.unique_key;
+  where u.unique_key = any (array(
+    select k.unique_key from job_unique_claims as k where k.job_id = any (p_job_ids) for update skip locked));
 end;
 $$;
 

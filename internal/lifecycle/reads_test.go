@@ -1,0 +1,195 @@
+package lifecycle_test
+
+import (
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/awaqueue/awa/internal/pgtest"
+)
+
+// What a call reads does not grow with history, whatever the planner believes: the
+// session's plans are of empty tables, and nothing is ever analyzed.
+func TestCallsDoNotReadHistory(t *testing.T) {
+	conn := pgtest.Conn(t, pgtest.URL(t))
+	exec := func(sql string, args ...any) {
+		t.Helper()
+		if _, err := conn.Exec(t.Context(), sql, args...); err != nil {
+			t.Fatalf("%s: %v", sql, err)
+		}
+	}
+	exec(`select awa.configure_queue('dead', '{"dlq_enabled": true}'), awa.configure_queue('slots', '{"concurrency_limit": 3}'),
+		awa.configure_queue('full', '{"max_depth": 1000000}')`)
+	exec(`create table held (receipt awa.receipt, job_id bigint)`)
+	exec(liveHistory)
+
+	calls := []struct{ name, before, call string }{
+		{"enqueue", ``, `select awa.enqueue('k', queue => 'a')`},
+		{"enqueue, unique", ``, `select awa.enqueue('k', queue => 'a', unique_key => decode(md5(random()::text), 'hex'))`},
+		{"enqueue, limited depth", ``, `select awa.enqueue('k', queue => 'full')`},
+		{"enqueue after a job", holdNone, `select awa.enqueue('k', queue => 'c', after => array[(select h.job_id from held as h)])`},
+		{"enqueue many", ``, `select awa.enqueue_many('k', array['1', '2']::jsonb[], queue => 'a')`},
+		{"claim one", `select awa.enqueue('k', queue => 'a')`, `select awa.claim('a')`},
+		{"claim many", `select awa.enqueue_many('k', array_fill('1'::jsonb, array[20]), queue => 'b')`, `select awa.claim('b', 10)`},
+		{"claim nothing", ``, `select awa.claim('nothing', 10)`},
+		{"claim with a limit per key", `select awa.enqueue('k', queue => 'slots', concurrency_key => 'x')`, `select awa.claim('slots', 10)`},
+		{"complete", hold, `select awa.complete((select h.receipt from held as h))`},
+		{"complete many", holdMany, `select awa.complete_many(array(select h.receipt from held as h))`},
+		{"complete a part", holdMany, `select awa.complete_many(array(select h.receipt from held as h limit 5))`},
+		{"complete many twice", holdMany + `; select awa.complete_many(array(select h.receipt from held as h))`, `select awa.complete_many(array(select h.receipt from held as h))`},
+		{"fail", hold, `select awa.fail((select h.receipt from held as h), 'e', retry_after => '1 h')`},
+		{"fail many", holdMany, `select awa.fail_many(array(select h.receipt from held as h), retry_after => '1 h')`},
+		{"fail for good", holdMany, `select awa.fail_many(array(select h.receipt from held as h), terminal => true)`},
+		{"dead letter", holdDead, `select awa.fail((select h.receipt from held as h), 'e', terminal => true)`},
+		{"snooze", hold, `select awa.snooze((select h.receipt from held as h), '1 h')`},
+		{"set progress", hold, `select awa.set_progress((select h.receipt from held as h), 5)`},
+		{"extend lease", holdMany, `select awa.extend_lease(array(select h.receipt from held as h))`},
+		{"cancel attempt", hold, `select awa.cancel_attempt((select h.receipt from held as h))`},
+		{"register callback", hold, `select awa.register_callback((select h.receipt from held as h), '1 h')`},
+		{"callback status", hold, `select awa.callback_status((select h.receipt from held as h))`},
+		{"register worker", ``, `select awa.register_worker('w')`},
+		{"heartbeat", ``, `select awa.heartbeat('w')`},
+		{"cancel, running", hold, `select awa.cancel((select h.job_id from held as h))`},
+		{"cancel, waiting", holdNone, `select awa.cancel((select h.job_id from held as h))`},
+		{"cancel, deferred", hold + `; select awa.snooze((select h.receipt from held as h), '1 h')`, `select awa.cancel((select h.job_id from held as h))`},
+		{"cancel, done", hold + `; select awa.complete((select h.receipt from held as h))`, `select awa.cancel((select h.job_id from held as h))`},
+		{"retry", hold + `; select awa.fail((select h.receipt from held as h), terminal => true)`, `select awa.retry((select h.job_id from held as h))`},
+		{"move to the dead letters", hold + `; select awa.fail((select h.receipt from held as h), terminal => true)`, `select awa.move_failed_to_dlq((select h.job_id from held as h))`},
+		{"delete, done", hold + `; select awa.complete((select h.receipt from held as h))`, `select awa.delete_job_compat((select h.job_id from held as h))`},
+		{"delete by the view", hold + `; select awa.complete((select h.receipt from held as h))`, `delete from awa.jobs where id = (select h.job_id from held as h)`},
+		{"read by the view", hold, `select * from awa.jobs where id = (select h.job_id from held as h)`},
+		{"delete, waiting", holdNone, `select awa.delete_job_compat((select h.job_id from held as h))`},
+		{"priority, waiting", holdNone, `update awa.jobs set priority = 1 where id = (select h.job_id from held as h)`},
+		{"cancel by key", `select awa.enqueue('k', queue => 'h', unique_key => '\x01')`, `select awa.cancel_by_unique_key('\x01')`},
+		{"retry a dead letter", letter, `select awa.retry_from_dlq((select h.job_id from held as h))`},
+		{"delete a dead letter", letter, `select awa.delete_job_compat((select h.job_id from held as h))`},
+		{"complete a callback", hold + `; select awa.register_callback((select h.receipt from held as h), '1 h')`,
+			`select awa.complete_callback((select l.callback_id from awa.leases as l where l.job_id = (select h.job_id from held as h)))`},
+		{"counts", ``, `select awa.queue_counts('a')`},
+		{"maintain", ``, `select awa.maintain()`},
+		{"checkpoint", ``, `select awa.checkpoint_terminal_counters()`},
+		{"batch operation", ``, `select awa.start_batch_operation('cancel', '{"queue": "nothing", "state": "available"}')`},
+	}
+	reads := func() map[string]tableReads {
+		t.Helper()
+		read := map[string]tableReads{}
+		for _, c := range calls {
+			// What a call before it left to do is no part of it.
+			exec(`select awa.maintain()`)
+			if c.before != "" {
+				exec(c.before)
+			}
+			tx, err := conn.Begin(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			from := rowsRead(t, tx)
+			if _, err := tx.Exec(t.Context(), c.call); err != nil {
+				t.Fatalf("%s: %v", c.name, err)
+			}
+			read[c.name] = rowsRead(t, tx).since(from)
+			if err := tx.Commit(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return read
+	}
+	minutes := 0
+	live := func(rounds int) {
+		t.Helper()
+		exec(`call live_history($1)`, rounds)
+		// Claims of the last seconds are rescue's to look at.
+		for range 2 {
+			minutes++
+			exec(`select set_config('awa.now', (clock_timestamp() + make_interval(mins => $1))::text, false)`, minutes)
+			exec(`select awa.maintain()`)
+		}
+	}
+	for range 6 { // PL/pgSQL may plan anew for the first five calls
+		reads()
+	}
+	live(5)
+	few := reads()
+	live(100)
+	many := reads()
+	for _, c := range calls {
+		if n, before := many[c.name].sum(), few[c.name].sum(); n > before+50 {
+			t.Errorf("%s read %d rows, and %d beside a history 20 times as long: %v", c.name, before, n, many[c.name])
+		}
+	}
+}
+
+const (
+	holdNone = `truncate held; insert into held (job_id) select awa.enqueue('k', queue => 'h')`
+	hold     = `select awa.enqueue('k', queue => 'h1'); truncate held; insert into held select c.receipt, c.job_id from awa.claim('h1') as c`
+	holdDead = `select awa.enqueue('k', queue => 'dead'); truncate held; insert into held select c.receipt, c.job_id from awa.claim('dead') as c`
+	letter   = holdDead + `; select awa.fail((select h.receipt from held as h), 'e', terminal => true)`
+	holdMany = `select awa.enqueue_many('k', array_fill('1'::jsonb, array[10]), queue => 'h10'); truncate held;
+		insert into held select c.receipt, c.job_id from awa.claim('h10', 10) as c`
+)
+
+// liveHistory lets jobs end in every way, each round in transactions of its own.
+const liveHistory = `create procedure live_history(rounds integer) language plpgsql as $$
+declare
+	r awa.receipt[];
+begin
+	for i in 1 .. rounds loop
+		perform awa.enqueue_many('k', array_fill('1'::jsonb, array[20]), queue => q) from unnest(array['a', 'b', 'c']) as q;
+		commit;
+		r := array(select c.receipt from unnest(array['a', 'b', 'c']) as q cross join lateral awa.claim(q, 20) as c);
+		commit;
+		perform awa.complete_many(r[1:30]);
+		commit;
+		perform awa.fail_many(r[31:36], retry_after => '1 h');
+		perform awa.fail_many(r[37:42], terminal => true);
+		perform awa.snooze(r[43], '2 h'), awa.cancel_attempt(r[44]), awa.complete(r[45]), awa.set_progress(r[46], 5);
+		commit;
+		perform awa.complete_many(r[46:60]), awa.enqueue('k', queue => 'dead');
+		perform awa.enqueue('k', queue => 'slots', concurrency_key => 'y') from generate_series(1, 2);
+		commit;
+		perform awa.fail(c.receipt, 'e', terminal => true) from awa.claim('dead') as c;
+		for j in 1 .. 2 loop
+			perform awa.complete(c.receipt) from awa.claim('slots', 5) as c;
+			commit;
+		end loop;
+		commit;
+	end loop;
+end $$`
+
+// tableReads is how many rows of each table were read.
+type tableReads map[string]int64
+
+func (r tableReads) sum() (n int64) {
+	for _, rows := range r {
+		n += rows
+	}
+	return n
+}
+
+func (r tableReads) since(from tableReads) tableReads {
+	read := tableReads{}
+	for table, rows := range r {
+		if rows > from[table] {
+			read[table] = rows - from[table]
+		}
+	}
+	return read
+}
+
+// rowsRead is what the session has read of awa's tables.
+func rowsRead(t *testing.T, tx pgx.Tx) tableReads {
+	t.Helper()
+	rows, err := tx.Query(t.Context(), `
+		select s.relname, s.seq_tup_read + coalesce(s.idx_tup_fetch, 0)
+		from pg_stat_xact_user_tables as s where s.schemaname = 'awa'`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	read := tableReads{}
+	var table string
+	var n int64
+	if _, err := pgx.ForEachRow(rows, []any{&table, &n}, func() error { read[table] = n; return nil }); err != nil {
+		t.Fatal(err)
+	}
+	return read
+}
