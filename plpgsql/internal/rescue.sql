@@ -196,10 +196,12 @@ begin
   ) as c;
   v_batches := v_batches || v_watch.open_batches || v_looked;
   -- In the common order: keys, leases, batches.
-  select array_agg(d.receipt order by (d.receipt).batch_id, (d.receipt).job_id),
-    array_agg(d.reason order by (d.receipt).batch_id, (d.receipt).job_id)
-  into v_receipts, v_reasons
-  from _due_attempts(v_batches, v_now, v_silence, p_max) as d;
+  if v_batches <> '{}' then
+    select array_agg(d.receipt order by (d.receipt).batch_id, (d.receipt).job_id),
+      array_agg(d.reason order by (d.receipt).batch_id, (d.receipt).job_id)
+    into v_receipts, v_reasons
+    from _due_attempts(v_batches, v_now, v_silence, p_max) as d;
+  end if;
   if exists (select from leases) then
     select array_agg(d.receipt order by (d.receipt).job_id) || v_receipts, array_agg(d.reason order by (d.receipt).job_id) || v_reasons
     into v_receipts, v_reasons
