@@ -1,4 +1,5 @@
--- 013: how far rescue has looked at the claims that no cursor leads to.
+-- 013: how far rescue has looked at the claims that no cursor leads to, and how often
+-- maintain looks at sealed segments.
 
 -- look_at is the first moment at which rescue may have to do with the claim.
 alter table {{ .schema }}.watched_claims
@@ -23,7 +24,12 @@ create table {{ $.schema }}.watch_points_{{ $i }} partition of {{ $.schema }}.wa
 alter table {{ $.schema }}.watch_points_{{ $i }} add primary key (point);
 {{ end }}
 
+-- When maintain may next checkpoint all segments, in milliseconds since 1970: kept
+-- outside transactions.
+create sequence {{ .schema }}.checkpoint_clock;
+
 ---- create above / drop below ----
 
+drop sequence {{ .schema }}.checkpoint_clock;
 drop table {{ .schema }}.watch_points;
 alter table {{ .schema }}.watched_claims drop column look_at, drop column xid;

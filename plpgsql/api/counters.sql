@@ -1,27 +1,26 @@
 -- Terminal counters: checkpoint and rebuild. Both hold singleton lock 2.
 
-create or replace function {{ .schema }}.checkpoint_terminal_counters ()
+-- Of the given slots.
+create or replace function {{ .schema }}._checkpoint (p_slots integer[])
   returns bigint
   language plpgsql
   volatile
-  parallel unsafe
-  security definer
-  set search_path = pg_catalog, {{ .schema }}, pg_temp
   set plan_cache_mode = force_generic_plan
   set enable_seqscan = off
   set max_parallel_workers_per_gather = 0
   set jit = off
 as $$
 declare
-  v_keys  bigint := 0::bigint;
-  v_rows  bigint;
+  v_keys bigint := 0::bigint;
+  v_rows bigint;
+  v_slot integer;
 begin
   perform _enter_ring();
   perform _require_read_committed('checkpoint');
   if not _try_singleton(2) then
     return 0::bigint;  -- another session is at it
   end if;
-  for v_slot in 0 .. {{ sub (int .segments) 1 }} loop
+  foreach v_slot in array p_slots loop
     with newest as materialized (
       select s.checkpoint, s.snapshot
       from checkpoint_snapshots as s
@@ -66,8 +65,41 @@ begin
 end;
 $$;
 
+create or replace function {{ .schema }}.checkpoint_terminal_counters ()
+  returns bigint
+  language plpgsql
+  volatile
+  parallel unsafe
+  security definer
+  set search_path = pg_catalog, {{ .schema }}, pg_temp
+as $$
+begin
+  return _checkpoint(array(select generate_series(0, {{ sub (int .segments) 1 }})));
+end;
+$$;
+
 comment on function {{ .schema }}.checkpoint_terminal_counters is
   'Writes the totals of every key that changed and the snapshot they are true in; returns the number of keys. Shortens what a reader of the counters must add up. Does nothing while another session checkpoints or rebuilds. Raises 25001 outside READ COMMITTED.';
+
+-- The checkpoint of a pass of maintain. What is in no checkpoint is added up by whoever
+-- reads the counters, so the newest two segments, where most is written, come with
+-- every pass and the others once a second.
+create or replace function {{ .schema }}._checkpoint_pass ()
+  returns bigint
+  language plpgsql
+  volatile
+as $$
+declare
+  v_now     numeric := extract(epoch from clock_timestamp()) * 1000;
+  v_current smallint := _current_slot();
+begin
+  if (select k.last_value <= v_now from checkpoint_clock as k) then
+    perform setval('checkpoint_clock', (v_now + 1000)::bigint);
+    return checkpoint_terminal_counters();
+  end if;
+  return _checkpoint(array[v_current::integer, (v_current + {{ sub (int .segments) 1 }}) % {{ .segments }}]);
+end;
+$$;
 
 create or replace function {{ .schema }}.rebuild_terminal_counters ()
   returns table (ready_slot smallint, queue text, priority smallint, enqueue_shard smallint, before bigint, after bigint)

@@ -38,7 +38,7 @@ begin
     return query select 'dependents', 'released', v_rows, null::text;
   end if;
 
-  v_rows := checkpoint_terminal_counters();
+  v_rows := _checkpoint_pass();
   return query select 'checkpoint', case when v_rows > 0 then 'written' else 'idle' end, v_rows, null::text;
 
   v_rows := _fold_lanes();

@@ -35,7 +35,7 @@ begin
   if not coalesce(reset.keep_config, false) then
     truncate queue_meta, schedules;
   end if;
-  perform setval('rescue_clock', 1);
+  perform setval('rescue_clock', 1), setval('checkpoint_clock', 1);
   -- Job ids go on: a receipt from before never meets a job of after.
   insert into segment_rotations (generation, slot, epoch, xid)
   values (0, 0, nextval('storage_epoch'), '0');
