@@ -8,7 +8,8 @@
 //
 //	go run .                                # everything but the long ones
 //	go run . --only drain --runs 1 --jobs 20000
-//	go run . --only horizon --out ../../docs/benchmarks --name horizon
+//	go run . --only horizon,writer --out ../../docs/benchmarks --name horizon
+//	go run . --only long --systems awa --long 2h
 package main
 
 import (
@@ -33,6 +34,9 @@ type options struct {
 	jobs          int
 	seconds       time.Duration
 	pin           time.Duration
+	steady        time.Duration
+	long          time.Duration
+	rate          int
 	history       int
 	out, file     string
 }
@@ -55,9 +59,11 @@ var scenarios = []struct {
 	{"produce", "8 connections enqueue one job a transaction, durably", false, (*run).produce},
 	{"onejob", "16 connections claim one job and finish it, in two transactions", false, (*run).oneJob},
 	{"pickup", "50 jobs/s on an idle worker: from commit to the start of the handler", false, (*run).pickup},
-	{"steady", "the same at up to 500 jobs/s from one connection", false, (*run).steady},
 	{"payload", "jobs of 100 kB: enqueue in bulk, then drain", false, (*run).payload},
+	{"steady", "4 connections enqueue up to 500 single jobs/s beside workers: latency and depth over time", true, (*run).flowing},
 	{"horizon", "produce and work beside a session that holds a snapshot", true, (*run).horizon},
+	{"writer", "the same beside a transaction that has enqueued a job and does not end", true, (*run).writer},
+	{"long", "enqueue in batches and work, for long: rates, latency, storage and maintenance over time", true, (*run).lasting},
 	{"counts", "count the jobs of a queue by state as its history grows", true, (*run).counts},
 }
 
@@ -119,7 +125,10 @@ func parse() (o options, err error) {
 	flag.IntVar(&o.runs, "runs", 3, "runs of each figure")
 	flag.IntVar(&o.jobs, "jobs", 100_000, "jobs to drain")
 	flag.DurationVar(&o.seconds, "seconds", 3*time.Second, "how long a rate is measured in one run")
-	flag.DurationVar(&o.pin, "pin", time.Minute, "how long a snapshot is held")
+	flag.DurationVar(&o.pin, "pin", time.Minute, "how long a snapshot is held, or a transaction left open")
+	flag.DurationVar(&o.steady, "steady", 20*time.Second, "how long the scenario steady takes")
+	flag.DurationVar(&o.long, "long", 30*time.Minute, "how long the scenario long takes")
+	flag.IntVar(&o.rate, "rate", 5000, "jobs/s of the scenario long")
 	flag.IntVar(&o.history, "history", 10_000_000, "jobs of the longest history")
 	flag.StringVar(&o.out, "out", "", "folder for JSON and charts (default: none are written)")
 	flag.StringVar(&o.file, "name", "peers", "their name in that folder")
@@ -130,8 +139,8 @@ func parse() (o options, err error) {
 			return o, fmt.Errorf("no scenario %q: %s", name, strings.Join(names, ", "))
 		}
 	}
-	if o.runs < 1 || o.jobs < 1 || o.history < 1 || o.seconds <= 0 || o.pin < time.Second {
-		return o, errors.New("runs, jobs, history, seconds and pin must be positive, pin a second at least")
+	if o.runs < 1 || o.jobs < 1 || o.history < 1 || o.rate < 1 || min(o.seconds, o.pin, o.steady, o.long) < time.Second {
+		return o, errors.New("runs, jobs, history and rate must be positive, seconds, pin, steady and long a second at least")
 	}
 	return o, nil
 }

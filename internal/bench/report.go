@@ -136,6 +136,12 @@ func (r *Report) AddOf(system, name, unit string, samples []float64, goal *Goal)
 	return res
 }
 
+// AddCurve records a figure over something, of one system in the current phase.
+func (r *Report) AddCurve(system string, s Series) {
+	s.Phase, s.System = r.phase, system
+	r.Series = append(r.Series, s)
+}
+
 // Note prints a remark below the current phase's figures.
 func (r *Report) Note(format string, args ...any) {
 	fmt.Fprintf(r.out, "  "+format+"\n", args...)
