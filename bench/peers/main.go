@@ -9,6 +9,7 @@
 //	go run .                                # everything but the long ones
 //	go run . --only drain --runs 1 --jobs 20000
 //	go run . --only horizon,writer --out ../../docs/benchmarks --name horizon
+//	go run . --only writer --systems 'awa$' --add --out ../../docs/benchmarks --name horizon
 //	go run . --only long --systems awa --long 2h
 package main
 
@@ -18,6 +19,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"regexp"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -39,6 +41,7 @@ type options struct {
 	rate          int
 	history       int
 	out, file     string
+	add           bool
 }
 
 // run is what every scenario works with.
@@ -105,6 +108,11 @@ func realMain(ctx context.Context) error {
 	if opts.out == "" {
 		return nil
 	}
+	if opts.add {
+		if err := r.report.Extend(opts.out, opts.file); err != nil {
+			return err
+		}
+	}
 	return r.report.Publish(opts.out, opts.file)
 }
 
@@ -121,7 +129,7 @@ func parse() (o options, err error) {
 		names = append(names, s.name)
 	}
 	only := flag.String("only", "", "scenarios to run, comma-separated: "+strings.Join(names, ", "))
-	systems := flag.String("systems", "", "systems to compare, comma-separated, by the start of their names (default all)")
+	systems := flag.String("systems", "", "systems to compare, comma-separated: regular expressions for the start of their names (default all)")
 	flag.IntVar(&o.runs, "runs", 3, "runs of each figure")
 	flag.IntVar(&o.jobs, "jobs", 100_000, "jobs to drain")
 	flag.DurationVar(&o.seconds, "seconds", 3*time.Second, "how long a rate is measured in one run")
@@ -132,11 +140,17 @@ func parse() (o options, err error) {
 	flag.IntVar(&o.history, "history", 10_000_000, "jobs of the longest history")
 	flag.StringVar(&o.out, "out", "", "folder for JSON and charts (default: none are written)")
 	flag.StringVar(&o.file, "name", "peers", "their name in that folder")
+	flag.BoolVar(&o.add, "add", false, "keep what that file holds of other systems and scenarios")
 	flag.Parse()
 	o.only, o.systems = list(*only), list(*systems)
 	for _, name := range o.only {
 		if !slices.Contains(names, name) {
 			return o, fmt.Errorf("no scenario %q: %s", name, strings.Join(names, ", "))
+		}
+	}
+	for _, system := range o.systems {
+		if _, err := regexp.Compile(system); err != nil {
+			return o, err
 		}
 	}
 	if o.runs < 1 || o.jobs < 1 || o.history < 1 || o.rate < 1 || min(o.seconds, o.pin, o.steady, o.long) < time.Second {
@@ -180,7 +194,7 @@ func (r *run) findSystems(ctx context.Context) {
 
 func (o *options) asked(name string) bool {
 	return len(o.systems) == 0 || slices.ContainsFunc(o.systems, func(s string) bool {
-		return strings.HasPrefix(strings.ToLower(name), s)
+		return regexp.MustCompile("^(?:" + s + ")").MatchString(strings.ToLower(name))
 	})
 }
 

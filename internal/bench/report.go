@@ -95,6 +95,7 @@ func flags(args []string) []string {
 		switch args[i] {
 		case "--out", "--name", "--json":
 			i++
+		case "--add":
 		default:
 			kept = append(kept, args[i])
 		}
