@@ -208,6 +208,9 @@ func (f *flow) course() (*course, error) {
 	if len(all) == 0 {
 		return nil, errors.New("no job was started")
 	}
+	if len(f.halves) > 0 {
+		return nil, fmt.Errorf("%d jobs were only committed or only started, or started twice", len(f.halves))
+	}
 	slices.Sort(all)
 	c.Median, c.P99 = quantiles(all)
 	return c, nil

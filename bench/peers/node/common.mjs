@@ -151,6 +151,7 @@ export class Flow {
       if (performance.now() > patience) throw new Error(`${this.committed - this.begun} jobs were not started`)
       await sleep(10)
     }
+    if (this.halves.size > 0) throw new Error(`${this.halves.size} jobs were only committed or only started, or started twice`)
     const intervals = this.waits.map((waits, i) => ({ Begun: waits.length, Depth: this.depths[i], ...quantiles(waits) }))
     return { ...quantiles(this.waits.flat()), Deepest: this.deepest, Intervals: intervals }
   }
