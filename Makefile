@@ -67,9 +67,9 @@ bench-steady: ## Compare latency and queue depth at a steady rate
 	@scripts/setup demo
 	$(PEERS) --name steady --only steady $(BENCH_FLAGS)
 
-bench-horizon: ## Compare beside a snapshot, and a writing transaction, held for a minute
+bench-horizon: ## Compare for a minute beside nobody, a held snapshot and a held writer
 	@scripts/setup demo
-	$(PEERS) --name horizon --only horizon,writer $(BENCH_FLAGS)
+	$(PEERS) --name horizon --only free,horizon,writer $(BENCH_FLAGS)
 
 bench-long: ## Work for half an hour: rates, latency and storage over time
 	@scripts/setup demo

@@ -8,7 +8,7 @@
 //
 //	go run .                                # everything but the long ones
 //	go run . --only drain --runs 1 --jobs 20000
-//	go run . --only horizon,writer --out ../../docs/benchmarks --name horizon
+//	go run . --only free,horizon,writer --out ../../docs/benchmarks --name horizon
 //	go run . --only writer --systems 'awa$' --add --out ../../docs/benchmarks --name horizon
 //	go run . --only long --systems awa --long 2h
 package main
@@ -64,7 +64,8 @@ var scenarios = []struct {
 	{"pickup", "50 jobs/s on an idle worker: from commit to the start of the handler", false, (*run).pickup},
 	{"payload", "jobs of 100 kB: enqueue in bulk, then drain", false, (*run).payload},
 	{"steady", "4 connections enqueue up to 500 single jobs/s beside workers: latency and depth over time", true, (*run).flowing},
-	{"horizon", "produce and work beside a session that holds a snapshot", true, (*run).horizon},
+	{"free", "produce and work as fast as can be, beside nobody", true, (*run).free},
+	{"horizon", "the same beside a session that holds a snapshot", true, (*run).horizon},
 	{"writer", "the same beside a transaction that has enqueued a job and does not end", true, (*run).writer},
 	{"long", "enqueue in batches and work, for long: rates, latency, storage and maintenance over time", true, (*run).lasting},
 	{"counts", "count the jobs of a queue by state as its history grows", true, (*run).counts},

@@ -12,6 +12,12 @@ import (
 	"github.com/awaqueue/awa/internal/chart"
 )
 
+// free measures what the rate of work does by itself in that time: segments fill,
+// tables grow, checkpoints come.
+func (r *run) free(ctx context.Context) error {
+	return r.beside(ctx, "nothing held", "nobody", nil)
+}
+
 // horizon measures what a snapshot that another session holds does to the rate
 // of work: the last ten seconds over the first ten, or thirds of a shorter time.
 func (r *run) horizon(ctx context.Context) error {
@@ -27,22 +33,24 @@ func (r *run) writer(ctx context.Context) error {
 	})
 }
 
-func (r *run) beside(ctx context.Context, short, title string, hold func(context.Context, *bench.Database, session) (func() error, error)) error {
+// holder opens what is held and returns what ends it; nil: nothing is.
+type holder func(context.Context, *bench.Database, session) (release func() error, err error)
+
+func (r *run) beside(ctx context.Context, short, title string, hold holder) error {
 	window := max(1, min(10, int(r.pin.Seconds())/3))
 	ratio := fmt.Sprintf("last %d s over first %d s, %s", window, window, short)
-	goals := map[string]*bench.Goal{ratio: bench.AtLeast(0.97)}
+	goals := map[string]*bench.Goal{}
+	if hold != nil {
+		goals[ratio] = bench.AtLeast(0.97)
+	}
 	return r.compare(ctx, 1, goals, func(ctx context.Context, db *bench.Database, s session, f *figures) error {
 		// What a queue's first job creates is there before the transaction, or it
 		// would hold up whoever is next for another reason than the horizon.
 		if _, err := s.bulk(ctx, batch, 100); err != nil {
 			return fmt.Errorf("bulk: %w", err)
 		}
-		release, err := hold(ctx, db, s)
+		rates, err := r.trafficBeside(ctx, db, s, hold)
 		if err != nil {
-			return fmt.Errorf("hold: %w", err)
-		}
-		rates, err := s.traffic(ctx, r.pin+settling)
-		if err := errors.Join(err, mustPin(ctx, db, r.pin), release()); err != nil {
 			return err
 		}
 		rates = rates[int(settling.Seconds()):]
@@ -62,9 +70,21 @@ func (r *run) beside(ctx context.Context, short, title string, hold func(context
 		}
 		f.add("dead tuples in its tables at the end, "+short, "rows", dead)
 		f.draw(fmt.Sprintf("rate beside %s, as a part of the first %d s", title, window),
-			"seconds since the transaction began", "part", relative(rates, first))
+			"seconds", "part", relative(rates, first))
 		return nil
 	})
+}
+
+func (r *run) trafficBeside(ctx context.Context, db *bench.Database, s session, hold holder) ([]float64, error) {
+	if hold == nil {
+		return s.traffic(ctx, r.pin+settling)
+	}
+	release, err := hold(ctx, db, s)
+	if err != nil {
+		return nil, fmt.Errorf("hold: %w", err)
+	}
+	rates, err := s.traffic(ctx, r.pin+settling)
+	return rates, errors.Join(err, mustPin(ctx, db, r.pin), release())
 }
 
 // mustPin fails unless an idle session has kept a snapshot or a transaction's
