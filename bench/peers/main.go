@@ -113,6 +113,7 @@ func realMain(ctx context.Context) error {
 		if err := r.report.Extend(opts.out, opts.file); err != nil {
 			return err
 		}
+		r.report.Order(scenarioNames())
 	}
 	return r.report.Publish(opts.out, opts.file)
 }
@@ -125,10 +126,7 @@ func (o *options) wants(scenario string, long bool) bool {
 }
 
 func parse() (o options, err error) {
-	var names []string
-	for _, s := range scenarios {
-		names = append(names, s.name)
-	}
+	names := scenarioNames()
 	only := flag.String("only", "", "scenarios to run, comma-separated: "+strings.Join(names, ", "))
 	systems := flag.String("systems", "", "systems to compare, comma-separated: regular expressions for the start of their names (default all)")
 	flag.IntVar(&o.runs, "runs", 3, "runs of each figure")
@@ -158,6 +156,14 @@ func parse() (o options, err error) {
 		return o, errors.New("runs, jobs, history and rate must be positive, seconds, pin, steady and long a second at least")
 	}
 	return o, nil
+}
+
+func scenarioNames() []string {
+	var names []string
+	for _, s := range scenarios {
+		names = append(names, s.name)
+	}
+	return names
 }
 
 func list(s string) []string {

@@ -78,6 +78,17 @@ func (r *Report) Extend(folder, name string) error {
 	return nil
 }
 
+// Order sorts what was taken in parts: by phase as given, then by the name of the
+// system.
+func (r *Report) Order(phases []string) {
+	order := func(phase, system, otherPhase, otherSystem string) int {
+		return cmp.Or(cmp.Compare(slices.Index(phases, phase), slices.Index(phases, otherPhase)),
+			cmp.Compare(strings.ToLower(system), strings.ToLower(otherSystem)))
+	}
+	slices.SortStableFunc(r.Results, func(a, b Result) int { return order(a.Phase, a.System, b.Phase, b.System) })
+	slices.SortStableFunc(r.Series, func(a, b Series) int { return order(a.Phase, a.System, b.Phase, b.System) })
+}
+
 // WriteFile writes the report as JSON into a file, and makes its folder.
 func (r *Report) WriteFile(name string) error {
 	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {

@@ -96,7 +96,11 @@ func TestExtend(t *testing.T) {
 		t.Errorf("the figures are %+v, want awa's of the first run and the peer's of the second", again.Results)
 	}
 	if len(again.Series) != 2 {
-		t.Errorf("the curves are %+v, want one a system", again.Series)
+		t.Fatalf("the curves are %+v, want one a system", again.Series)
+	}
+	again.Order([]string{"drain"})
+	if again.Results[0].System != "awa" || again.Series[1].System != "peer" {
+		t.Errorf("not by the system's name: %+v, %+v", again.Results, again.Series)
 	}
 	if err := take("another server", "peer").Extend(dir, "test"); err == nil {
 		t.Error("figures of another server were taken over")
