@@ -50,6 +50,7 @@ type run struct {
 	server *bench.Server
 	report *bench.Report
 	peers  []system
+	takes  time.Duration // at least, of one run in this scenario; see limit
 }
 
 // scenarios in the order in which they run. The long ones run when asked for.
@@ -102,6 +103,7 @@ func realMain(ctx context.Context) error {
 			continue
 		}
 		r.report.Phase(s.name, s.title)
+		r.takes = 0
 		if err := s.measure(r, ctx); err != nil {
 			return fmt.Errorf("%s: %w", s.name, err)
 		}

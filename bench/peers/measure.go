@@ -106,7 +106,7 @@ func ours(s system) bool {
 
 // once runs one system on a fresh database.
 func (r *run) once(ctx context.Context, s system, f func(context.Context, *bench.Database, session) error) error {
-	ctx, cancel := context.WithTimeout(ctx, limit+max(r.pin, r.steady, r.long))
+	ctx, cancel := context.WithTimeout(ctx, limit+r.takes)
 	defer cancel()
 	db, err := s.fresh(ctx, r.server)
 	if err != nil {

@@ -37,6 +37,7 @@ func (r *run) writer(ctx context.Context) error {
 type holder func(context.Context, *bench.Database, session) (release func() error, err error)
 
 func (r *run) beside(ctx context.Context, short, title string, hold holder) error {
+	r.takes = r.pin
 	window := max(1, min(10, int(r.pin.Seconds())/3))
 	ratio := fmt.Sprintf("last %d s over first %d s, %s", window, window, short)
 	goals := map[string]*bench.Goal{}

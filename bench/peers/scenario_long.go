@@ -17,6 +17,7 @@ import (
 // proportion, to a fortieth and a tenth of the time; the others keep finished jobs
 // for as long as they do by default.
 func (r *run) lasting(ctx context.Context) error {
+	r.takes = r.long
 	l := load{producers: 4, rate: r.rate, chunk: 50, duration: r.long, every: max(time.Second, r.long/60)}
 	return r.compare(ctx, 1, nil, func(ctx context.Context, db *bench.Database, s session, f *figures) error {
 		rings, err := hasRing(ctx, db)

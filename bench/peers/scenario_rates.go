@@ -58,6 +58,7 @@ func (r *run) pickup(ctx context.Context) error {
 // flowing measures how long a job waits, and how many wait, while producers and
 // workers are never idle for long.
 func (r *run) flowing(ctx context.Context) error {
+	r.takes = r.steady
 	l := load{producers: 4, rate: 500, chunk: 1, duration: r.steady, every: 250 * time.Millisecond}
 	return r.compare(ctx, r.runs, nil, func(ctx context.Context, _ *bench.Database, s session, f *figures) error {
 		c, err := s.flow(ctx, l)
