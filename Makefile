@@ -5,7 +5,7 @@ export PATH := $(PATH):/usr/local/go/bin
 AWA := bin/awa-admin
 VERSIONS ?= 15 16 17 18
 
-.PHONY: help setup demo build test test/sql test/iso test/go test-chaos test-versions test-docker lint bench bench-peers bench-horizon bench-counts bench-drain bench-latency clean
+.PHONY: help setup demo build test test/sql test/iso test/go test-chaos test-versions test-docker lint bench bench-peers bench-steady bench-horizon bench-long bench-counts bench-drain bench-latency clean
 
 help: ## Print this message
 	@awk -F ':.*## ' '/^[a-z\/-]+:.*## /{printf "%-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,29 +53,39 @@ lint: ## gofmt, go vet, staticcheck
 
 # Where JSON and charts go; empty prints the figures and writes nothing.
 BENCH_OUT ?= $(CURDIR)/docs/benchmarks
+# What one benchmark is told beside that: make bench-long BENCH_FLAGS="--long 2h".
+BENCH_FLAGS ?=
 PEERS = cd bench/peers && go run -mod=mod . --out "$(BENCH_OUT)"
 
-bench: bench-peers bench-horizon bench-counts bench-drain bench-latency ## Every benchmark, an hour or so
+bench: bench-peers bench-steady bench-horizon bench-counts bench-drain bench-latency ## Every benchmark but the long one, more than an hour
 
 bench-peers: ## Compare with River, graphile-worker, pg-boss and PgQ
 	@scripts/setup demo
-	$(PEERS) --name peers
+	$(PEERS) --name peers $(BENCH_FLAGS)
 
-bench-horizon: ## Compare the same beside a snapshot that is held for a minute
+bench-steady: ## Compare latency and queue depth at a steady rate
 	@scripts/setup demo
-	$(PEERS) --name horizon --only horizon
+	$(PEERS) --name steady --only steady $(BENCH_FLAGS)
+
+bench-horizon: ## Compare for a minute beside nobody, a held snapshot and a held writer
+	@scripts/setup demo
+	$(PEERS) --name horizon --only free,horizon,writer $(BENCH_FLAGS)
+
+bench-long: ## Work for half an hour: rates, latency and storage over time
+	@scripts/setup demo
+	$(PEERS) --name long --only long --systems awa $(BENCH_FLAGS)
 
 bench-counts: ## Count the jobs of a queue as its history grows to ten million
 	@scripts/setup demo
-	$(PEERS) --name counts --only counts --systems awa,river
+	$(PEERS) --name counts --only counts --systems awa,river $(BENCH_FLAGS)
 
 bench-drain: ## Measure awa alone: throughput, latency, footprint, large backlogs
 	@scripts/setup demo
-	go run ./bench/drain --json "" --out "$(BENCH_OUT)"
+	go run ./bench/drain --json "" --out "$(BENCH_OUT)" $(BENCH_FLAGS)
 
 bench-latency: ## Measure the Go worker: pickup, drain, what producers pay for it
 	@scripts/setup demo
-	go run ./bench/latency --out "$(BENCH_OUT)"
+	go run ./bench/latency --out "$(BENCH_OUT)" $(BENCH_FLAGS)
 
 clean: ## Remove what build made
 	rm -rf bin

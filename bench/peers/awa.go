@@ -1,8 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"sync"
@@ -212,18 +215,55 @@ func (s *awaSession) maintain(ctx context.Context, m *meter) error {
 	})
 }
 
-func (s *awaSession) pickup(ctx context.Context, n int, every time.Duration) (samples []float64, err error) {
+func (s *awaSession) flow(ctx context.Context, l load) (c *course, err error) {
 	if !s.worker {
 		return nil, errNone // nobody waits in bare calls
 	}
-	var p pickups
-	err = s.withWorker(ctx, 10, func(a *worker.Attempt) { p.begun(a.ID) }, func() error {
-		return s.db.With(ctx, bench.Durable, func(conn *pgx.Conn) error {
-			samples, err = p.measure(ctx, n, every, func() (int64, error) {
-				return bench.Queue.Enqueue(ctx, conn, awa.EnqueueParams{Kind: "bench", Queue: queueName})
-			})
+	conns, done, err := connections(ctx, s.db, l.producers)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	f, handlers := newFlow(l), 10
+	if l.batched() {
+		handlers = 1000
+	}
+	pad := bench.Payload(1, 100)[0]
+	err = s.withWorker(ctx, handlers, func(a *worker.Attempt) { f.works(number(a.Args)) }, func() error {
+		c, err = f.run(ctx, func(ctx context.Context, p int, from int64, n int) (err error) {
+			if n == 1 {
+				_, err = bench.Queue.Enqueue(ctx, conns[p], awa.EnqueueParams{Kind: "bench", Queue: queueName, Args: numbered(pad, from)})
+				return err
+			}
+			docs := make([]json.RawMessage, n)
+			for i := range docs {
+				docs[i] = numbered(pad, from+int64(i))
+			}
+			_, err = bench.Queue.EnqueueMany(ctx, conns[p], awa.EnqueueManyParams{Kind: "bench", Queue: queueName, Args: docs})
 			return err
 		})
+		return err
 	})
-	return samples, err
+	return c, err
+}
+
+// numbered gives a payload another number. number reads it.
+func numbered(doc json.RawMessage, i int64) json.RawMessage {
+	_, rest, _ := bytes.Cut(doc, []byte(","))
+	return fmt.Appendf(nil, `{"i":%d,%s`, i, rest)
+}
+
+func number(doc json.RawMessage) int64 {
+	var d struct{ I int64 }
+	if json.Unmarshal(doc, &d) != nil {
+		return 0
+	}
+	return d.I
+}
+
+func (s *awaSession) hold(ctx context.Context) (release func() error, err error) {
+	return holdOpen(ctx, s.db, func(tx pgx.Tx) error {
+		_, err := bench.Queue.Enqueue(ctx, tx, awa.EnqueueParams{Kind: "held", Queue: queueName})
+		return err
+	})
 }

@@ -99,61 +99,32 @@ func (m *meter) feed(put func(n int) error) error {
 	return nil
 }
 
-// pickups measures how long jobs wait for an idle worker that runs in this
-// process.
-type pickups struct {
-	mu      sync.Mutex
-	started map[int64]time.Time
+// holdOpen leaves a transaction open in which put has enqueued a job. release rolls
+// it back.
+func holdOpen(ctx context.Context, db *bench.Database, put func(pgx.Tx) error) (release func() error, err error) {
+	return holdTx(ctx, db, pgx.TxOptions{}, put)
 }
 
-// begun is what the handler calls first.
-func (p *pickups) begun(id int64) {
-	now := time.Now()
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.started == nil {
-		p.started = map[int64]time.Time{}
-	}
-	p.started[id] = now
+// holdSnapshot leaves a transaction open that has only read.
+func holdSnapshot(ctx context.Context, db *bench.Database) (release func() error, err error) {
+	return holdTx(ctx, db, pgx.TxOptions{IsoLevel: pgx.RepeatableRead}, func(tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, "select count(*) from pg_class")
+		return err
+	})
 }
 
-// warmUp is how many jobs go ahead: plans and caches are made once per connection.
-const warmUp = 50
-
-// measure enqueues n jobs after some that warm up, and returns how many
-// milliseconds passed from each commit to its start.
-func (p *pickups) measure(ctx context.Context, n int, every time.Duration, enqueue func() (id int64, err error)) ([]float64, error) {
-	committed := map[int64]time.Time{}
-	tick := time.NewTicker(every)
-	defer tick.Stop()
-	for i := range n + warmUp {
-		<-tick.C
-		id, err := enqueue()
-		if err != nil {
-			return nil, err
-		}
-		if i >= warmUp {
-			committed[id] = time.Now()
-		}
+func holdTx(ctx context.Context, db *bench.Database, options pgx.TxOptions, f func(pgx.Tx) error) (release func() error, err error) {
+	conn, err := db.Connect(ctx, bench.Durable)
+	if err != nil {
+		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	for {
-		p.mu.Lock()
-		got := len(p.started)
-		p.mu.Unlock()
-		if got >= n+warmUp {
-			break
-		}
-		select {
-		case <-ctx.Done():
-			return nil, errors.New("not every job was started")
-		case <-time.After(10 * time.Millisecond):
-		}
+	release = func() error { return conn.Close(context.WithoutCancel(ctx)) }
+	tx, err := conn.BeginTx(ctx, options)
+	if err == nil {
+		err = f(tx)
 	}
-	var samples []float64
-	for id, at := range committed {
-		samples = append(samples, max(0, bench.Milliseconds(p.started[id].Sub(at))))
+	if err != nil {
+		return nil, errors.Join(err, release())
 	}
-	return samples, nil
+	return release, nil
 }

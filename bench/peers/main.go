@@ -8,7 +8,9 @@
 //
 //	go run .                                # everything but the long ones
 //	go run . --only drain --runs 1 --jobs 20000
-//	go run . --only horizon --out ../../docs/benchmarks --name horizon
+//	go run . --only free,horizon,writer --out ../../docs/benchmarks --name horizon
+//	go run . --only writer --systems 'awa$' --add --out ../../docs/benchmarks --name horizon
+//	go run . --only long --systems awa --long 2h
 package main
 
 import (
@@ -17,6 +19,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"regexp"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -33,8 +36,12 @@ type options struct {
 	jobs          int
 	seconds       time.Duration
 	pin           time.Duration
+	steady        time.Duration
+	long          time.Duration
+	rate          int
 	history       int
 	out, file     string
+	add           bool
 }
 
 // run is what every scenario works with.
@@ -43,6 +50,7 @@ type run struct {
 	server *bench.Server
 	report *bench.Report
 	peers  []system
+	takes  time.Duration // at least, of one run in this scenario; see limit
 }
 
 // scenarios in the order in which they run. The long ones run when asked for.
@@ -55,9 +63,12 @@ var scenarios = []struct {
 	{"produce", "8 connections enqueue one job a transaction, durably", false, (*run).produce},
 	{"onejob", "16 connections claim one job and finish it, in two transactions", false, (*run).oneJob},
 	{"pickup", "50 jobs/s on an idle worker: from commit to the start of the handler", false, (*run).pickup},
-	{"steady", "the same at up to 500 jobs/s from one connection", false, (*run).steady},
 	{"payload", "jobs of 100 kB: enqueue in bulk, then drain", false, (*run).payload},
-	{"horizon", "produce and work beside a session that holds a snapshot", true, (*run).horizon},
+	{"steady", "4 connections enqueue up to 500 single jobs/s beside workers: latency and depth over time", true, (*run).flowing},
+	{"free", "produce and work as fast as can be, beside nobody", true, (*run).free},
+	{"horizon", "the same beside a session that holds a snapshot", true, (*run).horizon},
+	{"writer", "the same beside a transaction that has enqueued a job and does not end", true, (*run).writer},
+	{"long", "enqueue in batches and work, for long: rates, latency, storage and maintenance over time", true, (*run).lasting},
 	{"counts", "count the jobs of a queue by state as its history grows", true, (*run).counts},
 }
 
@@ -92,12 +103,19 @@ func realMain(ctx context.Context) error {
 			continue
 		}
 		r.report.Phase(s.name, s.title)
+		r.takes = 0
 		if err := s.measure(r, ctx); err != nil {
 			return fmt.Errorf("%s: %w", s.name, err)
 		}
 	}
 	if opts.out == "" {
 		return nil
+	}
+	if opts.add {
+		if err := r.report.Extend(opts.out, opts.file); err != nil {
+			return err
+		}
+		r.report.Order(scenarioNames())
 	}
 	return r.report.Publish(opts.out, opts.file)
 }
@@ -110,19 +128,20 @@ func (o *options) wants(scenario string, long bool) bool {
 }
 
 func parse() (o options, err error) {
-	var names []string
-	for _, s := range scenarios {
-		names = append(names, s.name)
-	}
+	names := scenarioNames()
 	only := flag.String("only", "", "scenarios to run, comma-separated: "+strings.Join(names, ", "))
-	systems := flag.String("systems", "", "systems to compare, comma-separated, by the start of their names (default all)")
+	systems := flag.String("systems", "", "systems to compare, comma-separated: regular expressions for the start of their names (default all)")
 	flag.IntVar(&o.runs, "runs", 3, "runs of each figure")
 	flag.IntVar(&o.jobs, "jobs", 100_000, "jobs to drain")
 	flag.DurationVar(&o.seconds, "seconds", 3*time.Second, "how long a rate is measured in one run")
-	flag.DurationVar(&o.pin, "pin", time.Minute, "how long a snapshot is held")
+	flag.DurationVar(&o.pin, "pin", time.Minute, "how long a snapshot is held, or a transaction left open")
+	flag.DurationVar(&o.steady, "steady", 20*time.Second, "how long the scenario steady takes")
+	flag.DurationVar(&o.long, "long", 30*time.Minute, "how long the scenario long takes")
+	flag.IntVar(&o.rate, "rate", 5000, "jobs/s of the scenario long")
 	flag.IntVar(&o.history, "history", 10_000_000, "jobs of the longest history")
 	flag.StringVar(&o.out, "out", "", "folder for JSON and charts (default: none are written)")
 	flag.StringVar(&o.file, "name", "peers", "their name in that folder")
+	flag.BoolVar(&o.add, "add", false, "keep what that file holds of other systems and scenarios")
 	flag.Parse()
 	o.only, o.systems = list(*only), list(*systems)
 	for _, name := range o.only {
@@ -130,10 +149,23 @@ func parse() (o options, err error) {
 			return o, fmt.Errorf("no scenario %q: %s", name, strings.Join(names, ", "))
 		}
 	}
-	if o.runs < 1 || o.jobs < 1 || o.history < 1 || o.seconds <= 0 || o.pin < time.Second {
-		return o, errors.New("runs, jobs, history, seconds and pin must be positive, pin a second at least")
+	for _, system := range o.systems {
+		if _, err := regexp.Compile(system); err != nil {
+			return o, err
+		}
+	}
+	if o.runs < 1 || o.jobs < 1 || o.history < 1 || o.rate < 1 || min(o.seconds, o.pin, o.steady, o.long) < time.Second {
+		return o, errors.New("runs, jobs, history and rate must be positive, seconds, pin, steady and long a second at least")
 	}
 	return o, nil
+}
+
+func scenarioNames() []string {
+	var names []string
+	for _, s := range scenarios {
+		names = append(names, s.name)
+	}
+	return names
 }
 
 func list(s string) []string {
@@ -171,7 +203,7 @@ func (r *run) findSystems(ctx context.Context) {
 
 func (o *options) asked(name string) bool {
 	return len(o.systems) == 0 || slices.ContainsFunc(o.systems, func(s string) bool {
-		return strings.HasPrefix(strings.ToLower(name), s)
+		return regexp.MustCompile("^(?:" + s + ")").MatchString(strings.ToLower(name))
 	})
 }
 

@@ -4,20 +4,30 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/awaqueue/awa/internal/bench"
+	"github.com/awaqueue/awa/internal/chart"
 )
 
-// limit bounds one run of one system: a peer that hangs must not take the others
-// with it.
+// limit bounds one run of one system, beyond the time that a scenario is told to
+// take: a peer that hangs must not take the others with it.
 const limit = 3 * time.Minute
 
-// figures are the samples of one system, by name, in the order of their arrival.
+// figures are the samples of one system, by name, in the order of their arrival,
+// and its curves.
 type figures struct {
 	names   []string
 	samples map[string][]float64
 	units   map[string]string
+	curves  []bench.Series
+}
+
+// draw keeps a curve. One of the same name, of an earlier run, is replaced.
+func (f *figures) draw(name, x, y string, points []chart.Point) {
+	f.curves = slices.DeleteFunc(f.curves, func(c bench.Series) bool { return c.Name == name })
+	f.curves = append(f.curves, bench.Series{Name: name, X: x, Y: y, Points: points})
 }
 
 func (f *figures) add(name, unit string, samples ...float64) {
@@ -81,6 +91,11 @@ func (r *run) compare(ctx context.Context, runs int, goals map[string]*bench.Goa
 			r.report.AddOf(s.name(), name, all[i].units[name], samples, goal)
 		}
 	}
+	for i, s := range r.peers {
+		for _, curve := range all[i].curves {
+			r.report.AddCurve(s.name(), curve)
+		}
+	}
 	return nil
 }
 
@@ -91,7 +106,7 @@ func ours(s system) bool {
 
 // once runs one system on a fresh database.
 func (r *run) once(ctx context.Context, s system, f func(context.Context, *bench.Database, session) error) error {
-	ctx, cancel := context.WithTimeout(ctx, limit)
+	ctx, cancel := context.WithTimeout(ctx, limit+r.takes)
 	defer cancel()
 	db, err := s.fresh(ctx, r.server)
 	if err != nil {

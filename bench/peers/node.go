@@ -107,7 +107,15 @@ func (s nodeSystem) open(ctx context.Context, db *bench.Database) (session, erro
 	if p.calls, err = p.cmd.StdinPipe(); err != nil {
 		return nil, err
 	}
-	return p, p.cmd.Start()
+	if err := p.cmd.Start(); err != nil {
+		return nil, err
+	}
+	var ready bool
+	defer context.AfterFunc(ctx, func() { _ = p.cmd.Process.Kill() })()
+	if err := p.answer("open", &ready); err != nil {
+		return nil, errors.Join(err, p.close())
+	}
+	return p, nil
 }
 
 // nodeSession is a running child. One call at a time.
@@ -141,6 +149,11 @@ func (s *nodeSession) ask(ctx context.Context, call string, params map[string]an
 	if _, err := s.calls.Write(append(line, '\n')); err != nil {
 		return fmt.Errorf("%s: %w\n%s", call, err, s.log.Bytes())
 	}
+	return s.answer(call, result)
+}
+
+// answer reads what a call returned. The first line says that the peer is ready.
+func (s *nodeSession) answer(call string, result any) error {
 	reply, err := s.answers.ReadBytes('\n')
 	if err != nil {
 		return fmt.Errorf("%s: %w\n%s", call, err, s.log.Bytes())
@@ -187,7 +200,17 @@ func (s *nodeSession) traffic(ctx context.Context, d time.Duration) (perSecond [
 	return perSecond, err
 }
 
-func (s *nodeSession) pickup(ctx context.Context, n int, every time.Duration) (samples []float64, err error) {
-	err = s.ask(ctx, "pickup", map[string]any{"n": n, "every": every.Seconds()}, &samples)
-	return samples, err
+func (s *nodeSession) flow(ctx context.Context, l load) (*course, error) {
+	var c course
+	err := s.ask(ctx, "flow", map[string]any{
+		"producers": l.producers, "rate": l.rate, "chunk": l.chunk, "every": l.every.Seconds(),
+		"intervals": l.intervals(), "settling": settling.Seconds(),
+	}, &c)
+	return &c, err
+}
+
+func (s *nodeSession) hold(ctx context.Context) (release func() error, err error) {
+	var done bool
+	release = func() error { return s.ask(context.WithoutCancel(ctx), "release", nil, &done) }
+	return release, s.ask(ctx, "hold", nil, &done)
 }

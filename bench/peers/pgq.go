@@ -147,8 +147,15 @@ func (s *pgqSession) produce(ctx context.Context, n int, d time.Duration) (float
 
 func (s *pgqSession) oneJob(context.Context, int, time.Duration) (float64, error) { return 0, errNone }
 
-func (s *pgqSession) pickup(context.Context, int, time.Duration) ([]float64, error) {
+func (s *pgqSession) flow(context.Context, load) (*course, error) {
 	return nil, errNone // the ticker's period is what it takes
+}
+
+func (s *pgqSession) hold(ctx context.Context) (release func() error, err error) {
+	return holdOpen(ctx, s.db, func(tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, "select pgq.insert_event('bench', 'held', '{}')")
+		return err
+	})
 }
 
 func (s *pgqSession) traffic(ctx context.Context, d time.Duration) ([]float64, error) {

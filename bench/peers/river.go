@@ -56,14 +56,14 @@ type riverArgs struct {
 
 func (riverArgs) Kind() string { return "bench" }
 
-// riverWorker calls a function for each job.
+// riverWorker calls a function with the number of each job.
 type riverWorker struct {
 	river.WorkerDefaults[riverArgs]
-	handle func(id int64)
+	handle func(i int64)
 }
 
 func (w *riverWorker) Work(_ context.Context, job *river.Job[riverArgs]) error {
-	w.handle(job.ID)
+	w.handle(int64(job.Args.I))
 	return nil
 }
 
@@ -77,7 +77,7 @@ func (s *riverSession) close() error {
 	return nil
 }
 
-func (s *riverSession) client(workers int, handle func(id int64)) (*river.Client[pgx.Tx], error) {
+func (s *riverSession) client(workers int, handle func(i int64)) (*river.Client[pgx.Tx], error) {
 	config := &river.Config{Logger: quiet, FetchCooldown: time.Millisecond, FetchPollInterval: 20 * time.Millisecond}
 	if workers > 0 {
 		config.Queues = map[string]river.QueueConfig{queueName: {MaxWorkers: workers}}
@@ -193,17 +193,37 @@ func (s *riverSession) traffic(ctx context.Context, d time.Duration) ([]float64,
 	return m.rates(), err
 }
 
-func (s *riverSession) pickup(ctx context.Context, n int, every time.Duration) (samples []float64, err error) {
-	var p pickups
-	err = s.work(ctx, 10, p.begun, func(_ <-chan *river.Event, client *river.Client[pgx.Tx]) error {
-		samples, err = p.measure(ctx, n, every, func() (int64, error) {
-			res, err := client.Insert(ctx, riverArgs{}, riverOpts)
-			if err != nil {
-				return 0, err
+func (s *riverSession) flow(ctx context.Context, l load) (c *course, err error) {
+	f, workers := newFlow(l), 10
+	if l.batched() {
+		workers = 2000
+	}
+	pad := riverJobs(1, 100)[0].Args.(riverArgs).Pad
+	err = s.work(ctx, workers, f.works, func(_ <-chan *river.Event, client *river.Client[pgx.Tx]) error {
+		c, err = f.run(ctx, func(ctx context.Context, _ int, from int64, n int) error {
+			if n == 1 {
+				_, err := client.Insert(ctx, riverArgs{int(from), pad}, riverOpts)
+				return err
 			}
-			return res.Job.ID, nil
+			jobs := make([]river.InsertManyParams, n)
+			for i := range jobs {
+				jobs[i] = river.InsertManyParams{Args: riverArgs{int(from) + i, pad}, InsertOpts: riverOpts}
+			}
+			_, err := client.InsertManyFast(ctx, jobs)
+			return err
 		})
 		return err
 	})
-	return samples, err
+	return c, err
+}
+
+func (s *riverSession) hold(ctx context.Context) (release func() error, err error) {
+	client, err := s.client(0, nil)
+	if err != nil {
+		return nil, err
+	}
+	return holdOpen(ctx, s.db, func(tx pgx.Tx) error {
+		_, err := client.InsertTx(ctx, tx, riverArgs{}, riverOpts)
+		return err
+	})
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"slices"
 	"time"
 
 	"github.com/awaqueue/awa/internal/bench"
@@ -44,25 +43,34 @@ func (r *run) oneJob(ctx context.Context) error {
 
 // pickup measures how long a job waits for an idle worker.
 func (r *run) pickup(ctx context.Context) error {
-	return r.latency(ctx, "pickup", 20*time.Millisecond, bench.AtMost(1.5), bench.AtMost(5))
-}
-
-// steady measures how long a job waits for a worker that is never idle for long.
-func (r *run) steady(ctx context.Context) error {
-	return r.latency(ctx, "latency at up to 500 jobs/s", 2*time.Millisecond, nil, nil)
-}
-
-func (r *run) latency(ctx context.Context, name string, every time.Duration, p50, p99 *bench.Goal) error {
-	median, last := name+", median", name+", 99th percentile"
-	goals := map[string]*bench.Goal{median: p50, last: p99}
+	l := load{producers: 1, rate: 50, chunk: 1, duration: r.seconds, every: r.seconds}
+	goals := map[string]*bench.Goal{"pickup, median": bench.AtMost(1.5), "pickup, 99th percentile": bench.AtMost(5)}
 	return r.compare(ctx, r.runs, goals, func(ctx context.Context, _ *bench.Database, s session, f *figures) error {
-		samples, err := s.pickup(ctx, int(r.seconds/every), every)
+		c, err := s.flow(ctx, l)
+		if err == nil {
+			f.add("pickup, median", "ms", c.Median)
+			f.add("pickup, 99th percentile", "ms", c.P99)
+		}
+		return err
+	})
+}
+
+// flowing measures how long a job waits, and how many wait, while producers and
+// workers are never idle for long.
+func (r *run) flowing(ctx context.Context) error {
+	r.takes = r.steady
+	l := load{producers: 4, rate: 500, chunk: 1, duration: r.steady, every: 250 * time.Millisecond}
+	return r.compare(ctx, r.runs, nil, func(ctx context.Context, _ *bench.Database, s session, f *figures) error {
+		c, err := s.flow(ctx, l)
 		if err != nil {
 			return err
 		}
-		slices.Sort(samples)
-		f.add(median, "ms", samples[len(samples)/2])
-		f.add(last, "ms", samples[min(len(samples)-1, len(samples)*99/100)])
+		f.add("rate, of up to 500 jobs/s", "jobs/s", bench.Rate(c.begun(), time.Duration(l.intervals())*l.every))
+		f.add("latency at up to 500 jobs/s, median", "ms", c.Median)
+		f.add("latency at up to 500 jobs/s, 99th percentile", "ms", c.P99)
+		f.add("deepest queue at up to 500 jobs/s", "jobs", float64(c.Deepest))
+		f.draw("queue depth at up to 500 jobs/s", "seconds", "jobs that wait", c.curve(l, time.Second, func(i interval) float64 { return float64(i.Depth) }))
+		f.draw("latency over time at up to 500 jobs/s, 99th percentile", "seconds", "ms", c.curve(l, time.Second, func(i interval) float64 { return i.P99 }))
 		return nil
 	})
 }

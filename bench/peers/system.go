@@ -38,9 +38,10 @@ type session interface {
 	// traffic produces and works at once, as fast as the system can with a short
 	// backlog, and returns the jobs finished in each second.
 	traffic(ctx context.Context, d time.Duration) (perSecond []float64, err error)
-	// pickup enqueues n jobs at a regular interval for an idle worker and returns
-	// the milliseconds from each commit to the start of its handler.
-	pickup(ctx context.Context, n int, every time.Duration) ([]float64, error)
+	// flow enqueues numbered jobs at a steady rate, and works them at once.
+	flow(ctx context.Context, l load) (*course, error)
+	// hold enqueues one job in a transaction that stays open until release ends it.
+	hold(ctx context.Context) (release func() error, err error)
 	close() error
 }
 

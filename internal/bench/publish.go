@@ -2,7 +2,10 @@ package bench
 
 import (
 	"cmp"
+	"encoding/json"
 	"errors"
+	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -32,6 +35,58 @@ func (r *Report) Publish(folder, name string) error {
 	}
 	slices.Sort(files)
 	return os.WriteFile(filepath.Join(folder, name+".md"), []byte(r.markdown(name, files)), 0o644)
+}
+
+// Extend takes over what NAME.json holds in a folder of other systems and phases, so
+// that a long comparison can be taken in parts. Figures of another machine or
+// server are an error: they do not compare.
+func (r *Report) Extend(folder, name string) error {
+	doc, err := os.ReadFile(filepath.Join(folder, name+".json"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	var old Report
+	if err := json.Unmarshal(doc, &old); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	if old.Machine != r.Machine || old.Server != r.Server {
+		return fmt.Errorf("%s was taken on %s with %s", name, old.Machine, old.Server)
+	}
+	type part struct{ phase, system string }
+	taken := map[part]bool{}
+	for _, res := range r.Results {
+		taken[part{res.Phase, res.System}] = true
+	}
+	keep := slices.DeleteFunc(old.Results, func(res Result) bool { return taken[part{res.Phase, res.System}] })
+	r.Results = append(keep, r.Results...)
+	curves := slices.DeleteFunc(old.Series, func(s Series) bool { return taken[part{s.Phase, s.System}] })
+	r.Series = append(curves, r.Series...)
+	for phase, title := range old.Phases {
+		if _, known := r.Phases[phase]; !known {
+			r.Phases[phase] = title
+		}
+	}
+	for system, settings := range old.Settings {
+		if _, known := r.Settings[system]; !known {
+			r.Settings[system] = settings
+		}
+	}
+	r.Flags = slices.Concat(old.Flags, []string{"and"}, r.Flags)
+	return nil
+}
+
+// Order sorts what was taken in parts: by phase as given, then by the name of the
+// system.
+func (r *Report) Order(phases []string) {
+	order := func(phase, system, otherPhase, otherSystem string) int {
+		return cmp.Or(cmp.Compare(slices.Index(phases, phase), slices.Index(phases, otherPhase)),
+			cmp.Compare(strings.ToLower(system), strings.ToLower(otherSystem)))
+	}
+	slices.SortStableFunc(r.Results, func(a, b Result) int { return order(a.Phase, a.System, b.Phase, b.System) })
+	slices.SortStableFunc(r.Series, func(a, b Series) int { return order(a.Phase, a.System, b.Phase, b.System) })
 }
 
 // WriteFile writes the report as JSON into a file, and makes its folder.

@@ -65,3 +65,44 @@ func TestPublish(t *testing.T) {
 		}
 	}
 }
+
+func TestExtend(t *testing.T) {
+	dir := t.TempDir()
+	take := func(server string, systems ...string) *Report {
+		r := NewReport(io.Discard, server)
+		for i, system := range systems {
+			r.Phase("drain", "drain a queue")
+			r.AddOf(system, "drain", "jobs/s", []float64{float64(len(systems)*10 + i)}, nil)
+			r.AddCurve(system, Series{Name: "over time", Points: []chart.Point{{X: 1, Y: 2}}})
+		}
+		return r
+	}
+	first := take("a server", "awa", "peer")
+	if err := first.Extend(dir, "test"); err != nil {
+		t.Fatalf("where nothing was written yet: %v", err)
+	}
+	if err := first.Publish(dir, "test"); err != nil {
+		t.Fatal(err)
+	}
+	again := take("a server", "peer")
+	if err := again.Extend(dir, "test"); err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]float64{}
+	for _, res := range again.Results {
+		got[res.System] = res.Median
+	}
+	if len(again.Results) != 2 || got["awa"] != 20 || got["peer"] != 10 {
+		t.Errorf("the figures are %+v, want awa's of the first run and the peer's of the second", again.Results)
+	}
+	if len(again.Series) != 2 {
+		t.Fatalf("the curves are %+v, want one a system", again.Series)
+	}
+	again.Order([]string{"drain"})
+	if again.Results[0].System != "awa" || again.Series[1].System != "peer" {
+		t.Errorf("not by the system's name: %+v, %+v", again.Results, again.Series)
+	}
+	if err := take("another server", "peer").Extend(dir, "test"); err == nil {
+		t.Error("figures of another server were taken over")
+	}
+}

@@ -95,6 +95,7 @@ func flags(args []string) []string {
 		switch args[i] {
 		case "--out", "--name", "--json":
 			i++
+		case "--add":
 		default:
 			kept = append(kept, args[i])
 		}
@@ -134,6 +135,12 @@ func (r *Report) AddOf(system, name, unit string, samples []float64, goal *Goal)
 		name, number(res.Median), number(res.Min), number(res.Max), res.N, unit, verdict)
 	fmt.Fprintln(r.out, strings.TrimRight(line, " "))
 	return res
+}
+
+// AddCurve records a figure over something, of one system in the current phase.
+func (r *Report) AddCurve(system string, s Series) {
+	s.Phase, s.System = r.phase, system
+	r.Series = append(r.Series, s)
 }
 
 // Note prints a remark below the current phase's figures.

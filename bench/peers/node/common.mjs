@@ -81,26 +81,85 @@ export class Meter {
   }
 }
 
-// Pickups measures how long jobs wait for an idle worker in this process.
-export class Pickups {
-  started = new Map()
-  warmUp = 50
-
-  begun(id) {
-    this.started.set(String(id), performance.now())
+// Flow takes the times of a load that arrives whether or not earlier jobs have
+// been worked. What it returns is without the time in which workers start up.
+export class Flow {
+  constructor({ producers, rate, chunk, every, intervals, settling }) {
+    Object.assign(this, { producers, rate, chunk, every: every * 1000, settling: settling * 1000 })
+    this.pad = docs(1, 100)[0].pad
+    this.halves = new Map() // jobs of which only the commit or only the start is known
+    this.committed = this.begun = this.deepest = 0
+    this.waits = Array.from({ length: intervals }, () => [])
+    this.depths = new Array(intervals).fill(0)
   }
 
-  async measure(n, every, enqueue) {
-    const committed = new Map()
-    for (let i = 0; i < n + this.warmUp; i++) {
-      await sleep(every * 1000)
-      const id = await enqueue()
-      if (i >= this.warmUp) committed.set(String(id), performance.now())
+  // works is what a handler calls first, with the payload of its job.
+  works({ i }) {
+    const now = performance.now()
+    this.begun++
+    if (this.halves.has(i)) {
+      this.add(now, now - this.halves.get(i))
+      this.halves.delete(i)
+    } else this.halves.set(i, now)
+  }
+
+  wasCommitted(payloads) {
+    const now = performance.now()
+    this.committed += payloads.length
+    for (const { i } of payloads) {
+      if (this.halves.has(i)) {
+        this.add(this.halves.get(i), 0)
+        this.halves.delete(i)
+      } else this.halves.set(i, now)
     }
-    for (let i = 0; this.started.size < n + this.warmUp; i++) {
-      if (i > 1000) throw new Error('not every job was started')
+    if (now > this.start) this.deepest = Math.max(this.deepest, this.committed - this.begun)
+  }
+
+  add(begun, wait) {
+    if (begun > this.start) this.waits[Math.floor((begun - this.start) / this.every)]?.push(wait)
+  }
+
+  // run offers the load by put, which enqueues payloads, and returns when every job
+  // was begun.
+  async run(put) {
+    const first = performance.now()
+    this.start = first + this.settling
+    const end = this.start + this.waits.length * this.every
+    const until = async (at) => {
+      const left = at - performance.now()
+      if (left > 0) await sleep(left)
+    }
+    let last = 0
+    const produce = async (_, p) => {
+      const period = (this.producers * this.chunk * 1000) / this.rate
+      for (let due = first + (p * period) / this.producers; due < end && performance.now() < end; due += period) {
+        await until(due)
+        const payloads = Array.from({ length: this.chunk }, () => ({ i: ++last, pad: this.pad }))
+        await put(payloads)
+        this.wasCommitted(payloads)
+      }
+    }
+    const watch = async () => {
+      for (let i = 0; i < this.depths.length; i++) {
+        await until(this.start + (i + 1) * this.every)
+        this.depths[i] = Math.max(0, this.committed - this.begun)
+      }
+    }
+    await Promise.all([...Array.from({ length: this.producers }, produce), watch()])
+    const patience = performance.now() + 60_000
+    while (this.begun < this.committed) {
+      if (performance.now() > patience) throw new Error(`${this.committed - this.begun} jobs were not started`)
       await sleep(10)
     }
-    return [...committed].map(([id, at]) => Math.max(0, this.started.get(id) - at))
+    if (this.halves.size > 0) throw new Error(`${this.halves.size} jobs were only committed or only started, or started twice`)
+    const intervals = this.waits.map((waits, i) => ({ Begun: waits.length, Depth: this.depths[i], ...quantiles(waits) }))
+    return { ...quantiles(this.waits.flat()), Deepest: this.deepest, Intervals: intervals }
   }
+}
+
+function quantiles(samples) {
+  const sorted = Float64Array.from(samples).sort()
+  const n = sorted.length
+  if (n === 0) return { Median: 0, P99: 0 }
+  return { Median: sorted[Math.floor(n / 2)], P99: sorted[Math.min(n - 1, Math.floor((n * 99) / 100))] }
 }

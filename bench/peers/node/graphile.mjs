@@ -2,7 +2,7 @@
 
 import { Logger, makeWorkerUtils, run } from 'graphile-worker'
 import pg from 'pg'
-import { docs, Meter, parts, Pickups, seconds, sideBySide, sleep } from './common.mjs'
+import { docs, Flow, Meter, parts, seconds, sideBySide, sleep } from './common.mjs'
 
 process.env.NO_LOG_SUCCESS = '1' // or it formats a line for every job
 
@@ -21,6 +21,7 @@ export async function open(config) {
   const utils = await makeWorkerUtils({ pgPool: pool, logger })
   await utils.migrate()
 
+  let holder // the connection of a transaction that stays open
   const spec = (payload) => ({ identifier: 'bench', payload })
   const work = (options, task) =>
     run({ preset: { worker: { logger, ...options } }, pgPool: pool, noHandleSignals: true, taskList: { bench: task } })
@@ -84,13 +85,30 @@ export async function open(config) {
       return meter.perSecond
     },
 
-    async pickup({ n, every }) {
-      const pickups = new Pickups()
-      const runner = await work({ concurrentJobs: 10 }, (_, helpers) => pickups.begun(helpers.job.id))
-      await sleep(500) // until it listens
-      const samples = await pickups.measure(n, every, async () => (await utils.addJob('bench', {})).id)
+    async flow(load) {
+      const flow = new Flow(load)
+      const options = load.chunk > 1 ? batched : { concurrentJobs: 10 }
+      const runner = await work(options, (payload) => flow.works(payload))
+      const put = async (payloads) => {
+        if (payloads.length > 1) await utils.addJobs(payloads.map(spec))
+        else await utils.addJob('bench', payloads[0])
+      }
+      const course = await flow.run(put)
       await runner.stop()
-      return samples
+      return course
+    },
+
+    async hold() {
+      holder = await pool.connect()
+      await holder.query('begin')
+      await holder.query("select graphile_worker.add_job('held', '{}')")
+      return true
+    },
+
+    async release() {
+      await holder?.query('rollback')
+      holder?.release()
+      return true
     },
   }
 }

@@ -1,7 +1,8 @@
 // pg-boss: explicit fetch and complete, which is its fastest documented way.
 
+import pg from 'pg'
 import { PgBoss } from 'pg-boss'
-import { batch, docs, Meter, parts, Pickups, seconds, sideBySide, sleep } from './common.mjs'
+import { batch, docs, Flow, Meter, parts, seconds, sideBySide, sleep } from './common.mjs'
 
 const queue = 'bench'
 const lanes = 4
@@ -13,9 +14,13 @@ export async function open(config) {
   await boss.start()
   await boss.createQueue(queue, { partition: true, notify: true })
 
-  // step fetches and completes up to n jobs.
-  const step = async (n) => {
+  let holder // the connection of a transaction that stays open
+
+  // step fetches and completes up to n jobs; begin hears of them before they are
+  // completed.
+  const step = async (n, begin) => {
     const jobs = await boss.fetch(queue, { batchSize: n })
+    begin?.(jobs)
     if (jobs.length > 0) await boss.complete(queue, jobs.map((job) => job.id))
     return jobs.length
   }
@@ -65,11 +70,39 @@ export async function open(config) {
       return meter.perSecond
     },
 
-    async pickup({ n, every }) {
-      const pickups = new Pickups()
-      await boss.work(queue, { localConcurrency: 10, pollingIntervalSeconds: 0.5 }, async ([job]) => pickups.begun(job.id))
-      await sleep(500) // until it listens
-      return pickups.measure(n, every, () => boss.send(queue, {}))
+    async flow(load) {
+      const flow = new Flow(load)
+      const put = async (payloads) => {
+        if (payloads.length > 1) await boss.insert(queue, payloads.map((data) => ({ data })))
+        else await boss.send(queue, payloads[0])
+      }
+      const begin = (jobs) => jobs.forEach((job) => flow.works(job.data))
+      let over = false
+      let workers = []
+      if (load.chunk > 1) {
+        workers = Array.from({ length: lanes }, async () => {
+          while (!over) if ((await step(batch, begin)) === 0) await sleep(1)
+        })
+      } else {
+        await boss.work(queue, { localConcurrency: 10, pollingIntervalSeconds: 0.5 }, async (jobs) => begin(jobs))
+      }
+      const course = await flow.run(put)
+      over = true
+      await Promise.all(workers)
+      return course
+    },
+
+    async hold() {
+      holder = new pg.Client(config)
+      await holder.connect()
+      await holder.query('begin')
+      await boss.send(queue, {}, { db: { executeSql: (text, values) => holder.query(text, values) } })
+      return true
+    },
+
+    async release() {
+      await holder?.end()
+      return true
     },
   }
 }
