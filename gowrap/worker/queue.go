@@ -102,7 +102,7 @@ func (q *queue) rest(ctx context.Context) {
 		switch {
 		case !q.traffic.quiet():
 			q.disarm()
-			pause = gather
+			pause = q.traffic.interval()
 		case q.armed == 0:
 			if q.armed = l.startWaiting(ctx, q); q.armed != 0 {
 				return
@@ -220,29 +220,3 @@ func (q *queue) claim(ctx context.Context, n int) (jobs []awa.Job, worker string
 	}
 	return jobs, worker, nil
 }
-
-// bucket measures how busy a queue is. Producers that notify commit one after the
-// other, each waiting for the disk by itself. So a queue with more jobs than this
-// is looked at every few milliseconds instead, and producers pay nothing.
-type bucket struct {
-	tokens float64
-	at     time.Time
-}
-
-const (
-	quietRate  = 100 // jobs per second that may each wake the worker
-	quietBurst = 25
-	quietDebt  = -50 // half a second until a busy queue counts as quiet
-)
-
-func newBucket() bucket { return bucket{tokens: quietBurst, at: time.Now()} }
-
-// quiet reports whether the queue is worth waiting for.
-func (b *bucket) quiet() bool {
-	now := time.Now()
-	b.tokens = min(b.tokens+now.Sub(b.at).Seconds()*quietRate, quietBurst)
-	b.at = now
-	return b.tokens >= 1
-}
-
-func (b *bucket) spend(jobs int) { b.tokens = max(b.tokens-float64(jobs), quietDebt) }
