@@ -6,6 +6,7 @@ create or replace function {{ .schema }}._requeue_now (p_job_ids bigint[])
   returns void
   language plpgsql
   volatile
+  set enable_seqscan = off
 as $$
 declare
   d deferred_jobs;

@@ -7,6 +7,7 @@ create or replace function {{ .schema }}._hold_callback (p_callback_id uuid, p_s
   returns {{ .schema }}.leases
   language plpgsql
   volatile
+  set enable_seqscan = off
 as $$
 declare
   l leases;
@@ -29,6 +30,7 @@ create or replace function {{ .schema }}._take_callback (p_callback_id uuid, p_s
   returns {{ .schema }}.leases
   language plpgsql
   volatile
+  set enable_seqscan = off
 as $$
 declare
   l leases := _hold_callback(p_callback_id, p_state);
@@ -60,6 +62,7 @@ create or replace function {{ .schema }}._probe_callback (p_callback_id uuid)
   returns void
   language plpgsql
   volatile
+  set enable_seqscan = off
 as $$
 begin
   insert into leases (job_id, lane, state, batch_id, receipt_lease, callback_id, due_at, claimed_at, lease, run_at, created_at,
@@ -165,6 +168,7 @@ create or replace function {{ .schema }}.fail_callback (callback_id uuid, error 
   security definer
   set search_path = pg_catalog, {{ .schema }}, pg_temp
   set jit = off
+  set enable_seqscan = off
 as $$
 declare
   v_receipt receipt;
@@ -214,6 +218,7 @@ create or replace function {{ .schema }}.resume_callback (callback_id uuid, payl
   security definer
   set search_path = pg_catalog, {{ .schema }}, pg_temp
   set jit = off
+  set enable_seqscan = off
 as $$
 declare
   v_now timestamptz := _now();
@@ -278,6 +283,7 @@ create or replace function {{ .schema }}.park (receipt {{ .schema }}.receipt)
   parallel unsafe
   security definer
   set search_path = pg_catalog, {{ .schema }}, pg_temp
+  set enable_seqscan = off
 as $$
 declare
   l leases;
@@ -310,6 +316,7 @@ create or replace function {{ .schema }}.heartbeat_callback (callback_id uuid, t
   parallel unsafe
   security definer
   set search_path = pg_catalog, {{ .schema }}, pg_temp
+  set enable_seqscan = off
 as $$
 begin
   perform _check_timeout(heartbeat_callback.timeout);
@@ -332,6 +339,7 @@ create or replace function {{ .schema }}.callback_status (receipt {{ .schema }}.
   parallel unsafe
   security definer
   set search_path = pg_catalog, {{ .schema }}, pg_temp
+  set enable_seqscan = off
 as $$
 begin
   return query

@@ -132,6 +132,7 @@ create or replace function {{ .schema }}.retry_from_dlq (
   security definer
   set search_path = pg_catalog, {{ .schema }}, pg_temp
   set jit = off
+  set enable_seqscan = off
 as $$
 declare
   q dlq_entries;

@@ -167,7 +167,11 @@ begin
   perform _enter_ring();
   if exists (
     select from unnest(p_receipts) as u
-    join leases as l on l.job_id = u.job_id and l.batch_id = u.batch_id and l.receipt_lease = u.run_lease)
+    cross join lateral (
+      select from leases as l
+      where l.job_id = u.job_id and l.batch_id = u.batch_id and l.receipt_lease = u.run_lease
+      offset 0
+    ) as l)
   then
     return query
     with leased as materialized (
@@ -262,7 +266,9 @@ begin
     on o.batch_id = c.batch_id and o.job_id = c.job_id
   join ready_entries as r
     on r.ready_slot = c.ready_slot and r.job_id = c.job_id and r.run_lease = c.run_lease
-  join claims as k on k.ready_slot = c.ready_slot and k.batch_id = c.batch_id
+  cross join lateral (
+    select i.claimed_at from claims as i where i.ready_slot = c.ready_slot and i.batch_id = c.batch_id offset 0
+  ) as k
   where o.outcome = 'q'
   order by r.job_id;
 

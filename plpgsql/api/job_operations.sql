@@ -8,6 +8,7 @@ create or replace function {{ .schema }}.cancel (job_id bigint, reason text defa
   security definer
   set search_path = pg_catalog, {{ .schema }}, pg_temp
   set jit = off
+  set enable_seqscan = off
 as $$
 declare
   v_error jsonb := jsonb_build_object('error', coalesce(left(cancel.reason, 10000), 'cancelled'), 'at', _now());
@@ -65,6 +66,7 @@ create or replace function {{ .schema }}.cancel_by_unique_key (unique_key bytea)
   parallel unsafe
   security definer
   set search_path = pg_catalog, {{ .schema }}, pg_temp
+  set enable_seqscan = off
 as $$
 begin
   perform _enter_ring();

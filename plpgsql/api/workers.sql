@@ -4,6 +4,7 @@ create or replace function {{ .schema }}._beat (p_worker text, p_seen pg_snapsho
   returns void
   language plpgsql
   volatile
+  set enable_seqscan = off
 as $$
 begin
   if p_worker is null or length(p_worker) not between 1 and 200 then
@@ -21,6 +22,7 @@ create or replace function {{ .schema }}.register_worker (worker text, info json
   parallel unsafe
   security definer
   set search_path = pg_catalog, {{ .schema }}, pg_temp
+  set enable_seqscan = off
 as $$
 begin
   perform _enter_ring();
@@ -77,6 +79,7 @@ create or replace function {{ .schema }}._notify_workers (p_receipts {{ .schema 
   returns void
   language plpgsql
   volatile
+  set enable_seqscan = off
 as $$
 begin
   insert into worker_notices (worker, xid, batch_id, job_id, run_lease, ready_slot, reason)

@@ -51,6 +51,7 @@ create or replace function {{ .schema }}._open_receipts (p_receipts {{ .schema }
   returns setof {{ .schema }}.receipt
   language plpgsql
   volatile
+  set enable_seqscan = off
 as $$
 begin
   perform _enter_ring();
@@ -92,6 +93,7 @@ create or replace function {{ .schema }}._close_in_order (
   returns setof {{ .schema }}.receipt
   language plpgsql
   volatile
+  set enable_seqscan = off
 as $$
 declare
   g        record;

@@ -108,6 +108,7 @@ create or replace function {{ .schema }}._delete_jobs (p_ids bigint[])
   returns bigint
   language plpgsql
   volatile
+  set enable_seqscan = off
 as $$
 declare
   v_left bigint[] := p_ids;

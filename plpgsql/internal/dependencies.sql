@@ -206,6 +206,7 @@ create or replace function {{ .schema }}._bring_back (p_job {{ .schema }}.deferr
   returns void
   language plpgsql
   volatile
+  set enable_seqscan = off
 as $$
 begin
   p_job := _unpark(p_job);

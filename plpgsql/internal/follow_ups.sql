@@ -120,8 +120,16 @@ begin
   perform _follow_job(r.job_id, r.lane, r.metadata, coalesce(p_event,
     case when r.attempt >= r.max_attempts then 'exhausted' else 'failed' end))
   from unnest(p_receipts) as u
-  join claims as c on c.ready_slot = u.ready_slot and c.batch_id = u.batch_id and c.follows
-  join ready_entries as r on r.ready_slot = u.ready_slot and r.job_id = u.job_id and r.run_lease = u.run_lease
+  cross join lateral (
+    select from claims as k
+    where k.ready_slot = u.ready_slot and k.batch_id = u.batch_id and k.follows
+    offset 0
+  ) as c
+  cross join lateral (
+    select e.* from ready_entries as e
+    where e.ready_slot = u.ready_slot and e.job_id = u.job_id and e.run_lease = u.run_lease
+    offset 0
+  ) as r
   where r.metadata ? 'awa:follow_ups';
 end;
 $$;

@@ -30,20 +30,21 @@ create or replace function {{ .schema }}._take_leases (
   returns setof {{ .schema }}.leases
   language plpgsql
   volatile
+  set enable_seqscan = off
 as $$
 begin
   return query
   with held as materialized (
     select l.job_id
     from leases as l
-    join (select distinct r.job_id, r.batch_id, r.run_lease from unnest(p_receipts) as r) as r
-      on r.job_id = l.job_id and r.batch_id = l.batch_id and r.run_lease = l.receipt_lease
-    where (p_callback_id is null or l.callback_id = p_callback_id)
+    where l.job_id = any (array(select r.job_id from unnest(p_receipts) as r))
+      and (l.job_id, l.batch_id, l.receipt_lease) in (select r.job_id, r.batch_id, r.run_lease from unnest(p_receipts) as r)
+      and (p_callback_id is null or l.callback_id = p_callback_id)
       and (p_due is null or l.due_at <= p_due or l.deadline_at <= p_due or (l.state = 'running' and l.worker is not null))
     order by l.job_id
     for update of l
   )
-  delete from leases as l using held as h where l.job_id = h.job_id returning l.*;
+  delete from leases as l where l.job_id = any (array(select h.job_id from held as h)) returning l.*;
 end;
 $$;
 
@@ -98,6 +99,7 @@ create or replace function {{ .schema }}._fail_leases (
   returns table (receipt {{ .schema }}.receipt, state {{ .schema }}.job_state)
   language plpgsql
   volatile
+  set enable_seqscan = off
 as $$
 #variable_conflict use_column
 declare
@@ -115,12 +117,20 @@ begin
     from (
       select n.job_id, n.unique_key, n.unique_states
       from unnest(p_receipts) as r
-      join leases as n on n.job_id = r.job_id and n.batch_id = r.batch_id and n.receipt_lease = r.run_lease
+      cross join lateral (
+        select l.* from leases as l
+        where l.job_id = r.job_id and l.batch_id = r.batch_id and l.receipt_lease = r.run_lease
+        offset 0
+      ) as n
       where n.unique_key is not null
       union
       select e.job_id, e.unique_key, e.unique_states
       from _open_receipts(p_receipts) as o
-      join ready_entries as e on e.ready_slot = o.ready_slot and e.job_id = o.job_id and e.run_lease = o.run_lease
+      cross join lateral (
+        select r.* from ready_entries as r
+        where r.ready_slot = o.ready_slot and r.job_id = o.job_id and r.run_lease = o.run_lease
+        offset 0
+      ) as e
       where e.unique_key is not null
       order by 2, 1
       offset 0

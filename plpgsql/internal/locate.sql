@@ -41,6 +41,7 @@ create or replace function {{ .schema }}._locate_many (p_job_ids bigint[])
   language plpgsql
   volatile
   set plan_cache_mode = force_custom_plan
+  set enable_seqscan = on
   set enable_nestloop = off
   set work_mem = '64MB'
 as $$
@@ -116,6 +117,7 @@ create or replace function {{ .schema }}._take_from_lane (
   returns setof {{ .schema }}.receipt
   language plpgsql
   volatile
+  set enable_seqscan = off
 as $$
 declare
   v_now     timestamptz := _now();
@@ -221,6 +223,7 @@ create or replace function {{ .schema }}._file_closed (
   returns void
   language plpgsql
   volatile
+  set enable_seqscan = off
 as $$
 declare
   v_xid   xid8 := pg_current_xact_id();  -- before the ring is read, see enqueue
@@ -255,6 +258,7 @@ create or replace function {{ .schema }}._take_many (
   language plpgsql
   volatile
   set plan_cache_mode = force_custom_plan
+  set enable_seqscan = on
   set enable_nestloop = off
   set work_mem = '64MB'
 as $$

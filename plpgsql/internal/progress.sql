@@ -3,6 +3,7 @@ create or replace function {{ .schema }}._progress_of (p_slot smallint, p_job_id
   returns jsonb
   language plpgsql
   volatile
+  set enable_seqscan = off
 as $$
 begin
   return coalesce(

@@ -29,6 +29,7 @@ create or replace function {{ .schema }}._body (p_slot smallint, p_job_id bigint
   returns {{ .schema }}.deferred_jobs
   language plpgsql
   volatile
+  set enable_seqscan = off
 as $$
 begin
   return (select row(r.job_id, r.lane, 'scheduled', r.run_at, r.created_at, r.run_lease, r.attempt, r.max_attempts, r.kind, r.args,

@@ -118,6 +118,7 @@ create or replace function {{ .schema }}._lock_free_keys (p_job_ids bigint[])
   returns bigint[]
   language plpgsql
   volatile
+  set enable_seqscan = off
 as $$
 declare
   v_keys bytea[];

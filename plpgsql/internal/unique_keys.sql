@@ -112,6 +112,7 @@ create or replace function {{ .schema }}._lock_keys (p_job_ids bigint[])
   returns void
   language plpgsql
   volatile
+  set enable_seqscan = off
 as $$
 begin
   perform from job_unique_claims as u where u.job_id = any (p_job_ids) order by u.unique_key for update;
@@ -124,6 +125,7 @@ create or replace function {{ .schema }}._release_keys (p_job_ids bigint[])
   returns void
   language plpgsql
   volatile
+  set enable_seqscan = off
 as $$
 begin
   delete from job_unique_claims as u
@@ -137,6 +139,7 @@ create or replace function {{ .schema }}._release_absent (p_job_ids bigint[])
   returns void
   language plpgsql
   volatile
+  set enable_seqscan = off
 as $$
 begin
   perform _release_keys(array(
