@@ -7,6 +7,8 @@ create or replace function {{ .schema }}.get_job (job_id bigint)
   parallel unsafe
   security definer
   set search_path = pg_catalog, {{ .schema }}, pg_temp
+  set plan_cache_mode = force_generic_plan
+  set enable_seqscan = off
   set jit = off
 as $$
 begin
