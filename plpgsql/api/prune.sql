@@ -47,7 +47,7 @@ begin
           claims_{{ $i }}, outcome_removals_{{ $i }}, terminal_count_deltas_{{ $i }}, checkpoint_snapshots_{{ $i }},
           terminal_count_checkpoints_{{ $i }}, lease_extensions_{{ $i }}, progress_entries_{{ $i }}, workers_{{ $i }},
           worker_notices_{{ $i }}, rescue_points_{{ $i }}, promotion_points_{{ $i }}, watched_claims_{{ $i }}, cron_fires_{{ $i }},
-          cron_points_{{ $i }}, rate_points_{{ $i }}, slot_entries_{{ $i }}, dependency_points_{{ $i }},
+          cron_points_{{ $i }}, rate_points_{{ $i }}, slot_entries_{{ $i }}, slot_batches_{{ $i }}, dependency_points_{{ $i }},
           job_departures_{{ $i }} in access exclusive mode;
 {{ end }}
       end case;
@@ -245,6 +245,13 @@ begin
         select from slot_entries as n where n.queue = s.queue and n.key = s.key and n.slot = s.slot and n.point > s.point)
       and (exists (select from leases as l where l.batch_id = s.batch_id and l.job_id = s.job_id)
         or exists (select from claims as c where c.batch_id = s.batch_id and c.ready_slot <> {{ $i }}));
+    insert into slot_batches (queue, point, batch_id, keys, job_ids, open, aged, ready_slot)
+    select k.queue, k.point, k.batch_id, k.keys, k.job_ids, case when k.point = n.point then k.open else '{}' end, k.aged, p_current
+    from slot_batches_{{ $i }} as k
+    cross join lateral (
+      select n.point, n.open from slot_batches as n where n.queue = k.queue order by n.point desc limit 1
+    ) as n
+    where k.point = n.point or k.point = any (n.open);
     insert into workers (worker, heartbeat_at, ready_slot, seen, info)
     select w.worker, w.heartbeat_at, p_current, w.seen, w.info
     from (
@@ -282,7 +289,7 @@ begin
     truncate ready_entries_{{ $i }}, claims_{{ $i }}, attempt_outcomes_{{ $i }}, lane_cursors_{{ $i }};
 {{ range $table := list "ready_tombstones" "outcome_removals" "terminal_count_deltas" "checkpoint_snapshots"
   "terminal_count_checkpoints" "lease_extensions" "progress_entries" "workers" "worker_notices" "rescue_points"
-  "promotion_points" "watched_claims" "cron_fires" "cron_points" "rate_points" "slot_entries" "dependency_points" "job_departures" }}
+  "promotion_points" "watched_claims" "cron_fires" "cron_points" "rate_points" "slot_entries" "slot_batches" "dependency_points" "job_departures" }}
     if exists (select from {{ $table }}_{{ $i }}) then
       truncate {{ $table }}_{{ $i }};
     end if;

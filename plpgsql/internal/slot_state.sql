@@ -1,0 +1,39 @@
+    with batch as materialized (
+      select b.point, b.batch_id, b.keys, b.job_ids, c.job_ids as claimed,
+        coalesce((
+          select sum(o.jobs) from attempt_outcomes{{ . }} as o
+          where o.batch_id = b.batch_id and o.finalized_at <= p_at), 0) as closed
+      from slot_batches{{ . }} as b
+      left join lateral (select c.job_ids from claims{{ . }} as c where c.batch_id = b.batch_id limit 1) as c on true
+      where b.queue = p_queue and b.point = any (p_open)
+    ),
+    closed as materialized (
+      select b.batch_id, i.job_id
+      from batch as b
+      cross join lateral (
+        select o.job_ids from attempt_outcomes{{ . }} as o
+        where o.batch_id = b.batch_id and o.finalized_at <= p_at
+        offset 0
+      ) as o
+      cross join lateral unnest(o.job_ids) as i (job_id)
+      where b.closed < cardinality(b.claimed)
+    ),
+    attempt as materialized (
+      select b.point, u.key, u.job_id, b.batch_id,
+        -- A segment that was pruned has left only what is open.
+        case
+          when coalesce(b.closed >= cardinality(b.claimed), true) then false
+          when b.closed = 0 and b.claimed = b.job_ids then true
+          else (b.batch_id, u.job_id) not in (select x.batch_id, x.job_id from closed as x) and u.job_id = any (b.claimed)
+        end
+        -- A job that waits for an answer keeps its slot.
+        or case when v_leases then exists (select from leases as l where l.job_id = u.job_id and l.batch_id = b.batch_id) else false end
+        as open
+      from batch as b
+      cross join lateral unnest(b.keys, b.job_ids) as u (key, job_id)
+    )
+    select (select count(b.claimed) from batch as b),
+      array_agg(a.key) filter (where a.open), array_agg(a.job_id) filter (where a.open), array_agg(a.batch_id) filter (where a.open),
+      array_agg(a.point) filter (where a.open), array_agg(a.key) filter (where not a.open), array_agg(a.point) filter (where not a.open)
+    into v_met, held_keys, held_jobs, held_batches, held_points, freed_keys, freed_points
+    from attempt as a;
