@@ -493,6 +493,7 @@ begin
             from (
               select 0 as nth, h.key, null::bigint as job_id, null::bigint as batch_id, null::smallint as slot, null::bigint as run_lease
               from unnest(v_held || case when v_aged then _aged_keys(p_queue, w_keys, v_at) end) as h (key)
+              where (h.key in (select k.key from unnest(w_keys) as k (key))) is true
               union all
               select w.nth, w.key, w.job_id, w.batch_id, w.slot, w.run_lease
               from unnest(w_keys, w_jobs, w_batches, w_slots, w_leases) with ordinality as w (key, job_id, batch_id, slot, run_lease, nth)

@@ -1,11 +1,15 @@
     with batch as materialized (
-      select b.point, b.batch_id, b.keys, b.job_ids, c.job_ids as claimed,
-        coalesce((
-          select sum(o.jobs) from attempt_outcomes{{ . }} as o
-          where o.batch_id = b.batch_id and o.finalized_at <= p_at), 0) as closed
-      from slot_batches{{ . }} as b
-      left join lateral (select c.job_ids from claims{{ . }} as c where c.batch_id = b.batch_id limit 1) as c on true
-      where b.queue = p_queue and b.point = any (p_open)
+      select x.*, coalesce(x.closed >= cardinality(x.claimed), true) as done
+      from (
+        select b.point, b.batch_id, b.keys, b.job_ids, c.job_ids as claimed, c.job_ids = b.job_ids as intact,
+          coalesce((
+            select sum(o.jobs) from attempt_outcomes{{ . }} as o
+            where o.batch_id = b.batch_id and o.finalized_at <= p_at), 0) as closed
+        from slot_batches{{ . }} as b
+        left join lateral (select c.job_ids from claims{{ . }} as c where c.batch_id = b.batch_id limit 1) as c on true
+        where b.queue = p_queue and b.point = any (p_open)
+        offset 0
+      ) as x
     ),
     closed as materialized (
       select b.batch_id, i.job_id
@@ -16,14 +20,14 @@
         offset 0
       ) as o
       cross join lateral unnest(o.job_ids) as i (job_id)
-      where b.closed < cardinality(b.claimed)
+      where not b.done
     ),
     attempt as materialized (
       select b.point, u.key, u.job_id, b.batch_id,
         -- A segment that was pruned has left only what is open.
         case
-          when coalesce(b.closed >= cardinality(b.claimed), true) then false
-          when b.closed = 0 and b.claimed = b.job_ids then true
+          when b.done then false
+          when b.closed = 0 and b.intact then true
           else (b.batch_id, u.job_id) not in (select x.batch_id, x.job_id from closed as x) and u.job_id = any (b.claimed)
         end
         -- A job that waits for an answer keeps its slot.
