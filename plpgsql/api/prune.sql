@@ -245,13 +245,17 @@ begin
         select from slot_entries as n where n.queue = s.queue and n.key = s.key and n.slot = s.slot and n.point > s.point)
       and (exists (select from leases as l where l.batch_id = s.batch_id and l.job_id = s.job_id)
         or exists (select from claims as c where c.batch_id = s.batch_id and c.ready_slot <> {{ $i }}));
+    -- A queue's newest row, which is open itself, and those that it counts.
     insert into slot_batches (queue, point, batch_id, keys, job_ids, open, aged, ready_slot)
     select k.queue, k.point, k.batch_id, k.keys, k.job_ids, case when k.point = n.point then k.open else '{}' end, k.aged, p_current
-    from slot_batches_{{ $i }} as k
+    from (select distinct b.queue from slot_batches_{{ $i }} as b) as q
     cross join lateral (
-      select n.point, n.open from slot_batches as n where n.queue = k.queue order by n.point desc limit 1
+      select b.point, b.open from slot_batches as b where b.queue = q.queue order by b.point desc limit 1
     ) as n
-    where k.point = n.point or k.point = any (n.open);
+    cross join lateral unnest(n.open) as o (point)
+    cross join lateral (
+      select b.* from slot_batches_{{ $i }} as b where b.queue = q.queue and b.point = o.point limit 1
+    ) as k;
     insert into workers (worker, heartbeat_at, ready_slot, seen, info)
     select w.worker, w.heartbeat_at, p_current, w.seen, w.info
     from (
