@@ -1,6 +1,6 @@
 -- Limits of concurrency per key.
 begin;
-select plan(38);
+select plan(47);
 -- Alone: calls maintain.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 
@@ -114,6 +114,39 @@ select awa.complete(pg_temp.receipt('tap/84/from', 'v')) \g /dev/null
 select is(pg_temp.claimed('tap/84/from'), null, 'a job that was moved is not handed out by the queue that it waited in');
 select awa.complete(pg_temp.receipt('tap/84/to', 'v')) \g /dev/null
 select is(pg_temp.claimed('tap/84/to'), 'v', 'but by its own, when that has a slot');
+
+-- Attempts that outlast many claims
+
+select awa.configure_queue('tap/84/aged', '{"concurrency_limit": 1}') \g /dev/null
+select pg_temp.add('tap/84/aged', string_agg('k' || i, ' ' order by n, i)) from generate_series(1, 2) as n, generate_series(1, 130) as i \g /dev/null
+select pg_temp.claimed('tap/84/aged', 1) from generate_series(1, 130) \g /dev/null
+select is((select count(*) from held as h where h.queue = 'tap/84/aged'), 130::bigint, '130 run, claimed one by one');
+select ok((select count(*) from awa.slot_entries as e where e.queue = 'tap/84/aged') between 1 and 129, 'the oldest ones have a slot of their own');
+select is(pg_temp.claimed('tap/84/aged', 200), null, 'one of a key is all that runs');
+select awa.complete(pg_temp.receipt('tap/84/aged', k)) from unnest(array['k3', 'k129']) as k \g /dev/null
+select is(pg_temp.claimed('tap/84/aged', 200), 'k3 k129', 'and the next one comes, early or late');
+
+-- Across segments
+
+select awa.configure_queue('tap/84/ring', '{"concurrency_limit": 1}') \g /dev/null
+select pg_temp.add('tap/84/ring', 'r s') \g /dev/null
+select is(pg_temp.claimed('tap/84/ring', 1), 'r', 'a job is claimed');
+select is(pg_temp.claimed('tap/84/ring', 1), 's', 'and another one');
+select awa.complete(pg_temp.receipt('tap/84/ring', 's')) \g /dev/null
+do $$
+begin
+  for i in 1 .. 100 loop
+    perform awa.enqueue('k', queue => 'tap/84/turn');
+    perform awa.rotate();
+    exit when awa.prune() = 'pruned';
+  end loop;
+end $$;
+select is((select count(*) from awa.claims as c where c.batch_id = (pg_temp.receipt('tap/84/ring', 'r')).batch_id
+  and c.ready_slot <> (pg_temp.receipt('tap/84/ring', 'r')).ready_slot), 1::bigint, 'its segment is pruned');
+select pg_temp.add('tap/84/ring', 'r s') \g /dev/null
+select is(pg_temp.claimed('tap/84/ring'), 's', 'and a slot goes along');
+select awa.complete(pg_temp.receipt('tap/84/ring', 'r')) \g /dev/null
+select is(pg_temp.claimed('tap/84/ring'), 'r', 'and comes free there');
 
 -- Arguments
 

@@ -9,3 +9,7 @@ drop function if exists {{ .schema }}.enqueue (
 drop function if exists {{ .schema }}.enqueue (
   text, jsonb, text, integer, timestamptz, integer, text[], jsonb, bytea, bit, text, interval, text, bigint[]);
 drop function if exists {{ .schema }}._batch_id (bigint);
+drop function if exists {{ .schema }}._free_slots (text, text[], integer, timestamptz);
+drop function if exists {{ .schema }}._slots_below (text, text[], integer, timestamptz);
+drop function if exists {{ .schema }}._take_slots (text, {{ .schema }}.claimed_job[], timestamptz, integer);
+drop function if exists {{ .schema }}._claim_parked (text, integer, text, interval, integer);

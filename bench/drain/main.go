@@ -60,6 +60,7 @@ var phases = []struct {
 	{"footprint", "dead tuples and WAL", (*run).footprint},
 	{"pinned", "steady traffic beside an old transaction", (*run).pinned},
 	{"attempts", "attempts that fail or are lost", (*run).attempts},
+	{"concurrency", "one job of a key at a time: 1,000 keys, 16 claimers", (*run).concurrency},
 }
 
 func main() {

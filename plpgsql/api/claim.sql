@@ -321,6 +321,30 @@ exception when unique_violation then
 end;
 $$;
 
+-- claim from a queue's lanes, whatever limit of concurrency it has.
+create or replace function {{ .schema }}._claim_lanes (p_queue text, p_max_jobs integer, p_worker text, p_lease interval)
+  returns setof {{ .schema }}.claimed_job
+  language plpgsql
+  volatile
+as $$
+#variable_conflict use_variable
+<<claim>>
+declare
+  queue    text := p_queue;
+  max_jobs integer := p_max_jobs;
+  worker   text := p_worker;
+  lease    interval := p_lease;
+begin
+  if current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
+    return query
+    select j.* from _claim_snapshot(p_queue, p_max_jobs, p_worker, p_lease) as j;
+    return;
+  end if;
+  <<claim_body>>
+{{ template "internal/claim_body.sql" (dict "schema" .schema "segments" .segments "divert" false) }}  end;
+end;
+$$;
+
 create or replace function {{ .schema }}._claim_frozen (p_queue text, p_max_jobs integer, p_worker text, p_lease interval)
   returns setof {{ .schema }}.claimed_job
   language plpgsql

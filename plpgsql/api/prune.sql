@@ -47,7 +47,7 @@ begin
           claims_{{ $i }}, outcome_removals_{{ $i }}, terminal_count_deltas_{{ $i }}, checkpoint_snapshots_{{ $i }},
           terminal_count_checkpoints_{{ $i }}, lease_extensions_{{ $i }}, progress_entries_{{ $i }}, workers_{{ $i }},
           worker_notices_{{ $i }}, rescue_points_{{ $i }}, promotion_points_{{ $i }}, watched_claims_{{ $i }}, watch_points_{{ $i }}, cron_fires_{{ $i }},
-          cron_points_{{ $i }}, rate_points_{{ $i }}, slot_entries_{{ $i }}, dependency_points_{{ $i }},
+          cron_points_{{ $i }}, rate_points_{{ $i }}, slot_entries_{{ $i }}, slot_batches_{{ $i }}, dependency_points_{{ $i }},
           job_departures_{{ $i }} in access exclusive mode;
 {{ end }}
       end case;
@@ -246,6 +246,17 @@ begin
         select from slot_entries as n where n.queue = s.queue and n.key = s.key and n.slot = s.slot and n.point > s.point)
       and (exists (select from leases as l where l.batch_id = s.batch_id and l.job_id = s.job_id)
         or exists (select from claims as c where c.batch_id = s.batch_id and c.ready_slot <> {{ $i }}));
+    -- A queue's newest row, which is open itself, and those that it counts.
+    insert into slot_batches (queue, point, batch_id, keys, job_ids, open, aged, ready_slot)
+    select k.queue, k.point, k.batch_id, k.keys, k.job_ids, case when k.point = n.point then k.open else '{}' end, k.aged, p_current
+    from (select distinct b.queue from slot_batches_{{ $i }} as b) as q
+    cross join lateral (
+      select b.point, b.open from slot_batches as b where b.queue = q.queue order by b.point desc limit 1
+    ) as n
+    cross join lateral unnest(n.open) as o (point)
+    cross join lateral (
+      select b.* from slot_batches_{{ $i }} as b where b.queue = q.queue and b.point = o.point limit 1
+    ) as k;
     insert into workers (worker, heartbeat_at, ready_slot, seen, info)
     select w.worker, w.heartbeat_at, p_current, w.seen, w.info
     from (
@@ -283,7 +294,7 @@ begin
     truncate ready_entries_{{ $i }}, claims_{{ $i }}, attempt_outcomes_{{ $i }}, lane_cursors_{{ $i }};
 {{ range $table := list "ready_tombstones" "outcome_removals" "terminal_count_deltas" "checkpoint_snapshots"
   "terminal_count_checkpoints" "lease_extensions" "progress_entries" "workers" "worker_notices" "rescue_points"
-  "promotion_points" "watched_claims" "watch_points" "cron_fires" "cron_points" "rate_points" "slot_entries" "dependency_points" "job_departures" }}
+  "promotion_points" "watched_claims" "watch_points" "cron_fires" "cron_points" "rate_points" "slot_entries" "slot_batches" "dependency_points" "job_departures" }}
     if exists (select from {{ $table }}_{{ $i }}) then
       truncate {{ $table }}_{{ $i }};
     end if;

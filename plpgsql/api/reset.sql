@@ -17,7 +17,7 @@ begin
       lock table queue_lanes, segment_rotations, segment_prunes, lane_cursors, ready_entries, claims, attempt_outcomes,
         ready_tombstones, outcome_removals, terminal_count_deltas, checkpoint_snapshots, terminal_count_checkpoints,
         terminal_rollup_entries, deferred_jobs, leases, dlq_entries, job_unique_claims, queue_meta, workers, worker_notices,
-        lease_extensions, progress_entries, rescue_points, promotion_points, watched_claims, watch_points, rate_points, slot_entries,
+        lease_extensions, progress_entries, rescue_points, promotion_points, watched_claims, watch_points, rate_points, slot_entries, slot_batches,
         parked_jobs, job_dependencies, dependency_points, job_departures,
         schedules, cron_fires, cron_points, batch_operations, batch_operation_pages
         in access exclusive mode;
@@ -30,7 +30,7 @@ begin
     terminal_count_deltas, checkpoint_snapshots, terminal_count_checkpoints, terminal_rollup_entries,
     deferred_jobs, leases, dlq_entries, job_unique_claims, queue_lanes, segment_rotations, segment_prunes,
     workers, worker_notices, lease_extensions, progress_entries, rescue_points, promotion_points, watched_claims, watch_points,
-    rate_points, slot_entries, parked_jobs, job_dependencies, dependency_points, job_departures,
+    rate_points, slot_entries, slot_batches, parked_jobs, job_dependencies, dependency_points, job_departures,
     cron_fires, cron_points, batch_operations, batch_operation_pages;
   if not coalesce(reset.keep_config, false) then
     truncate queue_meta, schedules;

@@ -17,28 +17,87 @@ as $$
       then p_metadata ->> 'awa:concurrency_key' end
 $$;
 
--- The free slots of some keys: those that were never taken, or whose attempt was
--- closed before the moment of the claim that is to have them.
-create or replace function {{ .schema }}._free_slots (p_queue text, p_keys text[], p_limit integer, p_claimed_at timestamptz)
-  returns table (key text, slot integer, point bigint)
+-- What the batches at some points hold at a moment: a key for each attempt that is
+-- open, and those of the others. The batches of the current segment are looked for
+-- there alone; if one is not, in every segment.
+create or replace function {{ .schema }}._slot_state (
+  p_queue text, p_open bigint[], p_at timestamptz,
+  out held_keys text[], out held_jobs bigint[], out held_batches bigint[], out held_points bigint[],
+  out freed_keys text[], out freed_points bigint[]
+)
   language plpgsql
   volatile
-  set plan_cache_mode = force_generic_plan
-  set enable_seqscan = off
+as $$
+declare
+  v_leases boolean := exists (select from leases);
+  v_met    bigint;
+begin
+  case _current_slot()
+{{ range $i := until (int .segments) }}
+  when {{ $i }} then
+{{ template "internal/slot_state.sql" (print "_" $i) }}
+{{ end }}
+  end case;
+  if v_met < cardinality(p_open) then
+{{ template "internal/slot_state.sql" "" }}
+  end if;
+end;
+$$;
+
+-- The slots of some keys, as to attempts that outlasted many claims: their newest
+-- row, and whether that one's attempt is open.
+create or replace function {{ .schema }}._aged_slots (p_queue text, p_keys text[], p_claimed_at timestamptz)
+  returns table (key text, slot integer, point bigint, held boolean)
+  language plpgsql
+  volatile
   set enable_hashjoin = off
   set enable_mergejoin = off
 as $$
 begin
-  if exists (select from queue_meta as m where m.queue = p_queue and m.concurrency_slots > p_limit) then
-    return query select b.* from _slots_below(p_queue, p_keys, p_limit, p_claimed_at) as b;
-    return;
-  end if;
   return query
-  select k.key, s.slot, e.point
+  select k.key, s.slot, e.point, e.held
   from unnest(p_keys) as k (key)
-  cross join generate_series(1, p_limit) as s (slot)
-{{ template "internal/slot_entry.sql" }}
-  where not e.held;
+  cross join generate_series(1, (select m.concurrency_slots from queue_meta as m where m.queue = p_queue)) as s (slot)
+{{ template "internal/slot_entry.sql" }};
+end;
+$$;
+
+-- Of some keys, one for each open attempt that outlasted many claims.
+create or replace function {{ .schema }}._aged_keys (p_queue text, p_keys text[], p_claimed_at timestamptz)
+  returns text[]
+  language plpgsql
+  volatile
+as $$
+begin
+  return array(
+    select a.key
+    from _aged_slots(p_queue, array(select distinct k.key from unnest(p_keys) as k (key)), p_claimed_at) as a
+    where a.held);
+end;
+$$;
+
+-- Attempts that are still open after many claims: each has a slot of its key from
+-- now on, and its batch is no longer looked at.
+create or replace function {{ .schema }}._age_slots (
+  p_queue text, p_keys text[], p_jobs bigint[], p_batches bigint[], p_claimed_at timestamptz
+)
+  returns void
+  language plpgsql
+  volatile
+  set enable_nestloop = off
+as $$
+begin
+  insert into slot_entries (queue, key, slot, point, batch_id, job_id, ready_slot)
+  select p_queue, w.key, f.slot, f.point + 1, w.batch_id, w.job_id, _current_slot()
+  from (
+    select u.key, u.job_id, u.batch_id, row_number() over (partition by u.key order by u.job_id) as turn
+    from unnest(p_keys, p_jobs, p_batches) as u (key, job_id, batch_id)
+  ) as w
+  join (
+    select a.key, a.slot, a.point, row_number() over (partition by a.key order by a.slot) as turn
+    from _aged_slots(p_queue, array(select distinct k.key from unnest(p_keys) as k (key)), p_claimed_at) as a
+    where not a.held
+  ) as f on f.key = w.key and f.turn = w.turn;
 end;
 $$;
 
@@ -51,12 +110,13 @@ create or replace function {{ .schema }}._parked_keys (p_queue text, p_max integ
   set enable_seqscan = off
 as $$
 declare
-  v_first bigint := (select min(p.job_id) from parked_jobs as p where p.queue = p_queue);
-  v_last  bigint := (select max(p.job_id) from parked_jobs as p where p.queue = p_queue);
-  v_start bigint := v_first + floor(random() * (v_last - v_first + 1))::bigint;
+  v_start bigint := hashint8extended((random() * 1e15)::bigint, 0);
   -- The key of a random one of them.
-  v_from  text := (
-    select p.key from parked_jobs as p where p.queue = p_queue and p.job_id >= v_start order by p.job_id limit 1);
+  v_from  text := coalesce(
+    (select p.key from parked_jobs as p
+     where p.queue = p_queue and hashint8extended(p.job_id, 0) >= v_start
+     order by hashint8extended(p.job_id, 0) limit 1),
+    (select p.key from parked_jobs as p where p.queue = p_queue order by hashint8extended(p.job_id, 0) limit 1));
 begin
   return array(
     with recursive after as (
@@ -86,223 +146,251 @@ begin
 end;
 $$;
 
--- Claims parked jobs whose key has a slot again, oldest first within a key. No
--- window offers them any more: their claim is counted by a delta, as of jobs that
--- a transaction enqueued itself.
+-- Claims parked jobs of some keys that have a slot again, oldest first within a key;
+-- p_held has a key for each attempt that is open. No window offers them any more:
+-- their claim is counted by a delta, as of jobs that a transaction enqueued itself.
 create or replace function {{ .schema }}._claim_parked (
-  p_queue text, p_max integer, p_worker text, p_lease interval, p_limit integer
+  p_queue text, p_keys text[], p_held text[], p_max integer, p_worker text, p_lease interval, p_limit integer
 )
   returns setof {{ .schema }}.claimed_job
   language plpgsql
   volatile
-  set plan_cache_mode = force_generic_plan
-  set enable_seqscan = off
 as $$
 declare
-  v_now  timestamptz := _now();
-  v_xid  xid8 := pg_current_xact_id();  -- before the ring is read, see enqueue
-  v_slot smallint := _current_slot();
-  v_ids  bigint[];
-  v_gone bigint[];
-  v_job  deferred_jobs;
+  v_now   timestamptz := _now();
+  v_xid   xid8 := pg_current_xact_id();  -- before the ring is read, see enqueue
+  v_slot  smallint := _current_slot();
+  v_lanes bigint[] := array(select l.lane from queue_lanes as l where l.queue = p_queue);
+  v_held  text[] := p_held;
+  v_left  integer := p_max;
+  v_got   integer;
+  v_ids   bigint[];
+  v_keys  text[];
+  v_gone  bigint[];
+  v_job   deferred_jobs;
 begin
   loop
-    select array_agg(n.job_id) into v_ids
+    select array_agg(n.job_id), array_agg(n.key) into v_ids, v_keys
     from (
-      select p.job_id
+      select p.job_id, k.key
       from (
-        select f.key, count(*) as free
-        from _free_slots(p_queue, _parked_keys(p_queue, p_max * 2 + 100), p_limit, v_now) as f
-        group by f.key
+        select u.key, p_limit - sum(u.held) as free
+        from (
+          select c.key, 0 as held, true as asked from unnest(p_keys) as c (key)
+          union all
+          select h.key, 1, false from unnest(v_held) as h (key)
+        ) as u
+        group by u.key
+        having bool_or(u.asked) and sum(u.held) < p_limit
       ) as k
       cross join lateral (
         select j.job_id from parked_jobs as j where j.queue = p_queue and j.key = k.key order by j.job_id limit k.free
       ) as p
-      limit p_max
+      limit v_left
     ) as n;
     if v_ids is null then
       return;
     end if;
+    -- Those whose unique key counts from now on go by way of promotion.
+    if exists (select from deferred_jobs as d where d.run_at = 'infinity' and d.unique_key is not null) then
+      for v_job in
+        with gone as (
+          delete from deferred_jobs as e
+          where e.job_id = any (v_ids) and e.run_at = 'infinity' and e.lane = any (v_lanes) and _gains_key(e)
+          returning e.*
+        ),
+        unlisted as (
+          delete from parked_jobs as p using gone as g
+        where p.queue = p_queue and p.key = _concurrency_key(g.metadata) and p.job_id = g.job_id
+        )
+        select g.* from gone as g
+      loop
+        perform _bring_back(v_job);
+      end loop;
+    end if;
+    return query
+    with taken as (
+      delete from deferred_jobs as d
+      using (
+        select e.job_id from deferred_jobs as e
+        -- By its id and by no other index, whatever the statistics say.
+        where e.job_id = any (v_ids) and (e.run_at = 'infinity' and e.lane = any (v_lanes)) is true
+        order by e.job_id
+        for update skip locked
+      ) as e
+      where d.job_id = e.job_id
+      returning d.*
+    ),
+    gone as (
+      delete from parked_jobs as p using unnest(v_ids, v_keys) as u (job_id, key)
+      where p.queue = p_queue and p.key = u.key and p.job_id = u.job_id and u.job_id in (select t.job_id from taken as t)
+    ),
+    put as (
+      insert into ready_entries (
+        lane, xid, job_id, run_at, created_at, run_lease, ready_slot, attempt, max_attempts, kind, args,
+        metadata, tags, errors, progress, unique_key, unique_states, ordering_key, deadline)
+      select t.lane, '0', t.job_id, coalesce(nullif(_instant(t.metadata ->> 'awa:run_at'), 'infinity'), t.created_at), t.created_at, t.run_lease, v_slot, t.attempt, t.max_attempts,
+        t.kind, t.args, nullif(t.metadata - 'awa:run_at', '{}'), t.tags, t.errors, t.progress, t.unique_key, t.unique_states,
+        t.ordering_key, t.deadline
+      from taken as t
+      returning *
+    ),
+    batch as materialized (
+      select p.lane, _batch_id(v_slot, max(p.job_id * 16 + p.run_lease % 16), max(p.run_lease)) as batch_id, count(*)::integer as jobs,
+        min(p.deadline) as deadline, bool_or(p.metadata ? 'awa:follow_ups') as follows, array_agg(p.job_id order by p.job_id) as job_ids,
+        array_agg(p.run_lease order by p.job_id) as run_leases,
+        (select q.priority from queue_lanes as q where q.lane = p.lane limit 1) as priority
+      from put as p
+      group by p.lane
+    ),
+    claimed as (
+      insert into claims (
+        batch_id, lane, claimed_at, lease_expires_at, ready_slot, job_ids, run_leases, worker, deadline_at, bypassed_by,
+        follows)
+      select b.batch_id, b.lane, v_now, v_now + p_lease, v_slot, b.job_ids, b.run_leases, p_worker, v_now + b.deadline, v_xid,
+        nullif(b.follows, false)
+      from batch as b
+    ),
+    counted as (
+      insert into terminal_count_deltas (lane, xid, ready_slot, closed, completed, failed, cancelled)
+      select b.lane, v_xid, v_slot, -b.jobs, 0, 0, 0 from batch as b
+    ),
+    watched as (
+      insert into watched_claims (batch_id, lane, ready_slot, look_at)
+      select b.batch_id, b.lane, v_slot, v_now + least(p_lease, b.deadline) from batch as b
+    )
+    select row(v_slot, b.batch_id, p.job_id, p.run_lease)::receipt,
+      p.job_id, p.kind, p.args, p_queue, b.priority, p.attempt, p.max_attempts, p.run_at, p.created_at,
+      coalesce(p.tags, '{}'), coalesce(p.metadata, '{}'), p.progress, coalesce(p.errors, '{}'),
+      v_now + p.deadline, v_now + p_lease
+    from put as p
+    join batch as b on b.lane = p.lane
+    order by b.priority, p.job_id;
+    get diagnostics v_got = row_count;
+    exit when v_got = cardinality(v_ids);
+    v_left := v_left - v_got;
     -- Those that were cancelled, deleted or moved meanwhile leave the list, and others
     -- are looked for in their stead: one may wait for a slot of another queue by now.
-    -- Those that somebody holds do not come along.
-    v_gone := _less(v_ids, array(
-      select d.job_id
-      from deferred_jobs as d
-      where d.job_id = any (v_ids) and d.run_at = 'infinity'
-        and exists (select from queue_lanes as l where l.lane = d.lane and l.queue = p_queue)));
+    -- Those that somebody holds stay.
+    v_gone := array(
+      select u.job_id
+      from unnest(v_ids, v_keys) as u (job_id, key)
+      cross join lateral (
+        select from parked_jobs as p where p.queue = p_queue and p.key = u.key and p.job_id = u.job_id limit 1
+      ) as p
+      where not exists (
+        select from deferred_jobs as d where d.job_id = u.job_id and (d.run_at = 'infinity' and d.lane = any (v_lanes)) is true));
     exit when v_gone = '{}';
     -- As they may be many, those behind them as well.
-    v_gone := v_gone || array(
-      select j.job_id
-      from (
-        select p.job_id from parked_jobs as p where p.queue = p_queue and p.job_id > v_gone[1] order by p.job_id limit 1000
-      ) as j
-      where not exists (
-        select from deferred_jobs as d
-        where d.job_id = j.job_id and d.run_at = 'infinity'
-          and exists (select from queue_lanes as l where l.lane = d.lane and l.queue = p_queue)));
-    delete from parked_jobs as p where p.queue = p_queue and p.job_id = any (v_gone);
-  end loop;
-  -- Those whose unique key counts from now on go by way of promotion.
-  for v_job in
-    with gone as (
-      delete from deferred_jobs as e where e.job_id = any (v_ids) and e.run_at = 'infinity' and _gains_key(e) returning e.*
-    ),
-    unlisted as (
-      delete from parked_jobs as p using gone as g where p.queue = p_queue and p.job_id = g.job_id
-    )
-    select g.* from gone as g
-  loop
-    perform _bring_back(v_job);
-  end loop;
-  return query
-  with taken as (
-    delete from deferred_jobs as d
+    delete from parked_jobs as p
     using (
-      select e.job_id from deferred_jobs as e
-      where e.job_id = any (v_ids) and e.run_at = 'infinity'
-      order by e.job_id
-      for update skip locked
-    ) as e
-    where d.job_id = e.job_id
-    returning d.*
-  ),
-  gone as (
-    delete from parked_jobs as p using taken as t where p.queue = p_queue and p.job_id = t.job_id
-  ),
-  put as (
-    insert into ready_entries (
-      lane, xid, job_id, run_at, created_at, run_lease, ready_slot, attempt, max_attempts, kind, args,
-      metadata, tags, errors, progress, unique_key, unique_states, ordering_key, deadline)
-    select t.lane, '0', t.job_id, coalesce(nullif(_instant(t.metadata ->> 'awa:run_at'), 'infinity'), t.created_at), t.created_at, t.run_lease, v_slot, t.attempt, t.max_attempts,
-      t.kind, t.args, nullif(t.metadata - 'awa:run_at', '{}'), t.tags, t.errors, t.progress, t.unique_key, t.unique_states,
-      t.ordering_key, t.deadline
-    from taken as t
-    returning *
-  ),
-  batch as materialized (
-    select p.lane, _batch_id(v_slot, max(p.job_id * 16 + p.run_lease % 16), max(p.run_lease)) as batch_id, count(*)::integer as jobs,
-      min(p.deadline) as deadline, bool_or(p.metadata ? 'awa:follow_ups') as follows, array_agg(p.job_id order by p.job_id) as job_ids,
-      array_agg(p.run_lease order by p.job_id) as run_leases
-    from put as p
-    group by p.lane
-  ),
-  claimed as (
-    insert into claims (
-      batch_id, lane, claimed_at, lease_expires_at, ready_slot, job_ids, run_leases, worker, deadline_at, bypassed_by,
-      follows)
-    select b.batch_id, b.lane, v_now, v_now + p_lease, v_slot, b.job_ids, b.run_leases, p_worker, v_now + b.deadline, v_xid,
-      nullif(b.follows, false)
-    from batch as b
-  ),
-  counted as (
-    insert into terminal_count_deltas (lane, xid, ready_slot, closed, completed, failed, cancelled)
-    select b.lane, v_xid, v_slot, -b.jobs, 0, 0, 0 from batch as b
-  ),
-  watched as (
-    insert into watched_claims (batch_id, lane, ready_slot, look_at)
-    select b.batch_id, b.lane, v_slot, v_now + least(p_lease, b.deadline) from batch as b
-  )
-  select row(v_slot, b.batch_id, p.job_id, p.run_lease)::receipt,
-    p.job_id, p.kind, p.args, p_queue, l.priority, p.attempt, p.max_attempts, p.run_at, p.created_at,
-    coalesce(p.tags, '{}'), coalesce(p.metadata, '{}'), p.progress, coalesce(p.errors, '{}'),
-    v_now + p.deadline, v_now + p_lease
-  from put as p
-  join batch as b on b.lane = p.lane
-  cross join lateral (select q.priority from queue_lanes as q where q.lane = p.lane limit 1) as l
-  order by l.priority, p.job_id;
+      select j.key, j.job_id
+      from unnest(v_ids, v_keys) as u (job_id, key)
+      cross join lateral (
+        select n.key, n.job_id from parked_jobs as n
+        where n.queue = p_queue and n.key = u.key and n.job_id >= u.job_id
+        order by n.job_id
+        limit 1000
+      ) as j
+      where u.job_id in (select g.job_id from unnest(v_gone) as g (job_id))
+        and not exists (
+          select from deferred_jobs as d where d.job_id = j.job_id and (d.run_at = 'infinity' and d.lane = any (v_lanes)) is true)
+    ) as x
+    where p.queue = p_queue and p.key = x.key and p.job_id = x.job_id;
+    v_held := v_held || array(
+      select u.key from unnest(v_ids, v_keys) as u (job_id, key)
+      where u.job_id not in (select g.job_id from unnest(v_gone) as g (job_id)));
+  end loop;
 end;
 $$;
 
--- Of claimed jobs those that get a slot, or need none; the others are parked.
-create or replace function {{ .schema }}._take_slots (
-  p_queue text, p_jobs {{ .schema }}.claimed_job[], p_claimed_at timestamptz, p_limit integer
+-- Jobs that were claimed just now although their key has no slot: set aside. Nobody
+-- else has seen these attempts, so they are closed without a look at other outcomes.
+create or replace function {{ .schema }}._park_jobs (
+  p_queue text, p_slots smallint[], p_batches bigint[], p_jobs bigint[], p_leases bigint[], p_keys text[]
 )
-  returns setof {{ .schema }}.claimed_job
+  returns void
   language plpgsql
   volatile
-  set plan_cache_mode = force_generic_plan
-  set enable_seqscan = off
 as $$
-declare
-  v_slot  smallint := _current_slot();
-  v_keys  text[];
-  v_jobs  bigint;
-  v_taken bigint[];
-  v_out   receipt[];
 begin
-  select array_agg(distinct _concurrency_key(j.metadata)), count(*) into v_keys, v_jobs
-  from unnest(p_jobs) as j
-  where _concurrency_key(j.metadata) is not null;
-  if v_keys is null then
-    return query select j.* from unnest(p_jobs) as j;
-    return;
-  end if;
-  with wanted as (
-    select j.receipt, j.job_id, _concurrency_key(j.metadata) as key,
-      row_number() over (partition by _concurrency_key(j.metadata) order by j.nth) as turn
-    from unnest(p_jobs) with ordinality as j (
-      receipt, job_id, kind, args, queue, priority, attempt, max_attempts, run_at, created_at, tags, metadata, progress,
-      errors, deadline_at, lease_expires_at, nth)
-    where _concurrency_key(j.metadata) is not null
+  with job as materialized (
+    select r.*, u.batch_id, u.key
+    from unnest(p_slots, p_batches, p_jobs, p_leases, p_keys) as u (slot, batch_id, job_id, run_lease, key)
+    cross join lateral (
+      select e.* from ready_entries as e
+      where e.ready_slot = u.slot and e.job_id = u.job_id and e.run_lease = u.run_lease
+      limit 1
+    ) as r
   ),
-  free as (
-    select f.key, f.slot, f.point, row_number() over (partition by f.key order by f.slot) as turn
-    from _free_slots(p_queue, v_keys, p_limit, p_claimed_at) as f
+  closed as (
+    insert into attempt_outcomes (batch_id, lane, xid, finalized_at, seq, jobs, ready_slot, outcome, job_ids, run_leases)
+    select j.batch_id, j.lane, pg_current_xact_id(), _now(), 0, count(*), j.ready_slot, 'm',
+      array_agg(j.job_id order by j.job_id), case when max(j.run_lease) > 1 then array_agg(j.run_lease order by j.job_id) end
+    from job as j
+    group by j.batch_id, j.lane, j.ready_slot
   ),
-  held as (
-    insert into slot_entries (queue, key, slot, point, batch_id, job_id, ready_slot)
-    select p_queue, w.key, f.slot, f.point + 1, (w.receipt).batch_id, w.job_id, v_slot
-    from wanted as w
-    join free as f on f.key = w.key and f.turn = w.turn
-    returning job_id
-  )
-  select array_agg(h.job_id) into v_taken from held as h;
-
-  if cardinality(v_taken) = v_jobs then
-    return query select j.* from unnest(p_jobs) as j;
-    return;
-  end if;
-  v_out := array(
-    select j.receipt from unnest(p_jobs) as j
-    where _concurrency_key(j.metadata) is not null and not exists (select from unnest(v_taken) as t (job_id) where t.job_id = j.job_id));
-  if v_out <> '{}' then
-    v_out := array(
-      select c from _close_in_order(v_out, array_fill('m'::"char", array[cardinality(v_out)]), null) as c);
+  deferred as (
     insert into deferred_jobs (
       job_id, lane, state, run_at, created_at, run_lease, attempt, max_attempts, kind, args,
       metadata, tags, errors, progress, unique_key, unique_states, ordering_key, deadline, xid)
-    select r.job_id, r.lane, 'scheduled', 'infinity', r.created_at, r.run_lease + 1, r.attempt, r.max_attempts, r.kind, r.args,
-      r.metadata || jsonb_build_object('awa:run_at', r.run_at), r.tags, r.errors, r.progress, r.unique_key, r.unique_states,
-      r.ordering_key, r.deadline, pg_current_xact_id()
-    from unnest(v_out) as c
-    join ready_entries as r on r.ready_slot = c.ready_slot and r.job_id = c.job_id and r.run_lease = c.run_lease;
-    insert into parked_jobs (queue, key, job_id)
-    select p_queue, _concurrency_key(j.metadata), j.job_id
-    from unnest(v_out) as c
-    join unnest(p_jobs) as j on j.job_id = c.job_id
-    on conflict do nothing;
-  end if;
-  return query
-  select j.* from unnest(p_jobs) as j
-  where _concurrency_key(j.metadata) is null or exists (select from unnest(v_taken) as t (job_id) where t.job_id = j.job_id);
+    select j.job_id, j.lane, 'scheduled', 'infinity', j.created_at, j.run_lease + 1, j.attempt, j.max_attempts, j.kind, j.args,
+      j.metadata || jsonb_build_object('awa:run_at', j.run_at), j.tags, j.errors, j.progress, j.unique_key, j.unique_states,
+      j.ordering_key, j.deadline, pg_current_xact_id()
+    from job as j
+  )
+  insert into parked_jobs (queue, key, job_id)
+  select p_queue, j.key, j.job_id from job as j
+  on conflict do nothing;
 end;
 $$;
 
--- claim, of a queue with a limit of concurrency.
+-- claim, of a queue with a limit of concurrency. What is open is read once, and what
+-- this call takes is added to it: a claimer of the queue waits for the one before.
+-- First come parked jobs whose key has a slot again, then the lanes; a job there whose
+-- key has none is parked. A large call that has half of what it asked for does not go
+-- on: the rest would mostly meet keys that are taken.
 create or replace function {{ .schema }}._claim_limited (p_queue text, p_max integer, p_worker text, p_lease interval, p_limit integer)
   returns setof {{ .schema }}.claimed_job
   language plpgsql
   volatile
 as $$
+#variable_conflict use_column
 declare
-  v_left integer := least(p_max, 10000);
-  v_got  integer;
-  v_met  integer := 0;
-  v_at   timestamptz;
-  v_rate queue_meta;
-  v_jobs claimed_job[];
+  v_left   integer := least(p_max, 10000);
+  v_asked  integer;
+  v_enough integer;
+  v_got    integer;
+  v_met    integer := 0;
+  v_at     timestamptz;
+  v_rate   queue_meta;
+  v_slot   smallint;
+  v_point  bigint;
+  v_open   bigint[];
+  v_parked boolean;
+  v_aged   boolean;
+  v_state  record;
+  v_held   text[];
+  v_jobs   claimed_job[];
+  -- What this call takes; of one round what it finds, takes and has to park.
+  n_keys    text[];
+  n_jobs    bigint[];
+  n_batches bigint[];
+  w_keys    text[];
+  w_jobs    bigint[];
+  w_batches bigint[];
+  w_slots   smallint[];
+  w_leases  bigint[];
+  o_keys    text[];
+  o_jobs    bigint[];
+  o_batches bigint[];
+  o_slots   smallint[];
+  o_leases  bigint[];
+  t_keys    text[];
+  t_jobs    bigint[];
+  t_batches bigint[];
+  v_key     text;
+  v_receipt receipt;
 begin
   perform _enter_ring();
   if not _await_turn(p_queue) then
@@ -315,31 +403,165 @@ begin
       return;
     end if;
   end if;
-  if exists (select from parked_jobs as p where p.queue = p_queue) then
-    v_at := _now();
-    v_jobs := array(select j from _claim_parked(p_queue, v_left, p_worker, p_lease, p_limit) as j);
-    return query select s.* from _take_slots(p_queue, v_jobs, v_at, p_limit) as s;
-    get diagnostics v_got = row_count;
-    v_left := v_left - v_got;
-    if v_got > 0 and v_rate.rate_limit is not null then
-      perform _spend_tokens(p_queue, v_rate.rate_limit, v_rate.rate_burst, v_got);
-    end if;
+  v_asked := v_left;
+  v_enough := case when v_asked < 20 then 0 else v_asked / 2 end;
+  v_at := _now();
+  v_slot := _current_slot();
+  -- A claim writes into the segment that is current: if it has a row of a claim, it has
+  -- the newest one.
+  case v_slot
+{{ range $i := until (int .segments) }}
+  when {{ $i }} then
+    select b.point, b.open, b.aged into v_point, v_open, v_aged
+    from slot_batches_{{ $i }} as b where b.queue = p_queue and b.open <> '{}' order by b.point desc limit 1;
+{{ end }}
+  end case;
+  if v_point is null then
+    select b.point, b.open, b.aged into v_point, v_open, v_aged
+    from slot_batches as b where b.queue = p_queue and b.open <> '{}' order by b.point desc limit 1;
   end if;
-  while v_left > 0 loop
-    v_at := _now();
-    v_jobs := array(select j from _claim_snapshot(p_queue, v_left, p_worker, p_lease) as j);
-    -- A long row of jobs whose keys are taken is parked by several calls.
-    v_met := v_met + cardinality(v_jobs);
-    exit when v_jobs = '{}';
-    return query select s.* from _take_slots(p_queue, v_jobs, v_at, p_limit) as s;
-    get diagnostics v_got = row_count;
-    v_left := v_left - v_got;
-    if v_rate.rate_limit is not null and v_got < cardinality(v_jobs) then
-      -- Those that were parked give their tokens back.
-      perform _spend_tokens(p_queue, v_rate.rate_limit, v_rate.rate_burst, v_got - cardinality(v_jobs));
+  if v_aged is distinct from false then
+    v_aged := exists (select from slot_entries as e where e.queue = p_queue);
+  end if;
+  v_parked := exists (select from parked_jobs as p where p.queue = p_queue);
+  v_state := _slot_state(p_queue, coalesce(v_open, '{}'), v_at);
+  v_held := coalesce(v_state.held_keys, '{}');
+
+  for v_pass in 1 .. 2 loop
+    if v_parked then
+      -- Keys that came free since the last claim, and a few others: a limit may have been
+      -- raised. Who would return with nothing looks at more.
+      w_keys := v_state.freed_keys || _parked_keys(p_queue, case when v_aged or v_pass = 2 then v_left * 2 + 100 else 10 end);
+      v_jobs := array(
+        select j
+        from _claim_parked(
+          p_queue, w_keys, v_held || case when v_aged then _aged_keys(p_queue, w_keys, v_at) end, v_left, p_worker, p_lease, p_limit) as j);
+      if v_jobs <> '{}' then
+        return query select j.* from unnest(v_jobs) as j;
+        select array_agg(_concurrency_key(j.metadata)), array_agg(j.job_id), array_agg((j.receipt).batch_id)
+        into n_keys, n_jobs, n_batches
+        from unnest(v_jobs) as j;
+        v_held := v_held || n_keys;
+        v_left := v_left - cardinality(v_jobs);
+        if v_rate.rate_limit is not null then
+          perform _spend_tokens(p_queue, v_rate.rate_limit, v_rate.rate_burst, cardinality(v_jobs));
+        end if;
+      end if;
     end if;
-    exit when v_met >= 5000;
+    exit when v_pass = 2;
+    while v_left > v_enough loop
+      v_jobs := array(select j from _claim_lanes(p_queue, v_left, p_worker, p_lease) as j);
+      -- A long row of jobs whose keys are taken is parked by several calls.
+      v_met := v_met + cardinality(v_jobs);
+      exit when v_jobs = '{}';
+      o_jobs := null;
+      if cardinality(v_jobs) = 1 then
+        v_key := _concurrency_key(v_jobs[1].metadata);
+        if v_key is not null then
+          v_receipt := v_jobs[1].receipt;
+          if cardinality(array_positions(v_held || case when v_aged then _aged_keys(p_queue, array[v_key], v_at) end, v_key)) < p_limit then
+            v_held := v_held || v_key;
+            n_keys := n_keys || v_key;
+            n_jobs := n_jobs || v_receipt.job_id;
+            n_batches := n_batches || v_receipt.batch_id;
+          else
+            o_keys := array[v_key];
+            o_jobs := array[v_receipt.job_id];
+            o_batches := array[v_receipt.batch_id];
+            o_slots := array[v_receipt.ready_slot];
+            o_leases := array[v_receipt.run_lease];
+          end if;
+        end if;
+      else
+        select array_agg(j.key), array_agg(j.job_id), array_agg((j.receipt).batch_id), array_agg((j.receipt).ready_slot),
+          array_agg((j.receipt).run_lease)
+        into w_keys, w_jobs, w_batches, w_slots, w_leases
+        from (
+          select _concurrency_key(u.metadata) as key, u.job_id, u.receipt from unnest(v_jobs) as u offset 0
+        ) as j
+        where j.key is not null;
+        if w_keys is not null then
+          select array_agg(w.key) filter (where w.taken), array_agg(w.job_id) filter (where w.taken), array_agg(w.batch_id) filter (where w.taken),
+            array_agg(w.key) filter (where not w.taken), array_agg(w.job_id) filter (where not w.taken),
+            array_agg(w.batch_id) filter (where not w.taken), array_agg(w.slot) filter (where not w.taken),
+            array_agg(w.run_lease) filter (where not w.taken)
+          into t_keys, t_jobs, t_batches, o_keys, o_jobs, o_batches, o_slots, o_leases
+          from (
+            -- The open attempts of a key come first, so that its jobs count on from there.
+            select u.nth, u.key, u.job_id, u.batch_id, u.slot, u.run_lease,
+              row_number() over (partition by u.key collate "C" order by u.nth) <= p_limit as taken
+            from (
+              select 0 as nth, h.key, null::bigint as job_id, null::bigint as batch_id, null::smallint as slot, null::bigint as run_lease
+              from unnest(v_held || case when v_aged then _aged_keys(p_queue, w_keys, v_at) end) as h (key)
+              where (h.key in (select k.key from unnest(w_keys) as k (key))) is true
+              union all
+              select w.nth, w.key, w.job_id, w.batch_id, w.slot, w.run_lease
+              from unnest(w_keys, w_jobs, w_batches, w_slots, w_leases) with ordinality as w (key, job_id, batch_id, slot, run_lease, nth)
+            ) as u
+            offset 0
+          ) as w
+          where w.nth > 0;
+          v_held := v_held || t_keys;
+          n_keys := n_keys || t_keys;
+          n_jobs := n_jobs || t_jobs;
+          n_batches := n_batches || t_batches;
+        end if;
+      end if;
+      if o_jobs is null then
+        return query select j.* from unnest(v_jobs) as j;
+      else
+        perform _park_jobs(p_queue, o_slots, o_batches, o_jobs, o_leases, o_keys);
+        return query select j.* from unnest(v_jobs) as j where j.job_id not in (select o.id from unnest(o_jobs) as o (id));
+      end if;
+      get diagnostics v_got = row_count;
+      v_left := v_left - v_got;
+      if v_rate.rate_limit is not null and v_got < cardinality(v_jobs) then
+        -- Those that were parked give their tokens back.
+        perform _spend_tokens(p_queue, v_rate.rate_limit, v_rate.rate_burst, v_got - cardinality(v_jobs));
+      end if;
+      exit when v_met >= 5000;
+    end loop;
+    exit when v_left < v_asked or not v_parked;
   end loop;
+
+  if n_keys is null then
+    return;
+  end if;
+  v_open := array(select distinct p.point from unnest(v_state.held_points) as p (point) order by p.point);
+  if cardinality(v_open) > 128 then
+    perform _age_slots(p_queue, array_agg(h.key), array_agg(h.job_id), array_agg(h.batch_id), v_at)
+    from unnest(v_state.held_keys, v_state.held_jobs, v_state.held_batches, v_state.held_points) as h (key, job_id, batch_id, point)
+    where h.point <= v_open[64];
+    v_open := v_open[65:];
+    v_aged := true;
+  end if;
+  if v_parked and v_left = 0 then
+    -- Keys that came free and have nobody yet. Where they are very many, a look at any
+    -- finds one.
+    v_open := v_open || array(
+      select distinct f.point
+      from unnest(v_state.freed_keys, v_state.freed_points) as f (key, point)
+      where f.key not in (select h.key from unnest(v_held) as h (key) group by h.key having count(*) >= p_limit)
+        and exists (select from parked_jobs as p where p.queue = p_queue and p.key = f.key)
+        and f.point <> all (v_open)
+      limit 64);
+  end if;
+  v_point := coalesce(v_point, 0);
+  if n_batches[1] = all (n_batches) then
+    insert into slot_batches (queue, point, batch_id, keys, job_ids, open, aged, ready_slot)
+    values (p_queue, v_point + 1, n_batches[1], n_keys, n_jobs, v_open || (v_point + 1), v_aged, v_slot);
+    return;
+  end if;
+  insert into slot_batches (queue, point, batch_id, keys, job_ids, open, aged, ready_slot)
+  select p_queue, g.point, g.batch_id, g.keys, g.job_ids, v_open || array_agg(g.point) over (), v_aged, v_slot
+  from (
+    select v_point + row_number() over () as point, n.batch_id, n.keys, n.job_ids
+    from (
+      select u.batch_id, array_agg(u.key) as keys, array_agg(u.job_id) as job_ids
+      from unnest(n_batches, n_keys, n_jobs) as u (batch_id, key, job_id)
+      group by u.batch_id
+    ) as n
+  ) as g;
 end;
 $$;
 

@@ -11,7 +11,9 @@ create or replace function {{ .schema }}._await_turn (p_queue text)
 as $$
 begin
   if not pg_try_advisory_xact_lock(_lock_class(3), _queue_key(p_queue)) then
-    if exists (
+    -- Who has something in hand has written since, or said so. The lock table is
+    -- costly to read, and everybody's locks wait meanwhile.
+    if (pg_current_xact_id_if_assigned() is not null or coalesce(current_setting('{{ .schema }}.lane', true), '') <> '') and exists (
       select from pg_locks as k
       where k.locktype = 'advisory' and k.pid = pg_backend_pid() and k.granted and k.objsubid = 2
         and k.database = (select d.oid from pg_database as d where d.datname = current_database())
@@ -21,6 +23,7 @@ begin
     end if;
     perform pg_advisory_xact_lock(_lock_class(3), _queue_key(p_queue));
   end if;
+  perform set_config('{{ .schema }}.lane', 'held', true);
   return true;
 end;
 $$;
