@@ -13,5 +13,6 @@
           and not exists (
             select from attempt_outcomes as o
             where o.batch_id = n.batch_id and (o.job_ids is null or n.job_id = any (o.job_ids)) and o.finalized_at <= p_claimed_at))
-      or exists (select from leases as l where l.job_id = n.job_id and l.batch_id = n.batch_id)) as held
+      -- Not exists: it may be planned to read them all.
+      or coalesce((select true from leases as l where l.job_id = n.job_id and l.batch_id = n.batch_id), false)) as held
   ) as e

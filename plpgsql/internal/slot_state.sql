@@ -33,7 +33,8 @@
           else (b.batch_id, u.job_id) not in (select x.batch_id, x.job_id from closed as x) and u.job_id = any (b.claimed)
         end
         -- A job that waits for an answer keeps its slot.
-        or case when v_leases then exists (select from leases as l where l.job_id = u.job_id and l.batch_id = b.batch_id) else false end
+        or case when v_leases
+          then coalesce((select true from leases as l where l.job_id = u.job_id and l.batch_id = b.batch_id), false) else false end
         as open
       from batch as b
       cross join lateral unnest(b.keys, b.job_ids) as u (key, job_id)
