@@ -34,7 +34,8 @@ func (s awaSystem) settings() string {
 	if s.worker {
 		return "gowrap/worker with 1,000 handlers, otherwise as it comes; claims commit asynchronously, finishes durably"
 	}
-	return "2 pairs of connections that claim 200 jobs and complete them in one call each; claims commit asynchronously, finishes durably"
+	return fmt.Sprintf("drain: 2 connections, one claims %d jobs at a time, the other completes what is claimed by then; "+
+		"else 2 pairs that claim %d and complete them in one call each; claims commit asynchronously, finishes durably", drainBatch, batch)
 }
 
 func (awaSystem) fresh(ctx context.Context, server *bench.Server) (*bench.Database, error) {
@@ -76,9 +77,12 @@ func (s *awaSession) bulk(ctx context.Context, n, size int) (took time.Duration,
 	return took, err
 }
 
+// drainBatch is how many jobs a claim of drain takes.
+const drainBatch = 500
+
 func (s *awaSession) drain(ctx context.Context, n int) (took time.Duration, err error) {
 	if !s.worker {
-		took, err = s.db.Drain(ctx, queueName, 2, batch)
+		took, err = s.db.DrainAhead(ctx, queueName, 1, drainBatch)
 	} else {
 		took, err = s.drainByWorker(ctx, n)
 	}
