@@ -396,12 +396,7 @@ func (h *hunt) sample(conn *pgx.Conn) {
 func TestHunt(t *testing.T) {
 	url := pgtest.URL(t)
 	boss := pgtest.Conn(t, url)
-	exec := func(sql string, args ...any) {
-		t.Helper()
-		if _, err := boss.Exec(t.Context(), sql, args...); err != nil {
-			t.Fatalf("%s: %v", sql, err)
-		}
-	}
+	exec := execOn(t, boss)
 	// Some queues dead-letter at once, some keep failures through a prune.
 	for i := range huntQueues {
 		exec(`select awa.configure_queue($1, jsonb_build_object('dlq_enabled', $2::boolean, 'failed_retention', $3::text, 'enqueue_shards', 1))`,

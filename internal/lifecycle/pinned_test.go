@@ -13,28 +13,16 @@ import (
 func TestCallsDoNotWalkTheDead(t *testing.T) {
 	url := pgtest.URL(t)
 	conn, pin := pgtest.Conn(t, url), pgtest.Conn(t, url)
-	exec := func(sql string, args ...any) {
-		t.Helper()
-		if _, err := conn.Exec(t.Context(), sql, args...); err != nil {
-			t.Fatalf("%s: %v", sql, err)
-		}
-	}
+	exec := execOn(t, conn)
 	exec(callSetup)
 	exec(comingAndGoing)
-	calls := apiCalls
 	touched := func() map[string]tableReads {
 		t.Helper()
-		pages := map[string]tableReads{}
-		for _, c := range calls {
-			exec(`select awa.maintain()`)
-			if c.before != "" {
-				exec(c.before)
-			}
+		return perCall(exec, func(call string) tableReads {
 			from := pagesTouched(t, conn)
-			exec(c.call)
-			pages[c.name] = pagesTouched(t, conn).since(from)
-		}
-		return pages
+			exec(call)
+			return pagesTouched(t, conn).since(from)
+		})
 	}
 	for range 6 {
 		touched()
@@ -53,7 +41,7 @@ func TestCallsDoNotWalkTheDead(t *testing.T) {
 	exec(`call coming_and_going($1)`, 200)
 	letTimePass(exec, minutes)
 	many := touched()
-	for _, c := range calls {
+	for _, c := range apiCalls {
 		if n, before := many[c.name].sum(), few[c.name].sum(); n > before+before/2+100 {
 			t.Errorf("%s touched %d pages, and beside 20 times as many dead rows %d, more by %v", c.name, before, n, many[c.name].since(few[c.name]))
 		}

@@ -16,12 +16,7 @@ import (
 // ring, and no other call is: it would hold prune up for nothing.
 func TestWhoEntersTheRing(t *testing.T) {
 	conn := pgtest.Conn(t, pgtest.URL(t))
-	exec := func(sql string) {
-		t.Helper()
-		if _, err := conn.Exec(t.Context(), sql); err != nil {
-			t.Fatalf("%s: %v", sql, err)
-		}
-	}
+	exec := execOn(t, conn)
 	exec(`select awa.configure_queue('full', '{"max_depth": 10}'), awa.configure_queue('slots', '{"concurrency_limit": 3}'),
 		awa.configure_queue('rate', '{"rate_limit": 100}'), awa.configure_queue('dead', '{"dlq_enabled": true}')`)
 	exec(`create table ran (name text, receipt awa.receipt, job_id bigint)`)
@@ -135,12 +130,7 @@ func TestPruneBesideShortTransactions(t *testing.T) {
 	)
 	url := pgtest.URL(t)
 	keeper := pgtest.Conn(t, url)
-	exec := func(sql string, args ...any) {
-		t.Helper()
-		if _, err := keeper.Exec(t.Context(), sql, args...); err != nil {
-			t.Fatalf("%s: %v", sql, err)
-		}
-	}
+	exec := execOn(t, keeper)
 	exec(`update awa.storage_settings set straggler_limit = 100000`)
 
 	ctx, stop := context.WithCancel(t.Context())

@@ -14,39 +14,27 @@ import (
 // were made of empty tables, and plans made with statistics.
 func TestCallsDoNotReadHistory(t *testing.T) {
 	conn := pgtest.Conn(t, pgtest.URL(t))
-	exec := func(sql string, args ...any) {
-		t.Helper()
-		if _, err := conn.Exec(t.Context(), sql, args...); err != nil {
-			t.Fatalf("%s: %v", sql, err)
-		}
-	}
+	exec := execOn(t, conn)
 	exec(callSetup)
 	exec(liveHistory)
 
-	calls := apiCalls
 	reads := func() map[string]tableReads {
 		t.Helper()
-		read := map[string]tableReads{}
-		for _, c := range calls {
-			// What a call before it left to do is no part of it.
-			exec(`select awa.maintain()`)
-			if c.before != "" {
-				exec(c.before)
-			}
+		return perCall(exec, func(call string) tableReads {
 			tx, err := conn.Begin(t.Context())
 			if err != nil {
 				t.Fatal(err)
 			}
 			from := rowsRead(t, tx)
-			if _, err := tx.Exec(t.Context(), c.call); err != nil {
-				t.Fatalf("%s: %v", c.name, err)
+			if _, err := tx.Exec(t.Context(), call); err != nil {
+				t.Fatalf("%s: %v", call, err)
 			}
-			read[c.name] = rowsRead(t, tx).since(from)
+			read := rowsRead(t, tx).since(from)
 			if err := tx.Commit(t.Context()); err != nil {
 				t.Fatal(err)
 			}
-		}
-		return read
+			return read
+		})
 	}
 	minutes := 0
 	live := func(rounds int) {
@@ -62,7 +50,7 @@ func TestCallsDoNotReadHistory(t *testing.T) {
 	for _, planned := range []string{"for empty tables", "with statistics of young tables"} {
 		live(100)
 		many := reads()
-		for _, c := range calls {
+		for _, c := range apiCalls {
 			// A query of the view is planned for the tables as they are.
 			if strings.Contains(c.call, "awa.jobs") {
 				continue
@@ -195,6 +183,19 @@ begin
 		commit;
 	end loop;
 end $$`
+
+// perCall measures each of apiCalls. What a call before it left to do is no part of it.
+func perCall(exec func(string, ...any), measure func(call string) tableReads) map[string]tableReads {
+	read := map[string]tableReads{}
+	for _, c := range apiCalls {
+		exec(`select awa.maintain()`)
+		if c.before != "" {
+			exec(c.before)
+		}
+		read[c.name] = measure(c.call)
+	}
+	return read
+}
 
 // letTimePass lets two minutes pass for the storage: what is claimed lately is rescue's to
 // look at in every pass.

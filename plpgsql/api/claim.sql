@@ -131,9 +131,7 @@ as $$
 declare
   v_rank bigint := _lane_rank(p_lane);
 begin
-  -- Who took a lane has written since, or said so. The lock table is costly to
-  -- read, and everybody's locks wait meanwhile.
-  if pg_current_xact_id_if_assigned() is not null or coalesce(current_setting('{{ .schema }}.lane', true), '') <> '' then
+  if _may_have_turns() then
     if exists (
       select from pg_locks as k
       where k.locktype = 'advisory' and k.pid = pg_backend_pid() and k.granted and k.objsubid = 2
@@ -292,35 +290,6 @@ $$;
 comment on function {{ .schema }}.claim is
   'Hands up to max_jobs committed jobs of a queue to a worker, lower priority number first, oldest first within a lane; also those that the same transaction enqueued. Another claimer of the same lane is waited for until its commit; producers never are. A paused or unknown queue yields no rows. Raises AW006 for a bad argument, AW005 after a restore from another cluster, 40001 under a stale REPEATABLE READ snapshot.';
 
--- claim for a transaction that keeps one snapshot: whatever that snapshot
--- cannot see ends in 40001, never in a second hand-out.
-create or replace function {{ .schema }}._claim_snapshot (p_queue text, p_max_jobs integer, p_worker text, p_lease interval)
-  returns setof {{ .schema }}.claimed_job
-  language plpgsql
-  volatile
-as $$
-#variable_conflict use_variable
-<<claim>>
-declare
-  queue    text := p_queue;
-  max_jobs integer := p_max_jobs;
-  worker   text := p_worker;
-  lease    interval := p_lease;
-begin
-  -- Locked first, no prune is under way and every finished one moved the
-  -- epoch.
-  perform _enter_ring();
-  lock table lane_cursors in access share mode;
-  if _snapshot_is_stale() then
-    perform _stale_snapshot(format('claim of queue %L', claim.queue));
-  end if;
-  <<claim_body>>
-{{ template "internal/claim_body.sql" (dict "schema" .schema "segments" .segments "divert" false) }}  end;
-exception when unique_violation then
-  perform _stale_snapshot(format('claim of queue %L', p_queue));
-end;
-$$;
-
 -- claim from a queue's lanes, whatever limit of concurrency it has.
 create or replace function {{ .schema }}._claim_lanes (p_queue text, p_max_jobs integer, p_worker text, p_lease interval)
   returns setof {{ .schema }}.claimed_job
@@ -335,13 +304,29 @@ declare
   worker   text := p_worker;
   lease    interval := p_lease;
 begin
-  if current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
-    return query
-    select j.* from _claim_snapshot(p_queue, p_max_jobs, p_worker, p_lease) as j;
-    return;
-  end if;
   <<claim_body>>
 {{ template "internal/claim_body.sql" (dict "schema" .schema "segments" .segments "divert" false) }}  end;
+end;
+$$;
+
+-- The same for a transaction that keeps one snapshot: whatever that snapshot
+-- cannot see ends in 40001, never in a second hand-out.
+create or replace function {{ .schema }}._claim_snapshot (p_queue text, p_max_jobs integer, p_worker text, p_lease interval)
+  returns setof {{ .schema }}.claimed_job
+  language plpgsql
+  volatile
+as $$
+begin
+  -- Locked first, no prune is under way and every finished one moved the
+  -- epoch.
+  perform _enter_ring();
+  lock table lane_cursors in access share mode;
+  if _snapshot_is_stale() then
+    perform _stale_snapshot(format('claim of queue %L', p_queue));
+  end if;
+  return query select j.* from _claim_lanes(p_queue, p_max_jobs, p_worker, p_lease) as j;
+exception when unique_violation then
+  perform _stale_snapshot(format('claim of queue %L', p_queue));
 end;
 $$;
 

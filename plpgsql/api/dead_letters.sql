@@ -249,6 +249,9 @@ as $$
 declare
   v_jobs bigint;
 begin
+  if p_ids = '{}' then
+    return 0::bigint;
+  end if;
   with keys as materialized (
     select u.job_id, u.unique_key from job_unique_claims as u where u.job_id = any (p_ids) for update skip locked
   ),

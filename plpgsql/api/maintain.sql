@@ -15,7 +15,6 @@ declare
   v_current  segment_rotations;
   v_oldest   bigint;
   v_rows     bigint;
-  v_letters  bigint[];
 begin
   perform _enter_ring();
   select s.* into v_settings from storage_settings as s;
@@ -46,8 +45,7 @@ begin
     return query select 'lanes', 'folded', v_rows, null::text;
   end if;
 
-  v_letters := _expired_letters(1000);
-  v_rows := case when v_letters <> '{}' then _purge_dead(v_letters) end;
+  v_rows := _purge_dead(_expired_letters(1000));
   if v_rows > 0 then
     return query select 'dlq', 'purged', v_rows, null::text;
   end if;

@@ -21,7 +21,7 @@ $$;
 -- open, and those of the others. The batches of the current segment are looked for
 -- there alone; if one is not, in every segment.
 create or replace function {{ .schema }}._slot_state (
-  p_queue text, p_open bigint[], p_at timestamptz,
+  p_queue text, p_open bigint[], p_at timestamptz, p_slot smallint,
   out held_keys text[], out held_jobs bigint[], out held_batches bigint[], out held_points bigint[],
   out freed_keys text[], out freed_points bigint[]
 )
@@ -32,7 +32,7 @@ declare
   v_leases boolean := exists (select from leases);
   v_met    bigint;
 begin
-  case _current_slot()
+  case p_slot
 {{ range $i := until (int .segments) }}
   when {{ $i }} then
 {{ template "internal/slot_state.sql" (print "_" $i) }}
@@ -58,7 +58,24 @@ begin
   select k.key, s.slot, e.point, e.held
   from unnest(p_keys) as k (key)
   cross join generate_series(1, (select m.concurrency_slots from queue_meta as m where m.queue = p_queue)) as s (slot)
-{{ template "internal/slot_entry.sql" }};
+  -- The newest row of slot s of key k, and whether its attempt was open at p_claimed_at.
+  left join lateral (
+    select n.point, n.batch_id, n.job_id from slot_entries as n
+    where n.queue = p_queue and n.key = k.key and n.slot = s.slot
+    order by n.point desc
+    limit 1
+  ) as n on true
+  cross join lateral (
+    select coalesce(n.point, 0) as point, n.batch_id is not null and (
+      exists (
+        select from claims as c
+        where c.batch_id = n.batch_id and n.job_id = any (c.job_ids)
+          and not exists (
+            select from attempt_outcomes as o
+            where o.batch_id = n.batch_id and (o.job_ids is null or n.job_id = any (o.job_ids)) and o.finalized_at <= p_claimed_at))
+      -- Not exists: it may be planned to read them all.
+      or coalesce((select true from leases as l where l.job_id = n.job_id and l.batch_id = n.batch_id), false)) as held
+  ) as e;
 end;
 $$;
 
@@ -211,14 +228,12 @@ begin
     return query
     with taken as (
       delete from deferred_jobs as d
-      using (
+      where d.job_id = any (array(
         select e.job_id from deferred_jobs as e
         -- By its id and by no other index, whatever the statistics say.
         where e.job_id = any (v_ids) and (e.run_at = 'infinity' and e.lane = any (v_lanes)) is true
         order by e.job_id
-        for update skip locked
-      ) as e
-      where d.job_id = e.job_id
+        for update skip locked))
       returning d.*
     ),
     gone as (
@@ -367,6 +382,7 @@ declare
   v_slot   smallint;
   v_point  bigint;
   v_open   bigint[];
+  v_frozen boolean := current_setting('transaction_isolation') in ('repeatable read', 'serializable');
   v_parked boolean;
   v_aged   boolean;
   v_state  record;
@@ -424,7 +440,7 @@ begin
     v_aged := exists (select from slot_entries as e where e.queue = p_queue);
   end if;
   v_parked := exists (select from parked_jobs as p where p.queue = p_queue);
-  v_state := _slot_state(p_queue, coalesce(v_open, '{}'), v_at);
+  v_state := _slot_state(p_queue, coalesce(v_open, '{}'), v_at, v_slot);
   v_held := coalesce(v_state.held_keys, '{}');
 
   for v_pass in 1 .. 2 loop
@@ -450,7 +466,8 @@ begin
     end if;
     exit when v_pass = 2;
     while v_left > v_enough loop
-      v_jobs := array(select j from _claim_lanes(p_queue, v_left, p_worker, p_lease) as j);
+      v_jobs := case when v_frozen then array(select j from _claim_snapshot(p_queue, v_left, p_worker, p_lease) as j)
+        else array(select j from _claim_lanes(p_queue, v_left, p_worker, p_lease) as j) end;
       -- A long row of jobs whose keys are taken is parked by several calls.
       v_met := v_met + cardinality(v_jobs);
       exit when v_jobs = '{}';

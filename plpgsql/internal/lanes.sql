@@ -33,6 +33,18 @@ as $$
   select pg_catalog.hashint8(p_lane)::bigint & 4294967295
 $$;
 
+-- Whether this transaction may have a lane or a queue's turn in hand: who took one has
+-- written since, or said so. The lock table, which knows, is costly to read, and
+-- everybody's locks wait meanwhile.
+create or replace function {{ .schema }}._may_have_turns ()
+  returns boolean
+  language sql
+  stable
+as $$
+  select pg_catalog.pg_current_xact_id_if_assigned() is not null
+    or coalesce(pg_catalog.current_setting('{{ .schema }}.lane', true), '') <> ''
+$$;
+
 -- Makes a lane known to claimers. Never waits: a producer that cannot see
 -- another's uncommitted row adds an equal one.
 create or replace function {{ .schema }}._register_lane (

@@ -11,9 +11,7 @@ create or replace function {{ .schema }}._await_turn (p_queue text)
 as $$
 begin
   if not pg_try_advisory_xact_lock(_lock_class(3), _queue_key(p_queue)) then
-    -- Who has something in hand has written since, or said so. The lock table is
-    -- costly to read, and everybody's locks wait meanwhile.
-    if (pg_current_xact_id_if_assigned() is not null or coalesce(current_setting('{{ .schema }}.lane', true), '') <> '') and exists (
+    if _may_have_turns() and exists (
       select from pg_locks as k
       where k.locktype = 'advisory' and k.pid = pg_backend_pid() and k.granted and k.objsubid = 2
         and k.database = (select d.oid from pg_database as d where d.datname = current_database())
