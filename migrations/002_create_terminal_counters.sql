@@ -1,4 +1,5 @@
 -- 002: exact terminal counters over the history: checkpoints, deltas, rollups.
+-- changes: claims, attempt_outcomes, outcome_removals, deferred_jobs
 
 -- Waits for clients in the middle of a call and holds the others up until the
 -- commit, so that no removal falls between the count below and their own.

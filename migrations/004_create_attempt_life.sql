@@ -1,5 +1,6 @@
 -- 004: workers and their heartbeats, longer leases, and the ledgers of rescue
 -- and promotion. All of it is appended and reclaimed with the ring.
+-- changes: claims, storage_settings
 
 alter table {{ .schema }}.storage_settings
   add column worker_silence interval not null default '90 seconds' check (worker_silence > '0');

@@ -1,4 +1,5 @@
 -- 008: rate limits and what a full queue does.
+-- changes: queue_meta
 
 -- A limited queue's bucket after each claim, newest last: tokens were left at
 -- that moment. Appended and reclaimed with the ring, so no row is hot.

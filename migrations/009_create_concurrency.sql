@@ -1,4 +1,5 @@
 -- 009: limits of concurrency per key.
+-- changes: queue_meta
 
 alter table {{ .schema }}.queue_meta add column concurrency_limit integer check (concurrency_limit between 1 and 1000);
 

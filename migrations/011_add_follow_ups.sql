@@ -1,4 +1,5 @@
 -- 011: jobs that follow a job's end.
+-- changes: claims
 
 -- True when a job of the batch names jobs that follow it; a finish of any other
 -- batch need not read what it closes.

@@ -1,4 +1,5 @@
 -- 012: limits of concurrency that are lowered.
+-- changes: queue_meta
 
 -- The highest limit that the queue ever had, so how many slots of a key may be taken.
 alter table {{ .schema }}.queue_meta add column concurrency_slots integer;

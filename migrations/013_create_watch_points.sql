@@ -1,5 +1,6 @@
 -- 013: how far rescue has looked at the claims that no cursor leads to, and how often
 -- maintain looks at sealed segments.
+-- changes: watched_claims
 
 -- look_at is the first moment at which rescue may have to do with the claim.
 alter table {{ .schema }}.watched_claims

@@ -1,4 +1,5 @@
 -- 014: limits of concurrency for whole claims.
+-- changes: parked_jobs
 
 -- Which attempts of a limited queue were claimed together, and their keys. open: the
 -- points of the batches that still counted after this one, itself included; the

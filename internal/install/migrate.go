@@ -47,32 +47,17 @@ func Migrate(ctx context.Context, conn *pgx.Conn, opts Options) (Result, error) 
 		return Result{}, err
 	}
 	defer unlock(ctx, conn)
-	for attempt := 1; ; attempt++ {
-		var res Result
-		err = pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
-			res, _, err = migrateStep(ctx, tx, o, func(ctx context.Context, in installed, r release) error {
-				return apply(ctx, tx, o, in, r)
-			})
-			return err
+	var res Result
+	err = pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+		res, _, err = migrateStep(ctx, tx, o, func(ctx context.Context, in installed, r release) error {
+			return apply(ctx, tx, o, in, r)
 		})
-		if err == nil {
-			return res, nil
-		}
-		if attempt == deadlockAttempts || !isDeadlock(err) {
-			return Result{}, err
-		}
-		o.Logger.WarnContext(ctx, "install: in a circle with a client, once more", "schema", o.Schema, "attempt", attempt)
+		return err
+	})
+	if err != nil {
+		return Result{}, err
 	}
-}
-
-// deadlockAttempts bounds how often Migrate begins anew. Live clients meet the
-// tables that it changes in orders of their own, so it may be the one whom
-// PostgreSQL picks to end a circle of waits; nothing of it is left then.
-const deadlockAttempts = 10
-
-func isDeadlock(err error) bool {
-	var pgErr *pgconn.PgError
-	return errors.As(err, &pgErr) && pgErr.Code == "40P01"
+	return res, nil
 }
 
 // check is the step that changes nothing.
@@ -103,6 +88,11 @@ func migrateStep(ctx context.Context, db querier, o Options,
 
 // apply runs what is pending, then the code.
 func apply(ctx context.Context, tx pgx.Tx, o Options, in installed, r release) error {
+	if in.version > 0 {
+		if err := exec(ctx, tx, "lock", o.lockTables(r, in.version)); err != nil {
+			return err
+		}
+	}
 	if err := exec(ctx, tx, o.versionTable(), o.createVersionTable()); err != nil {
 		return err
 	}

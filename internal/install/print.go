@@ -44,6 +44,9 @@ func Print(w io.Writer, opts PrintOptions) error {
 		b.WriteString("begin;\n\n")
 	}
 	fmt.Fprintf(&b, guard, lockNum, o.versionTable(), opts.From, o.Schema, segments)
+	if opts.From > 0 {
+		b.WriteString("\n" + o.lockTables(r, opts.From))
+	}
 	for _, m := range r.pending(opts.From) {
 		fmt.Fprintf(&b, "\n-- migrations/%s\n\n%s\n\n%s\n", m.Name, terminated(m.UpSQL), o.setVersion(m.Sequence))
 	}

@@ -1,0 +1,80 @@
+package install
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+)
+
+// changes is the line by which a migration, or the code, names the tables and views
+// that were there before it and that it takes away from others.
+var changes = regexp.MustCompile(`(?m)^-- changes: (.+)$`)
+
+// lockTables takes what an upgrade from a version changes away from everybody, before
+// it changes anything: from then on it waits for nobody. Live clients meet tables in
+// orders of their own. So that none of them is ever the one whom PostgreSQL picks to
+// end a circle of waits, an attempt gives everything back before a client that waits
+// for it would look for one. The next attempt begins with the tables that kept
+// earlier ones waiting: clients that have them end, and others queue with nothing in
+// hand. A vacuum, which PostgreSQL cancels only for who waits longer, is waited for
+// there, with nothing in hand either.
+func (o Options) lockTables(r release, version int) string {
+	var names []string
+	note := func(sql string) {
+		for _, line := range changes.FindAllStringSubmatch(sql, -1) {
+			names = append(names, strings.Split(line[1], ", ")...)
+		}
+	}
+	note(r.code)
+	for _, m := range r.pending(version) {
+		note(m.UpSQL)
+	}
+	return fmt.Sprintf(lockTablesSQL, o.Schema, strings.Join(names, ","))
+}
+
+// A view is locked by a change of nothing, for LOCK would go on to all its tables.
+const lockTablesSQL = `do $lock$
+declare
+  v_own      text := current_setting('lock_timeout');
+  v_limit    double precision := (select setting::double precision from pg_settings where name = 'deadlock_timeout');
+  v_patience double precision := least(50, v_limit / 4);
+  v_until    timestamptz;
+  v_table    regclass;
+  v_lock     text;
+  v_first    regclass[] := '{}';
+  v_vacuum   boolean := false;
+begin
+  for v_attempt in 1 .. 2147483647 loop
+    begin
+      v_until := clock_timestamp() + make_interval(secs => case when v_vacuum then v_limit * 1.5 else v_patience end / 1000);
+      for v_table, v_lock in
+        select c.oid::regclass, case c.relkind
+            when 'v' then format('alter view %%s alter %%I drop default', c.oid::regclass,
+              (select a.attname from pg_attribute as a where a.attrelid = c.oid and a.attnum = 1))
+            else format('lock table only %%s in access exclusive mode', c.oid::regclass) end
+        from pg_class as c
+        left join pg_inherits as i on i.inhrelid = c.oid
+        where coalesce(i.inhparent, c.oid) in (
+          select to_regclass('%[1]s.' || n.name) from unnest('{%[2]s}'::text[]) as n (name))
+        order by array_position(v_first, c.oid::regclass), c.relkind = 'v' desc, c.oid
+      loop
+        perform set_config('lock_timeout',
+          greatest(1, ceil(extract(epoch from v_until - clock_timestamp()) * 1000))::text || 'ms', true);
+        execute v_lock;
+      end loop;
+      perform set_config('lock_timeout', v_own, true);
+      return;
+    exception when lock_not_available or deadlock_detected then
+    end;
+    v_first := v_table || array_remove(v_first, v_table);
+    v_vacuum := exists (
+      select from pg_locks as l
+      where l.relation = v_table and l.pid in (select p.pid from pg_stat_progress_vacuum as p union all select p.pid from pg_stat_progress_analyze as p));
+    raise notice 'awa: the upgrade of schema %[1]s gave way to the users of %%, attempt %%', v_table, v_attempt;
+    -- Not in step with the clients.
+    perform pg_sleep(v_patience / 1000 * (0.5 + random()));
+    v_patience := least(v_patience * 1.5, v_limit / 2);
+  end loop;
+end
+$lock$;
+`
