@@ -389,7 +389,9 @@ func TestUpgradeAmongOpenCalls(t *testing.T) {
 	}()
 	awaitBlocked(t, conn, upgrader)
 	// Others are not kept waiting with it.
-	mustExec(t, pgtest.Conn(t, url), strings.ReplaceAll(strings.ReplaceAll(finish, "$1", "'open/second'"), "job_ids[3]", "job_ids[4]"))
+	second := pgtest.Conn(t, url)
+	mustExec(t, second, `set statement_timeout = '20s'`)
+	mustExec(t, second, strings.ReplaceAll(strings.ReplaceAll(finish, "$1", "'open/second'"), "job_ids[3]", "job_ids[4]"))
 	mustExec(t, first, `commit`)
 	if err := <-done; err != nil {
 		t.Fatal(err)
