@@ -15,7 +15,7 @@ import (
 )
 
 // An upgrade locks what its steps name before the first of them; a step that locks
-// anything else would wait for clients with all that in hand.
+// anything else against clients would wait for them with all that in hand.
 func TestStepsNameWhatTheyChange(t *testing.T) {
 	t.Parallel()
 	conn := pgtest.Conn(t, pgtest.Empty(t))
@@ -64,7 +64,7 @@ func TestStepsNameWhatTheyChange(t *testing.T) {
 			left join pg_class as p on p.oid = i.inhparent
 			where l.pid = pg_backend_pid() and c.oid <= $1 and c.relkind in ('r', 'p', 'v')
 			  and c.relnamespace = 'awa'::regnamespace
-			  and l.mode not in ('AccessShareLock', 'RowShareLock', 'RowExclusiveLock')`, last)
+			  and l.mode not in ('AccessShareLock', 'RowShareLock', 'RowExclusiveLock', 'ShareUpdateExclusiveLock')`, last)
 		if err != nil {
 			t.Fatal(err)
 		}
