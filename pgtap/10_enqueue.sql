@@ -1,6 +1,6 @@
 -- Enqueue: what a producer may say, and what of it is kept.
 begin;
-select plan(45);
+select plan(47);
 -- Files that turn the ring run alone; all others share it.
 do $$ begin perform pg_advisory_xact_lock_shared(hashtext('awa pgtap')); end $$;
 
@@ -157,6 +157,21 @@ select lives_ok($$ select awa.enqueue('k', queue => 'tap/10/infinity', run_at =>
   'infinite times are times');
 select results_eq($$ select available, scheduled from awa.queue_counts('tap/10/infinity') $$,
   'values (1::bigint, 1::bigint)', '-infinity is due, infinity never');
+
+-- Large arguments
+
+create temporary table large as
+select awa.enqueue('k', to_jsonb(repeat('0123456789', 10000)), 'tap/10/large', run_at => r.run_at) as id
+from (values (null), (now() + interval '1 hour')) as r (run_at);
+select is(array(select length(j.args #>> '{}') from awa.jobs as j join large as l on l.id = j.id), array[100000, 100000],
+  'arguments of 100 kB come back whole');
+select is(
+  array(select pg_column_compression(r.args) from awa.ready_entries as r join large as l on l.id = r.job_id
+        union all
+        select pg_column_compression(d.args) from awa.deferred_jobs as d join large as l on l.id = d.job_id),
+  array_fill((select case when 'lz4' = any (s.enumvals) then 'lz4' else 'pglz' end
+              from pg_settings as s where s.name = 'default_toast_compression'), array[2]),
+  'compressed the fastest way that the server has');
 
 -- A producer that rolls back
 
