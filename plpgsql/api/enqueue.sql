@@ -30,13 +30,12 @@ declare
   -- Before the ring is read: a transaction numbered after a rotation has
   -- settled can then never write into an older segment.
   v_xid    xid8 := pg_current_xact_id();
-  v_now    timestamptz := now();
   v_job_id bigint;
   v_slot   smallint;
   v_shards smallint;
   v_notify boolean;
   v_depth  bigint;
-  v_shard  integer := 0;
+  v_shard  integer;
   v_lane   bigint;
   v_known  boolean;
   v_later  boolean;
@@ -47,11 +46,10 @@ begin
       enqueue.tags, enqueue.metadata, enqueue.unique_key, enqueue.unique_states, enqueue.ordering_key, enqueue.deadline,
       enqueue.concurrency_key, enqueue.after, enqueue.follow_ups);
   end if;
-  if not (length(enqueue.kind) between 1 and 200 and length(enqueue.queue) between 1 and 200
-      and enqueue.priority between 1 and 4 and enqueue.max_attempts between 1 and 1000)
-    or enqueue.kind is null or enqueue.queue is null or enqueue.priority is null or enqueue.max_attempts is null
-    or enqueue.args is null or enqueue.metadata is null or jsonb_typeof(enqueue.metadata) <> 'object'
-    or cardinality(enqueue.tags) > 0 or enqueue.deadline is not null
+  if (length(enqueue.kind) between 1 and 200 and length(enqueue.queue) between 1 and 200
+      and enqueue.priority between 1 and 4 and enqueue.max_attempts between 1 and 1000
+      and enqueue.args is not null and jsonb_typeof(enqueue.metadata) = 'object'
+      and (enqueue.tags = '{}') is not false and enqueue.deadline is null) is not true
   then
     perform _check_job(enqueue.kind, enqueue.queue, enqueue.priority, enqueue.max_attempts,
       enqueue.tags, enqueue.args, enqueue.metadata);
@@ -60,39 +58,42 @@ begin
 
   v_lane := _lane(enqueue.queue, enqueue.priority, 0);
   select g.slot, m.enqueue_shards, m.notify, m.max_depth,
-    exists (select from queue_lanes as l where l.lane = v_lane and l.queue = enqueue.queue)
-  into v_slot, v_shards, v_notify, v_depth, v_known
+    (select l.queue = enqueue.queue from queue_lanes as l where l.lane = v_lane order by l.lane limit 1),
+    nextval('job_id_seq')
+  into v_slot, v_shards, v_notify, v_depth, v_known, v_job_id
   from (select n.slot from segment_rotations as n order by n.generation desc limit 1) as g
   left join queue_meta as m on m.queue = enqueue.queue;
-  if v_shards > 1 then
-    v_shard := _shard(enqueue.ordering_key, v_shards);
-    v_lane := _lane(enqueue.queue, enqueue.priority, v_shard);
-    v_known := false;
-  end if;
-  if not v_known then
-    perform _register_lane(v_lane, enqueue.queue, enqueue.priority, v_shard);
-  end if;
-  if v_depth is not null then
-    perform _check_depth(enqueue.queue, v_depth, 1);
-  end if;
-  v_job_id := nextval('job_id_seq');
-  v_later := enqueue.run_at > _now();
-  if enqueue.unique_key is not null then
-    v_holder := _take_key(enqueue.unique_key, enqueue.unique_states, v_job_id,
-      case when v_later then 'scheduled' else 'available' end::job_state);
-    if v_holder <> v_job_id then
-      return v_holder;
+  if v_known is not true or v_shards > 1 or v_depth is not null then
+    if v_shards > 1 then
+      v_shard := _shard(enqueue.ordering_key, v_shards);
+      v_lane := _lane(enqueue.queue, enqueue.priority, v_shard);
+    end if;
+    perform _register_lane(v_lane, enqueue.queue, enqueue.priority, coalesce(v_shard, 0));
+    if v_depth is not null then
+      perform _check_depth(enqueue.queue, v_depth, 1);
     end if;
   end if;
-
-  if v_later
-    or (current_setting('transaction_isolation') in ('repeatable read', 'serializable') and _snapshot_is_stale())
+  if enqueue.unique_key is not null or enqueue.run_at is not null
+    or current_setting('transaction_isolation') in ('repeatable read', 'serializable')
   then
+    v_later := enqueue.run_at > _now();
+    if enqueue.unique_key is not null then
+      v_holder := _take_key(enqueue.unique_key, enqueue.unique_states, v_job_id,
+        case when v_later then 'scheduled' else 'available' end::job_state);
+      if v_holder <> v_job_id then
+        return v_holder;
+      end if;
+    end if;
+    v_later := v_later is true
+      or (current_setting('transaction_isolation') in ('repeatable read', 'serializable') and _snapshot_is_stale());
+  end if;
+
+  if v_later then
     insert into deferred_jobs (
       job_id, lane, state, run_at, created_at, run_lease, attempt, max_attempts, kind, args,
       metadata, tags, unique_key, unique_states, ordering_key, deadline, xid)
     values (
-      v_job_id, v_lane, 'scheduled', coalesce(enqueue.run_at, v_now), v_now, 1, 1, enqueue.max_attempts,
+      v_job_id, v_lane, 'scheduled', coalesce(enqueue.run_at, now()), now(), 1, 1, enqueue.max_attempts,
       enqueue.kind, enqueue.args, nullif(enqueue.metadata, '{}'), nullif(enqueue.tags, '{}'),
       enqueue.unique_key, coalesce(enqueue.unique_states, case when enqueue.unique_key is not null then b'11111000' end),
       enqueue.ordering_key, enqueue.deadline, v_xid);
@@ -106,7 +107,7 @@ begin
       lane, xid, job_id, run_at, created_at, run_lease, ready_slot, attempt, max_attempts, kind, args,
       metadata, tags, unique_key, unique_states, ordering_key, deadline)
     values (
-      v_lane, v_xid, v_job_id, coalesce(enqueue.run_at, v_now), v_now, 1, {{ $i }}, 1, enqueue.max_attempts,
+      v_lane, v_xid, v_job_id, coalesce(enqueue.run_at, now()), now(), 1, {{ $i }}, 1, enqueue.max_attempts,
       enqueue.kind, enqueue.args, nullif(enqueue.metadata, '{}'), nullif(enqueue.tags, '{}'),
       enqueue.unique_key, coalesce(enqueue.unique_states, case when enqueue.unique_key is not null then b'11111000' end),
       enqueue.ordering_key, enqueue.deadline);
