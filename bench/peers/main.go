@@ -193,6 +193,9 @@ func (r *run) findSystems(ctx context.Context) {
 			all = append(all, pgq)
 		}
 	}
+	if r.wants("free", true) || r.wants("horizon", true) || r.wants("writer", true) {
+		all = append(all, plainSystem{})
+	}
 	for _, s := range all {
 		if r.asked(s.name()) {
 			r.peers = append(r.peers, s)

@@ -12,6 +12,10 @@ import (
 	"github.com/awaqueue/awa/internal/chart"
 )
 
+// warm is how much memory each run finds at hand: more than a minute of the fastest
+// writes.
+const warm = 8 << 30
+
 // free measures what the rate of work does by itself in that time: segments fill,
 // tables grow, checkpoints come.
 func (r *run) free(ctx context.Context) error {
@@ -49,6 +53,9 @@ func (r *run) beside(ctx context.Context, short, title string, hold holder) erro
 		// would hold up whoever is next for another reason than the horizon.
 		if _, err := s.bulk(ctx, batch, 100); err != nil {
 			return fmt.Errorf("bulk: %w", err)
+		}
+		if err := bench.WarmMemory(ctx, warm); err != nil {
+			return err
 		}
 		rates, err := r.trafficBeside(ctx, db, s, hold)
 		if err != nil {
