@@ -1,7 +1,7 @@
 -- Check: every invariant, by damaging the tables by hand and seeing exactly
 -- that violation.
 begin;
-select plan(37);
+select plan(38);
 -- Alone: damages ledgers.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 select awa.reset() \g /dev/null
@@ -86,6 +86,8 @@ from (values
     format('delete from awa.claims where batch_id = %s', :batch)),
   ('an outcome that counts more jobs than it names', array['every outcome counts its jobs', 'running equals claims without an outcome', 'terminal counters equal history'],
     format($$ update awa.attempt_outcomes set jobs = 5 where batch_id = %s and outcome = 'c' $$, :batch)),
+  ('an outcome of no known kind', array['an outcome is of a known kind'],
+    format($$ update awa.attempt_outcomes set outcome = 'z' where batch_id = %s and outcome = 'c' $$, :batch)),
   ('the row of a running job lost', array['every claim has its ready rows'],
     format('delete from awa.ready_entries where job_id = %s', :running_job)),
   ('a removal of a job that did not finish', array['every removal has its outcome'],

@@ -98,6 +98,10 @@ begin
   left join claims as c on c.ready_slot = o.ready_slot and c.batch_id = o.batch_id
   where o.jobs is distinct from cardinality(coalesce(o.job_ids, c.job_ids))
   union all
+  select 'an outcome is of a known kind', format('slot %s batch %s seq %s', o.ready_slot, o.batch_id, o.seq), 1, 0
+  from attempt_outcomes as o
+  where o.outcome not in ('c', 'f', 'x', 'r', 's', 'e', 'm', 'q', 'd')
+  union all
   select 'every claim has its ready rows', format('slot %s batch %s job %s', c.ready_slot, c.batch_id, c.job_id), 1, 0
   from claimed as c
   where not exists (

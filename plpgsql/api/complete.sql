@@ -20,6 +20,21 @@ begin
   case (complete.receipt).ready_slot
 {{ range $i := until (int .segments) }}
   when {{ $i }} then
+    -- The highest job of a batch gives it its name: only there may it be the
+    -- sole one, whose first outcome is its last.
+    if v_batch_id >> 17 = v_job_id then
+      insert into attempt_outcomes_{{ $i }} (batch_id, lane, xid, finalized_at, seq, jobs, ready_slot, outcome)
+      select c.batch_id, c.lane, pg_current_xact_id(), _now(), 0, 1, {{ $i }}, 'c'
+      from claims_{{ $i }} as c
+      where c.batch_id = v_batch_id
+        and c.job_ids = array[v_job_id]
+        and coalesce(c.run_leases[1], 1) = v_lease
+        and c.follows is null
+      on conflict (batch_id, seq) do nothing;
+      if found then
+        return true;
+      end if;
+    end if;
     -- A concurrent outcome of the batch takes the same seq: the unique index
     -- makes this wait for it and then add nothing.
     insert into attempt_outcomes_{{ $i }} (

@@ -11,7 +11,6 @@ declare
   v_got      integer;
   v_take     integer;
   v_lanes    bigint[];
-  v_ranks    smallint[];
   v_many     boolean;
   v_paused   boolean;
   v_aging    interval;
@@ -20,22 +19,21 @@ declare
 {{- if .divert }}
   v_limit    integer;
 {{- end }}
-  v_passes   integer := 1;
+  v_at       integer := 0;
   v_busy     bigint[];
+  v_waits    boolean := false;
   v_holds    boolean := false;
   v_lane     bigint;
-  v_turn     bigint[];
+{{- if not .divert }}
   v_frozen   boolean := current_setting('transaction_isolation') in ('repeatable read', 'serializable');
+{{- end }}
   v_priority smallint;
   v_now      timestamptz := _now();
-  v_batch    bigint;
   v_snap     pg_snapshot;
   v_segment  bigint;
   v_slot     smallint;
-  v_opened   boolean;
   v_costly   boolean;
   v_fresh    boolean;
-  v_settles  boolean;
   v_oldest   bigint;
   v_simple   boolean;
   v_lo_xid   xid8;
@@ -43,8 +41,6 @@ declare
   v_hi_xid   xid8;
   v_late     xid8[];
   v_open     xid8[];
-  v_rest     boolean;
-  v_unseen   boolean;
   v_whole    boolean;
   w_lo_xid   xid8[];
   w_lo_id    bigint[];
@@ -78,13 +74,14 @@ begin
       'Name a queue, ask for at least one job and give a lease above zero, up to 100 years.');
   end if;
 
-  select array_agg(q.lane), array_agg(q.priority), bool_or(m.paused), max(m.priority_aging_interval), max(m.rate_limit), max(m.rate_burst),{{ if .divert }} max(m.concurrency_limit),{{ end }}
-    (select g.generation from segment_rotations as g order by g.generation desc limit 1)
-  into v_lanes, v_ranks, v_paused, v_aging, v_rate, v_burst,{{ if .divert }} v_limit,{{ end }} v_segment
+  select q.lane, q.priority, m.paused, m.priority_aging_interval, m.rate_limit, m.rate_burst,{{ if .divert }} m.concurrency_limit,{{ end }}
+    (select g.generation from segment_rotations as g order by g.generation desc limit 1),
+    exists (select from queue_lanes as o where o.queue = q.queue and o.lane <> q.lane)
+  into v_lane, v_priority, v_paused, v_aging, v_rate, v_burst,{{ if .divert }} v_limit,{{ end }} v_segment, v_many
   from queue_lanes as q
   left join queue_meta as m on m.queue = q.queue
   where q.queue = claim.queue;
-  if v_lanes is null or v_paused then
+  if v_lane is null or v_paused then
     return;
   end if;
 {{- if .divert }}
@@ -102,7 +99,6 @@ begin
     v_left := v_asked;
   end if;
   v_guess := (v_segment % {{ .segments }})::smallint;
-  v_many := cardinality(v_lanes) > 1;
   if v_many then
     -- Lanes where rows wait, by effective priority: one step less per interval
     -- that the head has waited. Among equals the longer wait goes first, in
@@ -111,12 +107,11 @@ begin
     case v_guess
 {{ range $i := until (int .segments) }}
     when {{ $i }} then
-      select array_agg(l.lane order by l.rank, l.since, l.mixed), array_agg(l.priority order by l.rank, l.since, l.mixed)
-      into v_lanes, v_ranks
+      select coalesce(array_agg(l.lane order by l.rank, l.since, l.mixed), '{}') into v_lanes
       from (
-        select u.lane, u.priority, random() as mixed, greatest(u.priority - _lane_age(w.run_at, v_now, v_aging), 1) as rank,
+        select u.lane, random() as mixed, greatest(u.priority - _lane_age(w.run_at, v_now, v_aging), 1) as rank,
           _lane_since(w.run_at, v_aging) as since
-        from (select distinct n.lane, n.priority from unnest(v_lanes, v_ranks) as n (lane, priority)) as u
+        from (select distinct n.lane, n.priority from queue_lanes as n where n.queue = claim.queue) as u
         -- Most lanes can be told by the current segment: a row after the
         -- cursor, any row where no cursor is, or none where none can be
         -- elsewhere.
@@ -144,43 +139,45 @@ begin
       ) as l;
 {{ end }}
     end case;
-    v_passes := 2;
-    if v_lanes is null then
-      v_passes := 0;
-    end if;
   end if;
 
   -- With several lanes, a lock is first taken only where rows wait and it is
   -- free: it lasts until commit. Only a claim that found everything in other
-  -- hands waits, in pass 2, and never below a lane it holds.
-  for v_pass in 1 .. v_passes loop
-    exit when v_pass = 2 and (v_left < v_asked or v_busy is null);
-    v_turn := v_lanes;
-    if v_pass = 2 then
-      v_turn := array(select u.lane from unnest(v_busy) as u (lane) order by _lane_rank(u.lane));
-    end if;
-    for i in 1 .. cardinality(v_turn) loop
-      exit when v_left = 0 or (v_pass = 2 and v_left < v_asked);
-      v_lane := v_turn[i];
-      v_priority := v_ranks[array_position(v_lanes, v_lane)];
+  -- hands goes round again and waits, never below a lane it holds.
+  loop
+    declare
+      v_opened  boolean;
+      v_settles boolean;
+      v_rest    boolean;
+      v_unseen  boolean;
+    begin
       if v_many then
-        if v_pass = 1 then
-          if not pg_try_advisory_xact_lock(_lock_class(1), _lane_key(v_lane)) then
+        exit when v_left = 0 or (v_waits and v_left < v_asked);
+        v_at := v_at + 1;
+        if v_at > cardinality(v_lanes) then
+          exit when v_waits or v_left < v_asked or v_busy is null;
+          v_waits := true;
+          v_lanes := array(select u.lane from unnest(v_busy) as u (lane) order by _lane_rank(u.lane));
+          v_at := 1;
+        end if;
+        v_lane := v_lanes[v_at];
+        v_priority := _lane_priority(v_lane);
+        if not pg_try_advisory_xact_lock(_lock_class(1), _lane_key(v_lane)) then
+          if not v_waits then
             v_busy := v_busy || v_lane;
             continue;
           end if;
-          v_holds := true;
-        else
-          continue when not pg_try_advisory_xact_lock(_lock_class(1), _lane_key(v_lane))
-            and not _await_lane(v_lane, v_holds);
-          v_holds := true;
+          continue when not _await_lane(v_lane, v_holds);
         end if;
+        v_holds := true;
       elsif not pg_try_advisory_xact_lock(_lock_class(1), _lane_key(v_lane)) then
-        continue when not _await_lane(v_lane, false);
+        exit when not _await_lane(v_lane, false);
       end if;
+{{- if not .divert }}
       if v_frozen and _snapshot_is_stale() then
         perform _stale_snapshot(format('claim of queue %L', claim.queue));
       end if;
+{{- end }}
 
       -- A lane that claimed since the last rotation has its cursor in the
       -- current segment. Elsewhere one statement over all segments looks,
@@ -188,15 +185,14 @@ begin
       -- Ring and snapshot are read together: a transaction numbered after
       -- them writes into this segment or a newer one.
       -- A number that this transaction draws only now comes after them, too.
-      v_fresh := pg_current_xact_id_if_assigned() is null;
       case v_guess
 {{ range $i := until (int .segments) }}
       when {{ $i }} then
-        select g.generation, g.slot, g.xid, pg_current_snapshot(),
+        select g.generation, g.slot, g.xid, pg_current_snapshot(), pg_current_xact_id_if_assigned() is null,
           k.generation, k.segment, k.last_segment, k.base_segment, k.pos_xid, k.pos_job_id, k.floor_xid,
           k.settled_segment, k.settled_xid,
           k.claimed_total, k.skips, k.drained, k.s_prev, k.s_cur
-        into v_segment, v_slot, v_rotator, v_snap,
+        into v_segment, v_slot, v_rotator, v_snap, v_fresh,
           c_generation, c_segment, c_last, c_base, c_pos_xid, c_pos_id, c_floor,
           c_settled, c_settler, c_claimed, c_skips, c_drained, c_prev, c_cur
         from (select n.generation, n.slot, n.xid from segment_rotations as n order by n.generation desc limit 1) as g
@@ -207,11 +203,11 @@ begin
       end case;
       if c_generation is null or v_slot <> v_guess then
         perform _enter_ring();
-        select g.generation, g.slot, g.xid, pg_current_snapshot(),
+        select g.generation, g.slot, g.xid, pg_current_snapshot(), pg_current_xact_id_if_assigned() is null,
           k.generation, k.segment, k.last_segment, k.base_segment, k.pos_xid, k.pos_job_id, k.floor_xid,
           k.settled_segment, k.settled_xid,
           k.claimed_total, k.skips, k.drained, k.s_prev, k.s_cur
-        into v_segment, v_slot, v_rotator, v_snap,
+        into v_segment, v_slot, v_rotator, v_snap, v_fresh,
           c_generation, c_segment, c_last, c_base, c_pos_xid, c_pos_id, c_floor,
           c_settled, c_settler, c_claimed, c_skips, c_drained, c_prev, c_cur
         from (select n.generation, n.slot, n.xid from segment_rotations as n order by n.generation desc limit 1) as g
@@ -219,13 +215,7 @@ begin
           select o.* from lane_cursors as o where o.lane = v_lane order by o.generation desc limit 1
         ) as k on true;
       end if;
-      v_opened := false;
-      v_got := 0;
-      v_costly := false;
-      v_settles := false;
-      v_unseen := false;
-      v_rest := false;
-      if pg_current_xact_id_if_assigned() is not null then
+      if not v_fresh then
         v_snap := _hide_own(v_snap);
         if v_rotator = pg_current_xact_id_if_assigned() then
           -- Others do not see this transaction's own rotation and go on
@@ -235,11 +225,10 @@ begin
         end if;
       end if;
 
-      v_oldest := greatest(v_segment - {{ sub (int .segments) 1 }}, 0);
       if c_generation is null then
         -- Nothing was ever consumed here: any segment may hold rows.
         c_generation := 0;
-        c_base := v_oldest;
+        c_base := greatest(v_segment - {{ sub (int .segments) 1 }}, 0);
         c_floor := '0';
         c_claimed := 0;
         c_skips := 0::smallint;
@@ -251,9 +240,11 @@ begin
           message = format('queue %L: stored snapshot %s is ahead of this cluster''s %s', claim.queue, c_cur, v_snap),
           hint = 'Transaction ids of another cluster were restored: run rebase() once.';
       end if;
+{{- if not .divert }}
       if v_frozen then
         perform _probe_cursor(v_lane, c_generation + 1);
       end if;
+{{- end }}
 
       loop
         if c_drained then
@@ -270,6 +261,7 @@ begin
             c_settled := null;
             c_settler := null;
           end if;
+          v_oldest := greatest(v_segment - {{ sub (int .segments) 1 }}, 0);
           v_costly := false;
           if c_base > v_oldest then
             v_costly := pg_snapshot_xmax(c_cur) < least(c_floor, pg_snapshot_xmax(v_snap));
@@ -299,24 +291,23 @@ begin
         end if;
 
         v_got := 0;
-        v_take := least(v_left, 1000);
         -- The window as disjoint intervals of (xid, job_id): transactions that
         -- were open in s_prev and are visible now, one by one, then everything
         -- above s_prev around those still open. Rows that were consumed, or
         -- may not be seen yet, are never walked.
+        v_late := null;
         if c_pos_xid >= pg_snapshot_xmax(c_prev) then
           v_lo_xid := c_pos_xid;
           v_lo_id := c_pos_id;
         else
           v_lo_xid := pg_snapshot_xmax(c_prev);
           v_lo_id := -1;
-        end if;
-        v_late := null;
-        if pg_snapshot_xmin(c_prev) < pg_snapshot_xmax(c_prev) then
-          v_late := nullif(array(
-            select x.xid from pg_snapshot_xip(c_prev) as x (xid)
-            where x.xid >= c_pos_xid and pg_visible_in_snapshot(x.xid, c_cur)
-            order by x.xid), '{}');
+          if pg_snapshot_xmin(c_prev) < v_lo_xid then
+            v_late := nullif(array(
+              select x.xid from pg_snapshot_xip(c_prev) as x (xid)
+              where x.xid >= c_pos_xid and pg_visible_in_snapshot(x.xid, c_cur)
+              order by x.xid), '{}');
+          end if;
         end if;
         if v_late is null and v_lo_xid >= pg_snapshot_xmax(c_cur) then
           -- Empty in this segment, and from the start in every one.
@@ -332,20 +323,23 @@ begin
           end if;
           continue;
         end if;
-        v_open := null;
-        if pg_snapshot_xmin(c_cur) < pg_snapshot_xmax(c_cur) then
-          v_open := nullif(array(
-            select x.xid from pg_snapshot_xip(c_cur) as x (xid)
-            where x.xid >= v_lo_xid
-            order by x.xid), '{}');
-        end if;
         -- A first interval without late transactions is read alone: where a
-        -- backlog waits it holds enough.
-        v_simple := v_late is null and c_skips = 0 and not v_rest;
-        v_whole := not v_simple or v_open is null;
-        if v_simple then
+        -- backlog waits it holds enough. Mostly it ends where the window's
+        -- oldest transaction in progress is, and those need not be listed.
+        v_simple := v_late is null and c_skips = 0 and v_rest is not true;
+        v_hi_xid := pg_snapshot_xmin(c_cur);
+        if not v_simple or v_lo_xid >= v_hi_xid then
+          v_open := null;
+          if v_hi_xid < pg_snapshot_xmax(c_cur) then
+            v_open := nullif(array(
+              select x.xid from pg_snapshot_xip(c_cur) as x (xid)
+              where x.xid >= v_lo_xid
+              order by x.xid), '{}');
+          end if;
           v_hi_xid := coalesce(v_open[1], pg_snapshot_xmax(c_cur));
-        else
+        end if;
+        v_whole := not v_simple or v_hi_xid = pg_snapshot_xmax(c_cur);
+        if not v_simple then
           w_lo_xid := v_late || v_lo_xid || v_open;
           w_hi_xid := v_late || v_open || pg_snapshot_xmax(c_cur);
           w_lo_id := array_fill(-1::bigint, array[coalesce(cardinality(v_late), 0)]) || v_lo_id
@@ -362,47 +356,42 @@ begin
           case (c_segment + {{ mul (int .segments) 2 }}) % {{ .segments }}
 {{ range $i := until (int .segments) }}
           when {{ $i }} then
-            select e.* into r
+            select e.*, _batch_id({{ $i }}, e.job_id * 16 + e.run_lease % 16, e.run_lease) as batch_id into r
             from ready_entries_{{ $i }} as e
             where e.lane = v_lane and (e.xid, e.job_id) > (v_lo_xid, v_lo_id) and e.xid < v_hi_xid
             order by e.xid, e.job_id
             limit 1;
             if found then
               v_got := 1;
-              v_batch := _batch_id({{ $i }}, r.job_id * 16 + r.run_lease % 16, r.run_lease);
               insert into claims_{{ $i }} (
                 batch_id, lane, claimed_at, lease_expires_at, ready_slot, job_ids, run_leases, worker, deadline_at, follows)
-              values (v_batch, v_lane, v_now, v_now + claim.lease, {{ $i }}, array[r.job_id],
+              values (r.batch_id, v_lane, v_now, v_now + claim.lease, {{ $i }}, array[r.job_id],
                 case when r.run_lease > 1 then array[r.run_lease] end, claim.worker, v_now + r.deadline, nullif(r.metadata ? 'awa:follow_ups', false));
             end if;
 {{ end }}
           end case;
           if v_got = 1 then
             return next row(
-              row(r.ready_slot, v_batch, r.job_id, r.run_lease)::receipt,
+              row(r.ready_slot, r.batch_id, r.job_id, r.run_lease)::receipt,
               r.job_id, r.kind, r.args, claim.queue, v_priority, r.attempt, r.max_attempts, r.run_at, r.created_at,
               coalesce(r.tags, '{}'), coalesce(r.metadata, '{}'), r.progress, coalesce(r.errors, '{}'),
               v_now + r.deadline, v_now + claim.lease)::claimed_job;
-            c_generation := c_generation + 1;
-            c_pos_xid := r.xid;
-            c_pos_id := r.job_id;
-            c_claimed := c_claimed + 1;
             case v_slot
 {{ range $i := until (int .segments) }}
             when {{ $i }} then
               insert into lane_cursors_{{ $i }} (
                 lane, generation, segment, last_segment, base_segment, pos_xid, pos_job_id, floor_xid, settled_segment, settled_xid,
                 claimed_total, batch_id, look_at, ready_slot, skips, drained, s_prev, s_cur)
-              values (v_lane, c_generation, c_segment, c_last, c_base, c_pos_xid, c_pos_id, c_floor,
+              values (v_lane, c_generation + 1, c_segment, c_last, c_base, r.xid, r.job_id, c_floor,
                 c_settled, case when v_settles then pg_current_xact_id() else c_settler end,
-                c_claimed, v_batch, v_now + least(claim.lease, r.deadline), {{ $i }}, 0, false, c_prev, c_cur);
+                c_claimed + 1, r.batch_id, v_now + least(claim.lease, r.deadline), {{ $i }}, 0, false, c_prev, c_cur);
 {{ end }}
             end case;
             v_left := 0;
-            v_unseen := false;
             exit;
           end if;
         elsif v_simple then
+          v_take := least(v_left, 1000);
           case (c_segment + {{ mul (int .segments) 2 }}) % {{ .segments }}
 {{ range $i := until (int .segments) }}
           when {{ $i }} then
@@ -420,6 +409,7 @@ begin
           end case;
           get diagnostics v_got = row_count;
         else
+          v_take := least(v_left, 1000);
           case (c_segment + {{ mul (int .segments) 2 }}) % {{ .segments }}
 {{ range $i := until (int .segments) }}
           when {{ $i }} then
@@ -473,7 +463,7 @@ begin
           v_rest := true;
           -- Where this call's own claim left off, for the other intervals.
           if v_got > 0 then
-            c_pos_xid := v_open[1];
+            c_pos_xid := v_hi_xid;
             c_pos_id := -1;
           end if;
           continue;
@@ -488,24 +478,25 @@ begin
         end if;
       end loop;
 
-      -- An empty poll writes nothing, yet the lane is this transaction's now.
       if v_got = 0 then
+        -- An empty poll writes nothing, yet the lane is this transaction's now.
         perform set_config('{{ .schema }}.lane', 'held', true);
-      end if;
-      -- Where no cursor tells of another cluster, the rows themselves do. Two
-      -- conditions, for a query in one would be started whatever the other is.
-      if v_unseen then
-        if exists (
-          select from ready_entries as e
-          where e.lane = v_lane and e.xid >= pg_snapshot_xmax(pg_current_snapshot())
-            and e.xid is distinct from pg_current_xact_id_if_assigned())
-        then
-          raise exception using errcode = 'AW005',
-            message = format('queue %L: waiting jobs are of transactions that this cluster has not reached', claim.queue),
-            hint = 'Transaction ids of another cluster were restored: run rebase() once.';
+        -- Where no cursor tells of another cluster, the rows themselves do. Two
+        -- conditions, for a query in one would be started whatever the other is.
+        if v_unseen then
+          if exists (
+            select from ready_entries as e
+            where e.lane = v_lane and e.xid >= pg_snapshot_xmax(pg_current_snapshot())
+              and e.xid is distinct from pg_current_xact_id_if_assigned())
+          then
+            raise exception using errcode = 'AW005',
+              message = format('queue %L: waiting jobs are of transactions that this cluster has not reached', claim.queue),
+              hint = 'Transaction ids of another cluster were restored: run rebase() once.';
+          end if;
         end if;
       end if;
-    end loop;
+    end;
+    exit when not v_many;
   end loop;
 
   if v_left > 0 and pg_current_xact_id_if_assigned() is not null then

@@ -11,6 +11,15 @@ as $$
        | ((p_priority - 1) << 6)::bigint | p_shard::bigint
 $$;
 
+create or replace function {{ .schema }}._lane_priority (p_lane bigint)
+  returns smallint
+  language sql
+  immutable
+  parallel safe
+as $$
+  select ((p_lane >> 6 & 3) + 1)::smallint
+$$;
+
 -- The advisory key that one claimer of a lane holds until its commit. Two
 -- lanes may share a key; they then wait for each other, nothing worse.
 create or replace function {{ .schema }}._lane_key (p_lane bigint)
