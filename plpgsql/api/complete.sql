@@ -31,29 +31,30 @@ begin
         and coalesce(c.run_leases[1], 1) = v_lease
         and c.follows is null
       on conflict (batch_id, seq) do nothing;
+      if found then
+        return true;
+      end if;
     end if;
-    if not found then
-      -- A concurrent outcome of the batch takes the same seq: the unique index
-      -- makes this wait for it and then add nothing.
-      insert into attempt_outcomes_{{ $i }} (
-        batch_id, lane, xid, finalized_at, seq, jobs, ready_slot, outcome, job_ids, run_leases)
-      select c.batch_id, c.lane, pg_current_xact_id(), _now(), s.seq, 1, {{ $i }}, 'c',
-        case when cardinality(c.job_ids) > 1 then array[v_job_id] end,
-        case when cardinality(c.job_ids) > 1 and v_lease > 1 then array[v_lease::integer] end
-      from claims_{{ $i }} as c
-      cross join lateral (
-        select coalesce(max(o.seq) + 1, 0) as seq,
-          coalesce(bool_or(o.job_ids is null or v_job_id = any (o.job_ids)), false) as closed
-        from attempt_outcomes_{{ $i }} as o
-        where o.batch_id = c.batch_id
-      ) as s
-      where c.batch_id = v_batch_id
-        and array_position(c.job_ids, v_job_id) is not null
-        and coalesce(c.run_leases[array_position(c.job_ids, v_job_id)], 1) = v_lease
-        and not s.closed
-        and c.follows is null
-      on conflict (batch_id, seq) do nothing;
-    end if;
+    -- A concurrent outcome of the batch takes the same seq: the unique index
+    -- makes this wait for it and then add nothing.
+    insert into attempt_outcomes_{{ $i }} (
+      batch_id, lane, xid, finalized_at, seq, jobs, ready_slot, outcome, job_ids, run_leases)
+    select c.batch_id, c.lane, pg_current_xact_id(), _now(), s.seq, 1, {{ $i }}, 'c',
+      case when cardinality(c.job_ids) > 1 then array[v_job_id] end,
+      case when cardinality(c.job_ids) > 1 and v_lease > 1 then array[v_lease::integer] end
+    from claims_{{ $i }} as c
+    cross join lateral (
+      select coalesce(max(o.seq) + 1, 0) as seq,
+        coalesce(bool_or(o.job_ids is null or v_job_id = any (o.job_ids)), false) as closed
+      from attempt_outcomes_{{ $i }} as o
+      where o.batch_id = c.batch_id
+    ) as s
+    where c.batch_id = v_batch_id
+      and array_position(c.job_ids, v_job_id) is not null
+      and coalesce(c.run_leases[array_position(c.job_ids, v_job_id)], 1) = v_lease
+      and not s.closed
+      and c.follows is null
+    on conflict (batch_id, seq) do nothing;
 {{ end }}
   else
     return false;
