@@ -266,10 +266,6 @@ declare
   v_keyed    bigint[];
   v_closed   receipt[];
 begin
-  if not p_terminal and _defer_part(p_receipts, p_errors, p_retry_after, p_how) then
-    return query select u, v_state from unnest(p_receipts) as u;
-    return;
-  end if;
   if not p_terminal and (p_receipts[1]).ready_slot = all (array(select u.ready_slot from unnest(p_receipts) as u))
     and _defer_together((p_receipts[1]).ready_slot, p_receipts, p_errors, p_retry_after, p_how)
   then
@@ -438,6 +434,12 @@ begin
   end if;
   if fail_many.retry_after < '0' or fail_many.retry_after > '100 years' then
     perform _invalid(format('retry_after is %s', fail_many.retry_after), 'Pass a delay of zero or more, up to 100 years.');
+  end if;
+  if not coalesce(fail_many.terminal, false)
+    and _defer_part(fail_many.receipts, fail_many.errors, fail_many.retry_after, 'r')
+  then
+    return query select u, 'retryable'::job_state from unnest(fail_many.receipts) as u;
+    return;
   end if;
   return query
   select f.receipt, f.state
