@@ -1,7 +1,7 @@
 -- Fail: retried while attempts are left, failed for good otherwise, stale
 -- never; and what the next attempt knows of the former ones.
 begin;
-select plan(62);
+select plan(69);
 -- Alone: maintain may turn the ring.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 
@@ -167,6 +167,38 @@ select is((select count(distinct f.receipt) from awa.claim('tap/22/twice') as c,
   'a receipt given twice is failed');
 select is((select count(*) from awa.deferred_jobs as d join awa.queue_lanes as l on l.lane = d.lane where l.queue = 'tap/22/twice'), 1::bigint,
   'once');
+
+-- Part of a batch: what all of them come back from is one outcome.
+select awa.enqueue_many('k', array(select to_jsonb(i) from generate_series(1, 120) as i), queue => 'tap/22/part') \g /dev/null
+select awa.enqueue_many('k', array(select to_jsonb(i) from generate_series(121, 122) as i), queue => 'tap/22/part', max_attempts => 1) \g /dev/null
+create temp table part as select c.receipt, c.job_id, row_number() over () as n from awa.claim('tap/22/part', 122) as c;
+create temp table outcomes as
+select o.batch_id, o.seq, o.outcome, o.job_ids, o.errors from awa.attempt_outcomes as o, part as p
+where o.ready_slot = (p.receipt).ready_slot and o.batch_id = (p.receipt).batch_id limit 0;
+create or replace function pg_temp.part_outcomes () returns setof outcomes language sql as $$
+  select o.batch_id, o.seq, o.outcome, o.job_ids, o.errors from awa.attempt_outcomes as o
+  where o.batch_id = (select (p.receipt).batch_id from part as p limit 1) order by o.seq
+$$;
+select is((select count(*) from awa.fail_many(
+    (select array_agg(receipt order by n desc) from part where n <= 40), (select array_agg('error ' || n order by n desc) from part where n <= 40),
+    retry_after => '1 hour') as f where f.state = 'retryable'), 40::bigint, 'forty of a batch are to be retried');
+select bag_eq($$ select u.id, u.error ->> 'error' from pg_temp.part_outcomes() as o, unnest(o.job_ids, o.errors) as u (id, error) $$,
+  $$ select job_id, 'error ' || n from part where n <= 40 $$, 'their outcome has the error of each');
+select is((select array_agg(o.seq || o.outcome::text) from pg_temp.part_outcomes() as o), array['0r'], 'and is one');
+select bag_eq(
+  $$ select f.receipt, f.state from awa.fail_many((select array_agg(receipt order by n) from part where n between 40 and 50), retry_after => '1 hour') as f $$,
+  $$ select receipt, 'retryable'::awa.job_state from part where n between 41 and 50 $$, 'one that is closed keeps none of the others');
+select bag_eq(
+  $$ select f.receipt, f.state from awa.fail_many((
+       select array_agg(row((receipt).ready_slot, (receipt).batch_id, job_id, (receipt).run_lease + (n = 51)::integer)::awa.receipt) from part where n between 51 and 60),
+       retry_after => '1 hour') as f $$,
+  $$ select receipt, 'retryable'::awa.job_state from part where n between 52 and 60 $$, 'nor does a lease that was never given');
+select bag_eq(
+  $$ select f.receipt, f.state from awa.fail_many((select array_agg(receipt) from part where n > 51), retry_after => '1 hour') as f $$,
+  $$ select receipt, (case when n > 120 then 'failed' else 'retryable' end)::awa.job_state from part where n > 60 $$,
+  'the rest, of which two were the last attempts');
+select results_eq($$ select retryable, running, failed from awa.queue_counts('tap/22/part') $$, 'values (119::bigint, 1::bigint, 2::bigint)',
+  'all but one are counted where they went');
 
 -- Backoff
 

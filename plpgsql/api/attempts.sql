@@ -42,7 +42,11 @@ begin
   if coalesce(cardinality(snooze_many.receipts), 0) = 0 then
     return;
   end if;
-  v_taken := array(select f.receipt from _fail_attempts(snooze_many.receipts, null, snooze_many.delay, false, 's') as f);
+  if _defer_part(snooze_many.receipts, null, snooze_many.delay, 's') then
+    v_taken := snooze_many.receipts;
+  else
+    v_taken := array(select f.receipt from _fail_attempts(snooze_many.receipts, null, snooze_many.delay, false, 's') as f);
+  end if;
   if snooze_many.delay = '0' then
     perform _requeue_now(array(select t.job_id from unnest(v_taken) as t));
   end if;

@@ -25,6 +25,114 @@ $$;
 comment on function {{ .schema }}.backoff is
   'The default delay before the attempt after this one: 1 s doubled per attempt, up to a quarter more at random, at most 24 hours.';
 
+-- Attempts of one batch that all come back, without a unique key, no more than
+-- one outcome row holds. Returns false, with nothing done, when one of them is
+-- closed, its last, keyed, given twice, not where its receipt says, or when the
+-- race for the next outcome was lost.
+create or replace function {{ .schema }}._defer_part (
+  p_receipts {{ .schema }}.receipt[], p_errors text[], p_retry_after interval, p_how "char"
+)
+  returns boolean
+  language plpgsql
+  volatile
+  set enable_nestloop = off
+  set plan_cache_mode = force_generic_plan
+as $$
+declare
+  v_now     timestamptz := _now();
+  v_at      jsonb := to_jsonb(v_now);
+  v_state   job_state := case when p_how = 's' then 'scheduled'::job_state else 'retryable'::job_state end;
+  v_xid     xid8 := pg_current_xact_id();
+  v_slot    smallint;
+  v_batch   bigint;
+  v_one     boolean;
+  v_ids     bigint[];
+  v_leases  integer[];
+  v_errors  text[];
+  v_lane    bigint;
+  v_seq     integer;
+  v_jobs    bigint := 0::bigint;
+begin
+  if cardinality(p_receipts) > 50 then
+    return false;
+  end if;
+  select min(u.ready_slot), min(u.batch_id), min(u.ready_slot) = max(u.ready_slot) and min(u.batch_id) = max(u.batch_id),
+    array_agg(u.job_id), array_agg(_as_lease(u.run_lease)), array_agg(u.error)
+  into v_slot, v_batch, v_one, v_ids, v_leases, v_errors
+  from (
+    select u.*
+    from unnest(p_receipts, p_errors) as u (ready_slot, batch_id, job_id, run_lease, error)
+    order by u.job_id
+  ) as u;
+  if v_one is not true then
+    return false;
+  end if;
+  case v_slot
+{{ range $i := until (int .segments) }}
+  when {{ $i }} then
+    select c.lane, s.seq into v_lane, v_seq
+    from claims_{{ $i }} as c
+    cross join lateral (
+      select coalesce(max(o.seq) + 1, 0) as seq, coalesce(bool_or(o.job_ids is null), false) as whole
+      from attempt_outcomes_{{ $i }} as o
+      where o.batch_id = c.batch_id
+    ) as s
+    where c.batch_id = v_batch and not s.whole
+      -- From the side of the batch, so that a receipt that is given twice is missed.
+      and cardinality(v_ids) = (
+        select count(*)
+        from unnest(c.job_ids, c.run_leases) as j (job_id, run_lease)
+        where exists (
+          select from unnest(v_ids, v_leases) as g (job_id, run_lease)
+          where g.job_id = j.job_id and g.run_lease = coalesce(j.run_lease, 1)))
+      and not exists (
+        select
+        from (select unnest(o.job_ids) as job_id from attempt_outcomes_{{ $i }} as o where o.batch_id = c.batch_id) as i
+        where i.job_id in (select unnest(v_ids)));
+    if not found then
+      return false;
+    end if;
+    with coming as materialized (
+      select r.*, case when p_how <> 's' then
+        jsonb_build_object('error', left(coalesce(g.error, ''), 10000), 'attempt', r.attempt, 'at', v_at) end as entry
+      from unnest(v_ids, v_leases, v_errors) as g (job_id, run_lease, error)
+      cross join lateral (
+        select e.* from ready_entries_{{ $i }} as e where e.job_id = g.job_id and e.run_lease = g.run_lease offset 0
+      ) as r
+      where r.unique_key is null and (p_how = 's' or r.attempt < r.max_attempts)
+    ),
+    closed as (
+      insert into attempt_outcomes_{{ $i }} (
+        batch_id, lane, xid, finalized_at, seq, jobs, ready_slot, outcome, job_ids, run_leases, errors)
+      select v_batch, v_lane, v_xid, v_now, v_seq, cardinality(v_ids), {{ $i }}, p_how, v_ids,
+        case when 1 <> any (v_leases) then v_leases end, k.errors
+      from (
+        select count(*) as jobs, case when p_how <> 's' then array_agg(n.entry) end as errors from coming as n
+      ) as k
+      where k.jobs = cardinality(v_ids)
+      on conflict (batch_id, seq) do nothing
+      returning jobs
+    )
+    insert into deferred_jobs (
+      job_id, lane, state, run_at, created_at, run_lease, attempt, max_attempts, kind, args,
+      metadata, tags, errors, progress, unique_states, ordering_key, deadline, xid)
+    select n.job_id, n.lane, v_state, v_now + coalesce(p_retry_after, _backoff(n.attempt)), n.created_at, n.run_lease + 1,
+      n.attempt + (p_how <> 's')::integer, n.max_attempts, n.kind, n.args, n.metadata, n.tags,
+      case when p_how = 's' then n.errors when n.errors is null then array[n.entry] else _bounded_errors(n.errors, n.entry, 49) end,
+      case when exists (select from progress_entries_{{ $i }}) then _progress_of({{ $i }}::smallint, n.job_id, n.run_lease) else n.progress end,
+      n.unique_states, n.ordering_key, n.deadline, v_xid
+    from coming as n
+    -- The batch is won before anything else is written: who loses waits there.
+    where exists (select from closed);
+    get diagnostics v_jobs = row_count;
+{{ end }}
+  else
+    null;
+  end case;
+  return v_jobs > 0;
+end;
+$$;
+
 -- Attempts of one segment that all come back, without a unique key: closed and
 -- deferred in one statement. Returns false, with nothing done, when one of them
 -- is closed, its last, keyed, not where its receipt says, or lost a race for
@@ -326,6 +434,12 @@ begin
   end if;
   if fail_many.retry_after < '0' or fail_many.retry_after > '100 years' then
     perform _invalid(format('retry_after is %s', fail_many.retry_after), 'Pass a delay of zero or more, up to 100 years.');
+  end if;
+  if not coalesce(fail_many.terminal, false)
+    and _defer_part(fail_many.receipts, fail_many.errors, fail_many.retry_after, 'r')
+  then
+    return query select u, 'retryable'::job_state from unnest(fail_many.receipts) as u;
+    return;
   end if;
   return query
   select f.receipt, f.state

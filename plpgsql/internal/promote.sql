@@ -181,10 +181,11 @@ begin
       select t.lane, v_xid, t.job_id, t.run_at, t.created_at, t.run_lease, v_slot, t.attempt, t.max_attempts,
         t.kind, t.args, t.metadata, t.tags, t.errors, t.progress, t.unique_key, t.unique_states, t.ordering_key, t.deadline
       from taken as t
-      order by t.run_at, t.job_id
       returning lane
     )
-    select count(*), array_agg(distinct q.lane) from promoted as q into _promote.promoted, v_lanes;
+    select coalesce(sum(q.jobs), 0)::bigint, array_agg(q.lane)
+    from (select n.lane, count(*) as jobs from promoted as n group by n.lane) as q
+    into _promote.promoted, v_lanes;
     perform _wake_lanes(v_lanes);
   exception when others then
     select o.promoted, o.trouble into _promote.promoted, _promote.trouble from _promote_singly(p_max, v_now) as o;
