@@ -238,7 +238,9 @@ begin
     ),
     gone as (
       delete from parked_jobs as p using unnest(v_ids, v_keys) as u (job_id, key)
-      where p.queue = p_queue and p.key = u.key and p.job_id = u.job_id and u.job_id in (select t.job_id from taken as t)
+      where p.queue = p_queue and p.key = u.key and p.job_id = u.job_id
+        -- Not a join: those few may be many.
+        and (u.job_id in (select t.job_id from taken as t)) is true
     ),
     put as (
       insert into ready_entries (
