@@ -10,6 +10,14 @@ import (
 // that were there before it and that it takes away from others.
 var changes = regexp.MustCompile(`(?m)^-- changes: (.+)$`)
 
+// changed are the names in a step's lines.
+func changed(sql string) (names []string) {
+	for _, line := range changes.FindAllStringSubmatch(sql, -1) {
+		names = append(names, strings.Split(line[1], ", ")...)
+	}
+	return names
+}
+
 // lockTables takes what an upgrade from a version changes away from everybody, before
 // it changes anything: from then on it waits for nobody. Live clients meet tables in
 // orders of their own. So that none of them is ever the one whom PostgreSQL picks to
@@ -19,15 +27,9 @@ var changes = regexp.MustCompile(`(?m)^-- changes: (.+)$`)
 // hand. A vacuum, which PostgreSQL cancels only for who waits longer, is waited for
 // there, with nothing in hand either.
 func (o Options) lockTables(r release, version int) string {
-	var names []string
-	note := func(sql string) {
-		for _, line := range changes.FindAllStringSubmatch(sql, -1) {
-			names = append(names, strings.Split(line[1], ", ")...)
-		}
-	}
-	note(r.code)
+	names := changed(r.code)
 	for _, m := range r.pending(version) {
-		note(m.UpSQL)
+		names = append(names, changed(m.UpSQL)...)
 	}
 	return fmt.Sprintf(lockTablesSQL, o.Schema, strings.Join(names, ","))
 }

@@ -84,8 +84,7 @@ begin
         return v_holder;
       end if;
     end if;
-    v_later := v_later is true
-      or (current_setting('transaction_isolation') in ('repeatable read', 'serializable') and _snapshot_is_stale());
+    v_later := v_later is true or _snapshot_is_stale();
   end if;
 
   if v_later then

@@ -71,24 +71,7 @@ begin
 {{ range $i := until (int .segments) }}
   when {{ $i }} then
     select c.lane, s.seq into v_lane, v_seq
-    from claims_{{ $i }} as c
-    cross join lateral (
-      select coalesce(max(o.seq) + 1, 0) as seq, coalesce(bool_or(o.job_ids is null), false) as whole
-      from attempt_outcomes_{{ $i }} as o
-      where o.batch_id = c.batch_id
-    ) as s
-    where c.batch_id = v_batch and not s.whole
-      -- From the side of the batch, so that a receipt that is given twice is missed.
-      and cardinality(v_ids) = (
-        select count(*)
-        from unnest(c.job_ids, c.run_leases) as j (job_id, run_lease)
-        where exists (
-          select from unnest(v_ids, v_leases) as g (job_id, run_lease)
-          where g.job_id = j.job_id and g.run_lease = coalesce(j.run_lease, 1)))
-      and not exists (
-        select
-        from (select unnest(o.job_ids) as job_id from attempt_outcomes_{{ $i }} as o where o.batch_id = c.batch_id) as i
-        where i.job_id in (select unnest(v_ids)));
+{{ template "internal/open_part.sql" (dict "slot" $i "batch" "v_batch" "ids" "v_ids" "leases" "v_leases") }}    ;
     if not found then
       return false;
     end if;

@@ -175,25 +175,7 @@ begin
       batch_id, lane, xid, finalized_at, seq, jobs, ready_slot, outcome, job_ids, run_leases)
     select c.batch_id, c.lane, pg_current_xact_id(), _now(), s.seq, cardinality(p_ids), {{ $i }}, p_outcome, p_ids,
       case when 1 <> any (p_leases) then p_leases end
-    from claims_{{ $i }} as c
-    cross join lateral (
-      select coalesce(max(o.seq) + 1, 0) as seq, coalesce(bool_or(o.job_ids is null), false) as whole
-      from attempt_outcomes_{{ $i }} as o
-      where o.batch_id = c.batch_id
-    ) as s
-    where c.batch_id = p_batch_id and c.follows is null and not s.whole
-      -- From the side of the batch: the same receipt twice counts once here, and is
-      -- left to the other ways.
-      and cardinality(p_ids) = (
-        select count(*)
-        from unnest(c.job_ids, c.run_leases) as j (job_id, run_lease)
-        where exists (
-          select from unnest(p_ids, p_leases) as g (job_id, run_lease)
-          where g.job_id = j.job_id and g.run_lease = coalesce(j.run_lease, 1)))
-      and (s.seq = 0 or not exists (
-        select
-        from (select unnest(o.job_ids) as job_id from attempt_outcomes_{{ $i }} as o where o.batch_id = c.batch_id) as i
-        where i.job_id in (select unnest(p_ids))))
+{{ template "internal/open_part.sql" (dict "slot" $i "batch" "p_batch_id" "ids" "p_ids" "leases" "p_leases") }}      and c.follows is null
     on conflict (batch_id, seq) do nothing;
     return found;
 {{ end }}

@@ -1,0 +1,21 @@
+    -- A batch of which some attempts, all that are given, are open. {{ .ids }} and
+    -- {{ .leases }} are in step.
+    from claims_{{ .slot }} as c
+    cross join lateral (
+      select coalesce(max(o.seq) + 1, 0) as seq, coalesce(bool_or(o.job_ids is null), false) as whole
+      from attempt_outcomes_{{ .slot }} as o
+      where o.batch_id = c.batch_id
+    ) as s
+    where c.batch_id = {{ .batch }} and not s.whole
+      -- From the side of the batch: the same receipt twice counts once here, and is
+      -- left to the other ways.
+      and cardinality({{ .ids }}) = (
+        select count(*)
+        from unnest(c.job_ids, c.run_leases) as j (job_id, run_lease)
+        where exists (
+          select from unnest({{ .ids }}, {{ .leases }}) as g (job_id, run_lease)
+          where g.job_id = j.job_id and g.run_lease = coalesce(j.run_lease, 1)))
+      and (s.seq = 0 or not exists (
+        select
+        from (select unnest(o.job_ids) as job_id from attempt_outcomes_{{ .slot }} as o where o.batch_id = c.batch_id) as i
+        where i.job_id in (select unnest({{ .ids }}))))
