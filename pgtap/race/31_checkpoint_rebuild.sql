@@ -1,7 +1,7 @@
 -- Checkpoints and rebuilds over committed rows, beside open writers.
 \ir sessions.psql
 select pg_temp.forget('race/31') \g /dev/null
-select plan(45);
+select plan(48);
 select pg_temp.open(s) from unnest(array['a', 'b', 'm']) as s \g /dev/null
 
 create temp view lanes as select distinct lane from awa.queue_lanes where queue = 'race/31';
@@ -121,6 +121,19 @@ select pg_temp.run('a', pg_temp.finishing(45, 46)) \g /dev/null
 select results_eq($$ select outcome, affected > 0 from awa.maintain() where task = 'checkpoint' $$, $$ values ('written', true) $$, 'maintain writes a checkpoint when there is a tail');
 
 select is(pg_temp.figures(), '12 24 41 5', 'the figures in the end');
+
+-- Every queue at a glance
+
+create temp view at_a_glance as
+select o.queue, o.available, o.running, o.terminal, o.oldest_waiting from awa.queue_overview() as o where o.queue like 'race/31%';
+select results_eq($$ select available, running, terminal, oldest_waiting > '0' from at_a_glance $$,
+  $$ select c.available, c.running, c.terminal, true from awa.queue_counts('race/31') as c $$, 'the overview says the same, and how long a job has waited');
+select awa.complete_many(array_agg(c.receipt)) from awa.claim('race/31', 100) as c \g /dev/null
+select results_eq('select available, oldest_waiting from at_a_glance', 'values (0::bigint, null::interval)', 'or that none waits');
+select awa.enqueue('k', queue => 'race/31/late', run_at => now() - interval '1 hour') \g /dev/null
+select results_eq($$ select oldest_waiting between interval '1 hour' and interval '2 hours' from at_a_glance where queue = 'race/31/late' $$, 'values (true)',
+  'counted from the time it was due');
+select pg_temp.forget('race/31/late') \g /dev/null
 select pg_temp.forget('race/31') \g /dev/null
 select is_empty('select * from awa.check()', 'the storage is sound after all of this');
 select * from finish();

@@ -55,17 +55,34 @@ begin
         or (pg_visible_in_snapshot(r.xid, c.s_cur)
           and (c.drained or (s.segment, r.xid, r.job_id) <= (c.segment, c.pos_xid, c.pos_job_id))))
   ),
-  totals as (
-    select l.queue,
-      (select count(*) from ready as r join lanes as k on k.lane = r.lane
-       where k.queue = l.queue and r.xid > '0'
-         and not exists (select from claimed as c where c.job_id = r.job_id and c.run_lease = r.run_lease)) as available,
-      (select count(*) from claimed as c join lanes as k on k.lane = c.lane
-       where k.queue = l.queue
-         and not exists (select from closed as x where x.job_id = c.job_id and x.run_lease = c.run_lease))
-        + (select count(*) from leases as e join lanes as k on k.lane = e.lane
-           where k.queue = l.queue and e.state = 'running') as running
-    from (select distinct k.queue from lanes as k) as l
+  waiting as (
+    select r.lane, count(*) as jobs
+    from ready as r
+    where r.xid > '0'
+      and not exists (select from claimed as c where c.job_id = r.job_id and c.run_lease = r.run_lease)
+    group by r.lane
+  ),
+  open as (
+    select u.lane, count(*) as jobs
+    from (
+      select c.lane from claimed as c
+      where not exists (select from closed as x where x.job_id = c.job_id and x.run_lease = c.run_lease)
+      union all
+      select e.lane from leases as e where e.state = 'running'
+    ) as u
+    group by u.lane
+  ),
+  totals as materialized (
+    select l.queue, coalesce(sum(w.jobs), 0)::bigint as waiting, coalesce(sum(o.jobs), 0)::bigint as open
+    from lanes as l
+    left join waiting as w on w.lane = l.lane
+    left join open as o on o.lane = l.lane
+    group by l.queue
+  ),
+  told as materialized (
+    select t.*, n.available, n.running
+    from totals as t
+    cross join lateral _queue_counts(t.queue) as n
   )
   select 'terminal counters equal history',
     format('slot %s queue %L priority %s shard %s', coalesce(h.ready_slot, n.ready_slot),
@@ -237,15 +254,13 @@ begin
     or c.pos_xid >= pg_snapshot_xmax(c.s_cur)
     or c.segment > c.last_segment
   union all
-  select 'available equals ready rows without a claim', format('queue %L', t.queue), t.available, n.available
-  from totals as t
-  cross join lateral _queue_counts(t.queue) as n
-  where n.available <> t.available
+  select 'available equals ready rows without a claim', format('queue %L', t.queue), t.waiting, t.available
+  from told as t
+  where t.waiting <> t.available
   union all
-  select 'running equals claims without an outcome', format('queue %L', t.queue), t.running, n.running
-  from totals as t
-  cross join lateral _queue_counts(t.queue) as n
-  where n.running <> t.running
+  select 'running equals claims without an outcome', format('queue %L', t.queue), t.open, t.running
+  from told as t
+  where t.open <> t.running
   union all
   select 'deferred counters equal deferred jobs', format('lane %s', d.lane), d.scheduled + d.retryable,
     d.counted_scheduled + d.counted_retryable

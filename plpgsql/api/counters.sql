@@ -97,6 +97,9 @@ begin
     perform setval('checkpoint_clock', (v_now + 1000)::bigint);
     return checkpoint_terminal_counters();
   end if;
+  if (select count(*) = 2000 from (select from queue_lanes limit 2000) as l) then
+    return 0::bigint;
+  end if;
   return _checkpoint(array[v_current::integer, (v_current + {{ sub (int .segments) 1 }}) % {{ .segments }}]);
 end;
 $$;

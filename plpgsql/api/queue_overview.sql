@@ -86,7 +86,7 @@ begin
       sum(coalesce(k.completed, 0)) as completed, sum(coalesce(k.failed, 0)) as failed,
       sum(coalesce(k.cancelled, 0)) as cancelled, sum(coalesce(r.terminal, 0)) as pruned,
       sum(coalesce(k.lately_enqueued, 0)) as enqueued, sum(coalesce(k.lately_closed, 0)) as closed,
-      min(_lane_head(l.lane)) as head
+      min(case when coalesce(k.enqueued, 0) + coalesce(r.ready, 0) > coalesce(c.claimed_total, 0) then _lane_head(l.lane) end) as head
     from lanes as l
     left join counted as k on k.lane = l.lane
     left join rolled as r on r.lane = l.lane
