@@ -171,7 +171,12 @@ begin
         end if;
         v_holds := true;
       elsif not pg_try_advisory_xact_lock(_lock_class(1), _lane_key(v_lane)) then
-        exit when not _await_lane(v_lane, false);
+        -- Mostly with nothing in hand, and then without another call.
+        if not _may_have_turns() then
+          perform pg_advisory_xact_lock(_lock_class(1), _lane_key(v_lane));
+        else
+          exit when not _await_lane(v_lane, false);
+        end if;
       end if;
 {{- if not .divert }}
       if v_frozen and _snapshot_is_stale() then
