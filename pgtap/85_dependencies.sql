@@ -1,6 +1,6 @@
 -- Jobs that come after others.
 begin;
-select plan(40);
+select plan(41);
 -- Alone: calls maintain.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 
@@ -82,6 +82,11 @@ select is(pg_temp.states('n o'), 'scheduled scheduled', 'a scheduled job is wait
 delete from awa.jobs as j where j.id = pg_temp.id('n');
 select pg_temp.released() \g /dev/null
 select is(pg_temp.states('n o'), 'none cancelled', 'and deleted like another');
+select pg_temp.add('y'), pg_temp.add('z', 'y') \g /dev/null
+select awa.complete(pg_temp.receipt('y')) \g /dev/null
+delete from awa.jobs as j where j.id = pg_temp.id('y');
+select pg_temp.released() \g /dev/null
+select is(pg_temp.states('y z'), 'none available', 'one that completed has completed, whoever deletes it then');
 
 -- Retries, a time of its own, a callback
 

@@ -2,8 +2,9 @@
 -- pass of maintain meets what closed since the last one, so a completion costs the
 -- same however many wait.
 
--- Where jobs stand that others wait for: completed, failed for good (or cancelled,
--- dead or gone), or null while they may still complete.
+-- Where jobs stand that others wait for: completed, also when it was deleted from
+-- history since, failed for good (or cancelled, dead or gone), or null while they may
+-- still complete.
 create or replace function {{ .schema }}._standing (p_ids bigint[])
   returns table (job_id bigint, standing text)
   language plpgsql
@@ -25,6 +26,7 @@ begin
       -- _locate looked before: a job that moved since is here.
       when exists (select from jobs as j where j.id = u.id) then null
       when exists (select from dlq_entries as q where q.id = u.id) then 'a dead letter'
+      when exists (select from outcome_removals as m where m.job_id = u.id and m.outcome = 'c') then 'completed'
       else 'gone'
     end
   from unnest(_less(p_ids, coalesce(v_ids, '{}'))) as u (id);
