@@ -1,6 +1,6 @@
 -- Enqueue many: one call, in order, all or nothing.
 begin;
-select plan(92);
+select plan(94);
 do $$ begin perform pg_advisory_xact_lock_shared(hashtext('awa pgtap')); end $$;
 
 create function pg_temp.refused (p_sql text) returns table (state text, message text, hinted boolean)
@@ -199,6 +199,9 @@ select is((select r.state from pg_temp.refused(format($$ select awa.enqueue_many
   state, format('%s jobs for a queue with room for six: %s', n, state))
 from (values (7, 'AW007'), (6, 'accepted')) as v (n, state);
 select is((select available from awa.queue_counts('tap/11/full')), 6::bigint, 'it is full then, and no fuller');
+select throws_ok($$ select awa.enqueue_many((select jsonb_agg(jsonb_build_object('kind', 'k', 'queue', 'tap/11/' || q)) from unnest(array['room', 'full']) as q, generate_series(1, 5))) $$,
+  'AW007', 'queue ''tap/11/full'' holds 6 waiting jobs, its max_depth is 6', 'one queue that is full refuses the call');
+select is((select available from awa.queue_counts('tap/11/room')), 0::bigint, 'and no other gets its jobs');
 
 -- Calls that mix
 

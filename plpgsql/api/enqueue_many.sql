@@ -122,8 +122,8 @@ end;
 $$;
 
 -- Jobs that ask for nothing of their own beyond a place in their lanes, in one
--- statement. Null, with nothing done, when one of them is out of bounds or its queue
--- has a max_depth: then enqueue is to say what is wrong, job by job.
+-- statement. Null, with nothing done, when one of them is out of bounds: then enqueue is
+-- to say what is wrong, job by job.
 create or replace function {{ .schema }}._enqueue_plain (p_jobs jsonb, p_queue text)
   returns bigint[]
   language plpgsql
@@ -154,8 +154,8 @@ begin
         tags text[], metadata jsonb, ordering_key text, deadline interval)
     ),
     queues as materialized (
-      select q.queue, q.later, coalesce(m.enqueue_shards, 1) as shards, m.notify, m.max_depth
-      from (select g.queue, bool_and(g.later) as later from given as g group by g.queue) as q
+      select q.queue, q.later, q.jobs, coalesce(m.enqueue_shards, 1) as shards, m.notify, m.max_depth
+      from (select g.queue, bool_and(g.later) as later, count(*) as jobs from given as g group by g.queue) as q
       left join queue_meta as m on m.queue = q.queue
     ),
     verdict as materialized (
@@ -165,8 +165,7 @@ begin
           and (g.tags is null
             or (array_ndims(g.tags) = 1 and cardinality(g.tags) <= 20 and array_position(g.tags, null) is null))
           and (g.deadline is null or (g.deadline > '0' and g.deadline <= '100 years'))), false)
-        and bool_and(g.kind is not null and g.queue is not null)
-        and not exists (select from queues as q where q.max_depth is not null) as sound
+        and bool_and(g.kind is not null and g.queue is not null) as sound
       from given as g
     ),
     placed as materialized (
@@ -177,10 +176,16 @@ begin
         select case when q.shards > 1 then _shard(g.ordering_key, q.shards) else 0 end as shard) as s
       where (select v.sound from verdict as v)
     ),
+    admitted as materialized (
+      select count(_check_depth(q.queue, q.max_depth, q.jobs)) as queues
+      from queues as q
+      where q.max_depth is not null and (select v.sound from verdict as v)
+    ),
     registered as materialized (
       select count(*) as lanes
       from (select distinct p.lane, p.queue, p.priority, p.shard from placed as p) as l
       cross join lateral _register_lane(l.lane, l.queue, l.priority, l.shard)
+      where (select a.queues from admitted as a) >= 0
     ),
     ready as (
       insert into ready_entries_{{ $i }} (
