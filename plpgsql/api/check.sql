@@ -155,10 +155,19 @@ begin
   union all
   select 'a unique key belongs to a job', format('key %s job %s', encode(u.unique_key, 'hex'), u.job_id), 1, 0
   from job_unique_claims as u
-  where not exists (select from ready as r where r.job_id = u.job_id)
-    and not exists (select from deferred_jobs as d where d.job_id = u.job_id)
-    and not exists (select from leases as l where l.job_id = u.job_id)
-    and not exists (select from dlq_entries as q where q.id = u.job_id)
+  -- One condition: of several the planner expects that nothing is left, and then looks
+  -- through all jobs for each key.
+  where not exists (
+    select from (
+      select r.job_id from ready as r
+      union all
+      select d.job_id from deferred_jobs as d
+      union all
+      select l.job_id from leases as l
+      union all
+      select q.id from dlq_entries as q
+    ) as h
+    where h.job_id = u.job_id)
   union all
   select 'a waiting job holds its unique key', format('job %s', w.job_id), w.job_id,
     (select u.job_id from job_unique_claims as u where u.unique_key = w.unique_key)
