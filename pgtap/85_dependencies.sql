@@ -1,6 +1,6 @@
 -- Jobs that come after others.
 begin;
-select plan(41);
+select plan(42);
 -- Alone: calls maintain.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 
@@ -87,6 +87,7 @@ select awa.complete(pg_temp.receipt('y')) \g /dev/null
 delete from awa.jobs as j where j.id = pg_temp.id('y');
 select pg_temp.released() \g /dev/null
 select is(pg_temp.states('y z'), 'none available', 'one that completed has completed, whoever deletes it then');
+select throws_ok(format('select awa.enqueue(''k'', after => array[%s])', pg_temp.id('y')), 'AW002', null, 'though nobody comes after it any more');
 
 -- Retries, a time of its own, a callback
 

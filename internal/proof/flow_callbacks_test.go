@@ -20,6 +20,7 @@ func (w *flowWorld) register(r *rapid.T) {
 	w.demand(r, "register_callback", id != "", len(open) > 0, err)
 	for _, j := range open {
 		j.state, j.callback, j.timeout, j.called = awa.StateWaitingExternal, id, w.now+timeout.Microseconds(), true
+		j.left = false // who registers is there
 		w.callbacks = append(w.callbacks, id)
 	}
 }

@@ -222,7 +222,7 @@ begin
         )
         select g.* from gone as g
       loop
-        perform _bring_back(v_job);
+        perform _bring_back(array[v_job]);
       end loop;
     end if;
     return query
@@ -602,7 +602,7 @@ begin
     )
     select g.* from gone as g order by g.job_id
   loop
-    perform _bring_back(d);
+    perform _bring_back(array[d]);
   end loop;
 end;
 $$;

@@ -2,9 +2,8 @@
 -- pass of maintain meets what closed since the last one, so a completion costs the
 -- same however many wait.
 
--- Where jobs stand that others wait for: completed, also when it was deleted from
--- history since, failed for good (or cancelled, dead or gone), or null while they may
--- still complete.
+-- Where jobs stand that others wait for: completed, failed for good (or cancelled,
+-- dead or gone), or null while they may still complete.
 create or replace function {{ .schema }}._standing (p_ids bigint[])
   returns table (job_id bigint, standing text)
   language plpgsql
@@ -26,10 +25,30 @@ begin
       -- _locate looked before: a job that moved since is here.
       when exists (select from jobs as j where j.id = u.id) then null
       when exists (select from dlq_entries as q where q.id = u.id) then 'a dead letter'
-      when exists (select from outcome_removals as m where m.job_id = u.id and m.outcome = 'c') then 'completed'
       else 'gone'
     end
   from unnest(_less(p_ids, coalesce(v_ids, '{}'))) as u (id);
+end;
+$$;
+
+-- The same for who waits already: a job that completed has, also when it was deleted from
+-- history since.
+create or replace function {{ .schema }}._lasting_standing (p_ids bigint[])
+  returns table (job_id bigint, standing text)
+  language plpgsql
+  volatile
+  set enable_seqscan = off
+as $$
+#variable_conflict use_column
+begin
+  return query
+  select s.job_id,
+    case
+      when s.standing = 'gone' and exists (select from outcome_removals as m where m.job_id = s.job_id and m.outcome = 'c')
+        then 'completed'
+      else s.standing
+    end
+  from _standing(p_ids) as s;
 end;
 $$;
 
@@ -75,6 +94,7 @@ declare
   v_ids    bigint[];
   v_states text[];
   v_held   bigint[];
+  v_free   deferred_jobs[];
   v_left   bigint;
   b        record;
   d        deferred_jobs;
@@ -102,7 +122,7 @@ begin
     where g.xid >= pg_snapshot_xmin(p.seen) and not pg_visible_in_snapshot(g.xid, p.seen)
       and exists (select from job_dependencies as k where k.after_id = i.id));
   select array_agg(s.job_id), array_agg(s.standing) into v_ids, v_states
-  from _standing(v_new) as s
+  from _lasting_standing(v_new) as s
   where s.standing is not null;
   -- The others: what closed since?
   if exists (select from job_dependencies as k where pg_visible_in_snapshot(k.xid, p.seen)) then
@@ -114,7 +134,7 @@ begin
     from _closed_since(p.seen) as s;
     if v_new is not null then
       select v_ids || array_agg(s.job_id), v_states || array_agg(s.standing) into v_ids, v_states
-      from _standing(v_new) as s
+      from _lasting_standing(v_new) as s
       where s.standing is not null;
     end if;
   end if;
@@ -152,17 +172,14 @@ begin
     delete from job_dependencies as k
     using unnest(v_ids, v_states) as u (id, standing)
     where k.after_id = u.id and u.standing = 'completed' and k.job_id = any (v_held);
-    for d in
-      with gone as (
-        delete from deferred_jobs as e
-        where e.job_id = any (v_held) and not exists (select from job_dependencies as k where k.job_id = e.job_id)
-        returning e.*
-      )
-      select g.* from gone as g order by g.job_id
-    loop
-      perform _bring_back(d);
-      released := released + 1;
-    end loop;
+    with gone as (
+      delete from deferred_jobs as e
+      where e.job_id = any (v_held) and not exists (select from job_dependencies as k where k.job_id = e.job_id)
+      returning e.*
+    )
+    select array_agg(g::deferred_jobs), count(*) into v_free, v_left from gone as g;
+    perform _bring_back(v_free);
+    released := released + v_left;
     select count(*) into v_left from job_dependencies as k where k.after_id = any (v_ids);
     settled := v_left = 0;
   end if;
@@ -202,22 +219,46 @@ begin
 end;
 $$;
 
--- Puts such a job, taken out of the deferred ones, where it belongs then. One whose
+-- Puts such jobs, taken out of the deferred ones, where they belong then. One whose
 -- key counts from then on goes by way of promotion, which sees to the key.
-create or replace function {{ .schema }}._bring_back (p_job {{ .schema }}.deferred_jobs)
+create or replace function {{ .schema }}._bring_back (p_jobs {{ .schema }}.deferred_jobs[])
   returns void
   language plpgsql
   volatile
   set enable_seqscan = off
 as $$
+declare
+  v_xid   xid8 := pg_current_xact_id();  -- before the ring is read, see enqueue
+  v_slot  smallint := _current_slot();
+  v_stale boolean := _snapshot_is_stale();
+  v_lanes bigint[];
 begin
-  p_job := _unpark(p_job);
-  if _gains_key(p_job) then
-    p_job.xid := pg_current_xact_id();
-    insert into deferred_jobs select p_job.*;
-  else
-    perform _requeue(p_job);
-  end if;
+  with freed as materialized (
+    select f.*, v_stale or f.run_at > _now() or _gains_key(f::deferred_jobs) as waits
+    from unnest(p_jobs) as j
+    cross join lateral _unpark(j::deferred_jobs) as f
+  ),
+  later as (
+    insert into deferred_jobs (
+      job_id, lane, state, run_at, created_at, run_lease, attempt, max_attempts, kind, args,
+      metadata, tags, errors, progress, unique_key, unique_states, ordering_key, deadline, xid)
+    select f.job_id, f.lane, f.state, f.run_at, f.created_at, f.run_lease, f.attempt, f.max_attempts, f.kind, f.args,
+      f.metadata, f.tags, f.errors, f.progress, f.unique_key, f.unique_states, f.ordering_key, f.deadline, v_xid
+    from freed as f
+    where f.waits
+  ),
+  ready as (
+    insert into ready_entries (
+      lane, xid, job_id, run_at, created_at, run_lease, ready_slot, attempt, max_attempts, kind, args,
+      metadata, tags, errors, progress, unique_key, unique_states, ordering_key, deadline)
+    select f.lane, v_xid, f.job_id, f.run_at, f.created_at, f.run_lease, v_slot, f.attempt, f.max_attempts, f.kind, f.args,
+      f.metadata, f.tags, f.errors, f.progress, f.unique_key, f.unique_states, f.ordering_key, f.deadline
+    from freed as f
+    where not f.waits
+    returning lane
+  )
+  select array_agg(distinct r.lane) into v_lanes from ready as r;
+  perform _wake_lanes(v_lanes);
 end;
 $$;
 
