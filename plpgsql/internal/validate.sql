@@ -65,3 +65,21 @@ begin
   end if;
 end;
 $$;
+
+-- An argument's type forgets its length, and an index has no room for every key.
+create or replace function {{ .schema }}._check_key (p_key bytea, p_states bit)
+  returns void
+  language plpgsql
+  volatile
+as $$
+begin
+  if length(p_states) <> 8 then
+    perform _invalid(format('unique_states is %L, %s bits', left(p_states::text, 40), length(p_states)),
+      'Give 8 bits, one for each state in the order of job_state.');
+  end if;
+  if octet_length(p_key) > 2000 then
+    perform _invalid(format('unique_key has %s bytes', octet_length(p_key)),
+      'A unique key has up to 2000 bytes; unique_key_of makes one of 32 from whatever a job holds.');
+  end if;
+end;
+$$;
