@@ -93,8 +93,9 @@ create or replace function {{ .schema }}._parse_cron (p_cron text)
   volatile
 as $$
 declare
-  v_cron   text := btrim(p_cron, E' \t\r\n');
-  v_fields text[];
+  -- A cron expression is ASCII, whatever the collation makes of its letters.
+  v_cron   text collate "C" := btrim(p_cron, E' \t\r\n');
+  v_fields text[] collate "C";
   v_spec   cron_spec;
   v_open   boolean;
   v_any    boolean;
