@@ -41,6 +41,16 @@ begin
 end;
 $$;
 
+-- Where a job is to come back to; null is where it was. Told of whether or not there is
+-- such a job.
+create or replace function {{ .schema }}._check_place (p_queue text, p_priority integer)
+  returns void
+  language sql
+  volatile
+as $$
+  select {{ .schema }}._check_job('k', coalesce(p_queue, 'q'), coalesce(p_priority, 1), 1, '{}', '{}', '{}')
+$$;
+
 -- A bulk call's bound; null is none.
 create or replace function {{ .schema }}._check_max_jobs (p_max_jobs integer)
   returns void
