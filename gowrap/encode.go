@@ -24,6 +24,16 @@ func document(field string, v any) (json.RawMessage, error) {
 	return doc, nil
 }
 
+// required is document for an argument without a default: nil is a JSON null, which
+// the server refuses by name.
+func required(field string, v any) (json.RawMessage, error) {
+	doc, err := document(field, v)
+	if doc == nil {
+		doc = json.RawMessage("null")
+	}
+	return doc, err
+}
+
 // ArgsOf encodes items as the arguments of one job each, for
 // EnqueueManyParams.Args.
 func ArgsOf[T any](items []T) ([]json.RawMessage, error) {

@@ -1,6 +1,7 @@
 package awa_test
 
 import (
+	"encoding/json"
 	"errors"
 	"testing"
 	"time"
@@ -47,6 +48,19 @@ func TestCancel(t *testing.T) {
 		}
 		if must[bool](t)(queue.Cancel(t.Context(), pool, -1, "")) {
 			t.Error("cancelled nothing")
+		}
+	})
+}
+
+func TestSettingsAreRequired(t *testing.T) {
+	inEveryMode(t, func(t *testing.T, pool *pgxpool.Pool) {
+		for _, settings := range []any{nil, json.RawMessage(nil), []byte(nil), map[string]any(nil)} {
+			if err := queue.ConfigureQueue(t.Context(), pool, t.Name(), settings); !errors.Is(err, awa.ErrInvalidArgument) {
+				t.Errorf("queue, %#v: %v", settings, err)
+			}
+			if _, err := queue.ConfigureStorage(t.Context(), pool, settings); !errors.Is(err, awa.ErrInvalidArgument) {
+				t.Errorf("storage, %#v: %v", settings, err)
+			}
 		}
 	})
 }

@@ -7,7 +7,7 @@ import "context"
 //
 // Errors: ErrInvalidArgument.
 func (c Client) ConfigureQueue(ctx context.Context, db DBTX, queue string, settings any) error {
-	doc, err := document("settings", settings)
+	doc, err := required("settings", settings)
 	if err != nil {
 		return wrap("configure queue", err)
 	}

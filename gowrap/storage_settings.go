@@ -11,7 +11,7 @@ import (
 //
 // Errors: ErrInvalidArgument.
 func (c Client) ConfigureStorage(ctx context.Context, db DBTX, settings any) (json.RawMessage, error) {
-	doc, err := document("settings", settings)
+	doc, err := required("settings", settings)
 	if err != nil {
 		return nil, wrap("configure storage", err)
 	}

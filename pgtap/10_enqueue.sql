@@ -1,6 +1,6 @@
 -- Enqueue: what a producer may say, and what of it is kept.
 begin;
-select plan(47);
+select plan(50);
 -- Files that turn the ring run alone; all others share it.
 do $$ begin perform pg_advisory_xact_lock_shared(hashtext('awa pgtap')); end $$;
 
@@ -125,7 +125,10 @@ from (values
   ('null metadata',              'null',             $$ select awa.enqueue('k', metadata => null) $$),
   ('metadata that is an array',  'array',            $$ select awa.enqueue('k', metadata => '[]') $$),
   ('metadata that is a string',  'string',           $$ select awa.enqueue('k', metadata => '"m"') $$),
-  ('metadata that is JSON null', 'null',             $$ select awa.enqueue('k', metadata => 'null') $$)
+  ('metadata that is JSON null', 'null',             $$ select awa.enqueue('k', metadata => 'null') $$),
+  ('a mask of 3 bits',           '3 bits',           $$ select awa.enqueue('k', unique_key => 'u', unique_states => b'111') $$),
+  ('a mask of 9 bits, no key',   '9 bits',           $$ select awa.enqueue('k', unique_states => b'111110000') $$),
+  ('a key of 2001 bytes',        '2001',             $$ select awa.enqueue('k', unique_key => convert_to(repeat('u', 2001), 'UTF8')) $$)
 ) as v (title, named, sql);
 select is_empty($$ select * from awa.claim('default', 10) $$, 'a refused job is not added');
 

@@ -1,6 +1,6 @@
 -- Enqueue many: one call, in order, all or nothing.
 begin;
-select plan(94);
+select plan(95);
 do $$ begin perform pg_advisory_xact_lock_shared(hashtext('awa pgtap')); end $$;
 
 create function pg_temp.refused (p_sql text) returns table (state text, message text, hinted boolean)
@@ -107,7 +107,9 @@ from (values
   ('a priority that is a word',   'high',     $$ select awa.enqueue_many('[{"kind": "k"}, {"kind": "k", "priority": "high"}]', queue => 'tap/11/refused') $$),
   ('a run_at that is no time',    'someday',  $$ select awa.enqueue_many('[{"kind": "k"}, {"kind": "k", "run_at": "someday"}]', queue => 'tap/11/refused') $$),
   ('tags that are no list',       'x',        $$ select awa.enqueue_many('[{"kind": "k"}, {"kind": "k", "tags": "x"}]', queue => 'tap/11/refused') $$),
-  ('a null queue for all',        'NULL',     $$ select awa.enqueue_many('[{"kind": "k"}]', queue => null) $$)
+  ('a null queue for all',        'NULL',     $$ select awa.enqueue_many('[{"kind": "k"}]', queue => null) $$),
+  ('a long key beside another',   '9000',     format($$ select awa.enqueue_many('[{"kind": "k", "unique_key": "u"}, {"kind": "k", "unique_key": "%s"}]', queue => 'tap/11/refused') $$, (
+    select string_agg(md5(n::text), '') || repeat('u', 40) from generate_series(1, 280) as n)))
 ) as v (title, named, sql);
 select results_eq($$ select available, scheduled, terminal from awa.queue_counts('tap/11/refused') $$,
   'values (0::bigint, 0::bigint, 0::bigint)', 'a refused call adds none of its jobs');

@@ -1,6 +1,6 @@
 -- Lanes: one stream per queue, priority and shard.
 begin;
-select plan(16);
+select plan(17);
 do $$ begin perform pg_advisory_xact_lock_shared(hashtext('awa pgtap')); end $$;
 
 create function pg_temp.shards (p_queue text) returns setof smallint
@@ -69,6 +69,25 @@ select bag_eq($$ select q, c.args #>> '{}' from unnest(array['tap/12/a', 'tap/12
     cross join lateral awa.claim(q, 10) as c $$,
   $$ select q, q as name from unnest(array['tap/12/a', 'tap/12/b', 'TAP/12/a', 'tap/12/a ']) as u (q) $$,
   'queues whose names differ in case or blanks are different queues');
+
+-- What a caller's collation takes for equal has one lane each all the same. Without ICU
+-- there is no such collation.
+create function pg_temp.alike () returns void
+  language plpgsql as $$
+begin
+  create collation pg_temp.alike (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+  execute $q$ select awa.enqueue('k', queue => 'tap/12/c' collate pg_temp.alike), awa.enqueue('k', queue => 'TAP/12/C' collate pg_temp.alike),
+    awa.enqueue('k', queue => 'TAP/12/C') $q$;
+end;
+$$;
+select case when exists (select from pg_collation where collprovider = 'i') then pg_temp.alike() end \g /dev/null
+select case when exists (select from pg_collation where collprovider = 'i')
+  then results_eq(
+    $$ select l.queue, count(distinct r.lane), count(distinct r.job_id) from awa.ready_entries as r join awa.queue_lanes as l on l.lane = r.lane
+       where l.queue in ('tap/12/c', 'TAP/12/C') group by l.queue order by l.queue collate "C" $$,
+    $$ values ('TAP/12/C', 1::bigint, 2::bigint), ('tap/12/c', 1::bigint, 1::bigint) $$,
+    'nor does the collation that a name comes with make one queue of two, or two lanes of one')
+  else skip('this server has no ICU') end;
 
 select is_empty('select * from awa.check()', 'the storage is sound after all of this');
 

@@ -1,6 +1,6 @@
 -- Queues: settings, pause and resume.
 begin;
-select plan(27);
+select plan(30);
 do $$ begin perform pg_advisory_xact_lock_shared(hashtext('awa pgtap')); end $$;
 
 select lives_ok($$ select awa.configure_queue('tap/13/all', '{"enqueue_shards": 3, "dlq_enabled": true, "priority_aging_interval": "10 minutes",
@@ -47,6 +47,9 @@ from (values
   ('65 shards',                '65',        $$ select awa.configure_queue('tap/13/bad', '{"enqueue_shards": 65}') $$),
   ('shards in words',          'many',      $$ select awa.configure_queue('tap/13/bad', '{"enqueue_shards": "many"}') $$),
   ('a retention in words',     'a while',   $$ select awa.configure_queue('tap/13/bad', '{"failed_retention": "a while"}') $$),
+  ('a rate that is no number', 'NaN',       $$ select awa.configure_queue('tap/13/bad', '{"rate_limit": "NaN"}') $$),
+  ('an endless rate',          'Infinity',  $$ select awa.configure_queue('tap/13/bad', '{"rate_limit": "Infinity"}') $$),
+  ('a rate without an effect', '5e-324',    $$ select awa.configure_queue('tap/13/bad', '{"rate_limit": "5e-324"}') $$),
   ('settings as a list',       'settings',  $$ select awa.configure_queue('tap/13/bad', '[]') $$),
   ('null settings',            'settings',  $$ select awa.configure_queue('tap/13/bad', null) $$),
   ('a null queue',             'NULL',      $$ select awa.configure_queue(null, '{}') $$),

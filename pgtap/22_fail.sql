@@ -1,7 +1,7 @@
 -- Fail: retried while attempts are left, failed for good otherwise, stale
 -- never; and what the next attempt knows of the former ones.
 begin;
-select plan(69);
+select plan(70);
 -- Alone: maintain may turn the ring.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 
@@ -162,6 +162,7 @@ select is_empty('select * from awa.fail_many((select array_agg(receipt) from man
 select throws_ok($$ select * from awa.fail_many((select array_agg(receipt) from many), array['one error']) $$, 'AW006', null,
   'one error for several receipts is refused');
 select is_empty('select * from awa.fail_many(null)', 'a null array fails nothing');
+select throws_ok($$ select * from awa.fail_many(null, array['e']) $$, 'AW006', null, 'nor may errors come without receipts');
 select awa.enqueue('k', queue => 'tap/22/twice') \g /dev/null
 select is((select count(distinct f.receipt) from awa.claim('tap/22/twice') as c, lateral awa.fail_many(array[c.receipt, c.receipt], array['a', 'b']) as f), 1::bigint,
   'a receipt given twice is failed');

@@ -1,6 +1,6 @@
 -- Grants: who may call what, compared with the catalogue, and tried.
 begin;
-select plan(33);
+select plan(35);
 do $$ begin perform pg_advisory_xact_lock_shared(hashtext('awa pgtap')); end $$;
 
 create table pg_temp.roles (role text);
@@ -146,6 +146,10 @@ do $$ begin
 end $$;
 grant usage, select, update on all sequences in schema pg_temp to awa_producer, awa_worker, awa_operator, awa_reader;
 grant all on all tables in schema pg_temp to awa_producer, awa_worker, awa_operator, awa_reader;
+-- A public function that does not run as its owner does without internal ones.
+select is_empty(
+  $$ select f.signature from pg_temp.functions as f join pg_proc as p on p.oid = f.oid
+     where f.name !~ '^_' and not p.prosecdef and p.prosrc ~ '\m_[a-z]' $$, 'what runs as its caller calls nothing internal');
 create table pg_temp.held (receipt awa.receipt, n bigint);
 grant all on pg_temp.held to awa_worker;
 
@@ -170,6 +174,7 @@ select throws_ok($$ select awa.enqueue('k') $$, '42501', null, 'a worker does no
 set local role awa_reader;
 select is((select count(*) from awa.done_entries where queue = 'tap/51 brand new'), 2::bigint, 'a reader reads history');
 select is((select sum(live_terminal_count) from awa.queue_terminal_live_counts where queue = 'tap/51 brand new'), 2::numeric, 'and counts');
+select isnt(awa.backoff(1), null, 'and a delay');
 select is((select count(*) from awa.jobs where queue in ('tap/51 brand new', 'tap/51 another')), 4::bigint, 'and jobs, in whatever state');
 select is_empty('select * from awa.dlq_entries where queue like ''tap/51%''', 'and dead letters');
 select throws_ok($$ select awa.enqueue('k') $$, '42501', null, 'a reader does not enqueue');

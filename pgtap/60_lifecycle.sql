@@ -1,6 +1,6 @@
 -- Out of history: retry and discard, with the counts before and after, per key.
 begin;
-select plan(80);
+select plan(81);
 -- Alone: rebuilds counters, promotes.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 
@@ -154,6 +154,7 @@ select is((pg_temp.deltas(), pg_temp.removals()), (deltas, removals), 'and nothi
 select (pg_temp.done('tap/60/bad', 1, 'f'))[1] as bad \gset
 select throws_ok(format('select awa.retry(%s, %s)', :bad, override), 'AW006', null, format('%s is refused', what))
 from (values ('queue => ''''', 'an empty queue name'), ('queue => repeat(''q'', 201)', 'a queue name that is too long'), ('priority => 0', 'priority 0'), ('priority => 5', 'priority 5')) as v (override, what);
+select throws_ok('select awa.retry(-1, priority => 9)', 'AW006', null, 'also for no job');
 select throws_like(format('select awa.retry(%s, priority => 5)', :bad), '%5%', 'the message names the value');
 select pg_temp.figures_are('tap/60/bad', '0/1/0/0', 'the job stays in history');
 select lives_ok(format('select awa.retry(%s, queue => %L)', :bad, 'it''s "a" queue \ 日本'), 'any other name will do');

@@ -1,6 +1,6 @@
 -- Dead letters: the ways in, the ways back and the ways out, with the counts of each.
 begin;
-select plan(116);
+select plan(117);
 -- Alone: calls maintain.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 
@@ -189,6 +189,7 @@ select results_eq(format('select queue, priority::integer, state, run_at from aw
 select is(awa.retry_from_dlq(x), false, format('there is no letter of %s job', what)) from (values (9223372036854775807, 'an unknown'), (null, 'a null'), (:completed, 'a completed'), (:waits, 'a waiting')) as v (x, what);
 select throws_ok(format('select awa.retry_from_dlq(%s, %s)', :terminal, override), 'AW006', null, format('%s is refused', what))
 from (values ('queue => ''''', 'an empty queue name'), ('queue => repeat(''q'', 201)', 'a queue name that is too long'), ('priority => 0', 'priority 0'), ('priority => 5', 'priority 5')) as v (override, what);
+select throws_ok('select awa.retry_from_dlq(-1, priority => 9)', 'AW006', null, 'also for no letter');
 select isnt_empty(format('select * from awa.dlq_entries where id = %s', :terminal), 'the letter then stays');
 
 select awa.enqueue('k', queue => 'tap/61/key', unique_key => '\x6102') as loser \gset

@@ -1,6 +1,6 @@
 -- Cron: expressions, schedules, fires.
 begin;
-select plan(154);
+select plan(156);
 -- Alone: sets the clock forward, and counts what fires.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 set local timezone = 'America/New_York';  -- no result may depend on it
@@ -57,6 +57,20 @@ select pg_temp.next('0 12 30 * *', '2011-12-01 00:00Z', '2012-01-29 22:00Z', 'Pa
 select pg_temp.next('0 12 31 * *', '2011-12-01 00:00Z', '2011-12-30 22:00Z', 'Pacific/Apia');
 select pg_temp.next('15 1 * * *', '2024-04-06 12:00Z', '2024-04-06 14:15Z', 'Australia/Lord_Howe');
 select pg_temp.next('0 9 * * *', '2024-05-01 00:00Z', '2024-05-01 03:15Z', 'Asia/Kathmandu');
+select pg_temp.next('0 0 * * *', '294276-12-31 23:59:59.5Z', null);
+-- In Turkish the lower case of I is not i. Without ICU there is no such collation to ask.
+create function pg_temp.turkish () returns timestamptz
+  language plpgsql as $$
+declare
+  v_next timestamptz;
+begin
+  execute $q$ select awa.cron_next('0 0 * * FRI' collate "tr-x-icu", 'UTC' collate "tr-x-icu", '2024-01-01 00:00Z') $q$ into v_next;
+  return v_next;
+end;
+$$;
+select case when exists (select from pg_collation where collname = 'tr-x-icu')
+  then is(pg_temp.turkish(), '2024-01-05 00:00Z', 'names of days are English in whatever collation')
+  else skip('this server has no ICU') end;
 
 -- Arguments
 

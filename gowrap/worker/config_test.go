@@ -52,3 +52,13 @@ func TestHandleTwice(t *testing.T) {
 	}()
 	mux.Handle("task", func(context.Context, *worker.Attempt) error { return nil })
 }
+
+// What cannot be called is refused where it is registered.
+func TestRegisterNil(t *testing.T) {
+	defer func() {
+		if recover() == nil {
+			t.Error("a handler that is nil is accepted")
+		}
+	}()
+	worker.Register[task](worker.NewMux(), nil)
+}

@@ -35,10 +35,13 @@ func NewMux() *Mux {
 }
 
 // Register makes f the handler of jobs of kind T.Kind(), whose arguments are
-// decoded into a T. It panics if the kind has a handler, or is empty.
+// decoded into a T. It panics if the kind has a handler, or is empty, or f is nil.
 func Register[T Args](mux *Mux, f func(ctx context.Context, job *Job[T]) error) {
 	var zero T
 	kind := zero.Kind()
+	if f == nil {
+		panic(fmt.Sprintf("worker: kind %q needs a handler", kind))
+	}
 	mux.Handle(kind, func(ctx context.Context, attempt *Attempt) error {
 		job := &Job[T]{Job: attempt.Job, attempt: attempt}
 		if err := json.Unmarshal(attempt.Job.Args, &job.Args); err != nil {

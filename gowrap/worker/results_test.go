@@ -17,6 +17,11 @@ import (
 
 var errBroken = errors.New("broken")
 
+// textError has a text unless it is nil.
+type textError struct{ text string }
+
+func (e *textError) Error() string { return e.text }
+
 // waitsForNobody names the outcome of Waiting without a callback.
 const waitsForNobody = "waits for nobody"
 
@@ -33,11 +38,14 @@ var outcomes = []struct {
 	{"snooze", func() error { return worker.Snooze(time.Hour) }, awa.StateScheduled, 0, ""},
 	{"wrapped snooze", func() error { return fmt.Errorf("not yet: %w", worker.Snooze(time.Hour)) }, awa.StateScheduled, 0, ""},
 	{"retry after", func() error { return worker.RetryAfter(time.Hour, errBroken) }, awa.StateRetryable, 1, "broken"},
+	{"far snooze", func() error { return worker.Snooze(1<<63 - 1) }, awa.StateScheduled, 0, ""},
+	{"far retry", func() error { return worker.RetryAfter(1<<63-1, errBroken) }, awa.StateRetryable, 1, "broken"},
 	{"cancel", func() error { return worker.Cancel("not needed") }, awa.StateCancelled, 1, "not needed"},
 	{"terminal", func() error { return worker.Terminal(errBroken) }, awa.StateFailed, 1, "broken"},
 	{waitsForNobody, func() error { return worker.Waiting }, awa.StateRetryable, 1, "no callback"},
 	{"joined", func() error { return errors.Join(worker.Snooze(0), worker.Terminal(errBroken)) }, awa.StateFailed, 1, "broken"},
 	{"panic", func() error { panic("oh no") }, awa.StateRetryable, 1, "oh no"},
+	{"nil in an error", func() error { var err *textError; return err }, awa.StateRetryable, 1, "nil pointer"},
 	{"goexit", func() error { runtime.Goexit(); return nil }, awa.StateRetryable, 1, "Goexit"},
 	{"no text", func() error { return errors.New("bad \x00 \xff text") }, awa.StateRetryable, 1, "text"},
 	{"long text", func() error { return errors.New(strings.Repeat("é", 100_000)) }, awa.StateRetryable, 1, "é"},

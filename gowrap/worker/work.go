@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"errors"
+	"runtime/debug"
 	"time"
 
 	awa "github.com/awaqueue/awa/gowrap"
@@ -69,8 +70,9 @@ type verdict struct {
 // server's backoff.
 const soonest = time.Microsecond
 
-// longest is what the server accepts as a delay.
-const longest = 100 * 365 * 24 * time.Hour
+// longest is what the server accepts as a delay, 100 years: it compares intervals by
+// years of 360 days.
+const longest = 100 * 360 * 24 * time.Hour
 
 // judge reads what a handler returned. The package's errors are found however
 // they are wrapped; of several the gravest decides.
@@ -101,9 +103,15 @@ func judge(err error) verdict {
 }
 
 // judge is what is to be done about this attempt. One that no answer would ever
-// close must not be parked.
-func (a *Attempt) judge(err error) verdict {
-	v := judge(err)
+// close must not be parked. An error whose methods panic counts as a panic.
+func (a *Attempt) judge(err error) (v verdict) {
+	defer func() {
+		if p := recover(); p != nil {
+			panicked := &PanicError{p, debug.Stack()}
+			v = verdict{outcome: Failed, text: storable(panicked.Error())}
+		}
+	}()
+	v = judge(err)
 	if v.outcome == Parked && !a.waits.Load() {
 		v = verdict{outcome: Failed, text: errNoCallback.Error()}
 	}

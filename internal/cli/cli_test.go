@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 
 	"github.com/awaqueue/awa/internal/cli"
 	"github.com/awaqueue/awa/internal/pgtest"
@@ -104,6 +105,23 @@ func TestQueueCounts(t *testing.T) {
 	on(t, url, 0, "queue", "counts").wants(t, "queue  available", "a      2")
 }
 
+// Whoever enqueues chooses the names that an operator's terminal shows.
+func TestNamesDoNotSteerTheTerminal(t *testing.T) {
+	t.Parallel()
+	url := pgtest.URL(t)
+	exec(t, url, `select awa.enqueue(e'k\vind', queue => e'red \x1b[31m\u009b1m\n\f'), awa.enqueue('k', queue => 'b')`)
+	for _, args := range [][]string{{"queue", "counts"}, {"job", "list"}} {
+		r := on(t, url, 0, args...)
+		r.wants(t, "red  [31m")
+		if odd := strings.IndexFunc(strings.ReplaceAll(r.stdout, "\n", ""), unicode.IsControl); odd >= 0 {
+			t.Errorf("%v: a control character at %d in %q", args, odd, r.stdout)
+		}
+		if lines := strings.Count(r.stdout, "\n"); lines != 3 {
+			t.Errorf("%v: %d lines, want the heading and two", args, lines)
+		}
+	}
+}
+
 func TestStorage(t *testing.T) {
 	t.Parallel()
 	url := pgtest.URL(t)
@@ -162,6 +180,8 @@ func TestErrorsTellStateAndHint(t *testing.T) {
 	url := pgtest.URL(t)
 	on(t, url, 1, "queue", "counts", "x", "--schema", "elsewhere").wants(t, "SQLSTATE 3F000", "hint: ")
 	on(t, url, 1, "queue", "counts", "x", "--output", "yaml").wants(t, "want table or json")
+	on(t, url, 1, "queue", "counts", "x", "--timeout", "-1s").wants(t, "--timeout -1s")
+	on(t, url, 1, "queue", "counts", "x", "--schema", "").wants(t, "--schema is empty")
 	on(t, url, 1, "queue", "no-such-command").wants(t, "unknown command")
 	on(t, "postgres://127.0.0.1:1/none", 1, "queue", "counts", "x", "--timeout", "2s").wants(t, "connect")
 }

@@ -6,6 +6,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -87,6 +88,12 @@ blocked or there is no such job.`,
 func (a *app) prepare(stderr io.Writer) error {
 	if a.output != "table" && a.output != "json" {
 		return fmt.Errorf("--output %q: want table or json", a.output)
+	}
+	if a.timeout < 0 {
+		return fmt.Errorf("--timeout %s: want a duration above zero, or none", a.timeout)
+	}
+	if a.schema == "" {
+		return errors.New("--schema is empty: want the name of a schema")
 	}
 	level := slog.LevelWarn
 	if a.verbose {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"strings"
 	"text/tabwriter"
+	"unicode"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -117,5 +118,13 @@ func writeRow(w io.Writer, cells []string) {
 	fmt.Fprintln(w, strings.Join(line, "\t"))
 }
 
-// oneLine keeps a value from breaking the table.
-var oneLine = strings.NewReplacer("\n", " ", "\t", " ", "\r", " ").Replace
+// oneLine keeps a value from breaking the table, and from steering the terminal:
+// names come from whoever enqueues.
+func oneLine(value string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, value)
+}

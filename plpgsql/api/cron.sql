@@ -15,7 +15,7 @@ as $$
 declare
   v_spec cron_spec := _parse_cron(cron_next.cron);
 begin
-  perform _check_timezone(cron_next.timezone);
+  perform _check_timezone(cron_next.timezone collate "C");
   return _cron_after(v_spec, cron_next.timezone, coalesce(cron_next.after, _now()));
 end;
 $$;
@@ -56,7 +56,7 @@ begin
     perform _invalid(format('schedule name %L has %s characters', left(upsert_schedule.name, 40), coalesce(length(upsert_schedule.name), 0)),
       'A schedule name is a text of 1 to 200 characters.');
   end if;
-  perform _check_timezone(upsert_schedule.timezone);
+  perform _check_timezone(upsert_schedule.timezone collate "C");
   perform _check_job(upsert_schedule.kind, upsert_schedule.queue, upsert_schedule.priority, upsert_schedule.max_attempts,
     v_tags, upsert_schedule.args, upsert_schedule.metadata);
   perform _check_deadline(upsert_schedule.deadline);

@@ -137,6 +137,7 @@ as $$
 declare
   q dlq_entries;
 begin
+  perform _check_place(retry_from_dlq.queue, retry_from_dlq.priority);
   select e.* into q from dlq_entries as e where e.id = retry_from_dlq.job_id;
   if not found then
     return false;

@@ -107,6 +107,8 @@ declare
     select distinct (j ->> 'unique_key')::bytea as key
     from jsonb_array_elements(p_jobs) as j
     where jsonb_typeof(j) = 'object' and j ->> 'unique_key' is not null
+      -- Of one that is too long enqueue is to tell.
+      and octet_length((j ->> 'unique_key')::bytea) <= 2000
     order by key);
 begin
   if cardinality(v_keys) < 2 then

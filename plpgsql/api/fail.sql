@@ -17,6 +17,7 @@ create or replace function {{ .schema }}.backoff (attempt integer)
   language sql
   volatile
   parallel safe
+  security definer
   set search_path = pg_catalog, {{ .schema }}, pg_temp
 as $$
   select {{ .schema }}._backoff(backoff.attempt)
@@ -410,9 +411,9 @@ create or replace function {{ .schema }}.fail_many (
   set jit = off
 as $$
 begin
-  if fail_many.errors is not null and cardinality(fail_many.errors) <> cardinality(fail_many.receipts) then
+  if fail_many.errors is not null and cardinality(fail_many.errors) <> coalesce(cardinality(fail_many.receipts), 0) then
     perform _invalid(
-      format('%s receipts and %s errors', cardinality(fail_many.receipts), cardinality(fail_many.errors)),
+      format('%s receipts and %s errors', coalesce(cardinality(fail_many.receipts), 0), cardinality(fail_many.errors)),
       'Pass one error per receipt, or none.');
   end if;
   if fail_many.retry_after < '0' or fail_many.retry_after > '100 years' then

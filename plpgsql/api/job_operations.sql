@@ -98,6 +98,7 @@ declare
   t record;
   d deferred_jobs;
 begin
+  perform _check_place(retry.queue, retry.priority);
   perform _enter_ring();
   perform _refuse_stale(format('retry of job %s', retry.job_id));
   select l.* into j from _locate(array[retry.job_id]) as l where l.outcome in ('f', 'x');

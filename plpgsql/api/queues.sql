@@ -23,6 +23,11 @@ begin
   if found then
     perform _invalid(format('unknown setting %L', v_key), format('The keys are %s.', array_to_string(v_known, ', ')));
   end if;
+  -- Beyond these a bucket's arithmetic ends in infinity, NaN or an underflow.
+  if (configure_queue.settings ->> 'rate_limit')::float8 not between 1e-9 and 1e9 then
+    perform _invalid(format('rate_limit is %s', configure_queue.settings ->> 'rate_limit'),
+      'Give jobs a second, from 1e-9 to 1e9, or null for no limit.');
+  end if;
   insert into queue_meta (queue) values (configure_queue.queue) on conflict do nothing;
   update queue_meta as m
   set (enqueue_shards, dlq_enabled, priority_aging_interval, rate_limit, rate_burst, failed_retention,

@@ -93,8 +93,9 @@ create or replace function {{ .schema }}._parse_cron (p_cron text)
   volatile
 as $$
 declare
-  v_cron   text := btrim(p_cron, E' \t\r\n');
-  v_fields text[];
+  -- A cron expression is ASCII, whatever the collation makes of its letters.
+  v_cron   text collate "C" := btrim(p_cron, E' \t\r\n');
+  v_fields text[] collate "C";
   v_spec   cron_spec;
   v_open   boolean;
   v_any    boolean;
@@ -213,7 +214,7 @@ create or replace function {{ .schema }}._cron_after (p_spec {{ .schema }}.cron_
   parallel safe
 as $$
 declare
-  t        timestamptz := date_trunc('second', p_after) + interval '1 second';
+  t        timestamptz;
   w        timestamp;           -- the wall clock at t
   v_far    timestamptz;
   v_wall   timestamp;
@@ -222,11 +223,13 @@ declare
   v_value  integer;
   v_steps  integer;
 begin
-  if p_after is null or not isfinite(p_after) then
+  -- Years that end before the search would.
+  if p_after is null or not isfinite(p_after) or p_after > '294000-01-01' then
     return null;
   elsif p_spec.every is not null then
     return date_trunc('second', p_after) + p_spec.every;
   end if;
+  t := date_trunc('second', p_after) + interval '1 second';
   w := t at time zone p_timezone;
   v_last := date_part('year', w) + 8;
 

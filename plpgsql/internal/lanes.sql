@@ -7,7 +7,7 @@ create or replace function {{ .schema }}._lane (p_queue text, p_priority integer
   immutable
   parallel safe
 as $$
-  select (pg_catalog.hashtextextended(p_queue, 0) & (-256)::bigint)
+  select (pg_catalog.hashtextextended(p_queue collate "C", 0) & (-256)::bigint)
        | ((p_priority - 1) << 6)::bigint | p_shard::bigint
 $$;
 
@@ -106,6 +106,6 @@ create or replace function {{ .schema }}._shard (p_ordering_key text, p_shards i
 as $$
   select case when p_ordering_key is null
     then pg_catalog.floor(pg_catalog.random() * p_shards)::integer
-    else (pg_catalog.hashtextextended(p_ordering_key, 1) & 2147483647)::integer % p_shards
+    else (pg_catalog.hashtextextended(p_ordering_key collate "C", 1) & 2147483647)::integer % p_shards
   end
 $$;

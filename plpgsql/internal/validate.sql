@@ -41,6 +41,16 @@ begin
 end;
 $$;
 
+-- Where a job is to come back to; null is where it was. Told of whether or not there is
+-- such a job.
+create or replace function {{ .schema }}._check_place (p_queue text, p_priority integer)
+  returns void
+  language sql
+  volatile
+as $$
+  select {{ .schema }}._check_job('k', coalesce(p_queue, 'q'), coalesce(p_priority, 1), 1, '{}', '{}', '{}')
+$$;
+
 -- A bulk call's bound; null is none.
 create or replace function {{ .schema }}._check_max_jobs (p_max_jobs integer)
   returns void
@@ -62,6 +72,24 @@ as $$
 begin
   if p_deadline <= '0' or p_deadline > '100 years' then
     perform _invalid(format('deadline is %s', p_deadline), 'Give the time that an attempt may take, up to 100 years, or null.');
+  end if;
+end;
+$$;
+
+-- An argument's type forgets its length, and an index has no room for every key.
+create or replace function {{ .schema }}._check_key (p_key bytea, p_states bit)
+  returns void
+  language plpgsql
+  volatile
+as $$
+begin
+  if length(p_states) <> 8 then
+    perform _invalid(format('unique_states is %L, %s bits', left(p_states::text, 40), length(p_states)),
+      'Give 8 bits, one for each state in the order of job_state.');
+  end if;
+  if octet_length(p_key) > 2000 then
+    perform _invalid(format('unique_key has %s bytes', octet_length(p_key)),
+      'A unique key has up to 2000 bytes; unique_key_of makes one of 32 from whatever a job holds.');
   end if;
 end;
 $$;

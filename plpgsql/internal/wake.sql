@@ -11,7 +11,7 @@ create or replace function {{ .schema }}._queue_key (p_queue text)
   immutable
   parallel safe
 as $$
-  select pg_catalog.hashtext(p_queue)
+  select pg_catalog.hashtext(p_queue collate "C")
 $$;
 
 -- Called by whoever makes jobs claimable. The channel is the schema's name and
