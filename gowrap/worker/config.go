@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -91,6 +92,9 @@ type QueueConfig struct {
 	MaxClaim int
 }
 
+// longestName is what the server accepts, in characters.
+const longestName = 200
+
 // withDefaults returns the config completed, or what is wrong with it.
 func (c Config) withDefaults() (Config, error) {
 	if c.Pool == nil {
@@ -102,6 +106,9 @@ func (c Config) withDefaults() (Config, error) {
 	queues := make(map[string]QueueConfig, len(c.Queues))
 	sum := 0
 	for name, q := range c.Queues {
+		if utf8.RuneCountInString(name) > longestName {
+			return c, fmt.Errorf("worker: queue %.40q…: a name has up to %d characters", name, longestName)
+		}
 		if name == "" || q.MaxWorkers < 0 || q.Weight < 0 || q.MaxClaim < 0 {
 			return c, fmt.Errorf("worker: queue %q: a name is missing or a number is negative", name)
 		}
@@ -119,6 +126,12 @@ func (c Config) withDefaults() (Config, error) {
 	setDefault(&c.MaxWorkers, sum)
 	if c.Name == "" {
 		c.Name = defaultName()
+	}
+	if utf8.RuneCountInString(c.Name) > longestName {
+		return c, fmt.Errorf("worker: Config.Name %.40q…: a name has up to %d characters", c.Name, longestName)
+	}
+	if c.Lease > longest {
+		return c, fmt.Errorf("worker: Config.Lease %s: want at most %s", c.Lease, longest)
 	}
 	if c.PollOnly {
 		setDefault(&c.PollInterval, 100*time.Millisecond)

@@ -3,9 +3,12 @@ package worker
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
 
 	awa "github.com/awaqueue/awa/gowrap"
 )
@@ -53,27 +56,33 @@ func (c *Client) write(ctx context.Context, attempts []*Attempt, kind int) {
 	for _, p := range failed {
 		c.writeFailed(ctx, p)
 	}
-	var calls []call
+	var calls []func()
 	for delay, receipts := range snoozed {
-		calls = append(calls, call{len(receipts), func(ctx context.Context) error {
-			_, err := c.cfg.Client.SnoozeMany(ctx, c.cfg.Pool, receipts, delay)
-			return err
-		}})
+		calls = append(calls, func() {
+			c.persist(ctx, receipts, func(ctx context.Context, from, to int) error {
+				_, err := c.cfg.Client.SnoozeMany(ctx, c.cfg.Pool, receipts[from:to], delay)
+				return err
+			})
+		})
 	}
 	for _, a := range cancelled {
-		calls = append(calls, call{1, func(ctx context.Context) error {
-			_, err := c.cfg.Client.CancelAttempt(ctx, c.cfg.Pool, a.Receipt, a.verdict.text)
-			return err
-		}})
+		calls = append(calls, func() {
+			c.persist(ctx, []awa.Receipt{a.Receipt}, func(ctx context.Context, _, _ int) error {
+				_, err := c.cfg.Client.CancelAttempt(ctx, c.cfg.Pool, a.Receipt, a.verdict.text)
+				return err
+			})
+		})
 	}
 	for _, a := range parked {
-		// Not accepted: it was answered before.
-		calls = append(calls, call{1, func(ctx context.Context) error {
-			_, err := c.cfg.Client.Park(ctx, c.cfg.Pool, a.Receipt)
-			return err
-		}})
+		calls = append(calls, func() {
+			// Not accepted: it was answered before.
+			c.persist(ctx, []awa.Receipt{a.Receipt}, func(ctx context.Context, _, _ int) error {
+				_, err := c.cfg.Client.Park(ctx, c.cfg.Pool, a.Receipt)
+				return err
+			})
+		})
 	}
-	c.writeEach(ctx, calls)
+	writeEach(calls)
 	if len(failed)+len(snoozed) > 0 && c.maintainer != nil {
 		c.maintainer.deferred.set()
 	}
@@ -89,8 +98,8 @@ func (c *Client) writeCompleted(ctx context.Context, attempts []*Attempt) {
 	for i, a := range attempts {
 		receipts[i] = a.Receipt
 	}
-	c.persist(ctx, len(receipts), func(ctx context.Context) error {
-		stale, err := c.cfg.Client.CompleteMany(ctx, c.cfg.Pool, receipts)
+	c.persist(ctx, receipts, func(ctx context.Context, from, to int) error {
+		stale, err := c.cfg.Client.CompleteMany(ctx, c.cfg.Pool, receipts[from:to])
 		if err == nil && len(stale) > 0 {
 			c.log.Warn("Attempts were closed before they were completed", "jobs", len(stale), "first", stale[0].JobID)
 		}
@@ -103,25 +112,21 @@ func (c *Client) writeFailed(ctx context.Context, p *awa.FailManyParams) (accept
 	if len(p.Receipts) == 0 {
 		return 0
 	}
-	c.persist(ctx, len(p.Receipts), func(ctx context.Context) error {
-		results, err := c.cfg.Client.FailMany(ctx, c.cfg.Pool, *p)
-		accepted = len(results)
+	c.persist(ctx, p.Receipts, func(ctx context.Context, from, to int) error {
+		part := *p
+		part.Receipts, part.Errors = p.Receipts[from:to], p.Errors[from:to]
+		results, err := c.cfg.Client.FailMany(ctx, c.cfg.Pool, part)
+		accepted += len(results)
 		return err
 	})
 	return accepted
-}
-
-// call writes the end of some attempts.
-type call struct {
-	jobs int
-	f    func(context.Context) error
 }
 
 // callers is how many connections share the calls of one write.
 const callers = 4
 
 // writeEach makes calls that do not depend on each other.
-func (c *Client) writeEach(ctx context.Context, calls []call) {
+func writeEach(calls []func()) {
 	var next atomic.Int64
 	var all sync.WaitGroup
 	for range min(callers, len(calls)) {
@@ -131,25 +136,45 @@ func (c *Client) writeEach(ctx context.Context, calls []call) {
 				if i >= len(calls) {
 					return
 				}
-				c.persist(ctx, calls[i].jobs, calls[i].f)
+				calls[i]()
 			}
 		})
 	}
 	all.Wait()
 }
 
-// persist repeats f until it succeeds or ctx is done.
-func (c *Client) persist(ctx context.Context, jobs int, f func(context.Context) error) {
+// persist calls f with ranges of receipts until each is written or ctx is done. What the
+// server refuses, twice, it would refuse for ever: then f is called for each half, so
+// that one job does not keep the others. A job that is refused alone stays as it is
+// until its worker is gone.
+func (c *Client) persist(ctx context.Context, receipts []awa.Receipt, f func(ctx context.Context, from, to int) error) {
+	c.persistPart(ctx, receipts, 0, len(receipts), f)
+}
+
+func (c *Client) persistPart(ctx context.Context, receipts []awa.Receipt, from, to int, f func(ctx context.Context, from, to int) error) {
 	var pause backoff
+	refusals := 0
 	for {
 		try, cancel := context.WithTimeout(ctx, patience)
-		err := f(try)
+		err := f(try, from, to)
 		cancel()
 		if err == nil {
 			return
 		}
-		if ctx.Err() == nil {
-			c.warn("Could not finish jobs; will try again", err, "jobs", jobs)
+		if refused(err) {
+			refusals++
+		}
+		switch {
+		case ctx.Err() != nil:
+		case refusals == 2 && to-from > 1:
+			middle := (from + to) / 2
+			c.persistPart(ctx, receipts, from, middle, f)
+			c.persistPart(ctx, receipts, middle, to, f)
+			return
+		case refusals == 2:
+			c.log.Error("Could not finish a job, and will not try again", "job", receipts[from].JobID, "error", err)
+		default:
+			c.warn("Could not finish jobs; will try again", err, "jobs", to-from)
 			if errors.Is(err, awa.ErrRetry) && pause.failures == 0 {
 				pause.failures++
 				continue
@@ -158,7 +183,16 @@ func (c *Client) persist(ctx context.Context, jobs int, f func(context.Context) 
 				continue
 			}
 		}
-		c.abandoned.Add(int64(jobs))
+		c.abandoned.Add(int64(to - from))
 		return
 	}
+}
+
+// refused tells an error about what the server was given from one about its state.
+func refused(err error) bool {
+	var answer *pgconn.PgError
+	if !errors.As(err, &answer) || len(answer.Code) < 2 {
+		return false
+	}
+	return answer.Code == "AW006" || slices.Contains([]string{"22", "23", "54"}, answer.Code[:2])
 }
