@@ -690,7 +690,10 @@ func (w *world) bulkRetry(r *rapid.T) {
 	s := w.anyone(r)
 	name := w.queueOf(r, s, in(modelDead))
 	w.many(r, s, "bulk_retry_from_dlq", `select awa.bulk_retry_from_dlq($1)`, []any{name}, 1<<30,
-		func(j modelJob) bool { return j.state == modelDead && j.queue == name }, func(v *step, j modelJob) bool { return v.again(j, 0) })
+		func(j modelJob) bool { return j.state == modelDead && j.queue == name }, func(v *step, j modelJob) bool {
+			// It looks for keys that are free before it takes any.
+			return (j.key == "" || !v.jobs[v.left[j.key]].holds()) && v.again(j, 0)
+		})
 }
 
 func (w *world) purge(r *rapid.T) {
@@ -822,7 +825,7 @@ func (w *world) prune(r *rapid.T) {
 			return j.segment == v.oldest && in(awa.StateAvailable, awa.StateRunning)(j)
 		})) > 0
 		sealed := v.oldest < v.current
-		s.ring = s.ring || outcome != awa.PruneBusy
+		s.ring = true // also one that is busy may have the ring: with somebody in its segment
 		switch {
 		case outcome == awa.Pruned && sealed:
 			v.prune()

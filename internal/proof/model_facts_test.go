@@ -175,7 +175,10 @@ func (f facts) in(queue string, state awa.JobState) int64 {
 type step struct {
 	facts
 	did changes
-	now int64
+	// By key, the job that had it and left since the snapshot, which still shows it.
+	// A key is what is committed, as in any unique index: it is free.
+	left map[string]int64
+	now  int64
 }
 
 func (s *step) put(j modelJob) {

@@ -124,7 +124,15 @@ func (w *world) view(s *session) *step {
 	if s.base != nil {
 		base = *s.base
 	}
-	return &step{facts: base.with(s.did), did: s.did.clone(), now: w.now}
+	v := &step{facts: base.with(s.did), did: s.did.clone(), left: map[string]int64{}, now: w.now}
+	gone := in(modelGone, modelPruned)
+	for key, id := range base.keys {
+		if _, took := s.did.keys[key]; s.base != nil && !took && gone(w.committed.jobs[id]) && !gone(base.jobs[id]) {
+			delete(v.keys, key)
+			v.left[key] = id
+		}
+	}
+	return v
 }
 
 // lags reports whether the ring moved on since the snapshot of s.
