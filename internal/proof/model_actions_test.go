@@ -199,7 +199,10 @@ func (w *world) enqueue(r *rapid.T) {
 		p.Deadline = 30 * time.Second
 		j.deadline = p.Deadline.Microseconds()
 	}
-	if j.key = rapid.SampledFrom([]string{"", "", "k", "l"}).Draw(r, "unique key"); j.key != "" {
+	if queueNamed(j.queue).limit > 0 {
+		j.slotKey = rapid.SampledFrom([]string{"", "a", "a", "b"}).Draw(r, "slot key")
+		p.ConcurrencyKey = j.slotKey
+	} else if j.key = rapid.SampledFrom([]string{"", "", "k", "l"}).Draw(r, "unique key"); j.key != "" {
 		p.UniqueKey = []byte(j.key)
 		j.mask = defaultMask
 		switch rapid.IntRange(0, 2).Draw(r, "mask") {
@@ -268,11 +271,14 @@ func (w *world) enqueueMany(r *rapid.T) {
 	}
 	args := slices.Repeat([]json.RawMessage{json.RawMessage(`{}`)}, rapid.IntRange(0, 12).Draw(r, "jobs"))
 	mixed := rapid.Bool().Draw(r, "mixed")
+	if mixed && queueNamed(j.queue).limit > 0 {
+		j.slotKey = "a"
+	}
 	var ids []int64
 	w.call(r, s, "enqueue_many", func(ctx context.Context, conn *pgx.Conn) (err error) {
 		if mixed {
 			ids, err = queue.EnqueueMixed(ctx, conn, j.queue, slices.Repeat([]awa.EnqueueParams{
-				{Kind: j.kind, Priority: j.priority, MaxAttempts: j.maxAttempts},
+				{Kind: j.kind, Priority: j.priority, MaxAttempts: j.maxAttempts, ConcurrencyKey: j.slotKey},
 			}, len(args)))
 			return err
 		}
@@ -298,14 +304,15 @@ func (w *world) enqueueMany(r *rapid.T) {
 
 func (w *world) claim(r *rapid.T) {
 	s := w.anyone(r)
-	name := w.queueOf(r, s, in(awa.StateAvailable))
+	name := w.queueOf(r, s, func(j modelJob) bool { return j.aside || j.state == awa.StateAvailable })
+	q := queueNamed(name)
 	limit := rapid.SampledFrom([]int{1, 2, 5, 1000}).Draw(r, "max jobs")
 	p := awa.ClaimParams{
 		Queue: name, MaxJobs: limit,
 		Worker: rapid.SampledFrom([]string{"", "nobody", "alpha", "beta"}).Draw(r, "worker"),
 		Lease:  rapid.SampledFrom([]time.Duration{time.Second, time.Minute, time.Hour}).Draw(r, "lease"),
 	}
-	alone := !slices.ContainsFunc(w.others(s), func(o *session) bool { return o.queues[name] })
+	alone := !slices.ContainsFunc(w.others(s), func(o *session) bool { return o.queues[name] || q.limit > 0 && o.did.oldest > 0 })
 	var jobs []awa.Job
 	w.call(r, s, "claim", func(ctx context.Context, conn *pgx.Conn) (err error) {
 		jobs, err = queue.Claim(ctx, conn, p)
@@ -315,15 +322,19 @@ func (w *world) claim(r *rapid.T) {
 			return err
 		}
 		s.queues[name] = true
-		waiting := v.sorted(func(j modelJob) bool { return j.queue == name && j.state == awa.StateAvailable && !v.paused[name] })
-		if alone && len(jobs) != min(limit, len(waiting)) {
-			return fmt.Errorf("%d jobs of %d in %s wait, got %d; locks: %s", limit, len(waiting), name, len(jobs), w.locks())
+		waiting := v.sorted(func(j modelJob) bool {
+			return j.queue == name && (j.aside || j.state == awa.StateAvailable) && !v.paused[name]
+		})
+		want := min(limit, v.free(q, waiting))
+		// A job that somebody held while its key came free is looked for now and then.
+		if n := len(jobs); alone && n != want && (q.limit == 0 || n > want || n == 0) {
+			return fmt.Errorf("%d jobs of %d in %s wait, got %d, want %d; locks: %s", limit, len(waiting), name, n, want, w.locks())
 		}
 		last := 0
 		for _, got := range jobs {
 			w.receipts = append(w.receipts, got.Receipt)
 			j := v.jobs[got.ID]
-			if j.state != awa.StateAvailable || j.queue != name || v.paused[name] {
+			if !j.aside && j.state != awa.StateAvailable || j.queue != name || v.paused[name] {
 				return fmt.Errorf("handed out %+v as %+v", j, got)
 			}
 			if err := handedOut(j, got, v.now, p.Lease); err != nil {
@@ -332,9 +343,15 @@ func (w *world) claim(r *rapid.T) {
 			if !j.own {
 				last = max(last, j.priority)
 			}
-			j.state, j.receipt, j.lease, j.own, j.ran = awa.StateRunning, got.Receipt, got.Receipt.RunLease, false, true
+			if j.aside {
+				j.segment = v.current
+			}
+			j.state, j.receipt, j.lease, j.own, j.ran, j.aside = awa.StateRunning, got.Receipt, got.Receipt.RunLease, false, true, false
 			j.worker, j.claimed, j.expires = p.Worker, v.now, v.now+p.Lease.Microseconds()
 			v.put(j)
+		}
+		if q.limit > 0 {
+			return w.setAside(s, v, q, waiting)
 		}
 		for _, j := range waiting {
 			if alone && !j.own && j.priority < last && v.jobs[j.id].state == awa.StateAvailable {
@@ -343,6 +360,38 @@ func (w *world) claim(r *rapid.T) {
 		}
 		return nil
 	})
+}
+
+// setAside finds out which jobs that waited a claim of a limited queue set aside: any
+// that it met, if their key was taken.
+func (w *world) setAside(s *session, v *step, q modelQueue, waiting []modelJob) error {
+	rows, _ := s.conn.Query(context.Background(), `
+select p.job_id from awa.parked_jobs as p
+where p.queue = $1 and (p.ready_slot is not null
+  or exists (select from awa.deferred_jobs as d where d.job_id = p.job_id and d.run_at = 'infinity'))`, q.name)
+	ids, err := pgx.CollectRows(rows, pgx.RowTo[int64])
+	if err != nil {
+		return err
+	}
+	keys := v.running(q.name)
+	for key, n := range keys {
+		if n > q.limit {
+			return fmt.Errorf("%d jobs of key %s run", n, key)
+		}
+	}
+	for _, j := range waiting {
+		switch aside := slices.Contains(ids, j.id); {
+		case v.jobs[j.id].state == awa.StateRunning:
+		case j.aside && !aside:
+			return fmt.Errorf("no longer set aside: %+v", j)
+		case aside && !j.aside && keys[j.slotKey] < q.limit:
+			return fmt.Errorf("set aside although its key is free: %+v", j)
+		case aside && !j.aside:
+			v.putAside(j)
+			w.answers["set aside"]++
+		}
+	}
+	return nil
 }
 
 // handedOut holds a job that was claimed now against what it must be.
@@ -605,6 +654,7 @@ func (w *world) change(r *rapid.T, set string, do func(*modelJob), args ...any) 
 	}, func(v *step, err error) error {
 		before := v.jobs[id]
 		j := before
+		j.aside = false
 		do(&j)
 		s.queues[before.queue] = true
 		s.queues[j.queue] = true

@@ -21,6 +21,7 @@ type modelQueue struct {
 	settings string
 	dlq      bool // failed jobs become dead letters at once
 	forgets  bool // prune takes failed jobs, too
+	limit    int  // of jobs with one slot key that run; 0 for none
 }
 
 var modelQueues = []modelQueue{
@@ -28,6 +29,7 @@ var modelQueues = []modelQueue{
 	{name: "letters", settings: `{"priority_aging_interval": "0 s", "failed_retention": "1 year", "dlq_enabled": true}`, dlq: true},
 	{name: "sharded", settings: `{"priority_aging_interval": "0 s", "failed_retention": "1 year", "enqueue_shards": 3}`},
 	{name: "forgetful", settings: `{"priority_aging_interval": "0 s", "failed_retention": "0 s"}`, forgets: true},
+	{name: "keyed", settings: `{"priority_aging_interval": "0 s", "failed_retention": "1 year", "concurrency_limit": 2}`, limit: 2},
 }
 
 func queueNamed(name string) modelQueue {
@@ -56,6 +58,8 @@ type modelJob struct {
 	deadline    int64 // microseconds from its claim, or 0
 	segment     int64 // that holds the current attempt; -1 while deferred
 	own         bool  // offered by the transaction that looks
+	slotKey     string
+	aside       bool // scheduled for no moment: a claim met its slot key taken
 	key         string
 	mask        awa.StateMask
 }
@@ -70,7 +74,7 @@ func (j modelJob) counts(state awa.JobState) bool {
 func (j modelJob) holds() bool { return j.counts(j.state) }
 
 // due reports whether promotion at a moment offers the job.
-func (j modelJob) due(now int64) bool { return j.deferred() && j.runAt <= now }
+func (j modelJob) due(now int64) bool { return j.deferred() && !j.aside && j.runAt <= now }
 
 // gains reports whether promotion has to take the job's key.
 func (j modelJob) gains() bool { return j.key != "" && j.counts(awa.StateAvailable) && !j.holds() }
@@ -202,14 +206,49 @@ func (s *step) holder(j modelJob, state awa.JobState) int64 {
 
 // offer puts a job at the end of its lane.
 func (s *step) offer(j modelJob) {
-	j.state, j.own, j.segment, j.ran = awa.StateAvailable, true, s.current, false
+	j.state, j.own, j.segment, j.ran, j.aside = awa.StateAvailable, true, s.current, false, false
 	s.put(j)
 }
 
 // putOff makes a job wait for its time.
 func (s *step) putOff(j modelJob, state awa.JobState, runAt int64) {
-	j.state, j.own, j.segment, j.ran, j.runAt = state, false, -1, false, runAt
+	j.state, j.own, j.segment, j.ran, j.runAt, j.aside = state, false, -1, false, runAt, false
 	s.put(j)
+}
+
+// putAside makes a job wait for a slot of its key; runAt is for when it has one.
+func (s *step) putAside(j modelJob) {
+	runAt := j.runAt
+	s.putOff(j, awa.StateScheduled, runAt)
+	j = s.jobs[j.id]
+	j.aside = true
+	s.put(j)
+}
+
+// running counts a queue's attempts by slot key.
+func (f facts) running(queue string) map[string]int {
+	keys := map[string]int{}
+	for _, j := range f.jobs {
+		if j.queue == queue && j.slotKey != "" && j.state == awa.StateRunning {
+			keys[j.slotKey]++
+		}
+	}
+	return keys
+}
+
+// free counts those of a queue's waiting jobs that may run at once.
+func (f facts) free(q modelQueue, waiting []modelJob) int {
+	if q.limit == 0 {
+		return len(waiting)
+	}
+	keys, free := f.running(q.name), 0
+	for _, j := range waiting {
+		if j.slotKey == "" || keys[j.slotKey] < q.limit {
+			keys[j.slotKey]++
+			free++
+		}
+	}
+	return free
 }
 
 // again brings back a job whose attempts start over, at once or at a moment;
@@ -244,7 +283,7 @@ func (s *step) close(id int64, state awa.JobState) {
 	if j.deferred() {
 		j.segment = s.current
 	}
-	j.state = state
+	j.state, j.aside = state, false
 	s.put(j)
 }
 

@@ -278,7 +278,7 @@ func (w *world) compare(conn *pgx.Conn, f facts) error {
 	ctx := context.Background()
 	rows, _ := conn.Query(ctx, `
 select j.id, j.kind, j.queue, j.priority, j.state::text, j.attempt, j.max_attempts, cardinality(j.errors),
-  coalesce((j.progress ->> 'percent')::integer, 0), j.run_at
+  coalesce((j.progress ->> 'percent')::integer, 0), case when isfinite(j.run_at) then j.run_at else 'epoch' end
 from awa.jobs as j
 union all
 select e.id, e.kind, e.queue, e.priority, 'dead letter', e.attempt, e.max_attempts, cardinality(e.errors), 0, e.run_at
@@ -296,8 +296,9 @@ from awa.dlq_entries as e`)
 		if want := f.look(got.id); got != want {
 			faults = append(faults, fmt.Errorf("job %d is %+v, want %+v", got.id, got, want))
 		}
-		if want := f.jobs[got.id].runAt; want != 0 && want != runAt.UnixMicro() {
-			faults = append(faults, fmt.Errorf("job %d is for %s, want %s", got.id, runAt, when(want)))
+		j := f.jobs[got.id]
+		if endless := runAt.UnixMicro() == 0; endless != j.aside || !endless && j.runAt != 0 && j.runAt != runAt.UnixMicro() {
+			faults = append(faults, fmt.Errorf("job %d is for %s, want %s of %+v", got.id, runAt, when(j.runAt), j))
 		}
 		return nil
 	})
@@ -327,6 +328,11 @@ from awa.dlq_entries as e`)
 			PrunedTerminal: f.pruned[q.name],
 		}
 		want.Terminal = want.Completed + want.Failed + want.Cancelled
+		for key, n := range f.running(q.name) {
+			if q.limit > 0 && n > q.limit {
+				faults = append(faults, fmt.Errorf("%d jobs of key %s run in %s", n, key, q.name))
+			}
+		}
 		if n != want {
 			faults = append(faults, fmt.Errorf("counts are %+v, want %+v", n, want))
 		}
