@@ -203,6 +203,7 @@ declare
   v_ids  bigint[];
   v_jobs deferred_jobs[];
   v_lost bigint;
+  v_state job_state;
   c      record;
   d      deferred_jobs;
 begin
@@ -249,9 +250,14 @@ begin
     select _next_attempt(_body(t.ready_slot, t.job_id, t.run_lease::integer)) from _take_waiting(v_ids, 'm') as t);
   v_lost := (_less(v_ids, array(select u.job_id from unnest(v_jobs) as u)))[1];
   if v_lost is not null then
+    v_state := (select k.state from jobs as k where k.id = v_lost);
+    if v_state in ('available', 'scheduled', 'retryable') then
+      raise exception using errcode = '40001',
+        message = format('job %s moved on while it was updated', v_lost),
+        hint = 'Retry the whole transaction.';
+    end if;
     raise exception using errcode = 'AW003',
-      message = format('job %s is %s, only waiting jobs can be updated', v_lost,
-        coalesce((select k.state::text from jobs as k where k.id = v_lost), 'gone')),
+      message = format('job %s is %s, only waiting jobs can be updated', v_lost, coalesce(v_state::text, 'gone')),
       hint = 'Restrict the update to jobs in state available, scheduled or retryable.';
   end if;
 
