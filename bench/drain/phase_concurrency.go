@@ -39,12 +39,15 @@ func (r *run) concurrency(ctx context.Context) error {
 				var rates [2]float64
 				err := r.server.WithDatabase(ctx, func(db *bench.Database) error {
 					for i, name := range []string{"plain", "limited"} {
-						if err := fillKeys(ctx, db, name, order.key, jobs); err != nil {
-							return err
-						}
-						if name == "limited" {
+						for q, n := range map[string]int{name: jobs, warm(name): 3 * workers * batch} {
+							if err := fillKeys(ctx, db, q, order.key, n); err != nil {
+								return err
+							}
+							if name == "plain" {
+								continue
+							}
 							if err := db.With(ctx, bench.Durable, func(conn *pgx.Conn) error {
-								return queue.ConfigureQueue(ctx, conn, name, map[string]any{"concurrency_limit": 1})
+								return queue.ConfigureQueue(ctx, conn, q, map[string]any{"concurrency_limit": 1})
 							}); err != nil {
 								return err
 							}
@@ -97,10 +100,21 @@ func fillKeys(ctx context.Context, db *bench.Database, name, key string, n int) 
 	})
 }
 
-// drainAll is Drain for claimers that may be given nothing while jobs wait.
+// warm is the queue, alike otherwise, on which the claimers of another one warm up.
+func warm(name string) string { return name + " before" }
+
+// drainAll is Drain for claimers that may be given nothing while jobs wait, after each
+// has been at another queue.
 func drainAll(ctx context.Context, db *bench.Database, name string, workers, batch, jobs int) (time.Duration, error) {
 	var done atomic.Int64
-	return bench.Crew(ctx, db, workers, func(_ int, w *bench.Worker) error {
+	return bench.WarmCrew(ctx, db, workers, func(_ int, w *bench.Worker) error {
+		for range 3 {
+			if _, err := w.Step(ctx, warm(name), batch); err != nil {
+				return err
+			}
+		}
+		return nil
+	}, func(_ int, w *bench.Worker) error {
 		for done.Load() < int64(jobs) {
 			n, err := w.Step(ctx, name, batch)
 			if err != nil {

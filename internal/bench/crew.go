@@ -67,6 +67,12 @@ func (w *Worker) Step(ctx context.Context, queue string, n int) (int, error) {
 // Crew runs n workers side by side until each is done, and returns the time from
 // their common start to the last one's end. Connecting is not part of it.
 func Crew(ctx context.Context, d *Database, n int, work func(i int, w *Worker) error) (time.Duration, error) {
+	return WarmCrew(ctx, d, n, func(int, *Worker) error { return nil }, work)
+}
+
+// WarmCrew is Crew for workers that have been at it: each calls warm first, which is not
+// part of the time either. A new connection plans every statement that it comes to.
+func WarmCrew(ctx context.Context, d *Database, n int, warm, work func(i int, w *Worker) error) (time.Duration, error) {
 	workers := make([]*Worker, n)
 	for i := range workers {
 		w, err := NewWorker(ctx, d)
@@ -76,14 +82,21 @@ func Crew(ctx context.Context, d *Database, n int, work func(i int, w *Worker) e
 		defer w.Close()
 		workers[i] = w
 	}
-	errs := make([]error, n)
-	var wg sync.WaitGroup
-	start := time.Now()
-	for i, w := range workers {
-		wg.Go(func() { errs[i] = work(i, w) })
+	each := func(f func(i int, w *Worker) error) error {
+		errs := make([]error, n)
+		var wg sync.WaitGroup
+		for i, w := range workers {
+			wg.Go(func() { errs[i] = f(i, w) })
+		}
+		wg.Wait()
+		return errors.Join(errs...)
 	}
-	wg.Wait()
-	return time.Since(start), errors.Join(errs...)
+	if err := each(warm); err != nil {
+		return 0, err
+	}
+	start := time.Now()
+	err := each(work)
+	return time.Since(start), err
 }
 
 // Drain completes every job of a queue with n workers.
