@@ -367,8 +367,7 @@ func (w *world) claim(r *rapid.T) {
 func (w *world) setAside(s *session, v *step, q modelQueue, waiting []modelJob) error {
 	rows, _ := s.conn.Query(context.Background(), `
 select p.job_id from awa.parked_jobs as p
-where p.queue = $1 and (p.ready_slot is not null
-  or exists (select from awa.deferred_jobs as d where d.job_id = p.job_id and d.run_at = 'infinity'))`, q.name)
+where p.queue = $1 and exists (select from awa.deferred_jobs as d where d.job_id = p.job_id and d.run_at = 'infinity')`, q.name)
 	ids, err := pgx.CollectRows(rows, pgx.RowTo[int64])
 	if err != nil {
 		return err
