@@ -14,6 +14,8 @@ import (
 const (
 	// concurrencyKeys is how many keys the jobs of the phase share.
 	concurrencyKeys = 1000
+	// warmSteps is how many claims each makes before it is measured.
+	warmSteps = 3
 	// pollInterval is how long a claimer waits that was given nothing.
 	pollInterval = 10 * time.Millisecond
 )
@@ -39,7 +41,11 @@ func (r *run) concurrency(ctx context.Context) error {
 				var rates [2]float64
 				err := r.server.WithDatabase(ctx, func(db *bench.Database) error {
 					for i, name := range []string{"plain", "limited"} {
-						for q, n := range map[string]int{name: jobs, warm(name): 3 * workers * batch} {
+						for _, q := range []string{name, warm(name)} {
+							n := jobs
+							if q != name {
+								n = warmSteps * workers * batch
+							}
 							if err := fillKeys(ctx, db, q, order.key, n); err != nil {
 								return err
 							}
@@ -108,7 +114,7 @@ func warm(name string) string { return name + " before" }
 func drainAll(ctx context.Context, db *bench.Database, name string, workers, batch, jobs int) (time.Duration, error) {
 	var done atomic.Int64
 	return bench.WarmCrew(ctx, db, workers, func(_ int, w *bench.Worker) error {
-		for range 3 {
+		for range warmSteps {
 			if _, err := w.Step(ctx, warm(name), batch); err != nil {
 				return err
 			}

@@ -270,9 +270,7 @@ as $$
 begin
   perform _need_key(l.unique_key, l.unique_states, l.job_id, 'available');
 exception when lock_not_available then
-  raise exception using errcode = '40001',
-    message = format('job %s: another session has its unique key in hand', l.job_id),
-    hint = 'Retry the whole transaction.';
+  perform _serialization_failure(format('job %s: another session has its unique key in hand', l.job_id));
 end;
 $$;
 

@@ -72,6 +72,14 @@ begin
     ) as u
     group by u.lane
   ),
+  -- Jobs outside the ring.
+  outside as materialized (
+    select d.job_id from deferred_jobs as d
+    union all
+    select l.job_id from leases as l
+    union all
+    select q.id from dlq_entries as q
+  ),
   totals as materialized (
     select l.queue, coalesce(sum(w.jobs), 0)::bigint as waiting, coalesce(sum(o.jobs), 0)::bigint as open
     from lanes as l
@@ -136,13 +144,9 @@ begin
     select r.job_id from ready as r
     where not exists (select from closed as x where x.job_id = r.job_id and x.run_lease = r.run_lease)
     union all
-    select d.job_id from deferred_jobs as d
-    union all
-    select l.job_id from leases as l
-    union all
     select e.id from done_entries as e
     union all
-    select q.id from dlq_entries as q
+    select o.job_id from outside as o
   ) as p
   group by p.job_id
   having count(*) > 1
@@ -161,11 +165,7 @@ begin
     select from (
       select r.job_id from ready as r
       union all
-      select d.job_id from deferred_jobs as d
-      union all
-      select l.job_id from leases as l
-      union all
-      select q.id from dlq_entries as q
+      select o.job_id from outside as o
     ) as h
     where h.job_id = u.job_id)
   union all

@@ -252,9 +252,7 @@ begin
   if v_lost is not null then
     v_state := (select k.state from jobs as k where k.id = v_lost);
     if v_state in ('available', 'scheduled', 'retryable') then
-      raise exception using errcode = '40001',
-        message = format('job %s moved on while it was updated', v_lost),
-        hint = 'Retry the whole transaction.';
+      perform _serialization_failure(format('job %s moved on while it was updated', v_lost));
     end if;
     raise exception using errcode = 'AW003',
       message = format('job %s is %s, only waiting jobs can be updated', v_lost, coalesce(v_state::text, 'gone')),

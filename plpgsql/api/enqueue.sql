@@ -49,7 +49,8 @@ begin
   if (length(enqueue.kind) between 1 and 200 and length(enqueue.queue) between 1 and 200
       and enqueue.priority between 1 and 4 and enqueue.max_attempts between 1 and 1000
       and enqueue.args is not null and jsonb_typeof(enqueue.metadata) = 'object'
-      and (enqueue.tags = '{}') is not false and enqueue.deadline is null and enqueue.unique_states is null) is not true
+      and (enqueue.tags = '{}') is not false and enqueue.deadline is null and enqueue.unique_states is null
+      and (octet_length(enqueue.unique_key) > 2000) is not true) is not true
   then
     perform _check_job(enqueue.kind, enqueue.queue, enqueue.priority, enqueue.max_attempts,
       enqueue.tags, enqueue.args, enqueue.metadata);
@@ -79,9 +80,6 @@ begin
   then
     v_later := enqueue.run_at > _now();
     if enqueue.unique_key is not null then
-      if octet_length(enqueue.unique_key) > 2000 then
-        perform _check_key(enqueue.unique_key, enqueue.unique_states);
-      end if;
       v_holder := _take_key(enqueue.unique_key, enqueue.unique_states, v_job_id,
         case when v_later then 'scheduled' else 'available' end::job_state);
       if v_holder <> v_job_id then

@@ -96,9 +96,8 @@ as $$
 begin
   return _delete_round(p_ids);
 exception when lock_not_available then
-  raise exception using errcode = '40001',
-    message = format('job %s moved on while it was deleted', p_ids[1]),
-    hint = 'Retry the whole transaction.';
+  perform _serialization_failure(format('job %s moved on while it was deleted', p_ids[1]));
+  return null;
 end;
 $$;
 

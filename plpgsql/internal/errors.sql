@@ -19,6 +19,17 @@ begin
 end;
 $$;
 
+-- Nothing happened, and the same call may succeed in another transaction.
+create or replace function {{ .schema }}._serialization_failure (p_message text)
+  returns void
+  language plpgsql
+  volatile
+as $$
+begin
+  raise exception using errcode = '40001', message = p_message, hint = 'Retry the whole transaction.';
+end;
+$$;
+
 -- A snapshot that predates a rotation or prune cannot tell where things are.
 create or replace function {{ .schema }}._stale_snapshot (p_what text)
   returns void
@@ -26,8 +37,6 @@ create or replace function {{ .schema }}._stale_snapshot (p_what text)
   volatile
 as $$
 begin
-  raise exception using errcode = '40001',
-    message = pg_catalog.format('%s: the storage moved on since this transaction''s snapshot', p_what),
-    hint = 'Retry the whole transaction.';
+  perform _serialization_failure(pg_catalog.format('%s: the storage moved on since this transaction''s snapshot', p_what));
 end;
 $$;

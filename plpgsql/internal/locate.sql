@@ -128,9 +128,8 @@ declare
 begin
   if not p_own then
     if not pg_try_advisory_xact_lock(_lock_class(1), _lane_key(p_lane)) and not _await_lane(p_lane, true) then
-      raise exception using errcode = '40001',
-        message = format('job %s: another session is claiming from its lane, and this one holds a later one', p_job_ids[1]),
-        hint = 'Retry the whole transaction.';
+      perform _serialization_failure(
+        format('job %s: another session is claiming from its lane, and this one holds a later one', p_job_ids[1]));
     end if;
     if _snapshot_is_stale() then
       perform _stale_snapshot(format('job %s', p_job_ids[1]));
