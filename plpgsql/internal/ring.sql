@@ -55,7 +55,7 @@ declare
   v_tables   oid[] := array(
     select c.oid from pg_class as c
     where c.relnamespace = '{{ .schema }}'::regnamespace and c.relispartition and c.relkind = 'r'
-      and c.relname like '%\_' || p_slot);
+      and c.relname like E'%\\_' || p_slot);
 begin
   return array(
     select distinct k.virtualtransaction
