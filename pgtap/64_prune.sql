@@ -279,9 +279,9 @@ select is_empty('select * from awa.check()', 'the storage is sound after all of 
 
 select coalesce(max(p.generation) + 1, 0) as next from awa.segment_prunes as p \gset
 select 'tap/64/years/' || n as years from generate_series(1, 10000) as n
-where (hashint8(awa._lane('tap/64/years/' || n, 2, 0)) - :next) % 64 = 0 limit 1 \gset
+where (hashint8(awa._lane('tap/64/years/' || n, 2, 0)) - :next) % 16 = 0 limit 1 \gset
 select 'tap/64/years/' || n as later from generate_series(1, 10000) as n
-where (hashint8(awa._lane('tap/64/years/' || n, 2, 0)) - :next) % 64 = 1 limit 1 \gset
+where (hashint8(awa._lane('tap/64/years/' || n, 2, 0)) - :next) % 16 = 1 limit 1 \gset
 select pg_temp.done(q, 1, 'c') from unnest(array[:'years', :'later']) as q \g /dev/null
 insert into awa.terminal_rollup_entries (lane, generation, ready, closed, completed, failed, cancelled, scheduled, retryable)
 select l.lane, g, 6, 6, 3, 2, 1, g, -g from awa.queue_lanes as l, generate_series(-70, -1) as g where l.queue in (:'years', :'later');
@@ -294,7 +294,7 @@ select awa.rotate() \g /dev/null
 select is(pg_temp.prune(), 'pruned', 'a prune long after the first');
 select results_eq($$ select ready, closed, completed, failed, cancelled, scheduled, retryable from years $$,
   $$ select 420::numeric, 420::numeric, 211::numeric, 140::numeric, 70::numeric, -2485::numeric, 2485::numeric from generate_series(1, 2) $$, 'changes no total of a lane');
-select results_eq(format('select rows from years order by queue = %L', :'later'), 'values (2::bigint), (71)', 'makes the rows of every 64th lane one, and adds its own');
+select results_eq(format('select rows from years order by queue = %L', :'later'), 'values (2::bigint), (71)', 'makes the rows of every 16th lane one, and adds its own');
 select is((select c.pruned_terminal from awa.queue_counts(:'years') as c), 421::bigint, 'and counts');
 
 select * from finish();

@@ -129,8 +129,8 @@ end;
 $$;
 
 -- Every prune leaves a row per lane, and who counts adds them up. So that this takes
--- no longer after years, a lane's rows become one at every 64th prune: at each prune
--- those of every 64th lane.
+-- no longer after years, a lane's rows become one at every 16th prune: at each prune
+-- those of every 16th lane.
 create or replace function {{ .schema }}._fold_rollups (p_generation bigint)
   returns void
   language plpgsql
@@ -139,7 +139,7 @@ as $$
 declare
   v_lanes bigint[] := array(
     select distinct l.lane from queue_lanes as l
-    where (hashint8(l.lane) - p_generation) % 64 = 0
+    where (hashint8(l.lane) - p_generation) % 16 = 0
       and exists (select from terminal_rollup_entries as e where e.lane = l.lane offset 1));
 begin
   with folded as (
