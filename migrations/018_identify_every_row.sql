@@ -1,11 +1,11 @@
 -- 018: publications may hold every table.
--- changes: queue_lanes, ready_entries, progress_entries, terminal_count_deltas, workers, worker_notices, lease_extensions, watched_claims, job_departures
+-- changes: ready_entries, progress_entries, terminal_count_deltas, workers, worker_notices, lease_extensions, watched_claims, job_departures
 
 -- As soon as a publication holds a table, PostgreSQL refuses to update or delete rows
 -- that nothing identifies to a subscriber: a publication for all tables would stop the
--- queue. FULL for what only rebase() and the folding of lanes change, or nobody: an
--- insert costs the same with any identity.
-alter table {{ .schema }}.queue_lanes replica identity full;
+-- queue. FULL for what only rebase() changes, or nobody: an insert costs the same with
+-- any identity. Not so queue_lanes, which every client reads: an upgrade that takes it
+-- away waits for many times as long.
 {{ range $i := until (int .segments) -}}
 alter table {{ $.schema }}.ready_entries_{{ $i }} replica identity using index ready_entries_{{ $i }}_job_idx;
 {{ range $table := list "progress_entries" "terminal_count_deltas" "workers" "worker_notices" "lease_extensions" "watched_claims" "job_departures" -}}
@@ -15,7 +15,6 @@ alter table {{ $.schema }}.{{ $table }}_{{ $i }} replica identity full;
 
 ---- create above / drop below ----
 
-alter table {{ .schema }}.queue_lanes replica identity default;
 {{ range $i := until (int .segments) -}}
 {{ range $table := list "ready_entries" "progress_entries" "terminal_count_deltas" "workers" "worker_notices" "lease_extensions" "watched_claims" "job_departures" -}}
 alter table {{ $.schema }}.{{ $table }}_{{ $i }} replica identity default;
