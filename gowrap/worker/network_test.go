@@ -7,6 +7,7 @@ import (
 	"errors"
 	"log/slog"
 	"math/rand/v2"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -17,6 +18,7 @@ import (
 
 	awa "github.com/awaqueue/awa/gowrap"
 	"github.com/awaqueue/awa/gowrap/worker"
+	"github.com/awaqueue/awa/internal/localpg"
 	"github.com/awaqueue/awa/internal/pgtest"
 )
 
@@ -232,17 +234,22 @@ func TestListenerFlaps(t *testing.T) {
 // are made to the one that does. The client leaves the old ones, the one that it is
 // notified by included, although they work.
 func TestDemotedServer(t *testing.T) {
+	for name, pollOnly := range map[string]bool{"listening": false, "polling": true} {
+		t.Run(name, func(t *testing.T) { testDemotedServer(t, pollOnly) })
+	}
+}
+
+func testDemotedServer(t *testing.T, pollOnly bool) {
 	database := pgtest.URL(t)
 	leakless(t)
 	admin := newPool(t, database, nil)
-	name := admin.Config().ConnConfig.Database
-	old := newPool(t, database, func(cfg *pgxpool.Config) {
-		cfg.ConnConfig.RuntimeParams["application_name"] = "old"
-	})
+	name := pgx.Identifier{admin.Config().ConnConfig.Database}.Sanitize()
+	old := newPool(t, database, func(cfg *pgxpool.Config) { cfg.ConnConfig.RuntimeParams["application_name"] = "old" })
 	var log logbook
-	c := begin(t, worker.Config{Pool: old, Logger: log.logger()}, time.Minute, tasks(func(context.Context, *worker.Job[task]) error { return nil }))
+	c := begin(t, worker.Config{Pool: old, PollOnly: pollOnly, Logger: log.logger()}, time.Minute,
+		tasks(func(context.Context, *worker.Job[task]) error { return nil }))
 	reach(t, admin, enqueue(t, admin, awa.EnqueueParams{}), awa.StateCompleted)
-	exec(t, admin, `alter database "`+name+`" set default_transaction_read_only = on`)
+	exec(t, admin, `alter database `+name+` set default_transaction_read_only = on`)
 	exec(t, admin, `select pg_terminate_backend(a.pid) from pg_stat_activity as a
 		where a.datname = current_database() and a.application_name = 'old'`)
 	old.Reset()
@@ -250,15 +257,18 @@ func TestDemotedServer(t *testing.T) {
 	if mode := rows[string](t, old, "show transaction_read_only")[0]; mode != "on" {
 		t.Fatalf("read only is %s", mode)
 	}
-	// The listening connection is left by itself: the first one when it was terminated.
-	eventually(t, func() bool {
-		return log.messages(t, slog.LevelDebug)["Lost the listening connection; polling meanwhile"] > 1
-	},
-		func() any { return log.messages(t, slog.LevelDebug) })
+	if !pollOnly {
+		// The listening connection is left by itself: the first one when it was terminated.
+		eventually(t, func() bool {
+			return log.messages(t, slog.LevelDebug)["Lost the listening connection; polling meanwhile"] > 1
+		}, func() any { return log.messages(t, slog.LevelDebug) })
+	}
 	id := enqueue(t, admin, awa.EnqueueParams{})
-	exec(t, admin, `alter database "`+name+`" reset default_transaction_read_only`)
+	exec(t, admin, `alter database `+name+` reset default_transaction_read_only`)
 	reach(t, admin, id, awa.StateCompleted)
-	eventually(t, func() bool { return waits(t, admin) == 1 }, func() any { return waits(t, admin) })
+	if !pollOnly {
+		eventually(t, func() bool { return waits(t, admin) == 1 }, func() any { return waits(t, admin) })
+	}
 	stop(t, c)
 	requireHealthy(t, admin)
 }
@@ -372,6 +382,26 @@ func TestRefusedService(t *testing.T) {
 		})
 	}
 	requireHealthy(t, admin)
+}
+
+// A server finds out soon that a client is gone without a word: its session holds the
+// lock of the one that maintains, and others maintain seldom while it does.
+func TestSessionOfLostClient(t *testing.T) {
+	server := ownServer(t, localpg.Options{})
+	url := server.TCPURL("postgres")
+	c, err := worker.New(worker.Config{Pool: newPool(t, url, nil), Queues: map[string]worker.QueueConfig{"default": {}}}, worker.NewMux())
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn := pgtest.Conn(t, url)
+	if err := c.OpenSession(t.Context(), conn); err != nil {
+		t.Fatal(err)
+	}
+	got := rows[string](t, conn, `select concat_ws(' ', current_setting('tcp_keepalives_idle'), current_setting('tcp_keepalives_interval'),
+		current_setting('tcp_keepalives_count'), current_setting('tcp_user_timeout'))`)[0]
+	if runtime.GOOS == "linux" && got != "30 10 3 60000" {
+		t.Errorf("idle, interval, count, timeout: %s", got)
+	}
 }
 
 // Links are cut, frozen, half closed and delayed at random while two clients work.
