@@ -70,13 +70,19 @@ func fields(row string) string {
 }
 
 // Every statement of the guide runs, in order and in one session, and returns
-// what the guide says.
+// what the guide says. So do those of the page for clients.
 func TestGuide(t *testing.T) {
+	for _, page := range []string{"guide.md", "clients.md"} {
+		t.Run(page, func(t *testing.T) { testPage(t, page) })
+	}
+}
+
+func testPage(t *testing.T, page string) {
 	psql, err := exec.LookPath("psql")
 	if err != nil {
 		t.Skip("psql is not installed")
 	}
-	guide, err := os.ReadFile("guide.md")
+	guide, err := os.ReadFile(page)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -102,7 +108,7 @@ func TestGuide(t *testing.T) {
 			got = append(got, fields(line))
 		}
 		if strings.Join(got, "\n") != strings.Join(s.want, "\n") {
-			t.Errorf("%s\nreturned\n%s\nthe guide says\n%s", s.sql, strings.Join(got, "\n"), strings.Join(s.want, "\n"))
+			t.Errorf("%s\nreturned\n%s\nthe page says\n%s", s.sql, strings.Join(got, "\n"), strings.Join(s.want, "\n"))
 		}
 	}
 }

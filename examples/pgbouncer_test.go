@@ -16,16 +16,22 @@ import (
 )
 
 func TestPgBouncer(t *testing.T) {
-	program, err := exec.LookPath("pgbouncer")
-	if err != nil {
-		if program, err = exec.LookPath("/usr/sbin/pgbouncer"); err != nil {
-			t.Skip("pgbouncer is not installed")
-		}
-	}
+	program := findPgBouncer(t)
 	db := open(t)
 	port := startPgBouncer(t, program, db)
 	env := append(db.env, "PGHOST=127.0.0.1", fmt.Sprintf("PGPORT=%d", port), "PGDATABASE=app")
 	workUntilStopped(t, db, env, "-pooled", "-enqueue", "13")
+}
+
+func findPgBouncer(t *testing.T) string {
+	t.Helper()
+	for _, name := range []string{"pgbouncer", "/usr/sbin/pgbouncer"} {
+		if program, err := exec.LookPath(name); err == nil {
+			return program
+		}
+	}
+	t.Skip("pgbouncer is not installed")
+	return ""
 }
 
 // startPgBouncer starts PgBouncer with the example's configuration, on a port of

@@ -23,6 +23,7 @@ type Client struct {
 	shares     *shares // nil: the queues need not share
 	identity   *identity
 	live       live
+	troubles   troubles
 	finisher   *finisher
 	listener   *listener   // nil: PollOnly
 	maintainer *maintainer // nil: DisableMaintain
@@ -39,6 +40,8 @@ type Client struct {
 	handlers sync.WaitGroup
 	values   context.Context // what handlers' contexts hold; it is never done
 	hasty    atomic.Bool     // handlers were told to give up
+
+	patience, lastWords time.Duration
 }
 
 // New returns a client that hands jobs to mux. It connects to nothing yet.
@@ -56,7 +59,8 @@ func New(cfg Config, mux *Mux) (*Client, error) {
 		byName:   map[string]*queue{},
 		identity: newIdentity(cfg),
 		live:     live{batches: map[*batch]struct{}{}},
-		stop:     make(chan struct{}), hard: make(chan struct{}), stopped: make(chan struct{}),
+		patience: patience, lastWords: lastWords,
+		stop: make(chan struct{}), hard: make(chan struct{}), stopped: make(chan struct{}),
 	}
 	sum := 0
 	for name, qc := range cfg.Queues {
@@ -199,7 +203,7 @@ func (c *Client) run(ctx context.Context) {
 	if c.shares != nil {
 		c.shares.stop()
 	}
-	timer := time.AfterFunc(lastWords, giveUp)
+	timer := time.AfterFunc(c.lastWords, giveUp)
 	defer timer.Stop()
 	close(c.finisher.hurry)
 	finishing.Wait()
@@ -348,8 +352,4 @@ func (c *Client) releaseRunning() int {
 		}
 	}
 	return n
-}
-
-func (c *Client) warn(message string, err error, args ...any) {
-	c.log.Warn(message, append(args, "error", err)...)
 }

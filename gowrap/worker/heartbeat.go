@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"fmt"
+	"time"
 
 	awa "github.com/awaqueue/awa/gowrap"
 )
@@ -10,16 +11,22 @@ import (
 // heartbeats keeps the client's names alive until ctx is done.
 func (c *Client) heartbeats(ctx context.Context) {
 	var pause backoff
+	var down time.Time // since the first of the failures
 	for {
-		err := c.heartbeat(ctx)
+		err := c.heartbeat(ctx, min(firstHeartbeat<<min(pause.failures, 10), c.patience))
 		wait := c.cfg.HeartbeatInterval
 		switch {
 		case ctx.Err() != nil:
 			return
 		case err != nil:
+			if down.IsZero() {
+				down = time.Now()
+			}
 			c.warn("Heartbeat failed; will try again", err)
 			wait = min(wait, pause.next())
-		default:
+		case !down.IsZero():
+			c.log.Info("The server answers again", "after", time.Since(down).Round(time.Millisecond))
+			down = time.Time{}
 			pause.reset()
 		}
 		if !sleep(ctx, wait) {
@@ -28,9 +35,14 @@ func (c *Client) heartbeats(ctx context.Context) {
 	}
 }
 
+// firstHeartbeat bounds the first try of a heartbeat. It costs the server little, and
+// worker_silence leaves no time to wait for a connection that is dead; the next tries
+// take longer, for the server may be slow.
+const firstHeartbeat = 10 * time.Second
+
 // heartbeat beats once for every name that has attempts, and for the current one.
-func (c *Client) heartbeat(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+func (c *Client) heartbeat(ctx context.Context, limit time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	names := c.live.workers()
 	if name := c.identity.known(); name != "" {

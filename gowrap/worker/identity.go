@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"sync"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -22,7 +23,9 @@ type identity struct {
 	base string
 	info json.RawMessage
 
-	mu         sync.Mutex // guards what follows
+	registering sync.Mutex // held while a name is made known; taken before mu
+
+	mu         sync.Mutex // guards what follows; never held while the server is asked
 	epoch      int
 	registered bool
 }
@@ -42,15 +45,26 @@ func newIdentity(cfg Config) *identity {
 
 // name is the current name. It is registered.
 func (id *identity) name(ctx context.Context, c awa.Client, db awa.DBTX) (string, error) {
+	id.registering.Lock()
+	defer id.registering.Unlock()
+	if name := id.known(); name != "" {
+		return name, nil
+	}
+	// Nobody claims under this name yet, so nobody doubts it: it stays the current one.
+	name := id.unknown()
+	if err := c.RegisterWorker(ctx, db, name, id.info); err != nil {
+		return "", err
+	}
 	id.mu.Lock()
 	defer id.mu.Unlock()
-	if !id.registered {
-		if err := c.RegisterWorker(ctx, db, id.current(), id.info); err != nil {
-			return "", err
-		}
-		id.registered = true
-	}
-	return id.current(), nil
+	id.registered = true
+	return name, nil
+}
+
+func (id *identity) unknown() string {
+	id.mu.Lock()
+	defer id.mu.Unlock()
+	return id.current()
 }
 
 // current is the current name, registered or not.
@@ -71,10 +85,25 @@ func (id *identity) known() string {
 	return id.current()
 }
 
+// rolledBack tells an error of the statement from one of the connection: the latter
+// comes also from a pooler that has lost its server, and then the statement may be
+// committed.
+func rolledBack(err error) bool {
+	var answer *pgconn.PgError
+	if !errors.As(err, &answer) {
+		return false
+	}
+	severity := answer.SeverityUnlocalized
+	if severity == "" {
+		severity = answer.Severity
+	}
+	return severity == "ERROR" && !strings.HasPrefix(answer.Code, "08")
+}
+
 // doubt gives up name if the claim that failed with err may have been committed.
 func (id *identity) doubt(name string, err error) {
-	var refused *pgconn.PgError
-	if errors.As(err, &refused) || pgconn.SafeToRetry(err) {
+	var connect *pgconn.ConnectError
+	if errors.As(err, &connect) || pgconn.SafeToRetry(err) || rolledBack(err) {
 		return
 	}
 	id.mu.Lock()

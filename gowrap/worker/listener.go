@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"hash/fnv"
 	"sync"
@@ -22,6 +23,7 @@ type listener struct {
 	up        bool       // the last of them is open
 	leads     bool
 	requests  []request
+	doubted   bool               // the connection is to be tested at once
 	interrupt context.CancelFunc // ends the wait for a notification; nil: none
 }
 
@@ -56,19 +58,22 @@ func (l *listener) leader() bool {
 
 // startWaiting returns when a session waits for q, and its number: as long as that
 // is the open one, a job that becomes claimable sets q.wake. It returns 0 while
-// there is no connection.
+// there is no connection, or none that answers within the time of a poll.
 func (l *listener) startWaiting(ctx context.Context, q *queue) int64 {
 	r := request{q, true, make(chan int64, 1)}
 	if !l.ask(r) {
 		return 0
 	}
+	timer := time.NewTimer(l.c.cfg.PollInterval)
+	defer timer.Stop()
 	select {
 	case session := <-r.done:
 		return session
+	case <-timer.C:
 	case <-ctx.Done():
-		l.ask(request{q, false, make(chan int64, 1)}) // in case it did start
-		return 0
 	}
+	l.ask(request{q, false, make(chan int64, 1)}) // in case it does start
+	return 0
 }
 
 // stopWaiting takes back what startWaiting did in a session.
@@ -91,12 +96,37 @@ func (l *listener) ask(r request) bool {
 	return true
 }
 
+// doubt has the connection tested at once.
+func (l *listener) doubt() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.doubted = true
+	if l.interrupt != nil {
+		l.interrupt()
+	}
+}
+
+func (l *listener) takeDoubt() (doubted bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	doubted, l.doubted = l.doubted, false
+	return doubted
+}
+
+// steady is how long a connection must have lasted for the next one to be made
+// without much of a pause.
+const steady = 10 * time.Second
+
 // loop keeps a connection until ctx is done.
 func (l *listener) loop(ctx context.Context) {
 	var pause backoff
 	for ctx.Err() == nil {
-		err := l.listen(ctx, &pause)
+		began := time.Now()
+		err := l.listen(ctx)
 		l.down()
+		if time.Since(began) >= steady {
+			pause.reset()
+		}
 		if ctx.Err() != nil {
 			return
 		}
@@ -125,7 +155,7 @@ func (l *listener) wakeAll() {
 }
 
 // listen listens on one connection until it fails.
-func (l *listener) listen(ctx context.Context, pause *backoff) error {
+func (l *listener) listen(ctx context.Context) error {
 	conn, err := l.connect(ctx)
 	if err != nil {
 		return err
@@ -135,18 +165,17 @@ func (l *listener) listen(ctx context.Context, pause *backoff) error {
 		defer cancel()
 		_ = conn.Close(closing) // nothing of the session is kept
 	}()
-	if err := l.c.cfg.Client.Listen(ctx, conn); err != nil {
+	if err := l.open(ctx, conn); err != nil {
 		return err
 	}
 	l.mu.Lock()
-	l.up = true
+	l.up, l.doubted = true, false
 	l.sessions++
 	l.mu.Unlock()
-	pause.reset()
 	l.wakeAll() // they may wait by the connection from now on
 	var tested time.Time
 	for {
-		if time.Since(tested) > l.testEvery() {
+		if l.takeDoubt() || time.Since(tested) > l.testEvery() {
 			if err := l.test(ctx, conn); err != nil {
 				return err
 			}
@@ -161,13 +190,28 @@ func (l *listener) listen(ctx context.Context, pause *backoff) error {
 // connect takes a connection out of the pool: what the pool is configured to do
 // with new connections holds for this one, too.
 func (l *listener) connect(ctx context.Context) (*pgx.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, l.c.patience)
 	defer cancel()
 	conn, err := l.c.cfg.Pool.Acquire(ctx)
 	if err != nil {
 		return nil, err
 	}
 	return conn.Hijack(), nil
+}
+
+// open begins to listen. The session must not outlive this client for long: it holds
+// the lock of the client that maintains, and a server notices by itself only after
+// hours that nobody is at the other end.
+func (l *listener) open(ctx context.Context, conn *pgx.Conn) error {
+	ctx, cancel := context.WithTimeout(ctx, l.c.patience)
+	defer cancel()
+	_, err := conn.Exec(ctx, `select set_config('tcp_keepalives_idle', '30', false),
+		set_config('tcp_keepalives_interval', '10', false), set_config('tcp_keepalives_count', '3', false),
+		set_config('tcp_user_timeout', '60s', false)`)
+	if err != nil {
+		return err
+	}
+	return l.c.cfg.Client.Listen(ctx, conn)
 }
 
 func (l *listener) testEvery() time.Duration {
@@ -177,18 +221,28 @@ func (l *listener) testEvery() time.Duration {
 	return 5 * time.Second
 }
 
-// test proves that the connection is alive, and tries to become the client that
-// maintains: at most one session holds the lock.
+// errReadOnly is the end of a session that can neither maintain nor be notified: its
+// server is not, or no more, the one that takes writes.
+var errReadOnly = errors.New("worker: the listening connection is to a server that takes no writes")
+
+// test proves that the connection is alive and its server the right one, and tries to
+// become the client that maintains: at most one session holds the lock.
 func (l *listener) test(ctx context.Context, conn *pgx.Conn) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, l.c.patience)
 	defer cancel()
-	if l.c.cfg.DisableMaintain || l.leader() {
-		return conn.Ping(ctx)
-	}
-	var leads bool
-	err := conn.QueryRow(ctx, "select pg_try_advisory_lock($1)", leaderKey(l.c.cfg.Client)).Scan(&leads)
-	if err != nil {
+	lead := !l.c.cfg.DisableMaintain && !l.leader()
+	var reads, leads bool
+	err := conn.QueryRow(ctx, `select current_setting('transaction_read_only')::boolean,
+		case when $1::boolean and not current_setting('transaction_read_only')::boolean
+			then pg_try_advisory_lock($2::bigint) else false end`,
+		lead, leaderKey(l.c.cfg.Client)).Scan(&reads, &leads)
+	switch {
+	case err != nil:
 		return err
+	case reads:
+		return errReadOnly
+	case !lead:
+		return nil
 	}
 	l.mu.Lock()
 	l.leads = leads
@@ -242,7 +296,7 @@ func (l *listener) serve(ctx context.Context, conn *pgx.Conn) error {
 
 // do makes the session wait, or no more, in the order in which it was asked.
 func (l *listener) do(ctx context.Context, conn *pgx.Conn, requests []request) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, l.c.patience)
 	defer cancel()
 	session := l.session()
 	for i, r := range requests {

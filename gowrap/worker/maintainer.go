@@ -20,6 +20,9 @@ const (
 	spareMaintain = 30 * time.Second
 	// A deferral keeps the pace up for so long: most retries come back within it.
 	deferralLasts = 5 * time.Second
+	// A round may take many times as long as a statement. The first try takes less, for
+	// nothing is maintained while it waits for a connection that is dead.
+	firstRound, longestRound = 2, 10 // times the patience for one statement
 )
 
 func newMaintainer(c *Client) *maintainer { return &maintainer{c, newSignal()} }
@@ -34,7 +37,7 @@ func (m *maintainer) loop(ctx context.Context) {
 			pause = min(idleMaintain, max(pause, m.c.cfg.MaintainInterval))
 		} else {
 			last = time.Now()
-			worked, err := m.round(ctx)
+			worked, err := m.round(ctx, m.limit(failures.failures))
 			switch {
 			case ctx.Err() != nil:
 				return
@@ -74,9 +77,14 @@ func (m *maintainer) loop(ctx context.Context) {
 // tell by all do; the engine lets one at a time through.
 func (m *maintainer) spare() bool { return m.c.listener != nil && !m.c.listener.leader() }
 
+// limit is how long a round may take that follows so many failures.
+func (m *maintainer) limit(failures int) time.Duration {
+	return time.Duration(min(firstRound<<min(failures, 10), longestRound)) * m.c.patience
+}
+
 // round reports whether it brought jobs: more may be due.
-func (m *maintainer) round(ctx context.Context) (worked bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, 10*patience)
+func (m *maintainer) round(ctx context.Context, limit time.Duration) (worked bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	reports, err := m.c.cfg.Client.Maintain(ctx, m.c.cfg.Pool)
 	for _, r := range reports {

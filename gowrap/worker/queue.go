@@ -203,7 +203,7 @@ func (q *queue) release() {
 // claim claims under the client's current name.
 func (q *queue) claim(ctx context.Context, n int) (jobs []awa.Job, worker string, err error) {
 	cfg := &q.c.cfg
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, q.c.patience)
 	defer cancel()
 	worker, err = q.c.identity.name(ctx, cfg.Client, cfg.Pool)
 	if err != nil {

@@ -155,7 +155,7 @@ func (c *Client) persistPart(ctx context.Context, receipts []awa.Receipt, from, 
 	var pause backoff
 	refusals := 0
 	for {
-		try, cancel := context.WithTimeout(ctx, patience)
+		try, cancel := context.WithTimeout(ctx, c.patience)
 		err := f(try, from, to)
 		cancel()
 		if err == nil {
