@@ -145,7 +145,8 @@ begin
   perform _release_keys(array(
     select u.job_id
     from unnest(p_job_ids) as u (job_id)
-    where not exists (select from jobs as j where j.id = u.job_id)
-      and not exists (select from dlq_entries as q where q.id = u.job_id)));
+    -- Not exists: that reads all jobs, to join them.
+    left join lateral (select true as present from jobs as j where j.id = u.job_id limit 1) as j on true
+    where j.present is null and not exists (select from dlq_entries as q where q.id = u.job_id)));
 end;
 $$;
