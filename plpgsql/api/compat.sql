@@ -260,12 +260,14 @@ begin
   end if;
 
   for c in
-    select n.*
+    select n.*, u::deferred_jobs as job
     from jsonb_to_recordset(p_changes) as n (
       id bigint, queue text, priority smallint, run_at timestamptz, max_attempts smallint, metadata jsonb, tags text[])
+    -- Both have the same ids. A full join never goes through one side for each of the other.
+    full join unnest(v_jobs) as u on u.job_id = n.id
     order by n.id
   loop
-    select u.* into d from unnest(v_jobs) as u where u.job_id = c.id;
+    d := c.job;
     d.lane := _move_lane(d.lane, c.queue, c.priority, d.ordering_key);
     -- A job that waits for a slot of its key goes back into its lane.
     if c.run_at = 'infinity' and d.metadata ? 'awa:run_at'

@@ -169,6 +169,8 @@ create or replace function {{ .schema }}.bulk_retry_from_dlq (
   security definer
   set search_path = pg_catalog, {{ .schema }}, pg_temp
   set jit = off
+  -- In the order of ids, up to max_jobs.
+  set enable_seqscan = off
 as $$
 declare
   v_ids  bigint[];
@@ -289,6 +291,7 @@ create or replace function {{ .schema }}.purge_dlq (
   parallel unsafe
   security definer
   set search_path = pg_catalog, {{ .schema }}, pg_temp
+  set enable_seqscan = off
 as $$
 begin
   perform _check_max_jobs(purge_dlq.max_jobs);

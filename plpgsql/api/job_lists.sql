@@ -40,6 +40,7 @@ declare
   v_lanes  bigint[] := array(select distinct l.lane from queue_lanes as l where list_jobs.queue is null or l.queue = list_jobs.queue);
   v_before bigint := coalesce(list_jobs.before, 9223372036854775807);
   v_left   integer := least(list_jobs.max_jobs, 10000);
+  v_page   integer := greatest(v_left, 100);
   v_ids    bigint[];
   v_rows   integer;
 begin
@@ -48,13 +49,14 @@ begin
   -- Ids of candidates come from where a job in that state must be, newest
   -- first and some at a time; the view then has the last word.
   loop
-    v_ids := _candidates(v_lanes, list_jobs.kind, list_jobs.state, v_before, greatest(v_left, 100));
+    v_ids := _candidates(v_lanes, list_jobs.kind, list_jobs.state, v_before, v_page);
     exit when v_left <= 0 or v_ids = '{}';
     return query
     select j.*
-    from jobs as j
-    where j.id = any (v_ids)
-      and (list_jobs.queue is null or j.queue = list_jobs.queue)
+    from unnest(v_ids) as u (id)
+    -- One by one: many ids at once may be planned as a walk through the lane for each.
+    cross join lateral (select n.* from jobs as n where n.id = u.id offset 0) as j
+    where (list_jobs.queue is null or j.queue = list_jobs.queue)
       and (list_jobs.kind is null or j.kind = list_jobs.kind)
       and (list_jobs.state is null or j.state = list_jobs.state)
     order by j.id desc
@@ -62,12 +64,14 @@ begin
     get diagnostics v_rows = row_count;
     v_left := v_left - v_rows;
     v_before := v_ids[cardinality(v_ids)];
+    -- Where few match, more is read at a time.
+    v_page := least(v_page * 2, 10000);
   end loop;
 end;
 $$;
 
 comment on function {{ .schema }}.list_jobs is
-  'Up to max_jobs jobs, newest id first; null filters match all. Page on with before => the last id. Terminal states are found by the outcomes, deferred ones among the deferred jobs; available and running ones by their ready rows, which takes time when few of many match. Never blocks. Raises AW006 for a negative max_jobs.';
+  'Up to max_jobs jobs, newest id first; null filters match all. Page on with before => the last id. Terminal states are found by the outcomes, deferred ones among the deferred jobs, running ones by the claims that rescue watches; available ones by their ready rows, which takes time when few of many match. Never blocks. Raises AW006 for a negative max_jobs.';
 
 create or replace function {{ .schema }}._candidates (
   p_lanes bigint[], p_kind text, p_state {{ .schema }}.job_state, p_before bigint, p_max integer
@@ -106,6 +110,24 @@ begin
       select l.job_id from leases as l
       where l.state = p_state and l.lane = any (p_lanes) and l.job_id < p_before and (p_kind is null or l.kind = p_kind)
       order by l.job_id desc
+      limit p_max);
+  end if;
+  if p_state = 'running' then
+    return array(
+      select u.job_id
+      from (
+        select j.job_id
+        from _open_claims() as c
+        cross join lateral unnest(c.job_ids, c.run_leases) as j (job_id, run_lease)
+        where c.lane = any (p_lanes) and j.job_id < p_before
+          and (p_kind is null or exists (
+            select from ready_entries as r
+            where r.ready_slot = c.ready_slot and r.job_id = j.job_id and r.run_lease = coalesce(j.run_lease, 1) and r.kind = p_kind))
+        union
+        select l.job_id from leases as l
+        where l.state = 'running' and l.lane = any (p_lanes) and l.job_id < p_before and (p_kind is null or l.kind = p_kind)
+      ) as u
+      order by u.job_id desc
       limit p_max);
   end if;
   return array(

@@ -150,9 +150,10 @@ declare
 begin
   return array(
     select j.id
-    from jobs as j
-    where j.id = any (p_ids)
-      and j.state = any (v_states)
+    from unnest(p_ids) as u (id)
+    -- One by one: many ids at once may be planned as a walk through the lane for each.
+    cross join lateral (select n.* from jobs as n where n.id = u.id offset 0) as j
+    where j.state = any (v_states)
       and (v_queue is null or j.queue = v_queue)
       and (v_kind is null or j.kind = v_kind)
       and (v_tag is null or v_tag = any (j.tags))

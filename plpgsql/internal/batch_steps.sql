@@ -63,7 +63,11 @@ begin
     v_jobs := v_jobs + cardinality(v_closed);
 
     -- Who went back to an earlier place meanwhile.
-    v_left := array(select j.id from jobs as j where j.id = any (v_left) and j.state = any (_batch_states('cancel')));
+    v_left := array(
+      select u.id
+      from unnest(v_left) as u (id)
+      cross join lateral (select n.state from jobs as n where n.id = u.id offset 0) as j
+      where j.state = any (_batch_states('cancel')));
     exit when v_left = '{}';
   end loop;
   return v_jobs;

@@ -591,18 +591,21 @@ create or replace function {{ .schema }}._unpark_queue (p_queue text)
   volatile
 as $$
 declare
-  d deferred_jobs;
+  v_jobs deferred_jobs[];
 begin
-  for d in
+  for v_jobs in
     with unlisted as (
       delete from parked_jobs as p where p.queue = p_queue returning p.job_id
     ),
     gone as (
       delete from deferred_jobs as e using unlisted as u where e.job_id = u.job_id and e.run_at = 'infinity' returning e.*
     )
-    select g.* from gone as g order by g.job_id
+    select array_agg(p.job order by p.nth)
+    from (select g::deferred_jobs as job, row_number() over (order by g.job_id) as nth from gone as g) as p
+    group by (p.nth - 1) / 1000
+    order by (p.nth - 1) / 1000
   loop
-    perform _bring_back(array[d]);
+    perform _bring_back(v_jobs);
   end loop;
 end;
 $$;

@@ -125,10 +125,10 @@ begin
     v_jobs := v_jobs + cardinality(v_gone);
     v_left := _less(v_left, v_gone);
     exit when v_left = '{}';
-    -- One snapshot over every place.
+    -- One snapshot over every place. Not exists, as in _holds_key.
     v_left := array(
       select u.id from unnest(v_left) as u (id)
-      where exists (select from jobs as j where j.id = u.id) or exists (select from dlq_entries as q where q.id = u.id));
+      where (select count(*) from jobs as j where j.id = u.id) > 0 or exists (select from dlq_entries as q where q.id = u.id));
     exit when v_left = '{}';
   end loop;
   perform _release_keys(p_ids);

@@ -23,7 +23,8 @@ begin
   select u.id,
     case
       -- _locate looked before: a job that moved since is here.
-      when exists (select from jobs as j where j.id = u.id) then null
+      -- Not exists, as in _holds_key.
+      when (select count(*) from jobs as j where j.id = u.id) > 0 then null
       when exists (select from dlq_entries as q where q.id = u.id) then 'a dead letter'
       else 'gone'
     end

@@ -10,10 +10,14 @@ as $$
   select (p_errors || p_entry)[greatest(1, coalesce(pg_catalog.cardinality(p_errors), 0) + 2 - p_max):]
 $$;
 
--- Due jobs whose unique key counts only once they are available. One whose key
--- another job has by then is cancelled. Waits for nobody: the rest is promoted
--- in any case and these come another time.
-create or replace function {{ .schema }}._promote_keyed (p_max integer, p_now timestamptz)
+-- Due jobs whose unique key counts only once they are available: late ones, and those
+-- between two points, the earliest first. What is due beyond the second point waits for
+-- a pass that gets there: no pass walks over it. One whose key another job has by then
+-- is cancelled. Waits for nobody: the rest is promoted in any case and these come
+-- another time.
+create or replace function {{ .schema }}._promote_keyed (
+  p_max integer, p_late bigint[], p_from_at timestamptz, p_from_id bigint, p_to_at timestamptz, p_to_id bigint
+)
   returns bigint
   language plpgsql
   volatile
@@ -26,10 +30,19 @@ declare
 begin
   for k in
     select e.job_id, e.unique_key, e.unique_states
-    from deferred_jobs as e
-    where e.run_at <= p_now and e.unique_key is not null and _gains_key(e)
+    from (
+      (select n.* from deferred_jobs as n
+       where (n.run_at, n.job_id) > (p_from_at, p_from_id) and (n.run_at, n.job_id) <= (p_to_at, p_to_id)
+         and n.unique_key is not null and _gains_key(n)
+       order by n.run_at, n.job_id
+       limit p_max)
+      union all
+      select l.*
+      from unnest(p_late) as u (job_id)
+      cross join lateral (select m.* from deferred_jobs as m where m.job_id = u.job_id offset 0) as l
+      where l.unique_key is not null and _gains_key(l::deferred_jobs)
+    ) as e
     order by e.unique_key, e.run_at, e.job_id
-    limit p_max
   loop
     begin
       if _take_key(k.unique_key, k.unique_states, k.job_id, 'available') = k.job_id then
@@ -113,6 +126,8 @@ declare
   v_lanes bigint[];
   v_late  bigint[];
   v_seen  pg_snapshot;
+  v_to_at timestamptz;
+  v_to_id bigint;
   p       promotion_points;
   r       record;
 begin
@@ -161,7 +176,7 @@ begin
       for update of d skip locked
     ),
     next as materialized (
-      select d.ctid as place
+      select d.ctid as place, d.run_at, d.job_id
       from deferred_jobs as d
       where (d.run_at, d.job_id) > (p.run_at, p.job_id) and d.run_at <= v_now and not _gains_key(d)
       order by d.run_at, d.job_id
@@ -183,14 +198,17 @@ begin
       from taken as t
       returning lane
     )
-    select coalesce(sum(q.jobs), 0)::bigint, array_agg(q.lane)
+    select coalesce(sum(q.jobs), 0)::bigint, array_agg(q.lane),
+      (select n.run_at from next as n order by n.run_at, n.job_id offset p_max - 1),
+      (select n.job_id from next as n order by n.run_at, n.job_id offset p_max - 1)
     from (select n.lane, count(*) as jobs from promoted as n group by n.lane) as q
-    into _promote.promoted, v_lanes;
+    into _promote.promoted, v_lanes, v_to_at, v_to_id;
     perform _wake_lanes(v_lanes);
   exception when others then
     select o.promoted, o.trouble into _promote.promoted, _promote.trouble from _promote_singly(p_max, v_now) as o;
   end;
-  promoted := promoted + _promote_keyed(p_max, v_now);
+  promoted := promoted + _promote_keyed(p_max, v_late, p.run_at, p.job_id,
+    coalesce(v_to_at, v_now), coalesce(v_to_id, 9223372036854775807));
 
   -- What was due and is still there holds the point back, or what it has seen.
   select d.run_at, d.job_id - 1 as job_id into r

@@ -72,6 +72,42 @@ begin
 end;
 $$;
 
+-- The claims that may be open in the ring: what the newest points list, and what was
+-- claimed since.
+create or replace function {{ .schema }}._open_claims ()
+  returns setof {{ .schema }}.claims
+  language plpgsql
+  volatile
+  set enable_seqscan = off
+  set enable_hashjoin = off
+  set enable_mergejoin = off
+  set plan_cache_mode = force_generic_plan
+as $$
+declare
+  v_watch   watch_points;
+  v_batches bigint[];
+begin
+  select w.* into v_watch from watch_points as w order by w.point desc limit 1;
+  v_batches := array(
+    select b.batch_id
+    from _lane_points() as p
+    cross join lateral (
+      select u.batch_id from unnest(p.open_batches) as u (batch_id)
+      union all
+      select c.batch_id from lane_cursors as c where c.lane = p.lane and c.generation > p.checked and c.batch_id is not null
+    ) as b
+    union all
+    select u.batch_id from unnest(v_watch.open_batches) as u (batch_id)
+    union all
+    select w.batch_id from watched_claims as w
+    where w.xid >= coalesce(pg_snapshot_xmin(v_watch.seen), '0') and not coalesce(pg_visible_in_snapshot(w.xid, v_watch.seen), false));
+  return query
+  select c.*
+  from _open_batches(v_batches) as o (batch_id)
+  cross join lateral (select k.* from claims as k where k.batch_id = o.batch_id offset 0) as c;
+end;
+$$;
+
 -- Closes due attempts and tells their workers. One that cannot be closed does not
 -- keep the others: after an error each batch is met alone, and in one that nobody
 -- else has in hand each attempt. Waits for others no longer than briefly, and in all

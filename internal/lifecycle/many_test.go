@@ -1,0 +1,91 @@
+package lifecycle_test
+
+import (
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/awaqueue/awa/internal/pgtest"
+)
+
+// TestABiteDoesNotReadAllThereIs counts the rows and pages that a call reads which takes
+// some of many, beside few and eight times as many: as the tables were filled just now, so
+// without statistics, and with them.
+func TestABiteDoesNotReadAllThereIs(t *testing.T) {
+	conn := pgtest.Conn(t, pgtest.URL(t))
+	exec := execOn(t, conn)
+	for _, table := range []string{"deferred_jobs", "dlq_entries", "job_unique_claims"} {
+		exec(`alter table awa.` + table + ` set (autovacuum_enabled = false)`)
+	}
+	exec(`set jit = off`)
+	for _, c := range bites {
+		read := func(jobs int, statistics bool) tableReads {
+			t.Helper()
+			exec(`select awa.reset()`)
+			// What an earlier round made known is forgotten.
+			exec(`delete from pg_statistic as s using pg_class as c
+				where c.oid = s.starelid and c.relnamespace = 'awa'::regnamespace`)
+			exec(c.before, jobs)
+			if c.then != "" {
+				exec(c.then)
+			}
+			if statistics {
+				exec(`analyze`)
+			}
+			exec(`discard plans`)
+			from := rowsAndPages(t, conn)
+			exec(c.call)
+			return rowsAndPages(t, conn).since(from)
+		}
+		for _, statistics := range []bool{false, true} {
+			few, many := read(2000, statistics), read(16000, statistics)
+			if n, before := many.sum(), few.sum(); n > before+before/2+100 {
+				t.Errorf("%s, statistics %t: read %d rows and pages, and beside eight times as many jobs %d, more by %v",
+					c.name, statistics, before, n, many.since(few))
+			}
+		}
+	}
+}
+
+// rowsAndPages is what has been read of awa's tables, whoever did.
+func rowsAndPages(t *testing.T, conn *pgx.Conn) tableReads {
+	t.Helper()
+	read := pagesTouched(t, conn)
+	for table, rows := range perTable(t, conn, `
+		select s.relname, s.seq_tup_read + coalesce(s.idx_tup_fetch, 0)
+		from pg_stat_user_tables as s where s.schemaname = 'awa'`) {
+		read[table] += rows
+	}
+	return read
+}
+
+// bites are calls that take some of many, each with what puts that many there.
+var bites = []struct{ name, before, then, call string }{
+	{"a batch operation",
+		`select awa.enqueue_many('k', array_fill('1'::jsonb, array[$1::integer * 3]), queue => 'q'),
+			awa.start_batch_operation('cancel', '{"queue": "q"}')`, ``,
+		`select awa.run_batch_operation((select max(b.id) from awa.list_batch_operations() as b), 200)`},
+	{"list what runs beside what ran",
+		`select awa.enqueue_many('k', array_fill('1'::jsonb, array[$1::integer]), queue => 'q')`,
+		`select awa.complete_many(array(select c.receipt from awa.claim('q', 10000) as c))`,
+		`select awa.list_jobs(state => 'running')`},
+	{"promote jobs with keys",
+		`select awa.enqueue('k', queue => 'q', run_at => now() + interval '1 hour', unique_key => int8send(n))
+		from generate_series(1, $1::integer) as n`, `select awa.maintain()`,
+		`begin; set local awa.now = '2100-01-01'; select awa.maintain(); commit`},
+	{"enqueue with keys that were taken before",
+		`select awa.enqueue('k', queue => 'q', unique_key => int8send(n)) from generate_series(1, $1::integer) as n`,
+		`select awa.complete_many(array(select c.receipt from awa.claim('q', 10000) as c))`,
+		`select awa.enqueue('k', queue => 'q', unique_key => u.unique_key)
+		from (select k.unique_key from awa.job_unique_claims as k order by k.unique_key desc limit 20) as u`},
+	{"retry dead letters with keys", letters, ``, `select awa.bulk_retry_from_dlq(max_jobs => 100)`},
+	{"purge dead letters", letters, ``, `select awa.purge_dlq(max_jobs => 100)`},
+	{"give back the keys of jobs that are gone",
+		`select awa.enqueue_many('k', array_fill('1'::jsonb, array[$1::integer]), queue => 'q')`, ``,
+		`begin; set local search_path = awa; select awa._release_absent(array[-1]); commit`},
+}
+
+const letters = `insert into awa.dlq_entries (id, kind, queue, args, priority, attempt, max_attempts, run_at, created_at, errors, metadata,
+			tags, unique_key, unique_states, run_lease, original_run_lease)
+		select nextval('awa.job_id_seq'), 'k', 'q', '{}', 2, 1, 1, now(), now(), '{}', '{}', '{}', int8send(n), b'11111000', 1, 1
+		from generate_series(1, $1::integer) as n`
