@@ -1,4 +1,4 @@
--- 018: dead letters by their unique key.
+-- 019: dead letters by their unique key.
 -- changes: dlq_entries
 
 -- Whether an older letter has the same key is asked of each that goes back.
