@@ -15,3 +15,4 @@ drop function if exists {{ .schema }}._take_slots (text, {{ .schema }}.claimed_j
 drop function if exists {{ .schema }}._claim_parked (text, integer, text, interval, integer);
 drop function if exists {{ .schema }}._slot_state (text, bigint[], timestamptz);
 drop function if exists {{ .schema }}._bring_back ({{ .schema }}.deferred_jobs);
+drop function if exists {{ .schema }}._slot_state (text, bigint[], timestamptz, smallint);

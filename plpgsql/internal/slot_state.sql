@@ -33,14 +33,17 @@
           else (b.batch_id, u.job_id) not in (select x.batch_id, x.job_id from closed as x) and u.job_id = any (b.claimed)
         end
         -- A job that waits for an answer keeps its slot.
-        or case when v_leases
+        or case when p_leases
           then coalesce((select true from leases as l where l.job_id = u.job_id and l.batch_id = b.batch_id), false) else false end
         as open
       from batch as b
       cross join lateral unnest(b.keys, b.job_ids) as u (key, job_id)
+      -- Keys that came free matter to parked jobs alone.
+      where p_parked or p_leases or not b.done
     )
     select (select count(b.claimed) from batch as b),
       array_agg(a.key) filter (where a.open), array_agg(a.job_id) filter (where a.open), array_agg(a.batch_id) filter (where a.open),
-      array_agg(a.point) filter (where a.open), array_agg(a.key) filter (where not a.open), array_agg(a.point) filter (where not a.open)
-    into v_met, held_keys, held_jobs, held_batches, held_points, freed_keys, freed_points
+      array_agg(a.point) filter (where a.open), array_agg(a.key) filter (where not a.open), array_agg(a.point) filter (where not a.open),
+      array_agg(distinct a.point) filter (where a.open)
+    into v_met, held_keys, held_jobs, held_batches, held_points, freed_keys, freed_points, open_points
     from attempt as a;
