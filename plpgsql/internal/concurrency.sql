@@ -22,8 +22,7 @@ $$;
 -- there alone; if one is not, in every segment.
 create or replace function {{ .schema }}._slot_state (
   p_queue text, p_open bigint[], p_at timestamptz, p_slot smallint, p_leases boolean, p_parked boolean,
-  out held_keys text[], out held_jobs bigint[], out held_batches bigint[], out held_points bigint[],
-  out freed_keys text[], out freed_points bigint[], out open_points bigint[]
+  out held_keys text[], out open_points bigint[], out freed_keys text[], out freed_points bigint[]
 )
   language plpgsql
   volatile
@@ -40,6 +39,24 @@ begin
   if v_met < cardinality(p_open) then
 {{ template "internal/slot_state.sql" "" }}
   end if;
+end;
+$$;
+
+-- Whether an attempt is open at a moment, or waits for an answer.
+create or replace function {{ .schema }}._holds_slot (p_batch_id bigint, p_job_id bigint, p_at timestamptz)
+  returns boolean
+  language plpgsql
+  volatile
+as $$
+begin
+  return exists (
+      select from claims as c
+      where c.batch_id = p_batch_id and p_job_id = any (c.job_ids)
+        and not exists (
+          select from attempt_outcomes as o
+          where o.batch_id = p_batch_id and (o.job_ids is null or p_job_id = any (o.job_ids)) and o.finalized_at <= p_at))
+    -- Not exists: it may be planned to read them all.
+    or coalesce((select true from leases as l where l.job_id = p_job_id and l.batch_id = p_batch_id), false);
 end;
 $$;
 
@@ -65,15 +82,7 @@ begin
     limit 1
   ) as n on true
   cross join lateral (
-    select coalesce(n.point, 0) as point, n.batch_id is not null and (
-      exists (
-        select from claims as c
-        where c.batch_id = n.batch_id and n.job_id = any (c.job_ids)
-          and not exists (
-            select from attempt_outcomes as o
-            where o.batch_id = n.batch_id and (o.job_ids is null or n.job_id = any (o.job_ids)) and o.finalized_at <= p_claimed_at))
-      -- Not exists: it may be planned to read them all.
-      or coalesce((select true from leases as l where l.job_id = n.job_id and l.batch_id = n.batch_id), false)) as held
+    select coalesce(n.point, 0) as point, case when n.batch_id is null then false else _holds_slot(n.batch_id, n.job_id, p_claimed_at) end as held
   ) as e;
 end;
 $$;
@@ -556,9 +565,11 @@ begin
   end if;
   v_open := coalesce(v_state.open_points, '{}');
   if cardinality(v_open) > 128 then
-    perform _age_slots(p_queue, array_agg(h.key), array_agg(h.job_id), array_agg(h.batch_id), v_at)
-    from unnest(v_state.held_keys, v_state.held_jobs, v_state.held_batches, v_state.held_points) as h (key, job_id, batch_id, point)
-    where h.point <= v_open[64];
+    perform _age_slots(p_queue, array_agg(u.key), array_agg(u.job_id), array_agg(b.batch_id), v_at)
+    from unnest(v_open[:64]) as p (point)
+    cross join lateral (select n.* from slot_batches as n where n.queue = p_queue and n.point = p.point offset 0) as b
+    cross join lateral unnest(b.keys, b.job_ids) as u (key, job_id)
+    where _holds_slot(b.batch_id, u.job_id, v_at);
     v_open := v_open[65:];
     v_aged := true;
   end if;
