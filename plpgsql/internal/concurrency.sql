@@ -46,7 +46,7 @@ $$;
 create or replace function {{ .schema }}._holds_slot (p_batch_id bigint, p_job_id bigint, p_at timestamptz)
   returns boolean
   language plpgsql
-  volatile
+  stable
 as $$
 begin
   return exists (
