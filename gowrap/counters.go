@@ -24,7 +24,9 @@ func (r RebuiltCounter) Drift() int64 { return r.After - r.Before }
 // it when it is due. It does nothing while another session is at it. A transaction
 // around it must be READ COMMITTED.
 func (c Client) CheckpointTerminalCounters(ctx context.Context, db DBTX) (keys int64, err error) {
-	err = c.value("checkpoint_terminal_counters").row(ctx, db).Scan(&keys)
+	err = readCommitted(ctx, db, func(db DBTX) error {
+		return c.value("checkpoint_terminal_counters").row(ctx, db).Scan(&keys)
+	})
 	return keys, wrap("checkpoint terminal counters", err)
 }
 
@@ -34,10 +36,13 @@ func (c Client) CheckpointTerminalCounters(ctx context.Context, db DBTX) (keys i
 // transaction around it must be READ COMMITTED.
 //
 // Errors: ErrBusy while another session rebuilds or checkpoints.
-func (c Client) RebuildTerminalCounters(ctx context.Context, db DBTX) ([]RebuiltCounter, error) {
-	rows := c.columns("f.ready_slot, f.queue, f.priority, f.enqueue_shard, f.before, f.after",
-		"rebuild_terminal_counters").
-		rows(ctx, db)
-	counters, err := pgx.CollectRows(rows, pgx.RowToStructByPos[RebuiltCounter])
+func (c Client) RebuildTerminalCounters(ctx context.Context, db DBTX) (counters []RebuiltCounter, err error) {
+	err = readCommitted(ctx, db, func(db DBTX) error {
+		rows := c.columns("f.ready_slot, f.queue, f.priority, f.enqueue_shard, f.before, f.after",
+			"rebuild_terminal_counters").
+			rows(ctx, db)
+		counters, err = pgx.CollectRows(rows, pgx.RowToStructByPos[RebuiltCounter])
+		return err
+	})
 	return counters, wrap("rebuild terminal counters", err)
 }

@@ -17,9 +17,12 @@ type TaskReport struct {
 // Maintain runs the tasks that are due (promotion, rescue, checkpoints, rotation,
 // pruning, …) in small bites and reports on each. Call it every second or so
 // from as many processes as you like. A transaction around it must be READ COMMITTED.
-func (c Client) Maintain(ctx context.Context, db DBTX) ([]TaskReport, error) {
-	rows := c.columns("f.task, f.outcome, coalesce(f.affected, 0), coalesce(f.detail, '')", "maintain").
-		rows(ctx, db)
-	reports, err := pgx.CollectRows(rows, pgx.RowToStructByPos[TaskReport])
+func (c Client) Maintain(ctx context.Context, db DBTX) (reports []TaskReport, err error) {
+	err = readCommitted(ctx, db, func(db DBTX) error {
+		rows := c.columns("f.task, f.outcome, coalesce(f.affected, 0), coalesce(f.detail, '')", "maintain").
+			rows(ctx, db)
+		reports, err = pgx.CollectRows(rows, pgx.RowToStructByPos[TaskReport])
+		return err
+	})
 	return reports, wrap("maintain", err)
 }

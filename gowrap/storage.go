@@ -21,7 +21,7 @@ const (
 // Rotate seals the current segment and opens the next, and reports what happened.
 // It waits for no one. A transaction around it must be READ COMMITTED.
 func (c Client) Rotate(ctx context.Context, db DBTX) (outcome string, err error) {
-	err = c.value("rotate").row(ctx, db).Scan(&outcome)
+	err = readCommitted(ctx, db, func(db DBTX) error { return c.value("rotate").row(ctx, db).Scan(&outcome) })
 	return outcome, wrap("rotate", err)
 }
 
@@ -29,7 +29,7 @@ func (c Client) Rotate(ctx context.Context, db DBTX) (outcome string, err error)
 // It waits for others for half a second at most: what stands in the way then is the
 // outcome. A transaction around it must be READ COMMITTED.
 func (c Client) Prune(ctx context.Context, db DBTX) (outcome string, err error) {
-	err = c.value("prune").row(ctx, db).Scan(&outcome)
+	err = readCommitted(ctx, db, func(db DBTX) error { return c.value("prune").row(ctx, db).Scan(&outcome) })
 	return outcome, wrap("prune", err)
 }
 
@@ -55,6 +55,6 @@ func (c Client) Reset(ctx context.Context, db DBTX, p ResetParams) error {
 // locks everything and rewrites what is retained; run it before the workers
 // start. A transaction around it must be READ COMMITTED.
 func (c Client) Rebase(ctx context.Context, db DBTX) (jobs int64, err error) {
-	err = c.value("rebase").row(ctx, db).Scan(&jobs)
+	err = readCommitted(ctx, db, func(db DBTX) error { return c.value("rebase").row(ctx, db).Scan(&jobs) })
 	return jobs, wrap("rebase", err)
 }

@@ -5,6 +5,9 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgx/v5/stdlib"
 
 	awa "github.com/awaqueue/awa/gowrap"
 	"github.com/awaqueue/awa/internal/pgtest"
@@ -95,6 +98,51 @@ func TestEveryDBTX(t *testing.T) {
 		enqueue(t, db, awa.EnqueueParams{Kind: "k", Queue: "q"})
 		if jobs := claim(t, db, "q", 1); len(jobs) != 1 {
 			t.Errorf("%T claimed %v", db, jobs)
+		}
+	}
+}
+
+// A database may make every transaction SERIALIZABLE unless told otherwise.
+func TestHousekeepingIsReadCommitted(t *testing.T) {
+	url := pgtest.URL(t)
+	admin := pgtest.Conn(t, url)
+	if _, err := admin.Exec(t.Context(), `do $$ begin
+		execute format('alter database %I set default_transaction_isolation = serializable', current_database());
+	end $$`); err != nil {
+		t.Fatal(err)
+	}
+	pool := must[*pgxpool.Pool](t)(pgxpool.New(t.Context(), url))
+	t.Cleanup(pool.Close)
+	acquired := must[*pgxpool.Conn](t)(pool.Acquire(t.Context()))
+	defer acquired.Release()
+	std := stdlib.OpenDBFromPool(pool)
+	defer func() { _ = std.Close() }()
+	for _, db := range []awa.DBTX{pool, acquired, acquired.Conn(), awa.StdDB(std)} {
+		must[[]awa.TaskReport](t)(queue.Maintain(t.Context(), db))
+		must[string](t)(queue.Rotate(t.Context(), db))
+		must[string](t)(queue.Prune(t.Context(), db))
+		must[int64](t)(queue.CheckpointTerminalCounters(t.Context(), db))
+		must[[]awa.RebuiltCounter](t)(queue.RebuildTerminalCounters(t.Context(), db))
+		must[int64](t)(queue.Rebase(t.Context(), db))
+	}
+}
+
+// A transaction that a statement began is the caller's as much as a pgx.Tx.
+func TestHousekeepingBelongsToTheTransaction(t *testing.T) {
+	pool := pgtest.Pool(t)
+	finish(t, pool, "q", 1)
+	conn := must[*pgxpool.Conn](t)(pool.Acquire(t.Context()))
+	defer conn.Release()
+	for _, db := range []awa.DBTX{conn, conn.Conn()} {
+		must[pgconn.CommandTag](t)(db.Exec(t.Context(), "begin"))
+		if outcome := must[string](t)(queue.Rotate(t.Context(), db)); outcome != awa.Rotated {
+			t.Fatal(outcome)
+		}
+		must[pgconn.CommandTag](t)(db.Exec(t.Context(), "rollback"))
+		for _, s := range must[[]awa.SegmentStatus](t)(queue.StorageStatus(t.Context(), db)) {
+			if s.Phase == "sealed" {
+				t.Errorf("%T: the rotation outlived its transaction", db)
+			}
 		}
 	}
 }

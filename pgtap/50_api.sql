@@ -1,6 +1,6 @@
 -- The public functions: names, arguments, defaults, results and marks.
 begin;
-select plan(17);
+select plan(18);
 do $$ begin perform pg_advisory_xact_lock_shared(hashtext('awa pgtap')); end $$;
 
 create temp view public_functions as
@@ -149,6 +149,13 @@ select is_empty(
 select is((select count(distinct proowner) from pg_proc where pronamespace = 'awa'::regnamespace), 1::bigint, 'one role owns every function');
 select is_empty($$ select name, provolatile from pg_temp.public_functions where provolatile <> 'v' and name not in ('unique_key_of', 'active_queue_storage_schema') $$,
   'public functions are volatile: each statement in them takes its own snapshot, after its locks');
+
+-- With standard_conforming_strings = off a backslash in an ordinary string is another
+-- string.
+select is_empty($$
+  select p.oid::regproc from pg_proc as p
+  where p.pronamespace = 'awa'::regnamespace and regexp_replace(p.prosrc, '--[^\n]*|E''[^'']*''', '', 'g') ~ '\\' $$,
+  'no function changes its meaning with standard_conforming_strings');
 
 -- A caller's search_path cannot bend them.
 

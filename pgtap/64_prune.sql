@@ -1,7 +1,7 @@
 -- Prune: what reaches the rollups, what is carried on, and that whatever was moved
 -- goes every way that a job can go.
 begin;
-select plan(86);
+select plan(90);
 -- Alone: turns the ring, poisons counters.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 select awa.reset() \g /dev/null
@@ -274,6 +274,28 @@ select is(awa.delete_job_compat(:holds), true, 'without it');
 select count(awa.complete(c.receipt)) from awa.claim('tap/64/hold2') as c \g /dev/null
 select is(pg_temp.prune(), 'pruned', 'it is the same');
 select is_empty('select * from awa.check()', 'the storage is sound after all of this');
+
+-- Rollups over the years: of jobs that never were, so check would complain
+
+select coalesce(max(p.generation) + 1, 0) as next from awa.segment_prunes as p \gset
+select 'tap/64/years/' || n as years from generate_series(1, 10000) as n
+where (hashint8(awa._lane('tap/64/years/' || n, 2, 0)) - :next) % 16 = 0 limit 1 \gset
+select 'tap/64/years/' || n as later from generate_series(1, 10000) as n
+where (hashint8(awa._lane('tap/64/years/' || n, 2, 0)) - :next) % 16 = 1 limit 1 \gset
+select pg_temp.done(q, 1, 'c') from unnest(array[:'years', :'later']) as q \g /dev/null
+insert into awa.terminal_rollup_entries (lane, generation, ready, closed, completed, failed, cancelled, scheduled, retryable)
+select l.lane, g, 6, 6, 3, 2, 1, g, -g from awa.queue_lanes as l, generate_series(-70, -1) as g where l.queue in (:'years', :'later');
+create temp view years as
+select l.queue, count(*) as rows, sum(e.ready) as ready, sum(e.closed) as closed, sum(e.completed) as completed, sum(e.failed) as failed,
+  sum(e.cancelled) as cancelled, sum(e.scheduled) as scheduled, sum(e.retryable) as retryable
+from awa.terminal_rollup_entries as e join awa.queue_lanes as l on l.lane = e.lane
+where l.queue in (:'years', :'later') group by l.queue;
+select awa.rotate() \g /dev/null
+select is(pg_temp.prune(), 'pruned', 'a prune long after the first');
+select results_eq($$ select ready, closed, completed, failed, cancelled, scheduled, retryable from years $$,
+  $$ select 420::numeric, 420::numeric, 211::numeric, 140::numeric, 70::numeric, -2485::numeric, 2485::numeric from generate_series(1, 2) $$, 'changes no total of a lane');
+select results_eq(format('select rows from years order by queue = %L', :'later'), 'values (2::bigint), (71)', 'makes the rows of every 16th lane one, and adds its own');
+select is((select c.pruned_terminal from awa.queue_counts(:'years') as c), 421::bigint, 'and counts');
 
 select * from finish();
 rollback;

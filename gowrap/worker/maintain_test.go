@@ -3,9 +3,11 @@ package worker_test
 import (
 	"context"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	awa "github.com/awaqueue/awa/gowrap"
 	"github.com/awaqueue/awa/gowrap/worker"
 	"github.com/awaqueue/awa/internal/pgtest"
 )
@@ -30,4 +32,24 @@ func TestOneMaintains(t *testing.T) {
 	first := leaders()[0]
 	stop(t, clients[first])
 	eventually(t, func() bool { l := leaders(); return len(l) == 1 && l[0] != first }, func() any { return leaders() })
+}
+
+// A database may make every transaction SERIALIZABLE unless told otherwise. A job that
+// comes due needs maintenance.
+func TestSerializableByDefault(t *testing.T) {
+	url := pgtest.URL(t)
+	exec(t, pgtest.Conn(t, url), `do $$ begin
+		execute format('alter database %I set default_transaction_isolation = serializable', current_database());
+	end $$`)
+	pool := newPool(t, url, func(cfg *pgxpool.Config) {
+		cfg.ConnConfig.RuntimeParams["default_transaction_isolation"] = "read committed"
+	})
+	mux := tasks(func(context.Context, *worker.Job[task]) error { return nil })
+	for _, name := range []string{"a", "b"} {
+		start(t, worker.Config{Pool: newPool(t, url, nil), Name: name}, mux)
+	}
+	enqueueMany(t, pool, "default", 200)
+	enqueue(t, pool, awa.EnqueueParams{Args: task{}, RunAt: time.Now().Add(100 * time.Millisecond)})
+	eventually(t, func() bool { return counts(t, pool, "default").Completed == 201 },
+		func() any { return counts(t, pool, "default") })
 }

@@ -280,3 +280,16 @@ func TestDemo(t *testing.T) {
 	}
 	r.wants(t, "awa.enqueue(", "pruned", "awa.check()", "That was awa")
 }
+
+// A database may make every transaction SERIALIZABLE unless told otherwise.
+func TestHousekeepingIsReadCommitted(t *testing.T) {
+	t.Parallel()
+	url := pgtest.URL(t)
+	exec(t, url, `do $$ begin
+		execute format('alter database %I set default_transaction_isolation = serializable', current_database());
+	end $$`)
+	for _, args := range [][]string{{"maintain"}, {"storage", "rotate"}, {"storage", "prune"},
+		{"storage", "rebase"}, {"storage", "rebuild-terminal-counters"}} {
+		on(t, url, 0, args...)
+	}
+}

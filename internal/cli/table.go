@@ -22,7 +22,17 @@ type table struct {
 // query runs one statement. The server writes the JSON, so that arrays,
 // documents and timestamps come out as JSON has them, in the order of the
 // columns.
-func query(ctx context.Context, conn *pgx.Conn, sql string, args ...any) (table, error) {
+//
+// Outside a transaction it runs in one of its own: housekeeping asks for READ COMMITTED,
+// and the default of the database may be another.
+func query(ctx context.Context, conn *pgx.Conn, sql string, args ...any) (t table, err error) {
+	if conn.PgConn().TxStatus() == 'I' {
+		err = pgx.BeginTxFunc(ctx, conn, readCommitted, func(pgx.Tx) error {
+			t, err = query(ctx, conn, sql, args...)
+			return err
+		})
+		return t, err
+	}
 	sql = "select q.*, row_to_json(q)::text from (\n" + sql + "\n) as q"
 	all := append([]any{pgx.QueryResultFormats{pgx.TextFormatCode}}, args...)
 	rows, err := conn.Query(ctx, sql, all...)
@@ -30,7 +40,6 @@ func query(ctx context.Context, conn *pgx.Conn, sql string, args ...any) (table,
 		return table{}, err
 	}
 	defer rows.Close()
-	var t table
 	for rows.Next() {
 		raw := rows.RawValues()
 		last := len(raw) - 1

@@ -92,6 +92,32 @@ func TestMigrateUpgradesStepByStep(t *testing.T) {
 	}
 }
 
+// Whatever the database's default, a step sees what others committed before the
+// locks that the upgrade took.
+func TestMigrateIsReadCommitted(t *testing.T) {
+	t.Parallel()
+	const isolation = `create table if not exists {{ .schema }}.told as select current_setting('transaction_isolation') as isolation;`
+	o := fixture(1, isolation)
+	for name, install := range map[string]func(*pgx.Conn) error{
+		"Migrate": func(conn *pgx.Conn) error { _, err := install.Migrate(t.Context(), conn, o); return err },
+		"Print": func(conn *pgx.Conn) error {
+			_, err := conn.Exec(t.Context(), printed(t, install.PrintOptions{Options: o}))
+			return err
+		},
+	} {
+		conn := pgtest.Conn(t, pgtest.Empty(t))
+		if _, err := conn.Exec(t.Context(), "set default_transaction_isolation = 'repeatable read'"); err != nil {
+			t.Fatal(err)
+		}
+		if err := install(conn); err != nil {
+			t.Fatal(err)
+		}
+		if got := scan[string](t, conn, "select isolation from awa.told"); got != "read committed" {
+			t.Errorf("%s is %s", name, got)
+		}
+	}
+}
+
 func TestMigrateIsAtomic(t *testing.T) {
 	t.Parallel()
 	conn := pgtest.Conn(t, pgtest.Empty(t))

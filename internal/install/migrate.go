@@ -48,7 +48,7 @@ func Migrate(ctx context.Context, conn *pgx.Conn, opts Options) (Result, error) 
 	}
 	defer unlock(ctx, conn)
 	var res Result
-	err = pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+	err = pgx.BeginTxFunc(ctx, conn, readCommitted, func(tx pgx.Tx) error {
 		res, _, err = migrateStep(ctx, tx, o, func(ctx context.Context, in installed, r release) error {
 			return apply(ctx, tx, o, in, r)
 		})
@@ -59,6 +59,10 @@ func Migrate(ctx context.Context, conn *pgx.Conn, opts Options) (Result, error) 
 	}
 	return res, nil
 }
+
+// Each statement sees what was committed before the locks that the upgrade took,
+// whatever the default of the database.
+var readCommitted = pgx.TxOptions{IsoLevel: pgx.ReadCommitted}
 
 // check is the step that changes nothing.
 func check(context.Context, installed, release) error { return nil }

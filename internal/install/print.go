@@ -41,7 +41,7 @@ func Print(w io.Writer, opts PrintOptions) error {
 	fmt.Fprintf(&b, "-- awa: schema %s from version %d to version %d, %d segments\n\n",
 		o.Schema, opts.From, r.latest(), segments)
 	if !opts.NoTransaction {
-		b.WriteString("begin;\n\n")
+		b.WriteString("begin isolation level read committed;\n\n")
 	}
 	fmt.Fprintf(&b, guard, lockNum, o.versionTable(), opts.From, o.Schema, segments)
 	if opts.From > 0 {

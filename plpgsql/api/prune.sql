@@ -162,6 +162,7 @@ begin
   select k.batch_id, k.lane, v_own, k.finalized_at, 0, cardinality(k.job_ids), p_current, 'f', null, null, k.errors
   from kept as k;
 
+  perform _fold_rollups(p_generation);
   -- Ground truth becomes the permanent record, less what survives.
   with kept as (
     select k.lane, sum(k.waiting) as waiting, sum(k.failed) as failed

@@ -10,7 +10,7 @@ create or replace function {{ .schema }}._cron_number (p_text text, p_low intege
 as $$
   select coalesce(
     pg_catalog.array_position(p_names, pg_catalog.lower(p_text)) - 1 + p_low,
-    case when p_text ~ '^\+?[0-9]{1,9}$' then p_text::integer end)
+    case when p_text ~ '^[+]?[0-9]{1,9}$' then p_text::integer end)
 $$;
 
 -- The values that a field admits, as bits. It is open when it has a star, which
@@ -74,7 +74,7 @@ declare
   v_text    text := substr(p_cron, length('@every ') + 1);
   v_seconds numeric;
 begin
-  if v_text ~ '^\+?((\d{1,12}(\.\d{0,12})?|\.\d{1,12})(ns|us|µs|μs|ms|s|m|h))+$' then
+  if v_text ~ '^[+]?(([0-9]{1,12}([.][0-9]{0,12})?|[.][0-9]{1,12})(ns|us|µs|μs|ms|s|m|h))+$' then
     select sum(rtrim('0' || m.part[1], '.')::numeric * case m.part[2]
       when 'h' then 3600 when 'm' then 60 when 's' then 1 when 'ms' then 0.001 when 'ns' then 0.000000001 else 0.000001 end)
     into v_seconds
@@ -112,7 +112,7 @@ begin
     when '@daily' then '0 0 * * *'
     when '@midnight' then '0 0 * * *'
     when '@hourly' then '0 * * * *'
-    else v_cron end, '\s+');
+    else v_cron end, '[[:space:]]+');
   if v_cron ~ '^@' and cardinality(v_fields) = 1 then
     perform _invalid(format('cron is %L', p_cron),
       'The descriptors are @yearly, @annually, @monthly, @weekly, @daily, @midnight, @hourly and @every with a delay.');

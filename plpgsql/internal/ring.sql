@@ -55,7 +55,7 @@ declare
   v_tables   oid[] := array(
     select c.oid from pg_class as c
     where c.relnamespace = '{{ .schema }}'::regnamespace and c.relispartition and c.relkind = 'r'
-      and c.relname like '%\_' || p_slot);
+      and c.relname like E'%\\_' || p_slot);
 begin
   return array(
     select distinct k.virtualtransaction
@@ -83,7 +83,7 @@ begin
   return (select s.last_value from storage_epoch as s)
     is distinct from greatest(
          (select r.epoch from segment_rotations as r order by r.generation desc limit 1),
-         (select max(p.epoch) from segment_prunes as p));
+         (select p.epoch from segment_prunes as p order by p.generation desc limit 1));
 end;
 $$;
 
@@ -110,8 +110,8 @@ create or replace function {{ .schema }}._settle_epoch ()
 as $$
 declare
   v_epoch bigint := greatest(
-    (select max(r.epoch) from segment_rotations as r),
-    (select max(p.epoch) from segment_prunes as p));
+    (select r.epoch from segment_rotations as r order by r.generation desc limit 1),
+    (select p.epoch from segment_prunes as p order by p.generation desc limit 1));
 begin
   if v_epoch <> (select s.last_value from storage_epoch as s) then
     perform setval('storage_epoch', v_epoch);

@@ -127,3 +127,28 @@ begin
   end case;
 end;
 $$;
+
+-- Every prune leaves a row per lane, and who counts adds them up. So that this takes
+-- no longer after years, a lane's rows become one at every 16th prune: at each prune
+-- those of every 16th lane.
+create or replace function {{ .schema }}._fold_rollups (p_generation bigint)
+  returns void
+  language plpgsql
+  volatile
+as $$
+declare
+  v_lanes bigint[] := array(
+    select distinct l.lane from queue_lanes as l
+    where (hashint8(l.lane) - p_generation) % 16 = 0
+      and exists (select from terminal_rollup_entries as e where e.lane = l.lane offset 1));
+begin
+  with folded as (
+    delete from terminal_rollup_entries as e where e.lane = any (v_lanes) returning e.*
+  )
+  insert into terminal_rollup_entries (lane, generation, ready, closed, completed, failed, cancelled, scheduled, retryable)
+  select f.lane, max(f.generation), sum(f.ready), sum(f.closed), sum(f.completed), sum(f.failed), sum(f.cancelled),
+    sum(f.scheduled), sum(f.retryable)
+  from folded as f
+  group by f.lane;
+end;
+$$;
