@@ -16,3 +16,4 @@ drop function if exists {{ .schema }}._claim_parked (text, integer, text, interv
 drop function if exists {{ .schema }}._slot_state (text, bigint[], timestamptz);
 drop function if exists {{ .schema }}._bring_back ({{ .schema }}.deferred_jobs);
 drop function if exists {{ .schema }}._promote_keyed (integer, timestamptz);
+drop function if exists {{ .schema }}._slot_state (text, bigint[], timestamptz, smallint);

@@ -21,16 +21,14 @@ $$;
 -- open, and those of the others. The batches of the current segment are looked for
 -- there alone; if one is not, in every segment.
 create or replace function {{ .schema }}._slot_state (
-  p_queue text, p_open bigint[], p_at timestamptz, p_slot smallint,
-  out held_keys text[], out held_jobs bigint[], out held_batches bigint[], out held_points bigint[],
-  out freed_keys text[], out freed_points bigint[]
+  p_queue text, p_open bigint[], p_at timestamptz, p_slot smallint, p_leases boolean, p_parked boolean,
+  out held_keys text[], out open_points bigint[], out freed_keys text[], out freed_points bigint[]
 )
   language plpgsql
   volatile
 as $$
 declare
-  v_leases boolean := exists (select from leases);
-  v_met    bigint;
+  v_met bigint;
 begin
   case p_slot
 {{ range $i := until (int .segments) }}
@@ -41,6 +39,24 @@ begin
   if v_met < cardinality(p_open) then
 {{ template "internal/slot_state.sql" "" }}
   end if;
+end;
+$$;
+
+-- Whether an attempt is open at a moment, or waits for an answer.
+create or replace function {{ .schema }}._holds_slot (p_batch_id bigint, p_job_id bigint, p_at timestamptz)
+  returns boolean
+  language plpgsql
+  stable
+as $$
+begin
+  return exists (
+      select from claims as c
+      where c.batch_id = p_batch_id and p_job_id = any (c.job_ids)
+        and not exists (
+          select from attempt_outcomes as o
+          where o.batch_id = p_batch_id and (o.job_ids is null or p_job_id = any (o.job_ids)) and o.finalized_at <= p_at))
+    -- Not exists: it may be planned to read them all.
+    or coalesce((select true from leases as l where l.job_id = p_job_id and l.batch_id = p_batch_id), false);
 end;
 $$;
 
@@ -66,15 +82,7 @@ begin
     limit 1
   ) as n on true
   cross join lateral (
-    select coalesce(n.point, 0) as point, n.batch_id is not null and (
-      exists (
-        select from claims as c
-        where c.batch_id = n.batch_id and n.job_id = any (c.job_ids)
-          and not exists (
-            select from attempt_outcomes as o
-            where o.batch_id = n.batch_id and (o.job_ids is null or n.job_id = any (o.job_ids)) and o.finalized_at <= p_claimed_at))
-      -- Not exists: it may be planned to read them all.
-      or coalesce((select true from leases as l where l.job_id = n.job_id and l.batch_id = n.batch_id), false)) as held
+    select coalesce(n.point, 0) as point, case when n.batch_id is null then false else _holds_slot(n.batch_id, n.job_id, p_claimed_at) end as held
   ) as e;
 end;
 $$;
@@ -380,12 +388,14 @@ declare
   v_got    integer;
   v_met    integer := 0;
   v_at     timestamptz;
-  v_rate   queue_meta;
+  v_rate   double precision;
+  v_burst  integer;
   v_slot   smallint;
   v_point  bigint;
   v_open   bigint[];
   v_frozen boolean := current_setting('transaction_isolation') in ('repeatable read', 'serializable');
   v_parked boolean;
+  v_leases boolean;
   v_aged   boolean;
   v_state  record;
   v_held   text[];
@@ -414,9 +424,31 @@ begin
   if not _await_turn(p_queue) then
     return;
   end if;
-  select m.* into v_rate from queue_meta as m where m.queue = p_queue;
-  if v_rate.rate_limit is not null then
-    v_left := least(v_left, _await_tokens(p_queue, v_rate.rate_limit, v_rate.rate_burst));
+  v_slot := _current_slot();
+  -- A claim writes into the segment that is current: if it has a row of a claim, it has
+  -- the newest one.
+  case v_slot
+{{ range $i := until (int .segments) }}
+  when {{ $i }} then
+    select m.rate_limit, m.rate_burst, b.point, b.open, b.aged,
+      exists (select from parked_jobs as p where p.queue = p_queue), exists (select from leases)
+    into v_rate, v_burst, v_point, v_open, v_aged, v_parked, v_leases
+    from queue_meta as m
+    left join lateral (
+      select o.point, o.open, o.aged from slot_batches_{{ $i }} as o
+      where o.queue = m.queue and o.open <> '{}'
+      order by o.point desc
+      limit 1
+    ) as b on true
+    where m.queue = p_queue;
+{{ end }}
+  end case;
+  if v_point is null then
+    select b.point, b.open, b.aged into v_point, v_open, v_aged
+    from slot_batches as b where b.queue = p_queue and b.open <> '{}' order by b.point desc limit 1;
+  end if;
+  if v_rate is not null then
+    v_left := least(v_left, _await_tokens(p_queue, v_rate, v_burst));
     if v_left < 1 then
       return;
     end if;
@@ -424,25 +456,10 @@ begin
   v_asked := v_left;
   v_enough := case when v_asked < 20 then 0 else v_asked / 2 end;
   v_at := _now();
-  v_slot := _current_slot();
-  -- A claim writes into the segment that is current: if it has a row of a claim, it has
-  -- the newest one.
-  case v_slot
-{{ range $i := until (int .segments) }}
-  when {{ $i }} then
-    select b.point, b.open, b.aged into v_point, v_open, v_aged
-    from slot_batches_{{ $i }} as b where b.queue = p_queue and b.open <> '{}' order by b.point desc limit 1;
-{{ end }}
-  end case;
-  if v_point is null then
-    select b.point, b.open, b.aged into v_point, v_open, v_aged
-    from slot_batches as b where b.queue = p_queue and b.open <> '{}' order by b.point desc limit 1;
-  end if;
   if v_aged is distinct from false then
     v_aged := exists (select from slot_entries as e where e.queue = p_queue);
   end if;
-  v_parked := exists (select from parked_jobs as p where p.queue = p_queue);
-  v_state := _slot_state(p_queue, coalesce(v_open, '{}'), v_at, v_slot);
+  v_state := _slot_state(p_queue, coalesce(v_open, '{}'), v_at, v_slot, v_leases, v_parked);
   v_held := coalesce(v_state.held_keys, '{}');
 
   for v_pass in 1 .. 2 loop
@@ -461,8 +478,8 @@ begin
         from unnest(v_jobs) as j;
         v_held := v_held || n_keys;
         v_left := v_left - cardinality(v_jobs);
-        if v_rate.rate_limit is not null then
-          perform _spend_tokens(p_queue, v_rate.rate_limit, v_rate.rate_burst, cardinality(v_jobs));
+        if v_rate is not null then
+          perform _spend_tokens(p_queue, v_rate, v_burst, cardinality(v_jobs));
         end if;
       end if;
     end if;
@@ -534,9 +551,9 @@ begin
       end if;
       get diagnostics v_got = row_count;
       v_left := v_left - v_got;
-      if v_rate.rate_limit is not null and v_got < cardinality(v_jobs) then
+      if v_rate is not null and v_got < cardinality(v_jobs) then
         -- Those that were parked give their tokens back.
-        perform _spend_tokens(p_queue, v_rate.rate_limit, v_rate.rate_burst, v_got - cardinality(v_jobs));
+        perform _spend_tokens(p_queue, v_rate, v_burst, v_got - cardinality(v_jobs));
       end if;
       exit when v_met >= 5000;
     end loop;
@@ -546,11 +563,13 @@ begin
   if n_keys is null then
     return;
   end if;
-  v_open := array(select distinct p.point from unnest(v_state.held_points) as p (point) order by p.point);
+  v_open := coalesce(v_state.open_points, '{}');
   if cardinality(v_open) > 128 then
-    perform _age_slots(p_queue, array_agg(h.key), array_agg(h.job_id), array_agg(h.batch_id), v_at)
-    from unnest(v_state.held_keys, v_state.held_jobs, v_state.held_batches, v_state.held_points) as h (key, job_id, batch_id, point)
-    where h.point <= v_open[64];
+    perform _age_slots(p_queue, array_agg(u.key), array_agg(u.job_id), array_agg(b.batch_id), v_at)
+    from unnest(v_open[:64]) as p (point)
+    cross join lateral (select n.* from slot_batches as n where n.queue = p_queue and n.point = p.point offset 0) as b
+    cross join lateral unnest(b.keys, b.job_ids) as u (key, job_id)
+    where _holds_slot(b.batch_id, u.job_id, v_at);
     v_open := v_open[65:];
     v_aged := true;
   end if;
@@ -567,8 +586,13 @@ begin
   end if;
   v_point := coalesce(v_point, 0);
   if n_batches[1] = all (n_batches) then
-    insert into slot_batches (queue, point, batch_id, keys, job_ids, open, aged, ready_slot)
-    values (p_queue, v_point + 1, n_batches[1], n_keys, n_jobs, v_open || (v_point + 1), v_aged, v_slot);
+    case v_slot
+{{ range $i := until (int .segments) }}
+    when {{ $i }} then
+      insert into slot_batches_{{ $i }} (queue, point, batch_id, keys, job_ids, open, aged, ready_slot)
+      values (p_queue, v_point + 1, n_batches[1], n_keys, n_jobs, v_open || (v_point + 1), v_aged, {{ $i }});
+{{ end }}
+    end case;
     return;
   end if;
   insert into slot_batches (queue, point, batch_id, keys, job_ids, open, aged, ready_slot)

@@ -1,5 +1,7 @@
     with batch as materialized (
-      select x.*, coalesce(x.closed >= cardinality(x.claimed), true) as done
+      select x.*, coalesce(x.closed >= cardinality(x.claimed), true) as done,
+        -- Nobody has touched it: its keys are taken as they stand.
+        x.closed = 0 and x.intact and not p_leases as whole
       from (
         select b.point, b.batch_id, b.keys, b.job_ids, c.job_ids as claimed, c.job_ids = b.job_ids as intact,
           coalesce((
@@ -24,23 +26,26 @@
       cross join lateral unnest(o.job_ids) as i (job_id)
       where not b.done
     ),
+    -- One by one, of the batches of which a part is closed. A segment that was pruned
+    -- has left only what is open. A job that waits for an answer keeps its slot.
     attempt as materialized (
-      select b.point, u.key, u.job_id, b.batch_id,
-        -- A segment that was pruned has left only what is open.
-        case
-          when b.done then false
-          when b.closed = 0 and b.intact then true
-          else (b.batch_id, u.job_id) not in (select x.batch_id, x.job_id from closed as x) and u.job_id = any (b.claimed)
-        end
-        -- A job that waits for an answer keeps its slot.
-        or case when v_leases
+      select b.point, u.key,
+        not b.done and (b.batch_id, u.job_id) not in (select x.batch_id, x.job_id from closed as x) and u.job_id = any (b.claimed)
+        or case when p_leases
           then coalesce((select true from leases as l where l.job_id = u.job_id and l.batch_id = b.batch_id), false) else false end
         as open
       from batch as b
       cross join lateral unnest(b.keys, b.job_ids) as u (key, job_id)
+      where p_leases or not (b.done or b.whole)
     )
     select (select count(b.claimed) from batch as b),
-      array_agg(a.key) filter (where a.open), array_agg(a.job_id) filter (where a.open), array_agg(a.batch_id) filter (where a.open),
-      array_agg(a.point) filter (where a.open), array_agg(a.key) filter (where not a.open), array_agg(a.point) filter (where not a.open)
-    into v_met, held_keys, held_jobs, held_batches, held_points, freed_keys, freed_points
-    from attempt as a;
+      array(select unnest(b.keys) from batch as b where b.whole) || array(select a.key from attempt as a where a.open),
+      array(select b.point from batch as b where b.whole union select a.point from attempt as a where a.open order by 1),
+      case when p_parked then
+        array(select unnest(b.keys) from batch as b where b.done and not p_leases) || array(select a.key from attempt as a where not a.open)
+      end,
+      case when p_parked then
+        array(select f.point from (select b.point, unnest(b.keys) from batch as b where b.done and not p_leases) as f)
+          || array(select a.point from attempt as a where not a.open)
+      end
+    into v_met, held_keys, open_points, freed_keys, freed_points;
