@@ -238,26 +238,30 @@ begin
     order by n.unique_key
   ) as k;
 
-  with gone as (
-    delete from deferred_jobs as e
-    where e.job_id = any (array(
-      select w.job_id from deferred_jobs as w where w.job_id = any (v_ids) order by w.job_id for update))
-    returning e.*
-  )
-  select array_agg(g::deferred_jobs) into v_jobs from gone as g;
-  v_ids := _less(v_ids, coalesce(array(select u.job_id from unnest(v_jobs) as u), '{}'));
-  v_jobs := v_jobs || array(
-    select _next_attempt(_body(t.ready_slot, t.job_id, t.run_lease::integer)) from _take_waiting(v_ids, 'm') as t);
-  v_lost := (_less(v_ids, array(select u.job_id from unnest(v_jobs) as u)))[1];
-  if v_lost is not null then
+  for v_round in 1 .. 10 loop
+    with gone as (
+      delete from deferred_jobs as e
+      where e.job_id = any (array(
+        select w.job_id from deferred_jobs as w where w.job_id = any (v_ids) order by w.job_id for update))
+      returning e.*
+    )
+    select array_agg(g::deferred_jobs) into v_jobs from gone as g;
+    v_ids := _less(v_ids, coalesce(array(select u.job_id from unnest(v_jobs) as u), '{}'));
+    v_jobs := v_jobs || array(
+      select _next_attempt(_body(t.ready_slot, t.job_id, t.run_lease::integer)) from _take_waiting(v_ids, 'm') as t);
+    v_lost := (_less(v_ids, array(select u.job_id from unnest(v_jobs) as u)))[1];
+    exit when v_lost is null;
     v_state := (select k.state from jobs as k where k.id = v_lost);
     if v_state in ('available', 'scheduled', 'retryable') then
+      -- It went from a lane to a time, or back, in between. Whoever has taken nothing
+      -- yet may wait once more.
+      continue when cardinality(v_jobs) = 0 and v_round < 10;
       perform _serialization_failure(format('job %s moved on while it was updated', v_lost));
     end if;
     raise exception using errcode = 'AW003',
       message = format('job %s is %s, only waiting jobs can be updated', v_lost, coalesce(v_state::text, 'gone')),
       hint = 'Restrict the update to jobs in state available, scheduled or retryable.';
-  end if;
+  end loop;
 
   for c in
     select n.*, u::deferred_jobs as job
