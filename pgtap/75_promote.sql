@@ -17,9 +17,16 @@ select 1, d.xid, d.job_id, d.run_at, d.created_at, d.run_lease, (select s.slot f
 from awa.deferred_jobs as d where d.job_id = pg_temp.id(2);
 
 select set_config('awa.now', (now() + interval '1 hour')::text, true) \g /dev/null
-create temp table pass as select * from awa.maintain() as m where m.task = 'promote';
-select is((select p.affected from pass as p), 2::bigint, 'the others are promoted');
-select matches((select p.detail from pass as p), '^job ' || pg_temp.id(2) || ': ', 'the one that cannot be is named');
+-- A pass does not wait long for a lock that somebody holds; the next one goes on.
+create temp table pass (affected bigint, detail text);
+do $$ begin
+  for v_try in 1 .. 50 loop
+    insert into pass select m.affected, m.detail from awa.maintain() as m where m.task = 'promote';
+    exit when (select sum(p.affected) from pass as p) >= 2;
+  end loop;
+end $$;
+select is((select sum(p.affected) from pass as p), 2::numeric, 'the others are promoted');
+select ok(exists (select from pass as p where p.detail ~ ('^job ' || pg_temp.id(2) || ': ')), 'the one that cannot be is named');
 select ok(exists (select from awa.deferred_jobs as d where d.job_id = pg_temp.id(2)), 'and stays');
 select results_eq(
   $$ select c.job_id from awa.claim('tap/75', 1) as c union all select c.job_id from awa.claim('tap/75', 1) as c $$,
