@@ -67,6 +67,16 @@ func newPool(t testing.TB, url string, configure func(*pgxpool.Config)) *pgxpool
 // failure.
 func start(t testing.TB, cfg worker.Config, mux *worker.Mux) *worker.Client {
 	t.Helper()
+	c := newClient(t, cfg, mux)
+	if err := c.Start(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { stop(t, c) })
+	return c
+}
+
+func newClient(t testing.TB, cfg worker.Config, mux *worker.Mux) *worker.Client {
+	t.Helper()
 	if cfg.Queues == nil {
 		cfg.Queues = map[string]worker.QueueConfig{"default": {MaxWorkers: 10}}
 	}
@@ -80,10 +90,6 @@ func start(t testing.TB, cfg worker.Config, mux *worker.Mux) *worker.Client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Start(context.Background()); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { stop(t, c) })
 	return c
 }
 

@@ -22,22 +22,20 @@ import (
 	"github.com/awaqueue/awa/internal/pgtest"
 )
 
+// behind is a database, who reaches it by a good network, and a bad one with its url.
+func behind(t *testing.T) (admin *pgxpool.Pool, net *proxy, url string) {
+	t.Helper()
+	database := pgtest.URL(t)
+	leakless(t)
+	admin = newPool(t, database, nil)
+	net, url = through(t, database)
+	return admin, net, url
+}
+
 // begin is start for a client whose statements may take no longer than that.
 func begin(t *testing.T, cfg worker.Config, patience time.Duration, mux *worker.Mux) *worker.Client {
 	t.Helper()
-	if cfg.Queues == nil {
-		cfg.Queues = map[string]worker.QueueConfig{"default": {MaxWorkers: 10}}
-	}
-	if cfg.Logger == nil {
-		cfg.Logger = slog.New(slog.NewTextHandler(t.Output(), nil))
-	}
-	if cfg.HeartbeatInterval == 0 {
-		cfg.HeartbeatInterval = 20 * time.Millisecond
-	}
-	c, err := worker.New(cfg, mux)
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := newClient(t, cfg, mux)
 	c.SetPatience(patience)
 	if err := c.Start(context.Background()); err != nil {
 		t.Fatal(err)
@@ -91,11 +89,8 @@ func (b *logbook) messages(t *testing.T, level slog.Level) map[string]int {
 // firewall forgets them. The client is not taken for dead: it does not try them one
 // after the other.
 func TestFrozenConnections(t *testing.T) {
-	database := pgtest.URL(t)
-	leakless(t)
-	admin := newPool(t, database, nil)
+	admin, net, url := behind(t)
 	exec(t, admin, `update awa.storage_settings set worker_silence = '3 seconds'`)
-	net, url := through(t, database)
 	pool := newPool(t, url, func(cfg *pgxpool.Config) { cfg.MaxConns = 40 })
 	ids := make([]int64, 5)
 	for i := range ids {
@@ -135,11 +130,8 @@ func TestFrozenConnections(t *testing.T) {
 // A client is stopped while nothing passes. Stop returns all the same and says what is
 // left; others do it when the client has fallen silent.
 func TestStopInBlackout(t *testing.T) {
-	database := pgtest.URL(t)
-	leakless(t)
-	admin := newPool(t, database, nil)
+	admin, net, url := behind(t)
 	exec(t, admin, `update awa.storage_settings set worker_silence = '500ms'`)
-	net, url := through(t, database)
 	pool := newPool(t, url, nil)
 	id := enqueue(t, admin, awa.EnqueueParams{})
 	began := make(chan struct{}, 2)
@@ -165,10 +157,7 @@ func TestStopInBlackout(t *testing.T) {
 
 // While the server is away the client asks for it with pauses, and says so once.
 func TestOutageIsQuiet(t *testing.T) {
-	database := pgtest.URL(t)
-	leakless(t)
-	admin := newPool(t, database, nil)
-	net, url := through(t, database)
+	admin, net, url := behind(t)
 	var log logbook
 	queues := map[string]worker.QueueConfig{}
 	for _, name := range []string{"default", "a", "b", "c", "d"} {
@@ -214,10 +203,7 @@ func TestOutageIsQuiet(t *testing.T) {
 // A connection that breaks whenever it is to wait for jobs does not keep client and
 // server busy with new ones, and jobs are found without it.
 func TestListenerFlaps(t *testing.T) {
-	database := pgtest.URL(t)
-	leakless(t)
-	admin := newPool(t, database, nil)
-	net, url := through(t, database)
+	admin, net, url := behind(t)
 	flaps := net.on("start_waiting", 1<<30, fate{cut: true})
 	c := begin(t, worker.Config{Pool: newPool(t, url, nil)}, time.Minute,
 		tasks(func(context.Context, *worker.Job[task]) error { return nil }))
@@ -389,10 +375,7 @@ func TestRefusedService(t *testing.T) {
 func TestSessionOfLostClient(t *testing.T) {
 	server := ownServer(t, localpg.Options{})
 	url := server.TCPURL("postgres")
-	c, err := worker.New(worker.Config{Pool: newPool(t, url, nil), Queues: map[string]worker.QueueConfig{"default": {}}}, worker.NewMux())
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := newClient(t, worker.Config{Pool: newPool(t, url, nil)}, worker.NewMux())
 	conn := pgtest.Conn(t, url)
 	if err := c.OpenSession(t.Context(), conn); err != nil {
 		t.Fatal(err)
@@ -408,12 +391,9 @@ func TestSessionOfLostClient(t *testing.T) {
 // Every job is completed, and none has two handlers at once: what is rescued was not
 // being worked on.
 func TestBadNetwork(t *testing.T) {
-	database := pgtest.URL(t)
-	leakless(t)
 	const jobs = 3000
-	admin := newPool(t, database, nil)
+	admin, net, url := behind(t)
 	exec(t, admin, `update awa.storage_settings set worker_silence = '3 seconds'`)
-	net, url := through(t, database)
 	enqueueMany(t, admin, "default", jobs)
 	var inHand [jobs]atomic.Int32
 	var done atomic.Int64

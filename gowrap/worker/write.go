@@ -8,8 +8,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgconn"
-
 	awa "github.com/awaqueue/awa/gowrap"
 )
 
@@ -190,9 +188,6 @@ func (c *Client) persistPart(ctx context.Context, receipts []awa.Receipt, from, 
 
 // refused tells an error about what the server was given from one about its state.
 func refused(err error) bool {
-	var answer *pgconn.PgError
-	if !errors.As(err, &answer) || len(answer.Code) < 2 {
-		return false
-	}
-	return answer.Code == "AW006" || slices.Contains([]string{"22", "23", "54"}, answer.Code[:2])
+	state := sqlState(err)
+	return state == "AW006" || len(state) >= 2 && slices.Contains([]string{"22", "23", "54"}, state[:2])
 }

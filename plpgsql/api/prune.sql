@@ -163,6 +163,7 @@ begin
   from kept as k;
 
   perform _fold_rollups(p_generation);
+
   -- Ground truth becomes the permanent record, less what survives.
   with kept as (
     select k.lane, sum(k.waiting) as waiting, sum(k.failed) as failed

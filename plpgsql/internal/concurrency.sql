@@ -460,7 +460,7 @@ begin
     v_aged := exists (select from slot_entries as e where e.queue = p_queue);
   end if;
   v_state := _slot_state(p_queue, coalesce(v_open, '{}'), v_at, v_slot, v_leases, v_parked);
-  v_held := coalesce(v_state.held_keys, '{}');
+  v_held := v_state.held_keys;
 
   for v_pass in 1 .. 2 loop
     if v_parked then
@@ -563,7 +563,7 @@ begin
   if n_keys is null then
     return;
   end if;
-  v_open := coalesce(v_state.open_points, '{}');
+  v_open := v_state.open_points;
   if cardinality(v_open) > 128 then
     perform _age_slots(p_queue, array_agg(u.key), array_agg(u.job_id), array_agg(b.batch_id), v_at)
     from unnest(v_open[:64]) as p (point)
