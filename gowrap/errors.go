@@ -31,7 +31,8 @@ var (
 	// ErrRetry: nothing happened; make the same call again, in a new transaction
 	// (40001). Only REPEATABLE READ and SERIALIZABLE callers see it.
 	ErrRetry = errors.New("retry the transaction")
-	// ErrBusy: another session is at the same task; nothing happened (55P03).
+	// ErrBusy: another session is at the same task, or in its way; nothing happened
+	// (55P03).
 	ErrBusy = errors.New("another session is at it")
 )
 

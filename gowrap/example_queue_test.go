@@ -65,6 +65,28 @@ func ExampleClient_PauseQueue() {
 	// 1 claimed
 }
 
+// A queue whose name has had its day is removed once nothing is left in it.
+func ExampleClient_RemoveQueue() {
+	ctx := context.Background()
+	pool, done := freshPool(ctx)
+	defer done()
+
+	queue := awa.New()
+	if err := queue.ConfigureQueue(ctx, pool, "customer 42", map[string]any{"rate_limit": 10}); err != nil {
+		log.Fatal(err)
+	}
+	for range 2 {
+		removed, err := queue.RemoveQueue(ctx, pool, "customer 42")
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(removed)
+	}
+	// Output:
+	// true
+	// false
+}
+
 // While a job holds its unique key, the same call again adds nothing, and the key
 // is enough to cancel it.
 func ExampleClient_CancelByUniqueKey() {

@@ -132,6 +132,39 @@ func TestQueueSettings(t *testing.T) {
 	})
 }
 
+func TestRemoveQueue(t *testing.T) {
+	inEveryMode(t, func(t *testing.T, pool *pgxpool.Pool) {
+		name := t.Name()
+		enqueue(t, pool, awa.EnqueueParams{Kind: "k", Queue: name})
+		if removed, err := queue.RemoveQueue(t.Context(), pool, name); removed || !errors.Is(err, awa.ErrWrongState) {
+			t.Errorf("with a job: %v, %v", removed, err)
+		}
+		if err := queue.Reset(t.Context(), pool, awa.ResetParams{}); err != nil {
+			t.Fatal(err)
+		}
+		if err := queue.PauseQueue(t.Context(), pool, name); err != nil {
+			t.Fatal(err)
+		}
+		tx, err := pool.Begin(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		enqueue(t, tx, awa.EnqueueParams{Kind: "k", Queue: "other"})
+		if removed, err := queue.RemoveQueue(t.Context(), pool, name); removed || !errors.Is(err, awa.ErrBusy) {
+			t.Errorf("beside an open transaction: %v, %v", removed, err)
+		}
+		if err := tx.Rollback(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for _, want := range []bool{true, false} {
+			if removed, err := queue.RemoveQueue(t.Context(), pool, name); removed != want || err != nil {
+				t.Errorf("empty: %v, %v, want %v", removed, err, want)
+			}
+		}
+		healthy(t, pool)
+	})
+}
+
 func TestRebase(t *testing.T) {
 	pool := pgtest.Pool(t)
 	finish(t, pool, "q", 3)

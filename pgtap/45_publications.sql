@@ -1,7 +1,7 @@
 -- Publications: a table whose rows nothing identifies cannot be updated or deleted
 -- from as soon as a publication holds it, and one for all tables holds awa's.
 begin;
-select plan(11);
+select plan(12);
 -- Alone: rewrites what is retained.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 select awa.reset() \g /dev/null
@@ -40,6 +40,9 @@ select awa.register_worker('w45') \g /dev/null
 select lives_ok('select awa.rebase()', 'what came from another cluster is rebased');
 select is((select waiting from (select sum(q.available) as waiting from awa.queue_overview() as q) as w), 3::numeric, 'with its jobs');
 select is_empty('select * from awa.check()', 'and sound');
+
+insert into awa.queue_lanes (lane, queue, priority, enqueue_shard) values (awa._lane('tap/45/passing', 1, 0), 'tap/45/passing', 1, 0);
+select is(awa.remove_queue('tap/45/passing'), true, 'a queue is removed');
 
 select * from finish();
 rollback;

@@ -41,6 +41,7 @@ insert into pg_temp.documented values
   ('configure_storage(settings jsonb)', 'jsonb'),
   ('pause_queue(queue text)', 'void'),
   ('resume_queue(queue text)', 'void'),
+  ('remove_queue(queue text)', 'boolean'),
   ('queue_counts(queue text)', null),
   ('queue_overview()', null),
   ('get_job(job_id bigint)', 'SETOF awa.jobs'),

@@ -39,6 +39,7 @@ insert into pg_temp.allowed values
   ('configure_storage',                 false,    false,  true,     false),
   ('pause_queue',                       false,    false,  true,     false),
   ('resume_queue',                      false,    false,  true,     false),
+  ('remove_queue',                      false,    false,  true,     false),
   ('upsert_schedule',                   false,    false,  true,     false),
   ('remove_schedule',                   false,    false,  true,     false),
   ('pause_schedule',                    false,    false,  true,     false),

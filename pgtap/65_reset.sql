@@ -113,6 +113,7 @@ create temp table held (receipt awa.receipt, job_id bigint);
 create temp table ids as select unnest(pg_temp.fill()) as id;
 insert into awa.terminal_rollup_entries (lane, generation, ready, closed, completed, failed, cancelled) select lane, 0, 1, 1, 1, 0, 0 from awa.queue_lanes limit 1;
 insert into awa.slot_entries (queue, key, slot, point, batch_id, job_id, ready_slot) values ('tap/65/flow', 'b', 1, 1, 0, 0, 0);
+select awa.pause_queue('tap/65/passing'), awa.remove_queue('tap/65/passing') \g /dev/null
 insert into awa.segment_prunes (generation, slot, epoch, ready_rows, terminal_jobs, relocated, carried) select 0, 0, 1, 0, 0, 0, 0 where not exists (select from awa.segment_prunes where generation = 0);
 
 -- Nothing but the ring and the settings of the storage stays

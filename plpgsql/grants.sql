@@ -83,6 +83,7 @@ grant execute on function
   {{ .schema }}.configure_storage,
   {{ .schema }}.pause_queue,
   {{ .schema }}.resume_queue,
+  {{ .schema }}.remove_queue,
   {{ .schema }}.upsert_schedule,
   {{ .schema }}.remove_schedule,
   {{ .schema }}.pause_schedule,

@@ -60,6 +60,7 @@ set local search_path = pg_catalog, {{ .schema }}, pg_temp;
 
 -- Queues
 {{ template "api/queues.sql" . }}
+{{ template "api/remove_queue.sql" . }}
 {{ template "api/queue_counts.sql" . }}
 {{ template "api/queue_overview.sql" . }}
 

@@ -8,6 +8,7 @@ func (a *app) queueCommand() *cobra.Command {
 		a.queueConfigureCommand(),
 		a.queueSwitch("pause", "Let claims of a queue yield nothing", "pause_queue", "paused"),
 		a.queueSwitch("resume", "End pause", "resume_queue", "resumed"),
+		a.queueRemoveCommand(),
 	)
 }
 

@@ -81,3 +81,19 @@ func (a *app) queueSwitch(use, short, function, outcome string) *cobra.Command {
 		params: firstArg,
 	})
 }
+
+func (a *app) queueRemoveCommand() *cobra.Command {
+	return a.statement(statement{
+		use:   "remove QUEUE",
+		short: "Forget a queue that holds nothing any more",
+		long: `Forget a queue that holds nothing any more: its name, settings and the totals
+of what was pruned. It is refused while a schedule, a job, a dead letter or
+unpruned history belongs to it.
+Exits with 2 when there is no such queue.`,
+		args: cobra.ExactArgs(1),
+		sql: always(`select $1::text as queue, case when f.found then 'removed' else 'not removed: no such queue' end as outcome
+from %[1]s.remove_queue(queue => $1::text) as f (found)`),
+		params:  firstArg,
+		verdict: unlessIdle,
+	})
+}

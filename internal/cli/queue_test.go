@@ -67,6 +67,8 @@ func TestOperator(t *testing.T) {
 		{"queue", "configure", "q", "dlq_enabled=true"},
 		{"queue", "pause", "q"},
 		{"queue", "resume", "q"},
+		{"queue", "pause", "passing"},
+		{"queue", "remove", "passing"},
 		{"job", "get", ids[0]},
 		{"job", "list"},
 		{"job", "retry", ids[0], "--dry-run"},
@@ -103,6 +105,19 @@ func sep(url string) string {
 		return "&"
 	}
 	return "?"
+}
+
+func TestQueueRemove(t *testing.T) {
+	t.Parallel()
+	url := pgtest.URL(t)
+	on(t, url, 2, "queue", "remove", "q").wants(t, "not removed: no such queue")
+	on(t, url, 0, "cron", "set", "s", "@daily", "k", "--queue", "q")
+	on(t, url, 0, "queue", "pause", "q")
+	on(t, url, 1, "queue", "remove", "q").wants(t, "SQLSTATE AW003", "schedule 's' enqueues into it", "hint: ")
+	on(t, url, 0, "cron", "remove", "s")
+	on(t, url, 0, "queue", "remove", "q").wants(t, "q      removed")
+	on(t, url, 2, "queue", "remove", "q")
+	on(t, url, 1, "queue", "remove", "").wants(t, "SQLSTATE AW006")
 }
 
 func TestQueuePause(t *testing.T) {

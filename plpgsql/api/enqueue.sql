@@ -86,7 +86,10 @@ begin
         return v_holder;
       end if;
     end if;
-    v_later := v_later is true or _snapshot_is_stale();
+    if _snapshot_is_stale() then
+      v_later := true;
+      perform _register_lane(v_lane, enqueue.queue, enqueue.priority, coalesce(v_shard, 0));
+    end if;
   end if;
 
   if v_later then

@@ -14,7 +14,7 @@ begin
   -- in hand for longer than a deadlock takes to be noticed.
   loop
     begin
-      lock table queue_lanes, segment_rotations, segment_prunes, lane_cursors, ready_entries, claims, attempt_outcomes,
+      lock table queue_lanes, queue_removals, segment_rotations, segment_prunes, lane_cursors, ready_entries, claims, attempt_outcomes,
         ready_tombstones, outcome_removals, terminal_count_deltas, checkpoint_snapshots, terminal_count_checkpoints,
         terminal_rollup_entries, deferred_jobs, leases, dlq_entries, job_unique_claims, queue_meta, workers, worker_notices,
         lease_extensions, progress_entries, rescue_points, promotion_points, watched_claims, watch_points, rate_points, slot_entries, slot_batches,
@@ -28,7 +28,7 @@ begin
   end loop;
   truncate ready_entries, claims, attempt_outcomes, ready_tombstones, outcome_removals, lane_cursors,
     terminal_count_deltas, checkpoint_snapshots, terminal_count_checkpoints, terminal_rollup_entries,
-    deferred_jobs, leases, dlq_entries, job_unique_claims, queue_lanes, segment_rotations, segment_prunes,
+    deferred_jobs, leases, dlq_entries, job_unique_claims, queue_lanes, queue_removals, segment_rotations, segment_prunes,
     workers, worker_notices, lease_extensions, progress_entries, rescue_points, promotion_points, watched_claims, watch_points,
     rate_points, slot_entries, slot_batches, parked_jobs, job_dependencies, dependency_points, job_departures,
     cron_fires, cron_points, batch_operations, batch_operation_pages;

@@ -55,7 +55,8 @@ as $$
 $$;
 
 -- Makes a lane known to claimers. Never waits: a producer that cannot see
--- another's uncommitted row adds an equal one.
+-- another's uncommitted row adds an equal one. So does one whose snapshot may
+-- show a queue that was removed.
 create or replace function {{ .schema }}._register_lane (
   p_lane bigint, p_queue text, p_priority integer, p_shard integer
 )
@@ -71,7 +72,7 @@ begin
   end if;
   insert into queue_lanes (lane, queue, priority, enqueue_shard)
   select p_lane, p_queue, p_priority, p_shard
-  where not exists (select from queue_lanes as l where l.lane = p_lane);
+  where case when exists (select from queue_lanes as l where l.lane = p_lane) then _snapshot_is_stale() else true end;
 end;
 $$;
 

@@ -68,9 +68,23 @@ begin
 end;
 $$;
 
--- True when this transaction's snapshot may predate a rotation or a prune:
--- only a transaction-long snapshot can, and the epoch sequence, which is not
--- transactional, gives it away.
+-- The epoch of the newest rotation, prune or removal of a queue that is visible.
+create or replace function {{ .schema }}._epoch ()
+  returns bigint
+  language plpgsql
+  stable
+as $$
+begin
+  return greatest(
+    (select r.epoch from segment_rotations as r order by r.generation desc limit 1),
+    (select p.epoch from segment_prunes as p order by p.generation desc limit 1),
+    (select q.epoch from queue_removals as q order by q.epoch desc limit 1));
+end;
+$$;
+
+-- True when this transaction's snapshot may predate one of them: only a
+-- transaction-long snapshot can, and the epoch sequence, which is not transactional,
+-- gives it away.
 create or replace function {{ .schema }}._snapshot_is_stale ()
   returns boolean
   language plpgsql
@@ -81,9 +95,7 @@ begin
     return false;
   end if;
   return (select s.last_value from storage_epoch as s)
-    is distinct from greatest(
-         (select r.epoch from segment_rotations as r order by r.generation desc limit 1),
-         (select p.epoch from segment_prunes as p order by p.generation desc limit 1));
+    is distinct from _epoch();
 end;
 $$;
 
@@ -101,7 +113,7 @@ begin
 end;
 $$;
 
--- Heals the epoch after a rotation or prune that rolled back. Caller holds
+-- Heals the epoch after one that rolled back. Caller holds
 -- the ring lock.
 create or replace function {{ .schema }}._settle_epoch ()
   returns void
@@ -109,9 +121,7 @@ create or replace function {{ .schema }}._settle_epoch ()
   volatile
 as $$
 declare
-  v_epoch bigint := greatest(
-    (select r.epoch from segment_rotations as r order by r.generation desc limit 1),
-    (select p.epoch from segment_prunes as p order by p.generation desc limit 1));
+  v_epoch bigint := _epoch();
 begin
   if v_epoch <> (select s.last_value from storage_epoch as s) then
     perform setval('storage_epoch', v_epoch);
