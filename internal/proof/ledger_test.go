@@ -144,3 +144,16 @@ func sortByBatch(receipts []awa.Receipt) {
 		return cmp.Or(cmp.Compare(a.BatchID, b.BatchID), cmp.Compare(a.JobID, b.JobID))
 	})
 }
+
+// unclaimed is how many committed jobs nobody was given.
+func (l *ledger) unclaimed() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := 0
+	for id := range l.committed {
+		if _, claimed := l.leases[id]; !claimed {
+			n++
+		}
+	}
+	return n
+}
