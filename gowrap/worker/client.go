@@ -324,7 +324,7 @@ func (c *Client) finish(a *Attempt) {
 func (c *Client) report(a *Attempt, err error) {
 	outcome, level := a.verdict.outcome, slog.LevelInfo
 	switch {
-	case a.lost.isSet():
+	case a.lost.isSet() || a.closed.Load():
 		outcome = Stale
 	case outcome == Failed:
 		level = slog.LevelWarn
