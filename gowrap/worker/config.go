@@ -46,7 +46,7 @@ type Config struct {
 	// written with it. Defaults to 5 ms.
 	CompleteDelay time.Duration
 	// CompleteBatch is how many finished attempts are written without waiting for
-	// more. Defaults to 500.
+	// more. Defaults to 500, or MaxUnacknowledged if that is less.
 	CompleteBatch int
 	// MaxUnacknowledged bounds what a crash repeats: no job is claimed while so
 	// many handlers have returned whose finish is not yet written. Defaults to
@@ -140,6 +140,7 @@ func (c Config) withDefaults() (Config, error) {
 	setDefault(&c.CompleteDelay, 5*time.Millisecond)
 	setDefault(&c.CompleteBatch, 500)
 	setDefault(&c.MaxUnacknowledged, 4*c.CompleteBatch)
+	c.CompleteBatch = min(c.CompleteBatch, c.MaxUnacknowledged)
 	setDefault(&c.SoftStopTimeout, 10*time.Second)
 	setDefault(&c.HeartbeatInterval, 5*time.Second)
 	setDefault(&c.Lease, 5*time.Minute)
