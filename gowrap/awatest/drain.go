@@ -141,7 +141,7 @@ const inTheWay = 10 * time.Second
 // due returns a job that should have been promoted, or nil.
 func (d *drainer) due(ctx context.Context) (*awa.JobInfo, error) {
 	for _, state := range []awa.JobState{awa.StateScheduled, awa.StateRetryable} {
-		jobs, err := listJobs(ctx, d.db, d.params.Client, state)
+		jobs, err := listJobs(ctx, d.db, d.params.Client, awa.ListJobsParams{State: state})
 		if err != nil {
 			return nil, err
 		}
