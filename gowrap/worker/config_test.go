@@ -25,7 +25,7 @@ func TestConfig(t *testing.T) {
 		"PollInterval is ": {Pool: pool, Queues: one, PollInterval: -1},
 		"CallbackPollInt":  {Pool: pool, Queues: one, CallbackPollInterval: -1},
 		"queue \"éé":       {Pool: pool, Queues: map[string]worker.QueueConfig{strings.Repeat("é", 201): {}}},
-		"Config.Name":      {Pool: pool, Queues: one, Name: strings.Repeat("é", 201)},
+		"Config.Name":      {Pool: pool, Queues: one, Name: strings.Repeat("é", worker.LongestWorker+1)},
 		"Config.Lease":     {Pool: pool, Queues: one, Lease: 1<<63 - 1},
 	} {
 		if _, err := worker.New(cfg, worker.NewMux()); err == nil || !strings.Contains(err.Error(), reason) {
