@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -320,6 +321,19 @@ func (c *Client) finish(a *Attempt) {
 	a.batch.queue.release()
 }
 
+// longestLogged is how much of an error's text the log bears, in bytes: about what the
+// server keeps.
+const longestLogged = 10_000
+
+// brief is an error with less of its text.
+type brief struct {
+	error
+	text string
+}
+
+func (b *brief) Error() string { return strings.ToValidUTF8(b.text, "") + "…" }
+func (b *brief) Unwrap() error { return b.error }
+
 // report logs an attempt that did not complete.
 func (c *Client) report(a *Attempt, err error) {
 	outcome, level := a.verdict.outcome, slog.LevelInfo
@@ -328,6 +342,9 @@ func (c *Client) report(a *Attempt, err error) {
 		outcome = Stale
 	case outcome == Failed:
 		level = slog.LevelWarn
+	}
+	if len(a.verdict.text) > longestLogged {
+		err = &brief{err, a.verdict.text[:longestLogged]}
 	}
 	c.log.Log(c.values, level, "Job did not complete", "job", a.ID, "kind", a.Kind, "queue", a.Queue,
 		"attempt", a.Attempt, "of", a.MaxAttempts, "outcome", string(outcome), "error", err)
