@@ -10,7 +10,8 @@ import (
 )
 
 // CallbackID names the answer that a job waits for. It is good for one answer.
-// Send it to whoever will answer; it cannot be guessed.
+// Send it to whoever will answer; it cannot be guessed. A text that is no id at all
+// is ErrInvalidArgument.
 type CallbackID string
 
 // RegisterCallback makes a running job wait for an answer from outside: its state

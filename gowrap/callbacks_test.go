@@ -66,4 +66,7 @@ func TestCallbackArguments(t *testing.T) {
 	if status, err := queue.CallbackStatus(ctx, pool, job.Receipt); err != nil || status.Open {
 		t.Errorf("a closed attempt: %+v, %v", status, err)
 	}
+	if err := queue.CompleteCallback(ctx, pool, "no id", nil); !errors.Is(err, awa.ErrInvalidArgument) {
+		t.Errorf("an id that is none: %v", err)
+	}
 }

@@ -106,8 +106,7 @@ func (d *jobDecoder) text(i int, previous string) string {
 	return previous
 }
 
-// json reads a jsonb value; null is nil. The empty object, which most metadata is,
-// costs nothing.
+// json reads a jsonb value; null is nil.
 func (d *jobDecoder) json(i int) json.RawMessage {
 	v := d.values[i]
 	if v == nil {
@@ -116,14 +115,8 @@ func (d *jobDecoder) json(i int) json.RawMessage {
 	if d.binary(i) && len(v) > 0 && v[0] == 1 { // the version of jsonb
 		v = v[1:]
 	}
-	if string(v) == "{}" {
-		return emptyObject
-	}
 	return bytes.Clone(v)
 }
-
-// emptyObject is shared by all jobs; its capacity keeps appends from it.
-var emptyObject = json.RawMessage("{}")[:2:2]
 
 // Between the Unix epoch and 2000-01-01, from which PostgreSQL counts.
 const postgresEpoch = 946_684_800 * 1_000_000

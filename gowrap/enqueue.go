@@ -30,11 +30,14 @@ type EnqueueParams struct {
 	Metadata any
 	// UniqueKey admits one job at a time in the states of UniqueStates.
 	UniqueKey []byte
-	// UniqueStates are the states in which the job holds its key. Zero leaves
-	// them to the server.
+	// UniqueStates are the states in which the job holds its key. Defaults to
+	// scheduled, available, running, completed and retryable: the key of a job that
+	// is done stays taken for as long as the job is in history. Leave out
+	// StateCompleted to free it when the job is done.
 	UniqueStates StateMask
-	// OrderingKey sends jobs with equal keys through one lane of the queue, in
-	// order.
+	// OrderingKey sends jobs with equal keys through one lane of the queue: they are
+	// claimed in order. Two of them may run at once all the same, and a retry goes
+	// to the end.
 	OrderingKey string
 	// Deadline is how long one attempt may run. Defaults to no limit.
 	Deadline time.Duration

@@ -82,6 +82,10 @@ func TestEnqueueRefusesWhatIsOutsideItsLimits(t *testing.T) {
 		{Kind: "k", MaxAttempts: 1001},
 		{Kind: "k", Tags: make([]string, 21)},
 		{Kind: "k", Queue: fmt.Sprintf("%0201d", 0)},
+		{Kind: "a\x00b"},
+		{Kind: "k", Args: json.RawMessage(`{`)},
+		{Kind: "k", Args: "a\x00b"},
+		{Kind: "k", RunAt: time.Date(300_000, 1, 1, 0, 0, 0, 0, time.UTC)},
 	} {
 		id, err := queue.Enqueue(t.Context(), pool, p)
 		if !errors.Is(err, awa.ErrInvalidArgument) || id != 0 {

@@ -3,6 +3,7 @@ package awa
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
 )
@@ -24,12 +25,15 @@ var (
 	// ErrNeedsRebase: the storage was restored into another cluster and needs
 	// awa.rebase() (AW005).
 	ErrNeedsRebase = errors.New("storage needs rebase")
-	// ErrInvalidArgument: an argument is outside its limits (AW006).
+	// ErrInvalidArgument: an argument is outside its limits (AW006), or no value of
+	// its type (class 22): text with a zero in it, JSON that is none, an unknown state.
 	ErrInvalidArgument = errors.New("invalid argument")
 	// ErrQueueFull: the queue is at its max_depth and rejects (AW007).
 	ErrQueueFull = errors.New("queue is full")
 	// ErrRetry: nothing happened; make the same call again, in a new transaction
-	// (40001). Only REPEATABLE READ and SERIALIZABLE callers see it.
+	// (40001, 40P01). REPEATABLE READ and SERIALIZABLE callers see it; others when
+	// the job was on its way from one place to another, or two transactions each
+	// waited for the other.
 	ErrRetry = errors.New("retry the transaction")
 	// ErrBusy: another session is at the same task, or in its way; nothing happened
 	// (55P03).
@@ -46,8 +50,13 @@ var bySQLState = map[string]error{
 	"AW007": ErrQueueFull,
 	"23505": ErrDuplicate,
 	"40001": ErrRetry,
+	"40P01": ErrRetry,
 	"55P03": ErrBusy,
 }
+
+// dataException is the class of SQLSTATEs with which the server refuses a value
+// before a function sees it.
+const dataException = "22"
 
 // wrap says which call failed and joins the sentinel for err's SQLSTATE, so that
 // errors.Is finds the sentinel and errors.As still finds the *pgconn.PgError.
@@ -57,7 +66,11 @@ func wrap(op string, err error) error {
 	}
 	var pgErr *pgconn.PgError
 	if errors.As(err, &pgErr) {
-		if sentinel := bySQLState[pgErr.Code]; sentinel != nil {
+		sentinel := bySQLState[pgErr.Code]
+		if strings.HasPrefix(pgErr.Code, dataException) {
+			sentinel = ErrInvalidArgument
+		}
+		if sentinel != nil {
 			return fmt.Errorf("awa: %s: %w: %w", op, sentinel, err)
 		}
 	}

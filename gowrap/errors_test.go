@@ -27,6 +27,15 @@ func TestWrapFindsTheSentinelAndKeepsTheError(t *testing.T) {
 	}
 }
 
+// The server itself refuses some arguments before a function sees them.
+func TestDataExceptionsAreInvalidArguments(t *testing.T) {
+	for _, state := range []string{"22P02", "22P05", "22021", "22008"} {
+		if err := wrap("op", &pgconn.PgError{Code: state}); !errors.Is(err, ErrInvalidArgument) {
+			t.Errorf("%s: %v", state, err)
+		}
+	}
+}
+
 func TestWrapLeavesOtherErrorsAlone(t *testing.T) {
 	if err := wrap("op", nil); err != nil {
 		t.Error(err)

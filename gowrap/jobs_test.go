@@ -71,7 +71,8 @@ func TestListJobs(t *testing.T) {
 }
 
 func TestListJobsOfAnUnknownState(t *testing.T) {
-	if _, err := queue.ListJobs(t.Context(), pgtest.Pool(t), awa.ListJobsParams{State: "unknown"}); err == nil {
-		t.Error("no error")
+	_, err := queue.ListJobs(t.Context(), pgtest.Pool(t), awa.ListJobsParams{State: "unknown"})
+	if !errors.Is(err, awa.ErrInvalidArgument) {
+		t.Error(err)
 	}
 }

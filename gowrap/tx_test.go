@@ -146,3 +146,34 @@ func TestHousekeepingBelongsToTheTransaction(t *testing.T) {
 		}
 	}
 }
+
+// Two transactions that take unique keys in opposite orders: one of them is told to
+// start anew.
+func TestDeadlockIsRetried(t *testing.T) {
+	pool := pgtest.Pool(t)
+	var txs [2]pgx.Tx
+	add := func(tx pgx.Tx, key byte) error {
+		_, err := queue.Enqueue(t.Context(), tx, awa.EnqueueParams{Kind: "k", UniqueKey: []byte{key}})
+		return err
+	}
+	for i := range txs {
+		txs[i] = must[pgx.Tx](t)(pool.Begin(t.Context()))
+		defer func() { _ = txs[i].Rollback(t.Context()) }()
+		if err := add(txs[i], byte(i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	errs := make(chan error, 2)
+	for i, tx := range txs {
+		go func() {
+			err := add(tx, byte(1-i))
+			if err != nil {
+				_ = tx.Rollback(t.Context()) // lets the other one go on
+			}
+			errs <- err
+		}()
+	}
+	if err := errors.Join(<-errs, <-errs); !errors.Is(err, awa.ErrRetry) {
+		t.Error(err)
+	}
+}

@@ -1,6 +1,7 @@
 package awa_test
 
 import (
+	"encoding/json"
 	"errors"
 	"slices"
 	"testing"
@@ -30,6 +31,22 @@ func TestClaimTakesOneUnlessToldMore(t *testing.T) {
 	}
 	if jobs := claim(t, pool, "q", 3); len(jobs) != 3 {
 		t.Errorf("claimed %d jobs", len(jobs))
+	}
+}
+
+// What a handler does to the JSON of its job stays with that job.
+func TestClaimedJobsShareNothing(t *testing.T) {
+	pool := pgtest.Pool(t)
+	for range 2 {
+		enqueue(t, pool, awa.EnqueueParams{Kind: "k", Queue: "q"})
+	}
+	jobs := claim(t, pool, "q", 2)
+	if err := json.Unmarshal([]byte(`42`), &jobs[0].Metadata); err != nil {
+		t.Fatal(err)
+	}
+	clear(jobs[0].Args)
+	if string(jobs[1].Metadata) != "{}" || string(jobs[1].Args) != "{}" {
+		t.Errorf("metadata %s, args %q", jobs[1].Metadata, jobs[1].Args)
 	}
 }
 

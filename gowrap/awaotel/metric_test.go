@@ -83,6 +83,53 @@ func TestPanicOfAMiddleware(t *testing.T) {
 	}
 }
 
+// broken is an error whose methods panic for a nil pointer.
+type broken struct{ cause error }
+
+func (b *broken) Error() string { return b.cause.Error() }
+func (b *broken) Unwrap() error { return b.cause }
+
+// mute is an error whose text panics.
+type mute struct{}
+
+func (mute) Error() string { panic("no text") }
+
+// However a handler ends, its span ends, it does not stay among those that run, and
+// what becomes of the job is what would without telemetry.
+func TestEveryEndIsSeen(t *testing.T) {
+	for name, c := range map[string]struct {
+		err     error
+		result  string
+		outcome worker.Outcome
+	}{
+		"nil pointer": {(*broken)(nil), "failed", worker.Failed},
+		"mute":        {mute{}, "failed", worker.Failed},
+		"terminal":    {worker.Terminal(mute{}), "failed", worker.Failed},
+		"cancelled":   {errors.Join(worker.Cancel("why"), mute{}), "cancelled", worker.Cancelled},
+	} {
+		t.Run(name, func(t *testing.T) {
+			pool := pgtest.Pool(t)
+			l := newLab(t, awaotel.Config{})
+			if _, err := queue.Enqueue(t.Context(), pool, awa.EnqueueParams{Kind: "k"}); err != nil {
+				t.Fatal(err)
+			}
+			res := l.work(t, pool, "k", func(context.Context, *worker.Attempt) error { return c.err })
+			if res.Outcome != c.outcome {
+				t.Errorf("outcome %s", res.Outcome)
+			}
+			if n := sum(l.metric(t, "awa.attempts.running")); n["/default/k"] != 0 {
+				t.Errorf("running: %v", n)
+			}
+			if n := sum(l.metric(t, "awa.attempts")); n[c.result+"/default/k"] != 1 {
+				t.Errorf("attempts: %v", n)
+			}
+			if spans := l.ended("process k"); len(spans) != 1 {
+				t.Errorf("%d spans ended", len(spans))
+			}
+		})
+	}
+}
+
 func TestQueuesAreObserved(t *testing.T) {
 	pool := pgtest.Pool(t)
 	l := newLab(t, awaotel.Config{})

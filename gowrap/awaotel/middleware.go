@@ -3,6 +3,8 @@ package awaotel
 import (
 	"context"
 	"errors"
+	"fmt"
+	"runtime/debug"
 	"strconv"
 	"time"
 
@@ -30,8 +32,8 @@ func (t *Telemetry) Middleware(next worker.Handler) worker.Handler {
 		// A middleware between here and the handler may panic as well.
 		err := errPanicked
 		defer func() {
-			result := resultOf(err)
-			end(span, result, err)
+			result, told := judge(err)
+			end(span, result, told)
 			ended := metric.WithAttributeSet(attribute.NewSet(queue, kind, attribute.String("awa.result", result)))
 			t.running.Add(ctx, -1, running)
 			t.attempts.Add(ctx, 1, ended)
@@ -79,7 +81,7 @@ func end(span trace.Span, result string, err error) {
 	case failed, terminal:
 		record(span, err)
 	case cancelled, snoozed, waiting:
-		span.AddEvent(err.Error())
+		span.AddEvent(fmt.Sprint(err)) // which survives a text that panics
 	}
 	span.End()
 }
@@ -105,6 +107,22 @@ const (
 	failed    = "failed"
 	terminal  = "terminal"
 )
+
+// judge returns the result and the error that tells why. A method of the error may
+// panic, that of a nil pointer for one: then the worker takes the attempt as failed by
+// that, and reads no text but that of a failure.
+func judge(err error) (result string, told error) {
+	defer func() {
+		if p := recover(); p != nil {
+			result, told = failed, &worker.PanicError{Value: p, Stack: debug.Stack()}
+		}
+	}()
+	result = resultOf(err)
+	if result == failed || result == terminal {
+		_ = err.Error()
+	}
+	return result, err
+}
 
 // resultOf reads a handler's error as the worker does: of several wishes the
 // gravest counts.

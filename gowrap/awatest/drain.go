@@ -21,13 +21,14 @@ type DrainParams struct {
 	Queues []string
 	// Until sets the server's clock for this drain, so that jobs which are due by
 	// then, the retries among them, are worked as well, and jobs that come after
-	// others. The clock belongs to the
-	// session: it stands still at Until, and goes on when Drain returns. Only the
-	// owner of the schema may set it, and only one session at a time does: a second
-	// drain waits for the end of the first one's transaction. Attempts that other
-	// sessions have in hand are rescued when their leases end before Until, so use
-	// it in a transaction that is rolled back, or in a database of the test's own.
-	// The zero time leaves the clock and everything deferred alone.
+	// others. The clock belongs to the session: it stands still at Until, and goes on
+	// when Drain returns. So the retry of what fails in this drain is due after Until:
+	// drain again, with a later one. Only the owner of the schema may set the clock,
+	// and only one session at a time does: a second drain waits for the end of the
+	// first one's transaction. Attempts that other sessions have in hand are rescued
+	// when their leases end before Until, so use it in a transaction that is rolled
+	// back, or in a database of the test's own. The zero time leaves the clock and
+	// everything deferred alone.
 	Until time.Time
 	// MaxAttempts is the most attempts that are made: a job that comes back for
 	// ever fails the test. Defaults to 10,000.
@@ -140,7 +141,7 @@ const inTheWay = 10 * time.Second
 // due returns a job that should have been promoted, or nil.
 func (d *drainer) due(ctx context.Context) (*awa.JobInfo, error) {
 	for _, state := range []awa.JobState{awa.StateScheduled, awa.StateRetryable} {
-		jobs, err := listJobs(ctx, d.db, d.params.Client, state)
+		jobs, err := listJobs(ctx, d.db, d.params.Client, awa.ListJobsParams{State: state})
 		if err != nil {
 			return nil, err
 		}

@@ -51,11 +51,11 @@ func require[T worker.Args](ctx context.Context, db awa.DBTX, n int, filters []F
 	for _, f := range filters {
 		f(&c)
 	}
-	all, err := listJobs(ctx, db, c.client, "")
+	jobs, err := listJobs(ctx, db, c.client, awa.ListJobsParams{Kind: c.kind})
 	if err != nil {
 		return nil, err.Error()
 	}
-	for _, job := range all {
+	for _, job := range jobs {
 		if !c.match(job) {
 			continue
 		}
@@ -68,6 +68,11 @@ func require[T worker.Args](ctx context.Context, db awa.DBTX, n int, filters []F
 	if len(found) == n {
 		return found, ""
 	}
+	// The rest is of interest only now: a shared database may hold very many jobs.
+	all, err := listJobs(ctx, db, c.client, awa.ListJobsParams{})
+	if err != nil {
+		return nil, err.Error()
+	}
 	return nil, fmt.Sprintf("%d %s %s, want %d\n%s", len(found), plural(len(found)), c, n, describe(all))
 }
 
@@ -78,9 +83,9 @@ func plural(n int) string {
 	return "jobs"
 }
 
-// listJobs returns every job in a state, or in any, oldest first.
-func listJobs(ctx context.Context, db awa.DBTX, c awa.Client, state awa.JobState) (all []awa.JobInfo, err error) {
-	page := awa.ListJobsParams{State: state, Limit: 1000}
+// listJobs returns every job that page is about, oldest first.
+func listJobs(ctx context.Context, db awa.DBTX, c awa.Client, page awa.ListJobsParams) (all []awa.JobInfo, err error) {
+	page.Limit = 1000
 	for {
 		jobs, err := c.ListJobs(ctx, db, page)
 		if err != nil {

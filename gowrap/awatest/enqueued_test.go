@@ -1,10 +1,13 @@
 package awatest
 
 import (
+	"context"
 	"encoding/json"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	awa "github.com/awaqueue/awa/gowrap"
 	"github.com/awaqueue/awa/internal/pgtest"
@@ -67,6 +70,35 @@ func TestManyJobs(t *testing.T) {
 	_, problem := require[greet](t.Context(), tx, 1, nil)
 	if !strings.Contains(problem, "… 981 older ones") || strings.Count(problem, "\n") != 22 {
 		t.Error(problem)
+	}
+}
+
+// counting counts the queries that are made of a transaction.
+type counting struct {
+	awa.DBTX
+	queries int
+}
+
+func (c *counting) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
+	c.queries++
+	return c.DBTX.Query(ctx, sql, args...)
+}
+
+// Jobs of other kinds are not read: a database that many tests share is full of them.
+func TestOtherKindsAreNotRead(t *testing.T) {
+	tx := Tx(t, pgtest.Pool(t))
+	args := make([]json.RawMessage, 2001)
+	for i := range args {
+		args[i] = json.RawMessage(`{}`)
+	}
+	if _, err := queue.EnqueueMany(t.Context(), tx, awa.EnqueueManyParams{Kind: "part", Args: args}); err != nil {
+		t.Fatal(err)
+	}
+	add(t, tx, "Ada", awa.EnqueueParams{})
+	db := &counting{DBTX: tx}
+	RequireEnqueued[greet](t, db)
+	if db.queries != 1 {
+		t.Errorf("%d queries", db.queries)
 	}
 }
 

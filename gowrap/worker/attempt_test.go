@@ -1,9 +1,13 @@
 package worker_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"log/slog"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -89,11 +93,13 @@ func TestCompleteTx(t *testing.T) {
 	requireHealthy(t, pool)
 }
 
-// CompleteTx of an attempt that others closed says so.
+// CompleteTx of an attempt that others closed says so, and then the attempt is no
+// failure to the log, also when no heartbeat has told of it.
 func TestCompleteTxStale(t *testing.T) {
 	pool := newPool(t, pgtest.URL(t), nil)
 	result := make(chan error, 1)
-	start(t, worker.Config{Pool: pool}, tasks(func(ctx context.Context, job *worker.Job[task]) error {
+	var log bytes.Buffer
+	client := start(t, worker.Config{Pool: pool, HeartbeatInterval: time.Hour, Logger: slog.New(slog.NewTextHandler(&log, nil))}, tasks(func(ctx context.Context, job *worker.Job[task]) error {
 		if _, err := queue.Cancel(ctx, pool, job.ID, ""); err != nil {
 			return err
 		}
@@ -108,6 +114,10 @@ func TestCompleteTxStale(t *testing.T) {
 		t.Errorf("CompleteTx returned %v", err)
 	}
 	reach(t, pool, id, awa.StateCancelled)
+	stop(t, client)
+	if got := log.String(); !strings.Contains(got, "outcome=stale") || strings.Contains(got, "level=WARN") {
+		t.Error(got)
+	}
 }
 
 func rows[T any](t testing.TB, db awa.DBTX, sql string) []T {

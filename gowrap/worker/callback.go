@@ -42,7 +42,7 @@ func (a *Attempt) RegisterCallback(ctx context.Context, timeout time.Duration) (
 	case err != nil:
 		return "", err
 	case id == "":
-		return "", awa.ErrStale
+		return "", a.stale()
 	}
 	a.waits.Store(true)
 	return id, nil

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -122,8 +123,8 @@ func (c *Client) Start(ctx context.Context) error {
 
 // Stop asks the client to stop and waits until it has. When ctx is done first,
 // handlers get no more time: their contexts are cancelled, and Stop returns as
-// soon as the unfinished attempts are given back. It returns what Run does, nil
-// for a client that never ran.
+// soon as the unfinished attempts are given back, or after 10 s if the server does not
+// take them. It returns what Run does, nil for a client that never ran.
 func (c *Client) Stop(ctx context.Context) error {
 	c.stopOnce.Do(func() { close(c.stop) })
 	if c.started.CompareAndSwap(false, true) {
@@ -320,14 +321,30 @@ func (c *Client) finish(a *Attempt) {
 	a.batch.queue.release()
 }
 
+// longestLogged is how much of an error's text the log bears, in bytes: about what the
+// server keeps.
+const longestLogged = 10_000
+
+// brief is an error with less of its text.
+type brief struct {
+	error
+	text string
+}
+
+func (b *brief) Error() string { return strings.ToValidUTF8(b.text, "") + "…" }
+func (b *brief) Unwrap() error { return b.error }
+
 // report logs an attempt that did not complete.
 func (c *Client) report(a *Attempt, err error) {
 	outcome, level := a.verdict.outcome, slog.LevelInfo
 	switch {
-	case a.lost.isSet():
+	case a.lost.isSet() || a.closed.Load():
 		outcome = Stale
 	case outcome == Failed:
 		level = slog.LevelWarn
+	}
+	if len(a.verdict.text) > longestLogged {
+		err = &brief{err, a.verdict.text[:longestLogged]}
 	}
 	c.log.Log(c.values, level, "Job did not complete", "job", a.ID, "kind", a.Kind, "queue", a.Queue,
 		"attempt", a.Attempt, "of", a.MaxAttempts, "outcome", string(outcome), "error", err)

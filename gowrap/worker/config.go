@@ -31,8 +31,8 @@ type Config struct {
 	// Defaults to the sum of what the queues allow.
 	MaxWorkers int
 	// Name of this client among the workers: unique, for a heartbeat keeps all
-	// attempts of that name alive. Defaults to the host's name, the process id and
-	// some random letters.
+	// attempts of that name alive. Up to 180 characters. Defaults to the host's name,
+	// the process id and some random letters.
 	Name string
 
 	// PollInterval is how long the client sleeps before it looks at an empty queue
@@ -46,7 +46,7 @@ type Config struct {
 	// written with it. Defaults to 5 ms.
 	CompleteDelay time.Duration
 	// CompleteBatch is how many finished attempts are written without waiting for
-	// more. Defaults to 500.
+	// more. Defaults to 500, or MaxUnacknowledged if that is less.
 	CompleteBatch int
 	// MaxUnacknowledged bounds what a crash repeats: no job is claimed while so
 	// many handlers have returned whose finish is not yet written. Defaults to
@@ -92,8 +92,12 @@ type QueueConfig struct {
 	MaxClaim int
 }
 
-// longestName is what the server accepts, in characters.
-const longestName = 200
+// longestName is what the server accepts, in characters. A worker's name leaves room for
+// the number that is added when the client goes on under another one; see identity.
+const (
+	longestName   = 200
+	longestWorker = 180
+)
 
 // withDefaults returns the config completed, or what is wrong with it.
 func (c Config) withDefaults() (Config, error) {
@@ -127,8 +131,8 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Name == "" {
 		c.Name = defaultName()
 	}
-	if utf8.RuneCountInString(c.Name) > longestName {
-		return c, fmt.Errorf("worker: Config.Name %.40q…: a name has up to %d characters", c.Name, longestName)
+	if utf8.RuneCountInString(c.Name) > longestWorker {
+		return c, fmt.Errorf("worker: Config.Name %.40q…: a name has up to %d characters", c.Name, longestWorker)
 	}
 	if c.Lease > longest {
 		return c, fmt.Errorf("worker: Config.Lease %s: want at most %s", c.Lease, longest)
@@ -140,6 +144,7 @@ func (c Config) withDefaults() (Config, error) {
 	setDefault(&c.CompleteDelay, 5*time.Millisecond)
 	setDefault(&c.CompleteBatch, 500)
 	setDefault(&c.MaxUnacknowledged, 4*c.CompleteBatch)
+	c.CompleteBatch = min(c.CompleteBatch, c.MaxUnacknowledged)
 	setDefault(&c.SoftStopTimeout, 10*time.Second)
 	setDefault(&c.HeartbeatInterval, 5*time.Second)
 	setDefault(&c.Lease, 5*time.Minute)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -24,7 +25,7 @@ func TestConfig(t *testing.T) {
 		"PollInterval is ": {Pool: pool, Queues: one, PollInterval: -1},
 		"CallbackPollInt":  {Pool: pool, Queues: one, CallbackPollInterval: -1},
 		"queue \"éé":       {Pool: pool, Queues: map[string]worker.QueueConfig{strings.Repeat("é", 201): {}}},
-		"Config.Name":      {Pool: pool, Queues: one, Name: strings.Repeat("é", 201)},
+		"Config.Name":      {Pool: pool, Queues: one, Name: strings.Repeat("é", worker.LongestWorker+1)},
 		"Config.Lease":     {Pool: pool, Queues: one, Lease: 1<<63 - 1},
 	} {
 		if _, err := worker.New(cfg, worker.NewMux()); err == nil || !strings.Contains(err.Error(), reason) {
@@ -43,6 +44,17 @@ func TestSmallPool(t *testing.T) {
 	drainEach(t, admin, 300, func(mux *worker.Mux) {
 		start(t, worker.Config{Pool: newPool(t, url, func(cfg *pgxpool.Config) { cfg.MaxConns = 1 })}, mux)
 	})
+}
+
+// While as many finishes are unwritten as may be, no job is claimed: nothing is gained
+// by a wait for more of them.
+func TestFewUnacknowledged(t *testing.T) {
+	pool := newPool(t, pgtest.URL(t), nil)
+	enqueueMany(t, pool, "default", 10)
+	start(t, worker.Config{Pool: pool, MaxUnacknowledged: 1, CompleteDelay: time.Hour,
+		Queues: map[string]worker.QueueConfig{"default": {MaxWorkers: 1}}}, tasks(func(context.Context, *worker.Job[task]) error { return nil }))
+	eventually(t, func() bool { return counts(t, pool, "default").Completed == 10 },
+		func() any { return counts(t, pool, "default") })
 }
 
 // A kind has one handler.

@@ -22,6 +22,7 @@ type Attempt struct {
 	lost   lost
 	inTx   atomic.Bool // CompleteTx was accepted
 	waits  atomic.Bool // RegisterCallback was accepted, and AwaitCallback saw no answer
+	closed atomic.Bool // a call of the handler met it closed
 
 	// Of the loop; see batch and finisher.
 	batch      *batch
@@ -70,9 +71,18 @@ func (a *Attempt) SetProgress(ctx context.Context, percent int, message string) 
 	accepted, err := a.client.SetProgress(ctx, a.db, awa.ProgressParams{
 		Receipt: a.Receipt, Percent: percent, Message: message})
 	if err == nil && !accepted {
-		err = awa.ErrStale
+		err = a.stale()
 	}
 	return err
+}
+
+// stale is what a call returns that met the attempt closed: by others, unless the
+// handler itself has completed it in a transaction.
+func (a *Attempt) stale() error {
+	if !a.inTx.Load() {
+		a.closed.Store(true)
+	}
+	return awa.ErrStale
 }
 
 // Cancelled is closed when somebody else closed the attempt: from then on no
@@ -93,7 +103,7 @@ func (a *Attempt) CompleteTx(ctx context.Context, tx pgx.Tx) error {
 		return err
 	}
 	if !accepted {
-		return awa.ErrStale
+		return a.stale()
 	}
 	a.inTx.Store(true)
 	return nil

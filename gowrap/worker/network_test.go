@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -281,7 +282,8 @@ func TestPoolerLosesClaim(t *testing.T) {
 			pool := newPool(t, url, func(cfg *pgxpool.Config) {
 				cfg.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeExec
 			})
-			c := begin(t, worker.Config{Pool: pool}, time.Minute, tasks(func(context.Context, *worker.Job[task]) error { return nil }))
+			cfg := worker.Config{Pool: pool, Name: strings.Repeat("é", worker.LongestWorker)} // and goes on under another
+			c := begin(t, cfg, time.Minute, tasks(func(context.Context, *worker.Job[task]) error { return nil }))
 			eventually(t, func() bool { return lost.Load() == 1 }, func() any { return lost.Load() })
 			eventually(t, func() bool { return counts(t, admin, "default").Completed == jobs },
 				func() any { return counts(t, admin, "default") })

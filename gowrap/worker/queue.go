@@ -144,7 +144,7 @@ func (q *queue) disarm() {
 func (q *queue) places(ctx context.Context, busy bool) int {
 	enough := 1
 	if busy {
-		enough = min(q.cfg.MaxClaim, (q.cfg.MaxWorkers+1)/2)
+		enough = min(q.cfg.MaxClaim, (q.cfg.MaxWorkers+1)/2, (q.c.cfg.MaxUnacknowledged+1)/2)
 	}
 	var patient <-chan time.Time
 	for ctx.Err() == nil {

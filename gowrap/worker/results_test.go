@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"runtime"
 	"strings"
 	"sync/atomic"
@@ -209,5 +210,31 @@ func TestMiddlewareOrder(t *testing.T) {
 		if got := receive(t, order); got != want {
 			t.Errorf("%s, want %s", got, want)
 		}
+	}
+}
+
+// An error may carry a whole response. The log bears as much of it as the server keeps,
+// and a handler of the log still finds the error.
+func TestLongErrorInLog(t *testing.T) {
+	pool := newPool(t, pgtest.URL(t), nil)
+	var log logbook
+	var found atomic.Bool
+	logger := slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+		if err, ok := a.Value.Any().(error); ok && errors.Is(err, errBroken) {
+			found.Store(true)
+		}
+		return a
+	}}))
+	client := start(t, worker.Config{Pool: pool, DisableMaintain: true, Logger: logger}, tasks(
+		func(context.Context, *worker.Job[task]) error {
+			return fmt.Errorf("%w: %s", errBroken, strings.Repeat("é", 1_000_000))
+		}))
+	reach(t, pool, enqueue(t, pool, awa.EnqueueParams{}), awa.StateRetryable)
+	stop(t, client)
+	if n := log.messages(t, slog.LevelWarn)["Job did not complete"]; n != 1 || !found.Load() {
+		t.Errorf("logged %d times, the error was found: %t", n, found.Load())
+	}
+	if n := log.buf.Len(); n > 50_000 {
+		t.Errorf("%d bytes are logged", n)
 	}
 }

@@ -231,6 +231,13 @@ func loop(t *testing.T, url, part string) string {
 	return stdout.String()
 }
 
+func TestMaintainLoopPauses(t *testing.T) {
+	t.Parallel()
+	for _, interval := range []string{"0s", "-1s"} {
+		on(t, "postgres://127.0.0.1:1/none", 1, "maintain", "--loop", "--interval", interval).wants(t, "--interval "+interval)
+	}
+}
+
 func TestMaintainLoopStopsWhenTold(t *testing.T) {
 	t.Parallel()
 	url := pgtest.URL(t)

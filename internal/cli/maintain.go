@@ -30,6 +30,9 @@ minute for as long as they say the same.`,
 					return a.runStatement(cmd, conn, statement{sql: always(maintainSQL), none: "nothing was due"}, nil)
 				})
 			}
+			if interval <= 0 {
+				return fmt.Errorf("--interval %s: want a duration above zero", interval)
+			}
 			return a.maintainLoop(cmd, interval)
 		},
 	}

@@ -1,7 +1,7 @@
 -- Waiting for jobs: whoever waits for a queue is notified, whatever its name is.
 \ir sessions.psql
 select pg_temp.forget('race/70') \g /dev/null
-select plan(28);
+select plan(31);
 select pg_temp.open(s) from unnest(array['producer', 'worker']) as s \g /dev/null
 
 create table pg_temp.names (n integer primary key, name text);
@@ -52,6 +52,18 @@ select pg_temp.tell('producer', 'begin'), pg_temp.enqueue('race/70 race'), pg_te
 select is(pg_temp.heard(), '{}', 'nor does one that is rolled back');
 select is((select count(*) from pg_locks as l where l.locktype = 'advisory' and l.pid = (select s.pid from pg_temp.sessions as s where s.name = 'producer')), 0::bigint,
   'a producer keeps no lock of the wait');
+
+-- A pause
+
+select pg_temp.run('producer', $q$ select awa.pause_queue('race/70 race')::text $q$), pg_temp.heard() \g /dev/null
+select pg_temp.run('producer', $q$ select awa.resume_queue('race/70 race')::text $q$) \g /dev/null
+select is(pg_temp.heard(), '{race/70 race}', 'the end of a pause lets jobs go, so it notifies');
+select pg_temp.run('producer', $q$ select awa.resume_queue('race/70 race')::text $q$) \g /dev/null
+select is(pg_temp.heard(), '{}', 'where there is none it does not');
+select pg_temp.run('producer', $q$ select awa.configure_queue('race/70 race', '{"notify": false}')::text $q$),
+  pg_temp.run('producer', $q$ select awa.pause_queue('race/70 race')::text $q$),
+  pg_temp.run('producer', $q$ select awa.resume_queue('race/70 race')::text $q$) \g /dev/null
+select is(pg_temp.heard(), '{}', 'nor for a queue that notifies nobody');
 
 select pg_temp.forget('race/70') \g /dev/null
 select * from finish();

@@ -69,14 +69,22 @@ comment on function {{ .schema }}.pause_queue is
 
 create or replace function {{ .schema }}.resume_queue (queue text)
   returns void
-  language sql
+  language plpgsql
   volatile
   parallel unsafe
   security definer
   set search_path = pg_catalog, {{ .schema }}, pg_temp
 as $$
+declare
+  v_notify boolean;
+begin
   update queue_meta as m set paused = false, paused_at = null where m.queue = resume_queue.queue and m.paused
+  returning m.notify into v_notify;
+  if v_notify then
+    perform _wake(resume_queue.queue);
+  end if;
+end;
 $$;
 
 comment on function {{ .schema }}.resume_queue is
-  'Ends pause_queue. A queue that is not paused is left alone.';
+  'Ends pause_queue, and notifies who waits for the queue. A queue that is not paused is left alone.';
