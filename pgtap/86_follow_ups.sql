@@ -1,6 +1,6 @@
 -- Jobs that follow a job's end.
 begin;
-select plan(27);
+select plan(32);
 -- Alone: calls maintain.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 
@@ -84,7 +84,19 @@ select is(pg_temp.following(:'r'), 'receipt available, index available', 'nor wh
 
 select throws_ok(format($$ select awa.enqueue('k', follow_ups => %L) $$, f), 'AW006', null, 'refused: ' || f)
 from unnest(array['[]', '{"done": []}', '{"completed": {}}', '{"completed": [{"kind": "k", "unique_key": "x"}]}', '{"completed": [{"kind": "k", "priority": 9}]}',
-  '{"completed": [{"kind": "k", "delay": "soon"}]}']) as f;
+  '{"completed": [{"kind": "k", "delay": "soon"}]}', '{"completed": [{"kind": "k", "tags": [[[[[[["t"]]]]]]]}]}']) as f;
+
+-- By hand, past all checks
+select awa.enqueue('first', queue => 'tap/86/hand', max_attempts => 1, metadata => '{"awa:follow_ups": {
+  "completed": [{"kind": "next", "tags": [[[[[[["t"]]]]]]]}], "exhausted": [{"kind": "next", "tags": [[[[[[["t"]]]]]]]}]}}')
+from generate_series(1, 2) \g /dev/null
+select awa.enqueue('other', queue => 'tap/86/hand') \g /dev/null
+create temp table by_hand as select c.receipt, row_number() over () as n from awa.claim('tap/86/hand', 9) as c;
+select is_empty($$ select * from awa.complete_many(array(select h.receipt from by_hand as h where h.n > 1)) $$, 'follow-ups that nobody can enqueue');
+select is(awa.fail(h.receipt, 'e'), 'failed', 'keep no job from its end') from by_hand as h where h.n = 1;
+select set_eq($$ select j.kind || ' ' || j.state from awa.jobs as j where j.queue = 'tap/86/hand' $$,
+  array['first completed', 'first failed', 'other completed'], 'nor others that end with it');
+select is((select count(*) from awa.jobs as j where j.kind = 'next'), 0::bigint, 'and do not come');
 
 select is_empty($$ select * from awa.check() $$, 'check() finds nothing');
 select * from finish();

@@ -40,7 +40,7 @@ begin
         if o.delay < '0' or o.delay > '100 years' then
           perform _invalid(format('delay is %s', o.delay), 'Pass a delay of zero or more, up to 100 years.');
         end if;
-      exception when data_exception then
+      exception when data_exception or program_limit_exceeded then
         perform _invalid(format('%s, in %s', sqlerrm, left(j.value::text, 200)), 'Give each key the type that enqueue takes.');
       end;
       if j.value ? 'follow_ups' then
@@ -104,7 +104,7 @@ begin
   end loop;
 exception
   -- Only of what was put into the metadata by hand, past all checks.
-  when data_exception or integrity_constraint_violation or sqlstate 'AW006' then
+  when data_exception or integrity_constraint_violation or program_limit_exceeded or sqlstate 'AW006' then
     raise warning using message = format('job %s: what follows it is not enqueued: %s', p_job_id, sqlerrm),
       hint = 'Name follow-up jobs by follow_ups of enqueue.';
 end;
