@@ -87,6 +87,7 @@ from unnest(array['[]', '{"done": []}', '{"completed": {}}', '{"completed": [{"k
   '{"completed": [{"kind": "k", "delay": "soon"}]}', '{"completed": [{"kind": "k", "tags": [[[[[[["t"]]]]]]]}]}']) as f;
 
 -- By hand, past all checks
+set local client_min_messages = error;
 select awa.enqueue('first', queue => 'tap/86/hand', max_attempts => 1, metadata => '{"awa:follow_ups": {
   "completed": [{"kind": "next", "tags": [[[[[[["t"]]]]]]]}], "exhausted": [{"kind": "next", "tags": [[[[[[["t"]]]]]]]}]}}')
 from generate_series(1, 2) \g /dev/null
