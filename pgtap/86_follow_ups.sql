@@ -1,6 +1,6 @@
 -- Jobs that follow a job's end.
 begin;
-select plan(32);
+select plan(36);
 -- Alone: calls maintain.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 
@@ -98,6 +98,14 @@ select is(awa.fail(h.receipt, 'e'), 'failed', 'keep no job from its end') from b
 select set_eq($$ select j.kind || ' ' || j.state from awa.jobs as j where j.queue = 'tap/86/hand' $$,
   array['first completed', 'first failed', 'other completed'], 'nor others that end with it');
 select is((select count(*) from awa.jobs as j where j.kind = 'next'), 0::bigint, 'and do not come');
+create temp table crowd as select n, jsonb_build_object('completed', (select jsonb_agg('{"kind": "next"}'::jsonb) from generate_series(1, n))) as follow_ups
+from unnest(array[1000, 1001]) as n;
+select lives_ok($$ select awa.enqueue('k', queue => 'tap/86/crowd', follow_ups => c.follow_ups) from crowd as c where c.n = 1000 $$, 'a thousand may follow');
+select throws_ok($$ select awa.enqueue('k', queue => 'tap/86/crowd', follow_ups => c.follow_ups) from crowd as c where c.n = 1001 $$, 'AW006',
+  '1001 jobs are to follow', 'and no more');
+select awa.enqueue('k', queue => 'tap/86/crowd', metadata => jsonb_build_object('awa:follow_ups', c.follow_ups)) from crowd as c where c.n = 1001 \g /dev/null
+select is((select count(*) from awa.claim('tap/86/crowd', 9) as c where awa.complete(c.receipt)), 2::bigint, 'nor by hand');
+select is((select count(*) from awa.jobs as j where j.kind = 'next'), 1000::bigint, 'so that no end takes long');
 
 select is_empty($$ select * from awa.check() $$, 'check() finds nothing');
 select * from finish();
