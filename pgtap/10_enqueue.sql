@@ -1,6 +1,6 @@
 -- Enqueue: what a producer may say, and what of it is kept.
 begin;
-select plan(50);
+select plan(59);
 -- Files that turn the ring run alone; all others share it.
 do $$ begin perform pg_advisory_xact_lock_shared(hashtext('awa pgtap')); end $$;
 
@@ -186,6 +186,24 @@ select results_eq($$ select available, scheduled from awa.queue_counts('tap/10/u
 select is_empty($$ select * from awa.queue_lanes where queue = 'tap/10/undone' $$, 'nor was its lane');
 
 select is_empty('select * from awa.check()', 'the storage is sound after all of this');
+
+-- Size: what nobody could claim, or merge with more
+
+create temp table heavy as select jsonb_agg(1e131071) || to_jsonb(repeat('x', 65000)) as args from generate_series(1, 2100);
+create temp table compressed (args jsonb);
+insert into compressed select l.args from heavy as l;
+select ok(pg_column_size(c.args) < 65000, 'a value that is small as it is stored') from compressed as c;
+select throws_ok($$ select awa.enqueue('k', c.args, 'tap/10/size') from compressed as c $$, 'AW006', null, 'is looked at all the same');
+select throws_ok($$ select awa.enqueue('k', (c.args - 0) || c.args[0], 'tap/10/size') from compressed as c $$, 'AW006', null, 'args that no row holds');
+select throws_ok($$ select awa.enqueue('k', queue => 'tap/10/size', metadata => (repeat('{"":', 12000) || '1' || repeat('}', 12000))::jsonb) $$,
+  'AW006', null, 'metadata that nothing can be merged with');
+select throws_ok($$ select awa.enqueue('k', queue => 'tap/10/size', ordering_key => repeat('x', 300000000)) $$, 'AW006', null, 'an endless ordering key');
+select throws_ok($$ select awa.enqueue_many('k', array['{}', c.args], 'tap/10/size') from compressed as c $$, 'AW006', null, 'in an array');
+select throws_ok($$ select awa.enqueue_many(jsonb_build_array(j, j, j, j), 'tap/10/size')
+  from compressed as c cross join lateral (select jsonb_build_object('kind', 'k', 'args', c.args) as j) as j $$, 'AW006', null, 'and in a list of jobs');
+select lives_ok($$ select awa.enqueue('k', to_jsonb(repeat('x', 1000000)), 'tap/10/size',
+  metadata => (repeat('{"":', 4000) || '1' || repeat('}', 4000))::jsonb) $$, 'what is only large is taken');
+select is(octet_length(c.args::text), 1000002, 'and claimed') from awa.claim('tap/10/size') as c;
 
 select * from finish();
 rollback;

@@ -1,6 +1,6 @@
 -- Jobs that come after others.
 begin;
-select plan(42);
+select plan(44);
 -- Alone: calls maintain.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 
@@ -124,6 +124,14 @@ select is(pg_temp.states('w'), 'scheduled', 'and it goes on without');
 select pg_temp.add('t'), pg_temp.add('u', 't') \g /dev/null
 update awa.jobs set run_at = now() - interval '1 second' where id = pg_temp.id('u');
 select is(pg_temp.states('u'), 'available', 'who sets a time lets it go');
+
+-- Together more than an array holds
+select pg_temp.add('x') \g /dev/null
+select awa.enqueue('large', to_jsonb(repeat('x', 99000000)), queue => 'tap/85/large', after => array[pg_temp.id('x')])
+from generate_series(1, 11) \g /dev/null
+select awa.complete(pg_temp.receipt('x')) \g /dev/null
+select is(pg_temp.released(), 11::bigint, 'large jobs are released');
+select is((select c.available from awa.queue_counts('tap/85/large') as c), 11::bigint, 'and are there');
 
 select throws_ok($$ select awa.enqueue_many('[{"kind": "k", "after": [9999999999]}]'::jsonb) $$, 'AW002', null, 'enqueue_many takes them too');
 select is_empty($$ select * from awa.check() $$, 'check() finds nothing');

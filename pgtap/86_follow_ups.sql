@@ -1,6 +1,6 @@
 -- Jobs that follow a job's end.
 begin;
-select plan(27);
+select plan(36);
 -- Alone: calls maintain.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 
@@ -84,7 +84,28 @@ select is(pg_temp.following(:'r'), 'receipt available, index available', 'nor wh
 
 select throws_ok(format($$ select awa.enqueue('k', follow_ups => %L) $$, f), 'AW006', null, 'refused: ' || f)
 from unnest(array['[]', '{"done": []}', '{"completed": {}}', '{"completed": [{"kind": "k", "unique_key": "x"}]}', '{"completed": [{"kind": "k", "priority": 9}]}',
-  '{"completed": [{"kind": "k", "delay": "soon"}]}']) as f;
+  '{"completed": [{"kind": "k", "delay": "soon"}]}', '{"completed": [{"kind": "k", "tags": [[[[[[["t"]]]]]]]}]}']) as f;
+
+-- By hand, past all checks
+set local client_min_messages = error;
+select awa.enqueue('first', queue => 'tap/86/hand', max_attempts => 1, metadata => '{"awa:follow_ups": {
+  "completed": [{"kind": "next", "tags": [[[[[[["t"]]]]]]]}], "exhausted": [{"kind": "next", "tags": [[[[[[["t"]]]]]]]}]}}')
+from generate_series(1, 2) \g /dev/null
+select awa.enqueue('other', queue => 'tap/86/hand') \g /dev/null
+create temp table by_hand as select c.receipt, row_number() over () as n from awa.claim('tap/86/hand', 9) as c;
+select is_empty($$ select * from awa.complete_many(array(select h.receipt from by_hand as h where h.n > 1)) $$, 'follow-ups that nobody can enqueue');
+select is(awa.fail(h.receipt, 'e'), 'failed', 'keep no job from its end') from by_hand as h where h.n = 1;
+select set_eq($$ select j.kind || ' ' || j.state from awa.jobs as j where j.queue = 'tap/86/hand' $$,
+  array['first completed', 'first failed', 'other completed'], 'nor others that end with it');
+select is((select count(*) from awa.jobs as j where j.kind = 'next'), 0::bigint, 'and do not come');
+create temp table crowd as select n, jsonb_build_object('completed', (select jsonb_agg('{"kind": "next"}'::jsonb) from generate_series(1, n))) as follow_ups
+from unnest(array[1000, 1001]) as n;
+select lives_ok($$ select awa.enqueue('k', queue => 'tap/86/crowd', follow_ups => c.follow_ups) from crowd as c where c.n = 1000 $$, 'a thousand may follow');
+select throws_ok($$ select awa.enqueue('k', queue => 'tap/86/crowd', follow_ups => c.follow_ups) from crowd as c where c.n = 1001 $$, 'AW006',
+  '1001 jobs are to follow', 'and no more');
+select awa.enqueue('k', queue => 'tap/86/crowd', metadata => jsonb_build_object('awa:follow_ups', c.follow_ups)) from crowd as c where c.n = 1001 \g /dev/null
+select is((select count(*) from awa.claim('tap/86/crowd', 9) as c where awa.complete(c.receipt)), 2::bigint, 'nor by hand');
+select is((select count(*) from awa.jobs as j where j.kind = 'next'), 1000::bigint, 'so that no end takes long');
 
 select is_empty($$ select * from awa.check() $$, 'check() finds nothing');
 select * from finish();

@@ -105,20 +105,26 @@ func TestQueueCounts(t *testing.T) {
 	on(t, url, 0, "queue", "counts").wants(t, "queue  available", "a      2")
 }
 
+func steers(r rune) bool { return unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) }
+
 // Whoever enqueues chooses the names that an operator's terminal shows.
 func TestNamesDoNotSteerTheTerminal(t *testing.T) {
 	t.Parallel()
 	url := pgtest.URL(t)
-	exec(t, url, `select awa.enqueue(e'k\vind', queue => e'red \x1b[31m\u009b1m\n\f'), awa.enqueue('k', queue => 'b')`)
+	exec(t, url, `select awa.enqueue(e'k\vind', queue => e'red \x1b[31m\u009b1m\u202e\n\f'), awa.enqueue('k', queue => 'b')`)
 	for _, args := range [][]string{{"queue", "counts"}, {"job", "list"}} {
 		r := on(t, url, 0, args...)
 		r.wants(t, "red  [31m")
-		if odd := strings.IndexFunc(strings.ReplaceAll(r.stdout, "\n", ""), unicode.IsControl); odd >= 0 {
+		if odd := strings.IndexFunc(strings.ReplaceAll(r.stdout, "\n", ""), steers); odd >= 0 {
 			t.Errorf("%v: a control character at %d in %q", args, odd, r.stdout)
 		}
 		if lines := strings.Count(r.stdout, "\n"); lines != 3 {
 			t.Errorf("%v: %d lines, want the heading and two", args, lines)
 		}
+	}
+	r := on(t, url, 1, "cron", "next", "\x1b[31m\u202e")
+	if !strings.Contains(r.stderr, "[31m") || strings.ContainsFunc(strings.ReplaceAll(r.stderr, "\n", ""), steers) {
+		t.Errorf("an error: %q", r.stderr)
 	}
 }
 

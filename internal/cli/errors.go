@@ -24,18 +24,21 @@ func report(w io.Writer, err error) int {
 	case errors.As(err, &child):
 		return childExit(child)
 	}
-	fmt.Fprintf(w, "awa-admin: %v\n", err)
+	fmt.Fprintf(w, "awa-admin: %s\n", lines(err.Error()))
 	var pgErr *pgconn.PgError
 	if errors.As(err, &pgErr) {
 		if pgErr.Detail != "" {
-			fmt.Fprintf(w, "detail: %s\n", pgErr.Detail)
+			fmt.Fprintf(w, "detail: %s\n", lines(pgErr.Detail))
 		}
 		if hint := hintOf(pgErr); hint != "" {
-			fmt.Fprintf(w, "hint: %s\n", hint)
+			fmt.Fprintf(w, "hint: %s\n", lines(hint))
 		}
 	}
 	return exitError
 }
+
+// lines are those of a text that may have names of others in it.
+func lines(text string) string { return plain(text, "\n\t") }
 
 // hintOf is the server's hint, or ours where awa is missing.
 func hintOf(err *pgconn.PgError) string {

@@ -129,11 +129,15 @@ func writeRow(w io.Writer, cells []string) {
 
 // oneLine keeps a value from breaking the table, and from steering the terminal:
 // names come from whoever enqueues.
-func oneLine(value string) string {
+func oneLine(value string) string { return plain(value, "") }
+
+// plain leaves out what a terminal obeys, or writes in another order than it reads,
+// but for some.
+func plain(text, but string) string {
 	return strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) {
+		if (unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r)) && !strings.ContainsRune(but, r) {
 			return ' '
 		}
 		return r
-	}, value)
+	}, text)
 }

@@ -118,6 +118,40 @@ func TestMigrateIsReadCommitted(t *testing.T) {
 	}
 }
 
+// Whoever was there first has no functions that run as the installer.
+func TestOthersOwnNothing(t *testing.T) {
+	t.Parallel()
+	o := fixture(2, codeOne)
+	conn := pgtest.Conn(t, pgtest.Empty(t))
+	run := func(sql string) {
+		t.Helper()
+		if _, err := conn.Exec(t.Context(), sql); err != nil {
+			t.Fatalf("%s: %v", sql, err)
+		}
+	}
+	run("create role awa_test_squatter")
+	for _, first := range []string{
+		"create schema awa authorization awa_test_squatter",
+		"create schema awa; grant create on schema awa to awa_test_squatter",
+		"create schema awa; grant create on schema awa to public",
+		"create schema awa; create function awa.g() returns int language sql as 'select 1'; alter function awa.g() owner to awa_test_squatter",
+		"create schema awa; create table awa.g (); alter table awa.g owner to awa_test_squatter",
+		"create schema awa; create operator awa.=== (procedure = int4eq, leftarg = int4, rightarg = int4); alter operator awa.=== (int4, int4) owner to awa_test_squatter",
+		"create table public.awa_schema_version as select 0 as version; alter table public.awa_schema_version owner to awa_test_squatter",
+	} {
+		run(first)
+		if _, err := install.Migrate(t.Context(), conn, o); err == nil || !strings.Contains(err.Error(), "is in the hands of") {
+			t.Errorf("%s: %v", first, err)
+		}
+		if _, err := conn.Exec(t.Context(), printed(t, install.PrintOptions{Options: o})); err == nil || !strings.Contains(err.Error(), "is in the hands of") {
+			t.Errorf("%s, the script: %v", first, err)
+		}
+		run("rollback; drop schema if exists awa cascade; drop table if exists public.awa_schema_version")
+	}
+	run("drop role awa_test_squatter")
+	mustMigrate(t, conn, o)
+}
+
 func TestMigrateIsAtomic(t *testing.T) {
 	t.Parallel()
 	conn := pgtest.Conn(t, pgtest.Empty(t))

@@ -84,10 +84,15 @@ func reachable(dir string) bool {
 }
 
 func (a account) writeFile(path, content string) error {
-	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+	f, err := create(path)
+	if err != nil {
 		return err
 	}
-	return a.own(path)
+	_, err = f.WriteString(content)
+	if err == nil && a.credential != nil {
+		err = f.Chown(int(a.credential.Uid), int(a.credential.Gid))
+	}
+	return errors.Join(err, f.Close())
 }
 
 func (a account) own(path string) error {

@@ -84,7 +84,7 @@ max_client_conn = 500
 	if err != nil {
 		return err
 	}
-	log, err := os.Create(b.logFile())
+	log, err := create(b.logFile())
 	if err != nil {
 		return err
 	}

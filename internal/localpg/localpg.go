@@ -132,8 +132,17 @@ func (s *Server) startOnFreePort(ctx context.Context, bin string, account accoun
 	}
 }
 
+// create makes a new file in the place of an old one. The directory may belong to
+// another user than this process: a link that this one left there leads nowhere.
+func create(path string) (*os.File, error) {
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	return os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+}
+
 func (s *Server) startOnce(ctx context.Context, bin string, account account, opts Options) error {
-	log, err := os.Create(s.logFile())
+	log, err := create(s.logFile())
 	if err != nil {
 		return err
 	}

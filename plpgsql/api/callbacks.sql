@@ -151,6 +151,7 @@ declare
   l leases := _take_callback(complete_callback.callback_id);
 begin
   l.result := coalesce(complete_callback.result, l.result);
+  perform _check_size('{}', coalesce(_with_result(l.metadata, l.result), '{}'), null, null);
   perform _file_closed(_lease_body(l), 'c', null, l.claimed_at);
   perform _follow_job(l.job_id, l.lane, l.metadata, 'completed');
   return true;
@@ -225,6 +226,7 @@ declare
   l     leases;
 begin
   l := _hold_callback(resume_callback.callback_id, 'running');
+  perform _check_size('{}', coalesce(_with_result(l.metadata, resume_callback.payload), '{}'), null, null);
   if not l.stays then
     -- That its worker left was not known when the key was looked at.
     perform _leaves_key(l);

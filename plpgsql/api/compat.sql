@@ -182,6 +182,7 @@ begin
       'Update priority, run_at, queue, max_attempts, metadata and tags only.');
   end if;
   perform _check_job(new.kind, new.queue, new.priority, new.max_attempts, new.tags, new.args, new.metadata);
+  perform _check_size(new.args, new.metadata, new.tags, null);
   if new.run_at is null then
     perform _invalid(format('job %s: run_at is null', old.id), 'Give a time; now() makes the job available.');
   end if;

@@ -59,6 +59,7 @@ begin
   perform _check_timezone(upsert_schedule.timezone collate "C");
   perform _check_job(upsert_schedule.kind, upsert_schedule.queue, upsert_schedule.priority, upsert_schedule.max_attempts,
     v_tags, upsert_schedule.args, upsert_schedule.metadata);
+  perform _check_size(upsert_schedule.args, upsert_schedule.metadata, v_tags, upsert_schedule.ordering_key);
   perform _check_deadline(upsert_schedule.deadline);
   if upsert_schedule.missed_fire is null or upsert_schedule.missed_fire not in ('skip', 'coalesce', 'catch_up') then
     perform _invalid(format('missed_fire is %L', upsert_schedule.missed_fire), 'Give skip, coalesce or catch_up.');

@@ -50,12 +50,14 @@ begin
       and enqueue.priority between 1 and 4 and enqueue.max_attempts between 1 and 1000
       and enqueue.args is not null and jsonb_typeof(enqueue.metadata) = 'object'
       and (enqueue.tags = '{}') is not false and enqueue.deadline is null and enqueue.unique_states is null
-      and (octet_length(enqueue.unique_key) > 2000) is not true) is not true
+      and (octet_length(enqueue.unique_key) > 2000) is not true
+      and _is_light(enqueue.args, enqueue.metadata, enqueue.tags, enqueue.ordering_key)) is not true
   then
     perform _check_job(enqueue.kind, enqueue.queue, enqueue.priority, enqueue.max_attempts,
       enqueue.tags, enqueue.args, enqueue.metadata);
     perform _check_deadline(enqueue.deadline);
     perform _check_key(enqueue.unique_key, enqueue.unique_states);
+    perform _check_size(enqueue.args, enqueue.metadata, enqueue.tags, enqueue.ordering_key);
   end if;
 
   v_lane := _lane(enqueue.queue, enqueue.priority, 0);

@@ -34,6 +34,7 @@ declare
   v_depth    bigint;
   v_shard    integer := 0;
   v_lane     bigint;
+  v_heavy    boolean;
 begin
   perform _check_job(enqueue_many.kind, enqueue_many.queue, enqueue_many.priority,
     enqueue_many.max_attempts, enqueue_many.tags, '{}', enqueue_many.metadata);
@@ -46,6 +47,14 @@ begin
   elsif v_jobs = 0 then
     return array[]::bigint[];
   end if;
+  v_heavy := pg_column_size(enqueue_many.metadata) + coalesce(pg_column_size(enqueue_many.tags), 0)
+      + coalesce(pg_column_size(enqueue_many.ordering_key), 0) > 20000
+    or pg_column_compression(enqueue_many.metadata) is not null;
+  perform _check_size(u.args, enqueue_many.metadata, enqueue_many.tags, enqueue_many.ordering_key)
+  from unnest(enqueue_many.args) as u (args)
+  -- Elements of an array are not compressed.
+  where (v_heavy or pg_column_size(u.args) > 40000)
+    and not _is_light(u.args, enqueue_many.metadata, enqueue_many.tags, enqueue_many.ordering_key);
 
   select g.slot, m.enqueue_shards, m.notify, m.max_depth into v_slot, v_shards, v_notify, v_depth
   from (select r.slot from segment_rotations as r order by r.generation desc limit 1) as g
@@ -166,7 +175,9 @@ begin
           and (g.metadata is null or jsonb_typeof(g.metadata) = 'object')
           and (g.tags is null
             or (array_ndims(g.tags) = 1 and cardinality(g.tags) <= 20 and array_position(g.tags, null) is null))
-          and (g.deadline is null or (g.deadline > '0' and g.deadline <= '100 years'))), false)
+          and (g.deadline is null or (g.deadline > '0' and g.deadline <= '100 years'))
+          and (_is_light(g.args, coalesce(g.metadata, '{}'), g.tags, g.ordering_key)
+            or _fits(g.args, coalesce(g.metadata, '{}'), g.tags, g.ordering_key))), false)
         and bool_and(g.kind is not null and g.queue is not null) as sound
       from given as g
     ),

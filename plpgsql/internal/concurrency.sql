@@ -192,7 +192,6 @@ declare
   v_ids   bigint[];
   v_keys  text[];
   v_gone  bigint[];
-  v_job   deferred_jobs;
 begin
   loop
     select array_agg(n.job_id), array_agg(n.key) into v_ids, v_keys
@@ -218,20 +217,15 @@ begin
     end if;
     -- Those whose unique key counts from now on go by way of promotion.
     if exists (select from deferred_jobs as d where d.run_at = 'infinity' and d.unique_key is not null) then
-      for v_job in
-        with gone as (
-          delete from deferred_jobs as e
-          where e.job_id = any (v_ids) and e.run_at = 'infinity' and e.lane = any (v_lanes) and _gains_key(e)
-          returning e.*
-        ),
-        unlisted as (
-          delete from parked_jobs as p using gone as g
-        where p.queue = p_queue and p.key = _concurrency_key(g.metadata) and p.job_id = g.job_id
-        )
-        select g.* from gone as g
-      loop
-        perform _bring_back(array[v_job]);
-      end loop;
+      v_gone := array(
+        select d.job_id from deferred_jobs as d
+        where d.job_id = any (v_ids) and d.run_at = 'infinity' and d.lane = any (v_lanes) and _gains_key(d)
+        order by d.job_id
+        for update);
+      delete from parked_jobs as p
+      using unnest(v_ids, v_keys) as u (job_id, key)
+      where p.queue = p_queue and p.key = u.key and p.job_id = u.job_id and u.job_id = any (v_gone);
+      perform _bring_back(v_gone);
     end if;
     return query
     with taken as (
@@ -615,21 +609,18 @@ create or replace function {{ .schema }}._unpark_queue (p_queue text)
   volatile
 as $$
 declare
-  v_jobs deferred_jobs[];
+  v_ids bigint[];
 begin
-  for v_jobs in
+  for v_ids in
     with unlisted as (
       delete from parked_jobs as p where p.queue = p_queue returning p.job_id
-    ),
-    gone as (
-      delete from deferred_jobs as e using unlisted as u where e.job_id = u.job_id and e.run_at = 'infinity' returning e.*
     )
-    select array_agg(p.job order by p.nth)
-    from (select g::deferred_jobs as job, row_number() over (order by g.job_id) as nth from gone as g) as p
-    group by (p.nth - 1) / 1000
-    order by (p.nth - 1) / 1000
+    select array_agg(n.job_id order by n.nth)
+    from (select u.job_id, row_number() over (order by u.job_id) as nth from unlisted as u) as n
+    group by (n.nth - 1) / 1000
+    order by (n.nth - 1) / 1000
   loop
-    perform _bring_back(v_jobs);
+    perform _bring_back(v_ids);
   end loop;
 end;
 $$;

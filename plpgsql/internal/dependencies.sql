@@ -95,7 +95,6 @@ declare
   v_ids    bigint[];
   v_states text[];
   v_held   bigint[];
-  v_free   deferred_jobs[];
   v_left   bigint;
   b        record;
   d        deferred_jobs;
@@ -173,13 +172,9 @@ begin
     delete from job_dependencies as k
     using unnest(v_ids, v_states) as u (id, standing)
     where k.after_id = u.id and u.standing = 'completed' and k.job_id = any (v_held);
-    with gone as (
-      delete from deferred_jobs as e
-      where e.job_id = any (v_held) and not exists (select from job_dependencies as k where k.job_id = e.job_id)
-      returning e.*
-    )
-    select array_agg(g::deferred_jobs), count(*) into v_free, v_left from gone as g;
-    perform _bring_back(v_free);
+    v_left := _bring_back(array(
+      select e.job_id from deferred_jobs as e
+      where e.job_id = any (v_held) and not exists (select from job_dependencies as k where k.job_id = e.job_id)));
     released := released + v_left;
     select count(*) into v_left from job_dependencies as k where k.after_id = any (v_ids);
     settled := v_left = 0;
@@ -203,6 +198,17 @@ exception when data_exception then
 end;
 $$;
 
+-- When a job that waited for no moment of the clock is due.
+create or replace function {{ .schema }}._due_at (p_metadata jsonb)
+  returns timestamptz
+  language plpgsql
+  volatile
+as $$
+begin
+  return coalesce(nullif(_instant(p_metadata ->> 'awa:run_at'), 'infinity'), _now());
+end;
+$$;
+
 -- A job that waited for no moment of the clock, as it is when its turn comes or it
 -- ends. It waits for no other job from then on, also when it comes back.
 create or replace function {{ .schema }}._unpark (p_job {{ .schema }}.deferred_jobs)
@@ -213,17 +219,18 @@ as $$
 begin
   if p_job.run_at = 'infinity' then
     delete from job_dependencies as k where k.job_id = p_job.job_id;
-    p_job.run_at := coalesce(nullif(_instant(p_job.metadata ->> 'awa:run_at'), 'infinity'), _now());
+    p_job.run_at := _due_at(p_job.metadata);
     p_job.metadata := nullif(p_job.metadata - 'awa:run_at', '{}');
   end if;
   return p_job;
 end;
 $$;
 
--- Puts such jobs, taken out of the deferred ones, where they belong then. One whose
--- key counts from then on goes by way of promotion, which sees to the key.
-create or replace function {{ .schema }}._bring_back (p_jobs {{ .schema }}.deferred_jobs[])
-  returns void
+-- Puts such jobs where they belong then, and says how many. One whose key counts from
+-- then on goes by way of promotion, which sees to the key. By id, for an array of their
+-- bodies ends at 1 GB.
+create or replace function {{ .schema }}._bring_back (p_ids bigint[])
+  returns bigint
   language plpgsql
   volatile
   set enable_seqscan = off
@@ -233,18 +240,25 @@ declare
   v_slot  smallint := _current_slot();
   v_stale boolean := _snapshot_is_stale();
   v_lanes bigint[];
+  v_jobs  bigint;
 begin
-  with freed as materialized (
-    select f.*, v_stale or f.run_at > _now() or _gains_key(f::deferred_jobs) as waits
-    from unnest(p_jobs) as j
-    cross join lateral _unpark(j::deferred_jobs) as f
+  delete from job_dependencies as k where k.job_id = any (p_ids);
+  with gone as (
+    delete from deferred_jobs as e where e.job_id = any (p_ids) and e.run_at = 'infinity' returning e.*
+  ),
+  -- As _unpark does, without a look at the rest of a body.
+  freed as materialized (
+    select g.*, t.due_at, nullif(g.metadata - 'awa:run_at', '{}') as own_metadata,
+      v_stale or t.due_at > _now() or _gains_key(g::deferred_jobs) as waits
+    from gone as g
+    cross join lateral (select _due_at(g.metadata) as due_at offset 0) as t
   ),
   later as (
     insert into deferred_jobs (
       job_id, lane, state, run_at, created_at, run_lease, attempt, max_attempts, kind, args,
       metadata, tags, errors, progress, unique_key, unique_states, ordering_key, deadline, xid)
-    select f.job_id, f.lane, f.state, f.run_at, f.created_at, f.run_lease, f.attempt, f.max_attempts, f.kind, f.args,
-      f.metadata, f.tags, f.errors, f.progress, f.unique_key, f.unique_states, f.ordering_key, f.deadline, v_xid
+    select f.job_id, f.lane, f.state, f.due_at, f.created_at, f.run_lease, f.attempt, f.max_attempts, f.kind, f.args,
+      f.own_metadata, f.tags, f.errors, f.progress, f.unique_key, f.unique_states, f.ordering_key, f.deadline, v_xid
     from freed as f
     where f.waits
   ),
@@ -252,14 +266,15 @@ begin
     insert into ready_entries (
       lane, xid, job_id, run_at, created_at, run_lease, ready_slot, attempt, max_attempts, kind, args,
       metadata, tags, errors, progress, unique_key, unique_states, ordering_key, deadline)
-    select f.lane, v_xid, f.job_id, f.run_at, f.created_at, f.run_lease, v_slot, f.attempt, f.max_attempts, f.kind, f.args,
-      f.metadata, f.tags, f.errors, f.progress, f.unique_key, f.unique_states, f.ordering_key, f.deadline
+    select f.lane, v_xid, f.job_id, f.due_at, f.created_at, f.run_lease, v_slot, f.attempt, f.max_attempts, f.kind, f.args,
+      f.own_metadata, f.tags, f.errors, f.progress, f.unique_key, f.unique_states, f.ordering_key, f.deadline
     from freed as f
     where not f.waits
     returning lane
   )
-  select array_agg(distinct r.lane) into v_lanes from ready as r;
+  select array_agg(distinct r.lane), (select count(*) from freed) into v_lanes, v_jobs from ready as r;
   perform _wake_lanes(v_lanes);
+  return v_jobs;
 end;
 $$;
 

@@ -1,6 +1,19 @@
 -- Jobs that follow a job's end: named by it under awa:follow_ups of its metadata,
 -- enqueued by the statement that closes it.
 
+-- Whoever ends a job, which may be a rescue, enqueues all that follow it at once.
+create or replace function {{ .schema }}._check_follow_number (p_jobs jsonb)
+  returns void
+  language plpgsql
+  volatile
+as $$
+begin
+  if jsonb_typeof(p_jobs) = 'array' and jsonb_array_length(p_jobs) > 1000 then
+    perform _invalid(format('%s jobs are to follow', jsonb_array_length(p_jobs)), 'Name up to 1000 for each end of a job; one of them may enqueue others.');
+  end if;
+end;
+$$;
+
 -- What a producer names, checked to the last value, so that no finish fails over it.
 create or replace function {{ .schema }}._check_follow_ups (p_follow_ups jsonb)
   returns void
@@ -22,6 +35,7 @@ begin
     if e.key not in ('completed', 'failed', 'exhausted') or jsonb_typeof(e.value) <> 'array' then
       perform _invalid(format('follow_ups has %L: %s', e.key, left(e.value::text, 80)), 'Name jobs in arrays under completed, failed and exhausted.');
     end if;
+    perform _check_follow_number(e.value);
     for j in select a.value from jsonb_array_elements(e.value) as a (value) loop
       if jsonb_typeof(j.value) <> 'object' then
         perform _invalid(format('follow_ups holds %s', left(j.value::text, 80)), 'Each job is a JSON object.');
@@ -40,7 +54,7 @@ begin
         if o.delay < '0' or o.delay > '100 years' then
           perform _invalid(format('delay is %s', o.delay), 'Pass a delay of zero or more, up to 100 years.');
         end if;
-      exception when data_exception then
+      exception when data_exception or program_limit_exceeded then
         perform _invalid(format('%s, in %s', sqlerrm, left(j.value::text, 200)), 'Give each key the type that enqueue takes.');
       end;
       if j.value ? 'follow_ups' then
@@ -88,6 +102,7 @@ declare
   j       record;
   o       record;
 begin
+  perform _check_follow_number(p_metadata -> 'awa:follow_ups' -> p_event);
   for j in
     select e.job
     from jsonb_path_query(p_metadata -> 'awa:follow_ups' -> p_event, '$[*]') as e (job)
@@ -104,7 +119,7 @@ begin
   end loop;
 exception
   -- Only of what was put into the metadata by hand, past all checks.
-  when data_exception or integrity_constraint_violation or sqlstate 'AW006' then
+  when data_exception or integrity_constraint_violation or program_limit_exceeded or sqlstate 'AW006' then
     raise warning using message = format('job %s: what follows it is not enqueued: %s', p_job_id, sqlerrm),
       hint = 'Name follow-up jobs by follow_ups of enqueue.';
 end;

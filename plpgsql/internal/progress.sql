@@ -19,11 +19,12 @@ $$;
 create or replace function {{ .schema }}._progress (p_before jsonb, p_percent integer, p_message text, p_metadata jsonb)
   returns jsonb
   language plpgsql
-  immutable
+  stable
 as $$
 declare
   v_metadata jsonb := coalesce(p_before -> 'metadata', '{}') || coalesce(p_metadata, '{}');
 begin
+  perform _check_size('{}', v_metadata, null, null);
   return jsonb_strip_nulls(jsonb_build_object('percent', least(greatest(p_percent, 0), 100), 'message', left(p_message, 1000)))
     || case when v_metadata = '{}' then '{}' else jsonb_build_object('metadata', v_metadata) end;
 end;

@@ -93,3 +93,50 @@ begin
   end if;
 end;
 $$;
+
+-- Whether what a job carries is so little that it is within bounds in any form: in
+-- jsonb a number of 131,072 digits may take 12 bytes, and a compressed value any number
+-- of times its size.
+create or replace function {{ .schema }}._is_light (p_args jsonb, p_metadata jsonb, p_tags text[], p_ordering_key text)
+  returns boolean
+  language sql
+  stable
+  parallel safe
+as $$
+  select pg_catalog.pg_column_size(p_args) + pg_catalog.pg_column_size(p_metadata)
+      + coalesce(pg_catalog.pg_column_size(p_tags), 0) + coalesce(pg_catalog.pg_column_size(p_ordering_key), 0) <= 65000
+    and pg_catalog.pg_column_compression(p_args) is null and pg_catalog.pg_column_compression(p_metadata) is null
+$$;
+
+-- Whether whoever claims a job gets it: the server sends rows of up to 1 GB, in which
+-- progress and the answer to a callback have a part of their own. Metadata, which is
+-- merged with more later on, leaves some of the stack to whoever does that.
+create or replace function {{ .schema }}._fits (p_args jsonb, p_metadata jsonb, p_tags text[], p_ordering_key text)
+  returns boolean
+  language plpgsql
+  stable
+as $$
+begin
+  if pg_column_size(p_metadata) > 32000 or pg_column_compression(p_metadata) is not null then
+    perform (repeat('[', 4000) || p_metadata::text || repeat(']', 4000))::jsonb;
+  end if;
+  return octet_length(p_args::text)::bigint + octet_length(p_metadata::text) + coalesce(octet_length(p_tags::text), 0)
+    + coalesce(octet_length(p_ordering_key), 0) <= 268435456;
+exception when program_limit_exceeded then
+  return false;
+end;
+$$;
+
+create or replace function {{ .schema }}._check_size (p_args jsonb, p_metadata jsonb, p_tags text[], p_ordering_key text)
+  returns void
+  language plpgsql
+  stable
+as $$
+begin
+  if _is_light(p_args, p_metadata, p_tags, p_ordering_key) or _fits(p_args, p_metadata, p_tags, p_ordering_key) then
+    return;
+  end if;
+  perform _invalid('the values of a job are too large or nested too deeply',
+    'args, metadata, tags and ordering_key together have up to 256 MB as text. Keep what is larger elsewhere and name its place.');
+end;
+$$;
