@@ -213,7 +213,7 @@ as $$
 begin
   if p_job.run_at = 'infinity' then
     delete from job_dependencies as k where k.job_id = p_job.job_id;
-    p_job.run_at := coalesce(nullif(_instant(p_job.metadata ->> 'awa:run_at'), 'infinity'), _now());
+    p_job.run_at := coalesce(_instant(p_job.metadata ->> 'awa:run_at'), _now());
     p_job.metadata := nullif(p_job.metadata - 'awa:run_at', '{}');
   end if;
   return p_job;
