@@ -131,6 +131,10 @@ func (b *call) timestamp(name string, value time.Time) *call {
 	if value.IsZero() {
 		return b
 	}
+	// As text, for the server to refuse: in microseconds it may overflow to a time that is due.
+	if year := value.Year(); year > 294276 || year < -4713 {
+		return b.arg(name, "timestamptz", value.UTC().String())
+	}
 	return b.arg(name, "timestamptz", value)
 }
 

@@ -58,7 +58,7 @@ func (c Client) Overview(ctx context.Context, db DBTX) ([]QueueOverview, error) 
 		err = row.Scan(&q.Queue, &q.Available, &q.Scheduled, &q.Retryable, &q.Running, &q.WaitingExternal,
 			&q.Completed, &q.Failed, &q.Cancelled, &q.Terminal, &q.DLQ, &q.PrunedTerminal,
 			&waiting, &q.EnqueuedPerSecond, &q.ClosedPerSecond, &q.Paused)
-		q.OldestWaiting = time.Duration(waiting * float64(time.Second))
+		q.OldestWaiting = time.Duration(min(waiting, 9e9) * float64(time.Second)) // 285 years, near the longest
 		return q, err
 	})
 	return queues, wrap("overview", err)

@@ -133,7 +133,8 @@ func (p EnqueueParams) MarshalJSON() ([]byte, error) {
 		ConcurrencyKey: p.ConcurrencyKey, After: p.After, FollowUps: p.FollowUps,
 	}
 	if !p.RunAt.IsZero() {
-		job.RunAt = &p.RunAt
+		at := p.RunAt.UTC() // JSON has no seconds of an offset
+		job.RunAt = &at
 	}
 	if p.UniqueKey != nil {
 		job.UniqueKey = fmt.Sprintf(`\x%x`, p.UniqueKey)

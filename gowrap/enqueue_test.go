@@ -180,3 +180,34 @@ func TestEnqueueMixedAddsAllOrNothing(t *testing.T) {
 		t.Errorf("%+v", c)
 	}
 }
+
+// The server takes instants from 4714 BC to 294276, one microsecond after the other.
+func TestEnqueueAtAnyInstant(t *testing.T) {
+	inEveryMode(t, func(t *testing.T, pool *pgxpool.Pool) {
+		for _, at := range []time.Time{
+			time.Unix(1<<63-62135596801, 999999999), // the last one that Go knows
+			time.Date(600000, 1, 1, 0, 0, 0, 0, time.UTC),
+			time.Date(294277, 1, 1, 0, 0, 0, 0, time.UTC),
+			time.Date(-600000, 1, 1, 0, 0, 0, 0, time.UTC),
+		} {
+			if id, err := queue.Enqueue(t.Context(), pool, awa.EnqueueParams{Kind: "k", Queue: t.Name(), RunAt: at}); err == nil {
+				t.Errorf("%v: job %d", at, id)
+			}
+		}
+		odd := time.Date(2999, 1, 1, 0, 0, 0, 123456999, time.FixedZone("", 3600+30*60+16)) // an offset with seconds
+		want := odd.Truncate(time.Microsecond)
+		ids := append(must[[]int64](t)(queue.EnqueueMixed(t.Context(), pool, t.Name(), []awa.EnqueueParams{{Kind: "k", RunAt: want}})),
+			enqueue(t, pool, awa.EnqueueParams{Kind: "k", Queue: t.Name(), RunAt: odd}))
+		for _, id := range ids {
+			if j := must[awa.JobInfo](t)(queue.GetJob(t.Context(), pool, id)); !j.RunAt.Equal(want) {
+				t.Errorf("run at %v, want %v", j.RunAt, want)
+			}
+		}
+		enqueue(t, pool, awa.EnqueueParams{Kind: "k", Queue: t.Name(), RunAt: time.Date(2, 1, 1, 0, 0, 0, 0, time.UTC)})
+		for _, q := range must[[]awa.QueueOverview](t)(queue.Overview(t.Context(), pool)) {
+			if q.Queue == t.Name() && q.OldestWaiting < 280*365*24*time.Hour {
+				t.Errorf("the first job waits for %v", q.OldestWaiting)
+			}
+		}
+	})
+}

@@ -1,6 +1,6 @@
 -- Jobs that come after others.
 begin;
-select plan(44);
+select plan(48);
 -- Alone: calls maintain.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 
@@ -105,6 +105,15 @@ select awa.complete_callback(:'callback') \g /dev/null
 select is(pg_temp.released(), 1::bigint, 'until it is done');
 select ok((select j.state = 'scheduled' and j.run_at between now() + interval '23 hours' and now() + interval '25 hours' and j.metadata = '{}'
   from awa.jobs as j where j.id = pg_temp.id('q')), 'then the other one''s own time counts');
+
+select pg_temp.add('po') \g /dev/null
+insert into job select n, awa.enqueue('k', queue => 'tap/85', run_at => 'infinity', after => array[pg_temp.id('po')]) from unnest(array['hold', 'held']) as n;
+select awa.cancel(pg_temp.id('held')), awa.complete(pg_temp.receipt('po')) \g /dev/null
+select is(pg_temp.released(), 1::bigint, 'one that is to wait for a word');
+select is(pg_temp.states('hold held'), 'scheduled cancelled', 'goes on waiting');
+select ok(awa.retry(pg_temp.id('held')), 'cancelled before that, it is retried');
+update awa.jobs set run_at = now() where id = pg_temp.id('hold');
+select is(pg_temp.states('hold held'), 'available available', 'and the other one goes by that word');
 
 -- Operators
 

@@ -168,7 +168,9 @@ create or replace function {{ .schema }}.set_progress (
   set jit = off
 as $$
 declare
-  v_open receipt;
+  v_open   receipt;
+  v_at     timestamptz;
+  v_before jsonb;
 begin
   perform _enter_ring();
   if set_progress.percent is null then
@@ -189,10 +191,17 @@ begin
     perform _refuse_unseen(array[set_progress.receipt]);
     return false;
   end if;
+  select p.at, p.progress into v_at, v_before
+  from progress_entries as p
+  where p.ready_slot = v_open.ready_slot and p.job_id = v_open.job_id and p.run_lease = v_open.run_lease
+  order by p.at desc
+  limit 1;
   insert into progress_entries (job_id, run_lease, at, ready_slot, progress)
-  values (v_open.job_id, v_open.run_lease, clock_timestamp(), v_open.ready_slot, _progress(
-    _progress_of(v_open.ready_slot, v_open.job_id, v_open.run_lease::integer),
-    set_progress.percent, set_progress.message, set_progress.metadata));
+  values (v_open.job_id, v_open.run_lease,
+    -- The newest row counts, also after the clock was set back.
+    greatest(clock_timestamp(), v_at + interval '1 microsecond'), v_open.ready_slot,
+    _progress(coalesce(v_before, _progress_of(v_open.ready_slot, v_open.job_id, v_open.run_lease::integer)),
+      set_progress.percent, set_progress.message, set_progress.metadata));
   return true;
 end;
 $$;

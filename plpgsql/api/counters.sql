@@ -93,7 +93,8 @@ declare
   v_now     numeric := extract(epoch from clock_timestamp()) * 1000;
   v_current smallint := _current_slot();
 begin
-  if (select k.last_value <= v_now from checkpoint_clock as k) then
+  -- Farther ahead it is after the clock was set back.
+  if (select k.last_value not between v_now and v_now + 1000 from checkpoint_clock as k) then
     perform setval('checkpoint_clock', (v_now + 1000)::bigint);
     return checkpoint_terminal_counters();
   end if;

@@ -28,7 +28,7 @@ begin
       coalesce(n.snapshot, '1:1:') as snapshot,
       -- The newest checkpoint of a minute ago, for the rates.
       (select k.checkpoint from checkpoint_snapshots as k
-       where k.ready_slot = s.slot and k.taken_at <= clock_timestamp() - interval '1 minute'
+       where k.ready_slot = s.slot and _is_past(k.taken_at, clock_timestamp(), '1 minute')
        order by k.checkpoint desc limit 1) as minute_ago
     from generate_series(0, {{ sub (int .segments) 1 }}) as s (slot)
     left join lateral (

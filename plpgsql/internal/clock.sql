@@ -23,3 +23,14 @@ as $$
     else pg_catalog.clock_timestamp()
   end
 $$;
+
+-- Whether something was that long ago. What is far ahead was, before the clock was
+-- set back.
+create or replace function {{ .schema }}._is_past (p_at timestamptz, p_now timestamptz, p_ago interval)
+  returns boolean
+  language sql
+  stable
+  parallel safe
+as $$
+  select p_at <= p_now - p_ago or p_at > p_now + interval '1 minute'
+$$;

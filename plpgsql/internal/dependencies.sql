@@ -205,7 +205,7 @@ create or replace function {{ .schema }}._due_at (p_metadata jsonb)
   volatile
 as $$
 begin
-  return coalesce(nullif(_instant(p_metadata ->> 'awa:run_at'), 'infinity'), _now());
+  return coalesce(_instant(p_metadata ->> 'awa:run_at'), _now());
 end;
 $$;
 

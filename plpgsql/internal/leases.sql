@@ -215,14 +215,17 @@ begin
     select d.* from leases as d where d.state = 'running' and (d.worker is not null or d.deadline_at <= p_now)
   ) as l
   left join lateral (
-    select b.heartbeat_at from workers as b where b.worker = l.worker order by b.heartbeat_at desc limit 1
+    select b.heartbeat_at from workers as b
+    where b.worker = l.worker and b.heartbeat_at <= p_now + interval '1 minute'
+    order by b.heartbeat_at desc
+    limit 1
   ) as b on true
   cross join lateral (
     select case
       when l.state = 'waiting_external' then 'callback timed out'
       when l.deadline_at <= p_now then 'deadline exceeded'
       when b.heartbeat_at is not null then
-        case when b.heartbeat_at <= p_now - p_silence and l.due_at - l.lease <= p_now - p_silence
+        case when b.heartbeat_at <= p_now - p_silence and _is_past(l.due_at - l.lease, p_now, p_silence)
           then format('worker %s is silent since %s', l.worker, b.heartbeat_at) end
       when l.due_at <= p_now then 'lease expired'
       end as reason

@@ -26,7 +26,8 @@ begin
 end;
 $$;
 
--- What is in the bucket now.
+-- What is in the bucket now; -1 for less than a token at a time that is ahead, after
+-- the clock was set back: until then nothing would flow in.
 create or replace function {{ .schema }}._tokens (p_queue text, p_rate double precision, p_burst integer, p_now timestamptz)
   returns double precision
   language plpgsql
@@ -36,7 +37,9 @@ declare
   v_burst double precision := coalesce(p_burst, ceil(p_rate));
 begin
   return coalesce((
-    select least(v_burst, p.tokens + greatest(extract(epoch from p_now)::double precision - extract(epoch from p.at)::double precision, 0) * p_rate)
+    select case when p.at > p_now and p.tokens < 1 then -1
+      else least(v_burst, p.tokens + greatest(extract(epoch from p_now)::double precision - extract(epoch from p.at)::double precision, 0) * p_rate)
+      end
     from rate_points as p
     where p.queue = p_queue
     order by p.point desc
@@ -61,8 +64,11 @@ begin
     perform _probe_bucket(p_queue);
   end if;
   v_tokens := _tokens(p_queue, p_rate, p_burst, _now());
+  if v_tokens = -1 then
+    perform _spend_tokens(p_queue, p_rate, p_burst, 0);  -- it fills from now
+  end if;
   -- A hair more, for what rounding took.
-  return floor(least(v_tokens + 1e-6, 1000000))::integer;
+  return floor(least(greatest(v_tokens, 0) + 1e-6, 1000000))::integer;
 end;
 $$;
 
@@ -76,7 +82,7 @@ declare
 begin
   insert into rate_points (queue, point, tokens, at, ready_slot)
   select p_queue, coalesce((select p.point from rate_points as p where p.queue = p_queue order by p.point desc limit 1), 0) + 1,
-    _tokens(p_queue, p_rate, p_burst, v_now) - p_jobs, v_now, _current_slot();
+    greatest(_tokens(p_queue, p_rate, p_burst, v_now), 0) - p_jobs, v_now, _current_slot();
 end;
 $$;
 

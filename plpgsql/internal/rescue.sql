@@ -2,6 +2,24 @@
 -- their deadline. They fail like any attempt: counted, and for good when it was
 -- the last.
 
+-- After the clock was set back: silence counts from now, for what a worker said
+-- last is ahead of the clock. Its heartbeats keep their order and their distances.
+create or replace function {{ .schema }}._settle_heartbeats (p_now timestamptz)
+  returns void
+  language sql
+  volatile
+as $$
+  update {{ .schema }}.workers as w
+  set heartbeat_at = w.heartbeat_at - (n.newest - p_now)
+  from (
+    select k.worker, max(k.heartbeat_at) as newest
+    from {{ .schema }}.workers as k
+    where k.heartbeat_at > p_now + interval '1 minute'
+    group by k.worker
+  ) as n
+  where w.worker = n.worker and w.heartbeat_at > p_now
+$$;
+
 -- The open attempts of some batches that are due, and why.
 create or replace function {{ .schema }}._due_attempts (p_batches bigint[], p_now timestamptz, p_silence interval, p_max integer)
   returns table (receipt {{ .schema }}.receipt, reason text)
@@ -18,7 +36,10 @@ begin
   from _open_batches(p_batches) as u (batch_id)
   cross join lateral (select k.* from claims as k where k.batch_id = u.batch_id offset 0) as c
   left join lateral (
-    select b.heartbeat_at from workers as b where b.worker = c.worker order by b.heartbeat_at desc limit 1
+    select b.heartbeat_at from workers as b
+    where b.worker = c.worker and b.heartbeat_at <= p_now + interval '1 minute'
+    order by b.heartbeat_at desc
+    limit 1
   ) as b on true
   cross join lateral (
     select coalesce(array_agg(i.job_id), '{}') as job_ids
@@ -36,7 +57,7 @@ begin
     select case
       when c.claimed_at + r.deadline <= p_now then 'deadline exceeded'
       when b.heartbeat_at is not null then
-        case when b.heartbeat_at <= p_now - p_silence and c.claimed_at <= p_now - p_silence
+        case when b.heartbeat_at <= p_now - p_silence and _is_past(c.claimed_at, p_now, p_silence)
           then format('worker %s is silent since %s', c.worker, b.heartbeat_at) end
       when greatest(c.lease_expires_at, (
         select max(e.lease_expires_at) from lease_extensions as e
@@ -191,18 +212,19 @@ declare
   v_receipts receipt[];
   v_reasons  text[];
   v_busy     bigint[];
+  v_back     boolean;  -- the clock was set back
   v_took     numeric;
 begin
   if not _try_singleton(3) then
     return query select 0::bigint, 'another session is at it';
     return;
-  elsif (select k.last_value > extract(epoch from v_started) * 1000 from rescue_clock as k) then
+  elsif (select k.last_value - extract(epoch from v_started) * 1000 between 0 and 600000 from rescue_clock as k) then
     return query select 0::bigint, null::text;
     return;
   end if;
 
   v_points := array(select p from _lane_points() as p);
-  select array_agg(b.batch_id) into v_batches
+  select array_agg(b.batch_id), bool_or(p.marked_at > v_now + interval '1 minute') into v_batches, v_back
   from unnest(v_points) as p
   cross join lateral (
     select u.batch_id from unnest(p.open_batches) as u (batch_id)
@@ -210,7 +232,7 @@ begin
     select c.batch_id
     from lane_cursors as c
     where c.lane = p.lane and c.generation > p.checked
-      and (c.look_at <= v_now or p.marked_at < v_now - v_silence)
+      and (c.look_at <= v_now or _is_past(p.marked_at, v_now, v_silence))
       and c.batch_id is not null
   ) as b;
   select w.* into v_watch from watch_points as w order by w.point desc limit 1;
@@ -218,6 +240,10 @@ begin
     v_watch := row(0, '-infinity', 0, '1:1:', '{}')::watch_points;
   elsif v_watch.looked_at > v_now then  -- the clock was set back
     v_watch.looked_at := '-infinity';
+    v_back := true;
+  end if;
+  if v_back then
+    perform _settle_heartbeats(v_now);
   end if;
   v_seen := _hide_own(pg_current_snapshot());  -- before they are read
   select array_agg(c.batch_id),
@@ -270,7 +296,7 @@ begin
         select c.batch_id from lane_cursors as c
         where c.lane = p.lane and c.generation > p.checked and c.generation <= p.marked and c.batch_id is not null)) as o)
   from unnest(v_points) as p
-  where (p.marked_at <= v_now - interval '10 seconds'
+  where (_is_past(p.marked_at, v_now, '10 seconds')
       -- A long list is not gone through every second.
       or p.newest - p.checked > 500
         and p.marked_at <= v_now - greatest(1, cardinality(p.open_batches) / 1000) * interval '1 second')
@@ -289,7 +315,7 @@ begin
   -- few, one that took long had to wait for the machine.
   v_took := extract(epoch from clock_timestamp() - v_started);
   if v_receipts is null and v_took > (case when cardinality(v_points) < 2000 then 0.1 else 0.01 end) then
-    perform setval('rescue_clock', (extract(epoch from clock_timestamp()) * 1000 + v_took * 10000)::bigint);
+    perform setval('rescue_clock', (extract(epoch from clock_timestamp()) * 1000 + least(v_took * 10000, 600000))::bigint);
   end if;
 end;
 $$;

@@ -1,0 +1,110 @@
+-- A clock that ran ahead by a day and is right again: what was noted meanwhile
+-- holds nothing up.
+begin;
+select plan(22);
+-- Alone: turns the ring, sets the clock.
+do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
+select awa.reset() \g /dev/null
+
+create function pg_temp.at (p_step interval) returns void
+  language sql as $$ select set_config('awa.now', (clock_timestamp() + p_step)::text, true) $$;
+create function pg_temp.rescued () returns bigint
+  language sql as $$
+  -- A pass that a busy machine made slow puts the next one off.
+  select setval('awa.rescue_clock', 1);
+  select m.affected from awa.maintain() as m where m.task = 'rescue'
+$$;
+create function pg_temp.errors (p_queue text) returns setof text
+  language sql as $$ select coalesce(j.errors[1] ->> 'error', j.state::text) from awa.jobs as j where j.queue = p_queue order by j.id $$;
+
+-- Attempts of workers
+
+select awa.enqueue('k', queue => 'tap/76/' || q) from unnest(array['alive', 'dead', 'dead', 'later', 'lease', 'answered']) as q \g /dev/null
+select pg_temp.at('1 day') \g /dev/null
+select awa.register_worker('tap/76/' || w) from unnest(array['alive', 'dead']) as w \g /dev/null
+create temp table held as
+  select q, c.* from unnest(array['alive', 'dead']) as q cross join lateral awa.claim('tap/76/' || q, 1, 'tap/76/' || q, '1 hour') as c;
+create temp table answered as select c.* from awa.claim('tap/76/answered', 1, 'tap/76/dead', '1 hour') as c;
+create temp table asked as select awa.register_callback(receipt, '1 hour') as id from answered;
+select awa.resume_callback(a.id) from asked as a \g /dev/null
+select is(pg_temp.rescued(), 0::bigint, 'all are alive');
+
+select pg_temp.at('0') \g /dev/null
+create temp table later as select c.* from awa.claim('tap/76/later', 1, 'tap/76/alive', '1 hour') as c;
+insert into later select c.* from awa.claim('tap/76/dead', 1, 'tap/76/dead', '1 day') as c;
+insert into later select c.* from awa.claim('tap/76/lease', 1, 'tap/76/nobody', '1 minute') as c;
+select is(pg_temp.rescued(), 0::bigint, 'set back, they have not been silent yet');
+select cmp_ok(max(w.heartbeat_at), '<=', clock_timestamp(), 'and silence counts from now') from awa.workers as w;
+select cmp_ok((select p.looked_at from awa.watch_points as p order by p.point desc limit 1), '<=', clock_timestamp(), 'as rescue''s own ledger does');
+select pg_temp.at('80 seconds') \g /dev/null
+select awa.heartbeat('tap/76/alive') \g /dev/null
+select is(pg_temp.rescued(), 1::bigint, 'a lease is as long as it says');
+select pg_temp.at('100 seconds') \g /dev/null
+select is(pg_temp.rescued(), 3::bigint, 'a silent worker''s attempts are rescued, those of before and of after, in the ring or not');
+select bag_eq($$ select left(e, 28) from pg_temp.errors('tap/76/dead') as e union all select left(e, 28) from pg_temp.errors('tap/76/answered') as e $$,
+  array_fill('worker tap/76/dead is silent'::text, array[3]), 'they say so');
+select bag_eq($$ select e from pg_temp.errors('tap/76/alive') as e union all select e from pg_temp.errors('tap/76/later') as e $$,
+  $$ values ('running'), ('running') $$, 'the other one''s go on');
+select is((select count(*) from awa.heartbeat('tap/76/dead')), 3::bigint, 'it is told of them once it is back');
+select ok(bool_and(awa.complete(h.receipt)), 'what goes on is finished') from held as h where h.q = 'alive';
+select set_config('awa.now', '', true) \g /dev/null
+
+-- A heartbeat from ahead of which no ledger tells
+
+select awa.reset() \g /dev/null
+select awa.enqueue('k', queue => 'tap/76/first') \g /dev/null
+select pg_temp.at('1 day') \g /dev/null
+select awa.register_worker('tap/76/first') \g /dev/null
+select pg_temp.at('0') \g /dev/null
+create temp table first as select c.* from awa.claim('tap/76/first', 1, 'tap/76/first', '5 minutes') as c;
+select is(pg_temp.rescued(), 0::bigint, 'a claim after the clock is right again');
+select pg_temp.at('6 minutes') \g /dev/null
+select is(pg_temp.rescued(), 1::bigint, 'is rescued');
+select set_config('awa.now', '', true) \g /dev/null
+
+-- A bucket
+
+select awa.configure_queue('tap/76/rate', '{"rate_limit": 2, "rate_burst": 3}') \g /dev/null
+select awa.enqueue_many('k', array_fill('{}'::jsonb, array[20]), queue => 'tap/76/rate') \g /dev/null
+select pg_temp.at('1 day') \g /dev/null
+select is((select count(*) from awa.claim('tap/76/rate', 10)), 3::bigint, 'a burst, ahead');
+select pg_temp.at('0') \g /dev/null
+select is((select count(*) from awa.claim('tap/76/rate', 10)), 0::bigint, 'an empty bucket stays empty');
+select pg_temp.at('1 second') \g /dev/null
+select is((select count(*) from awa.claim('tap/76/rate', 10)), 2::bigint, 'and fills from now');
+select set_config('awa.now', '', true) \g /dev/null
+
+-- Gates of once a second and of ten times what a pass took
+
+select awa.enqueue('k', queue => 'tap/76/gate') \g /dev/null
+create temp table gate as select c.* from awa.claim('tap/76/gate', 1, lease => '1 ms') as c;
+select pg_temp.at('1 minute') \g /dev/null
+select setval('awa.rescue_clock', (extract(epoch from clock_timestamp() + interval '1 day') * 1000)::bigint) \g /dev/null
+select is((select m.affected from awa.maintain() as m where m.task = 'rescue'), 1::bigint, 'a pass that was put off until tomorrow is due');
+select setval('awa.rescue_clock', (extract(epoch from clock_timestamp() + interval '2 minutes') * 1000)::bigint) \g /dev/null
+select results_eq($$ select m.outcome, m.affected from awa.maintain() as m where m.task = 'rescue' $$, $$ values ('idle', 0::bigint) $$, 'one that was put off by minutes is not');
+select setval('awa.rescue_clock', 1) \g /dev/null
+select set_config('awa.now', '', true) \g /dev/null
+select setval('awa.checkpoint_clock', (extract(epoch from clock_timestamp() + interval '1 day') * 1000)::bigint) \g /dev/null
+select awa.maintain() \g /dev/null
+select cmp_ok((select k.last_value from awa.checkpoint_clock as k), '<=', (extract(epoch from clock_timestamp()) * 1000 + 1000)::bigint, 'so is a checkpoint of all segments');
+
+-- Segments
+
+update awa.segment_rotations set rotated_at = clock_timestamp() + interval '1 day';
+select results_eq($$ select m.outcome from awa.maintain() as m where m.task = 'rotate' $$, $$ values ('rotated') $$, 'a segment that was opened ahead is sealed');
+select is((select count(*) from awa.maintain() as m where m.task = 'rotate'), 0::bigint, 'once');
+
+-- Progress
+
+select awa.enqueue('k', queue => 'tap/76/progress') \g /dev/null
+create temp table moved as select c.* from awa.claim('tap/76/progress') as c;
+select awa.set_progress(receipt, 10, metadata => '{"a": 1}') from moved \g /dev/null
+update awa.progress_entries set at = at + interval '1 day';
+select awa.set_progress(receipt, 20, metadata => '{"b": 2}') from moved \g /dev/null
+select awa.set_progress(receipt, 30, metadata => '{"c": 3}') from moved \g /dev/null
+select is((select j.progress from awa.jobs as j where j.queue = 'tap/76/progress'), '{"percent": 30, "metadata": {"a": 1, "b": 2, "c": 3}}'::jsonb, 'the last report counts');
+
+select is_empty('select * from awa.check()', 'the storage is sound');
+select * from finish();
+rollback;
