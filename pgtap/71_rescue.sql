@@ -1,6 +1,6 @@
 -- Leases, heartbeats, deadlines and rescue.
 begin;
-select plan(33);
+select plan(37);
 -- Alone: calls maintain.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 
@@ -104,6 +104,28 @@ select awa.enqueue('k', queue => 'tap/71/straggler') \g /dev/null
 create temp table straggler as select c.* from awa.claim('tap/71/straggler', lease => '1 hour') as c;
 select ok(awa.set_progress(receipt, 7), 'a straggler with progress') from straggler;
 select isnt((select count(*) from awa.watched_claims as w join straggler as s on w.batch_id = (s.receipt).batch_id), 0::bigint, 'its claim is watched');
+
+-- A server that was down: what workers could not tell it is not silence
+
+create function pg_temp.after_start (p_step interval) returns void
+  language sql as $$ select set_config('awa.now', (pg_postmaster_start_time() + p_step)::text, true) $$;
+select awa.reset() \g /dev/null
+select awa.enqueue('k', queue => q) from unnest(array['tap/71/lives', 'tap/71/died', 'tap/71/parked']) as q \g /dev/null
+select pg_temp.after_start('-10 minutes') \g /dev/null
+select awa.register_worker(w) from unnest(array['tap/71/lives', 'tap/71/died']) as w \g /dev/null
+create temp table down as
+  select q, c.receipt from unnest(array['lives', 'died']) as q cross join lateral awa.claim('tap/71/' || q, 1, 'tap/71/' || q) as c;
+create temp table answered as
+  select awa.register_callback(c.receipt, '1 hour') as id from awa.claim('tap/71/parked', 1, 'tap/71/died') as c;
+select awa.resume_callback(a.id) from answered as a \g /dev/null
+select pg_temp.after_start('89 seconds') \g /dev/null
+select is(pg_temp.rescued(), 0::bigint, 'nobody is silent before the server is there long enough');
+select awa.heartbeat('tap/71/lives') \g /dev/null
+select pg_temp.after_start('91 seconds') \g /dev/null
+select is(pg_temp.rescued(), 2::bigint, 'then who has not been back is');
+select is(awa.complete(receipt), q = 'lives', q || ' while the server was down') from down;
+select set_config('awa.now', '', true) \g /dev/null
+
 select is_empty('select * from awa.check()', 'the storage is sound');
 select * from finish();
 rollback;

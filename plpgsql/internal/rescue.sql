@@ -203,6 +203,9 @@ declare
   v_started  timestamptz := clock_timestamp();
   v_now      timestamptz := _now();
   v_silence  interval := (select s.worker_silence from storage_settings as s);
+  -- What nobody could tell a server that was down is not silence: no worker is silent
+  -- until it had the time to say something. Null until then.
+  v_silent   interval := case when pg_postmaster_start_time() <= v_now - v_silence then v_silence end;
   v_points   lane_point[];
   v_watch    watch_points;
   v_seen     pg_snapshot;
@@ -263,12 +266,12 @@ begin
     select array_agg(d.receipt order by (d.receipt).batch_id, (d.receipt).job_id),
       array_agg(d.reason order by (d.receipt).batch_id, (d.receipt).job_id)
     into v_receipts, v_reasons
-    from _due_attempts(v_batches, v_now, v_silence, p_max) as d;
+    from _due_attempts(v_batches, v_now, v_silent, p_max) as d;
   end if;
   if exists (select from leases) then
     select array_agg(d.receipt order by (d.receipt).job_id) || v_receipts, array_agg(d.reason order by (d.receipt).job_id) || v_reasons
     into v_receipts, v_reasons
-    from _due_leases(v_now, v_silence, p_max) as d;
+    from _due_leases(v_now, v_silent, p_max) as d;
   end if;
   if v_receipts is not null and exists (select from job_unique_claims) then
     v_busy := _lock_free_keys(array(select r.job_id from unnest(v_receipts) as r));
