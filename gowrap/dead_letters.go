@@ -87,14 +87,14 @@ func (c Client) BulkRetryFromDLQ(ctx context.Context, db DBTX, f DeadLetterFilte
 // PurgeDLQParams says which dead letters to delete. The zero value deletes all.
 type PurgeDLQParams struct {
 	DeadLetterFilter
-	// OlderThan spares letters that are younger. Zero: spares none.
+	// OlderThan spares letters that are younger, up to 100 years. Zero: spares none.
 	OlderThan time.Duration
 }
 
 // PurgeDLQ deletes dead letters for good and returns how many. It skips those that
 // another session holds, and never waits.
 //
-// Errors: ErrInvalidArgument for a negative MaxJobs.
+// Errors: ErrInvalidArgument for a negative MaxJobs or OlderThan.
 func (c Client) PurgeDLQ(ctx context.Context, db DBTX, p PurgeDLQParams) (jobs int64, err error) {
 	err = c.value("purge_dlq").
 		filter(p.DeadLetterFilter).

@@ -1,6 +1,6 @@
 -- Dead letters: the ways in, the ways back and the ways out, with the counts of each.
 begin;
-select plan(117);
+select plan(119);
 -- Alone: calls maintain.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 
@@ -241,6 +241,8 @@ update awa.dlq_entries set dlq_at = clock_timestamp() - interval '10 days' where
 update still set deltas = pg_temp.deltas(), removals = pg_temp.removals();
 select throws_ok('select awa.purge_dlq(max_jobs => -1)', 'AW006', null, 'a negative max_jobs is refused');
 select is(awa.purge_dlq('tap/61/none'), 0::bigint, 'a queue without letters purges nothing');
+select throws_ok(format($$ select awa.purge_dlq('tap/61/b1', older_than => %L) $$, age), 'AW006', format('older_than is %s', age::interval), 'an age of ' || age || ' is refused')
+from unnest(array['-1 hour', '10000 years']) as age;
 select is(awa.purge_dlq('tap/61/b1', older_than => '11 days'), 0::bigint, 'nor does an age that no letter has');
 select is(awa.purge_dlq('tap/61/b1', older_than => '9 days', max_jobs => 1), 1::bigint, 'an age selects, up to max_jobs');
 select is(awa.purge_dlq('tap/61/b1', older_than => '9 days'), 3::bigint, 'or all of it');

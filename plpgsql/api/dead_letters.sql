@@ -295,6 +295,9 @@ create or replace function {{ .schema }}.purge_dlq (
 as $$
 begin
   perform _check_max_jobs(purge_dlq.max_jobs);
+  if purge_dlq.older_than < '0' or purge_dlq.older_than > '100 years' then
+    perform _invalid(format('older_than is %s', purge_dlq.older_than), 'Give an age of zero or more, up to 100 years; null for any.');
+  end if;
   return _purge_dead(array(
     select e.id from dlq_entries as e
     where (purge_dlq.queue is null or e.queue = purge_dlq.queue)
@@ -307,7 +310,7 @@ end;
 $$;
 
 comment on function {{ .schema }}.purge_dlq is
-  'Deletes the matching dead letters for good, oldest id first, and returns their number; a null filter matches all. Letters that another session holds are skipped. Never blocks. Raises AW006 for a negative max_jobs.';
+  'Deletes the matching dead letters for good, oldest id first, and returns their number; a null filter matches all. Letters that another session holds are skipped. Never blocks. Raises AW006 for a negative max_jobs or age.';
 
 create or replace function {{ .schema }}.dlq_depth (queue text default null)
   returns setof {{ .schema }}.dlq_count
