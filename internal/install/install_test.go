@@ -311,6 +311,73 @@ func TestPrintWithoutTransaction(t *testing.T) {
 	}
 }
 
+// What the script sets, the caller's next statements do not meet.
+func TestPrintGivesBackTheCallersSettings(t *testing.T) {
+	t.Parallel()
+	conn := pgtest.Conn(t, pgtest.Empty(t))
+	const settings = `select current_user || ' ' || current_setting('search_path')`
+	before := scan[string](t, conn, settings)
+	for from, migrations := range []int{1, 2} {
+		sql := printed(t, install.PrintOptions{From: from, NoTransaction: true,
+			Options: fixture(migrations, "set local search_path = pg_catalog;\n"+codeOne)})
+		tx, err := conn.Begin(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := tx.Exec(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
+		if got := scan[string](t, conn, settings); got != before {
+			t.Errorf("after a script from version %d: %s, want %s", from, got, before)
+		}
+		if err := tx.Commit(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// Whoever may upgrade, the owner keeps all of it.
+func TestUpgradeByAnotherRole(t *testing.T) {
+	t.Parallel()
+	for name, upgrade := range map[string]func(*pgx.Conn, install.Options) error{
+		"Migrate": func(conn *pgx.Conn, o install.Options) error {
+			_, err := install.Migrate(t.Context(), conn, o)
+			return err
+		},
+		"Print": func(conn *pgx.Conn, o install.Options) error {
+			_, err := conn.Exec(t.Context(), printed(t, install.PrintOptions{Options: o, From: 1}))
+			return err
+		},
+	} {
+		conn := pgtest.Conn(t, pgtest.Empty(t))
+		owner := "owner_" + strings.ToLower(name) + "_" + scan[string](t, conn, "select oid::text from pg_database where datname = current_database()")
+		if _, err := conn.Exec(t.Context(), fmt.Sprintf(`create role "%[1]s";
+			do $$ begin execute format('alter database %%I owner to "%[1]s"', current_database()); end $$;
+			set role "%[1]s"`, owner)); err != nil {
+			t.Fatal(err)
+		}
+		mustMigrate(t, conn, fixture(1, codeOne))
+		if _, err := conn.Exec(t.Context(), "reset role"); err != nil {
+			t.Fatal(err)
+		}
+		if err := upgrade(conn, fixture(2, codeOne+`create function {{ .schema }}.g() returns int language sql as 'select 3';`)); err != nil {
+			t.Fatal(err)
+		}
+		if others := scan[int](t, conn, fmt.Sprintf(`select count(*) from (
+			select relowner from pg_class where relnamespace = 'awa'::regnamespace
+			union all select proowner from pg_proc where pronamespace = 'awa'::regnamespace) as o (owner)
+			where pg_get_userbyid(o.owner) <> '%s'`, owner)); others != 0 {
+			t.Errorf("%s: %d tables and functions belong to the role that upgraded", name, others)
+		}
+		if scan[string](t, conn, "select current_user::text") == owner {
+			t.Errorf("%s: the session goes on as the owner", name)
+		}
+		if _, err := conn.Exec(t.Context(), fmt.Sprintf(`drop schema awa cascade; reassign owned by "%[1]s" to current_user; drop role "%[1]s"`, owner)); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // The real release, by the script and by Migrate, gives one schema; and it
 // installs under another name.
 func TestReleaseByPsql(t *testing.T) {

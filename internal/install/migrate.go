@@ -93,6 +93,9 @@ func migrateStep(ctx context.Context, db querier, o Options,
 // apply runs what is pending, then the code.
 func apply(ctx context.Context, tx pgx.Tx, o Options, in installed, r release) error {
 	if in.version > 0 {
+		if err := exec(ctx, tx, "owner", o.becomeOwner()); err != nil {
+			return err
+		}
 		if err := exec(ctx, tx, "lock", o.lockTables(r, in.version)); err != nil {
 			return err
 		}

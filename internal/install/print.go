@@ -45,13 +45,15 @@ func Print(w io.Writer, opts PrintOptions) error {
 	}
 	fmt.Fprintf(&b, guard, lockNum, o.versionTable(), opts.From, o.Schema, segments)
 	if opts.From > 0 {
-		b.WriteString("\n" + o.lockTables(r, opts.From))
+		b.WriteString("\n" + o.becomeOwner() + "\n" + o.lockTables(r, opts.From))
 	}
 	for _, m := range r.pending(opts.From) {
 		fmt.Fprintf(&b, "\n-- migrations/%s\n\n%s\n\n%s\n", m.Name, terminated(m.UpSQL), o.setVersion(m.Sequence))
 	}
 	fmt.Fprintf(&b, "\n-- The functions\n\n%s\n\n%s\n", terminated(r.code), o.stamp(r))
-	if !opts.NoTransaction {
+	if opts.NoTransaction {
+		b.WriteString("\n" + giveBack)
+	} else {
 		b.WriteString("\ncommit;\n")
 	}
 	_, err = io.WriteString(w, b.String())
@@ -66,6 +68,8 @@ declare
   v_segments integer;
 begin
   perform pg_advisory_xact_lock(%[1]d);
+  perform set_config('awa.callers_path', current_setting('search_path'), true),
+    set_config('awa.callers_role', current_setting('role'), true);
   if to_regclass('%[2]s') is null then
     create table %[2]s (version int4 not null primary key);
     insert into %[2]s (version) values (0);
@@ -87,6 +91,16 @@ begin
   end if;
 end
 $guard$;
+`
+
+// giveBack is the foot of a script that runs in its caller's transaction: what the
+// script set until the end of the transaction, the caller's next statements would meet.
+const giveBack = `do $give_back$
+begin
+  perform set_config('search_path', current_setting('awa.callers_path'), true),
+    set_config('role', current_setting('awa.callers_role'), true);
+end
+$give_back$;
 `
 
 // terminated ends the last statement, which a migration may leave open, on a
