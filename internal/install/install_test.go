@@ -189,7 +189,7 @@ func TestSegmentsAreFixedAtFirstInstall(t *testing.T) {
 func TestSchemaNames(t *testing.T) {
 	t.Parallel()
 	conn := pgtest.Conn(t, pgtest.Empty(t))
-	for _, name := range []string{"Awa", "1awa", "a-b", `a"b`, "a.b", "pg_awa", strings.Repeat("a", 41)} {
+	for _, name := range []string{"Awa", "1awa", "a-b", `a"b`, "a.b", "pg_awa", "public", "information_schema", strings.Repeat("a", 41)} {
 		o := fixture(1, codeOne)
 		o.Schema = name
 		if _, err := install.Migrate(t.Context(), conn, o); err == nil || !strings.Contains(err.Error(), "schema name") {
@@ -308,6 +308,33 @@ func TestPrintWithoutTransaction(t *testing.T) {
 	}
 	if scan[bool](t, conn, "select to_regnamespace('awa') is not null") {
 		t.Error("the script ended the caller's transaction")
+	}
+}
+
+// A schema that was dropped is not installed, whatever its version was.
+func TestInstallAfterDrop(t *testing.T) {
+	t.Parallel()
+	conn := pgtest.Conn(t, pgtest.Empty(t))
+	drop := func() {
+		t.Helper()
+		if _, err := conn.Exec(t.Context(), "drop schema awa cascade"); err != nil {
+			t.Fatal(err)
+		}
+		if s, err := install.Status(t.Context(), conn, fixture(2, codeOne)); err != nil || s.Version != 0 || len(s.Pending) != 2 {
+			t.Errorf("status after the drop: %+v, %v", s, err)
+		}
+	}
+	mustMigrate(t, conn, fixture(2, codeOne))
+	drop()
+	if res := mustMigrate(t, conn, fixture(2, codeOne)); res.From != 0 || res.To != 2 {
+		t.Errorf("Migrate after the drop: %+v", res)
+	}
+	drop()
+	if _, err := conn.Exec(t.Context(), printed(t, install.PrintOptions{Options: fixture(2, codeOne)})); err != nil {
+		t.Fatal(err)
+	}
+	if res := mustMigrate(t, conn, fixture(2, codeOne)); res.Changed() {
+		t.Errorf("Migrate does not know what the script installed: %+v", res)
 	}
 }
 

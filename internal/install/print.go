@@ -74,6 +74,9 @@ begin
     create table %[2]s (version int4 not null primary key);
     insert into %[2]s (version) values (0);
   end if;
+  if to_regnamespace('%[4]s') is null then
+    update %[2]s set version = 0;
+  end if;
   select version into v_version from %[2]s;
   if v_version <> %[3]d then
     raise exception using errcode = '55000',
