@@ -223,7 +223,7 @@ func TestSegmentsAreFixedAtFirstInstall(t *testing.T) {
 func TestSchemaNames(t *testing.T) {
 	t.Parallel()
 	conn := pgtest.Conn(t, pgtest.Empty(t))
-	for _, name := range []string{"Awa", "1awa", "a-b", `a"b`, "a.b", "pg_awa", strings.Repeat("a", 41)} {
+	for _, name := range []string{"Awa", "1awa", "a-b", `a"b`, "a.b", "pg_awa", "public", "information_schema", strings.Repeat("a", 41)} {
 		o := fixture(1, codeOne)
 		o.Schema = name
 		if _, err := install.Migrate(t.Context(), conn, o); err == nil || !strings.Contains(err.Error(), "schema name") {
@@ -343,6 +343,85 @@ func TestPrintWithoutTransaction(t *testing.T) {
 	if scan[bool](t, conn, "select to_regnamespace('awa') is not null") {
 		t.Error("the script ended the caller's transaction")
 	}
+}
+
+// A schema that was dropped is not installed, whatever its version was.
+func TestInstallAfterDrop(t *testing.T) {
+	t.Parallel()
+	conn := pgtest.Conn(t, pgtest.Empty(t))
+	drop := func() {
+		t.Helper()
+		if _, err := conn.Exec(t.Context(), "drop schema awa cascade"); err != nil {
+			t.Fatal(err)
+		}
+		if s, err := install.Status(t.Context(), conn, fixture(2, codeOne)); err != nil || s.Version != 0 || len(s.Pending) != 2 {
+			t.Errorf("status after the drop: %+v, %v", s, err)
+		}
+	}
+	mustMigrate(t, conn, fixture(2, codeOne))
+	drop()
+	if res := mustMigrate(t, conn, fixture(2, codeOne)); res.From != 0 || res.To != 2 {
+		t.Errorf("Migrate after the drop: %+v", res)
+	}
+	drop()
+	if _, err := conn.Exec(t.Context(), printed(t, install.PrintOptions{Options: fixture(2, codeOne)})); err != nil {
+		t.Fatal(err)
+	}
+	if res := mustMigrate(t, conn, fixture(2, codeOne)); res.Changed() {
+		t.Errorf("Migrate does not know what the script installed: %+v", res)
+	}
+}
+
+// What the script sets, the caller's next statements do not meet.
+func TestPrintGivesBackTheCallersSettings(t *testing.T) {
+	t.Parallel()
+	conn := pgtest.Conn(t, pgtest.Empty(t))
+	const settings = `select current_user || ' ' || current_setting('search_path')`
+	before := scan[string](t, conn, settings)
+	for from, migrations := range []int{1, 2} {
+		sql := printed(t, install.PrintOptions{From: from, NoTransaction: true,
+			Options: fixture(migrations, "set local search_path = pg_catalog;\n"+codeOne)})
+		tx, err := conn.Begin(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := tx.Exec(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
+		if got := scan[string](t, conn, settings); got != before {
+			t.Errorf("after a script from version %d: %s, want %s", from, got, before)
+		}
+		if err := tx.Commit(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// What another role adds, the functions, which run as their owner, could not reach.
+func TestUpgradeByAnotherRole(t *testing.T) {
+	t.Parallel()
+	conn := pgtest.Conn(t, pgtest.Empty(t))
+	run := func(sql string) {
+		t.Helper()
+		if _, err := conn.Exec(t.Context(), sql); err != nil {
+			t.Fatalf("%s: %v", sql, err)
+		}
+	}
+	owner := "owner_" + scan[string](t, conn, "select oid::text from pg_database where datname = current_database()")
+	run(fmt.Sprintf(`create role %[1]s; grant create on schema public to %[1]s;
+		do $$ begin execute format('grant create on database %%I to %[1]s', current_database()); end $$`, owner))
+	run("set role " + owner)
+	mustMigrate(t, conn, fixture(1, codeOne))
+	run("reset role")
+	if _, err := install.Migrate(t.Context(), conn, fixture(2, codeOne)); err == nil || !strings.Contains(err.Error(), "is in the hands of "+owner) {
+		t.Error(err)
+	}
+	run("set role " + owner)
+	if res := mustMigrate(t, conn, fixture(2, codeOne)); res.To != 2 {
+		t.Errorf("by its owner: %+v", res)
+	}
+	run("reset role")
+	run(fmt.Sprintf("drop owned by %[1]s; drop role %[1]s", owner))
 }
 
 // The real release, by the script and by Migrate, gives one schema; and it

@@ -30,9 +30,10 @@ type querier interface {
 // beyond reading the catalogue and the version table.
 func inspect(ctx context.Context, db querier, o Options) (installed, error) {
 	var in installed
+	// A version outlives a schema that was dropped.
 	var known bool
 	if err := db.QueryRow(ctx,
-		`select to_regclass($1) is not null`, o.versionTable()).Scan(&known); err != nil {
+		`select to_regclass($1) is not null and to_regnamespace($2) is not null`, o.versionTable(), o.Schema).Scan(&known); err != nil {
 		return in, fmt.Errorf("install: inspect: %w", err)
 	}
 	if !known {

@@ -46,6 +46,10 @@ func (o Options) withDefaults() (Options, error) {
 	if !schemaName.MatchString(o.Schema) || strings.HasPrefix(o.Schema, "pg_") {
 		return o, fmt.Errorf("install: schema name %q: want a lower-case letter or underscore, then up to 39 lower-case letters, digits and underscores, and not pg_ in front", o.Schema)
 	}
+	// An install takes from PUBLIC what is in its schema.
+	if o.Schema == "public" || o.Schema == "information_schema" {
+		return o, fmt.Errorf("install: schema name %q: others use what is there, and awa needs a schema of its own", o.Schema)
+	}
 	if o.Segments != 0 && (o.Segments < MinSegments || o.Segments > MaxSegments) {
 		return o, fmt.Errorf("install: %d segments: want %d to %d", o.Segments, MinSegments, MaxSegments)
 	}

@@ -33,9 +33,7 @@ begin
     union all
     select format('operator %%s', p.oid::regoperator), p.oprowner from pg_operator as p where p.oprnamespace = v_schema
   ) as t (what, owner)
-  left join pg_roles as r on r.oid = case
-    when t.owner = 'pg_database_owner'::regrole then (select d.datdba from pg_database as d where d.datname = current_database())
-    else t.owner end
+  left join pg_roles as r on r.oid = t.owner
   where r.rolname is distinct from current_user and r.rolsuper is not true
   limit 1;
   if found then

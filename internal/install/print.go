@@ -52,7 +52,9 @@ func Print(w io.Writer, opts PrintOptions) error {
 		fmt.Fprintf(&b, "\n-- migrations/%s\n\n%s\n\n%s\n", m.Name, terminated(m.UpSQL), o.setVersion(m.Sequence))
 	}
 	fmt.Fprintf(&b, "\n-- The functions\n\n%s\n\n%s\n", terminated(r.code), o.stamp(r))
-	if !opts.NoTransaction {
+	if opts.NoTransaction {
+		b.WriteString("\n" + giveBack)
+	} else {
 		b.WriteString("\ncommit;\n")
 	}
 	_, err = io.WriteString(w, b.String())
@@ -67,9 +69,13 @@ declare
   v_segments integer;
 begin
   perform pg_advisory_xact_lock(%[1]d);
+  perform set_config('awa.callers_path', current_setting('search_path'), true);
   if to_regclass('%[2]s') is null then
     create table %[2]s (version int4 not null primary key);
     insert into %[2]s (version) values (0);
+  end if;
+  if to_regnamespace('%[4]s') is null then
+    update %[2]s set version = 0;
   end if;
   select version into v_version from %[2]s;
   if v_version <> %[3]d then
@@ -88,6 +94,15 @@ begin
   end if;
 end
 $guard$;
+`
+
+// giveBack is the foot of a script that runs in its caller's transaction: what the
+// script set until the end of the transaction, the caller's next statements would meet.
+const giveBack = `do $give_back$
+begin
+  perform set_config('search_path', current_setting('awa.callers_path'), true);
+end
+$give_back$;
 `
 
 // terminated ends the last statement, which a migration may leave open, on a
