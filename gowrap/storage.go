@@ -13,7 +13,7 @@ const (
 // Outcomes of Rotate.
 const (
 	Rotated       = "rotated" // the next segment is the current one
-	RotateIdle    = "idle"    // the current segment is empty
+	RotateIdle    = "idle"    // the current segment has no jobs and few heartbeats
 	RotateBlocked = "blocked" // the next slot is not pruned yet
 	RotateBusy    = "busy"    // another session rotates or prunes
 )

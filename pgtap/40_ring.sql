@@ -1,7 +1,7 @@
 -- The ring: rotate, prune, what becomes of history, of failures and of
 -- stragglers. Inside one transaction; race/40_ring.sql turns it for real.
 begin;
-select plan(64);
+select plan(66);
 -- Alone: turns the ring, truncates segments.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 select awa.reset() \g /dev/null
@@ -220,6 +220,13 @@ $$;
 update awa.queue_meta set failed_retention = '0';
 insert into awa.queue_meta (queue, failed_retention) select distinct queue, interval '0' from awa.queue_lanes on conflict do nothing;
 select is(pg_temp.settle(), array['empty', 'idle'], 'a ring without jobs comes to rest');
+
+select awa.heartbeat('tap/40/w') \g /dev/null
+select is(awa.rotate(), 'idle', 'also when a worker sends a heartbeat');
+insert into awa.workers (worker, heartbeat_at, ready_slot, seen)
+select 'tap/40/w', clock_timestamp(), r.slot, pg_current_snapshot()
+from (select r.slot from awa.segment_rotations as r order by r.generation desc limit 1) as r, generate_series(1, 20000);
+select is(awa.rotate(), 'rotated', 'one that is full of heartbeats is, though no job came');
 
 select is_empty($$
   select a.attrelid::regclass, a.attname

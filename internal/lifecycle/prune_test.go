@@ -207,3 +207,45 @@ func TestPruneBesideShortTransactions(t *testing.T) {
 		t.Errorf("check: %s", strings.Join(bad, "\n"))
 	}
 }
+
+// TestPruneReadsTheNewestOfEachLedger counts what prune reads of the ledgers that it copies
+// the newest rows of, for it does so while it has the segment locked: after one-job claims
+// and heartbeats, and after eight times as many.
+func TestPruneReadsTheNewestOfEachLedger(t *testing.T) {
+	conn := pgtest.Conn(t, pgtest.URL(t))
+	exec := execOn(t, conn)
+	ledgers := []string{"lane_cursors_0", "rate_points_0", "slot_batches_0", "workers_0"}
+	for _, ledger := range ledgers {
+		exec(`alter table awa.` + ledger + ` set (autovacuum_enabled = false)`)
+	}
+	read := func(claims int) tableReads {
+		t.Helper()
+		exec(`select awa.reset()`)
+		exec(`select awa.configure_queue('rate', '{"rate_limit": 1000000000}'),
+			awa.configure_queue('slots', '{"concurrency_limit": 1000}')`)
+		exec(`select awa.enqueue('k', queue => q, concurrency_key => 'c')
+			from unnest(array['plain', 'rate', 'slots']) as q, generate_series(1, $1::integer)`, claims)
+		exec(`select awa.complete(c.receipt)
+			from generate_series(1, $1::integer) as n, unnest(array['plain', 'rate', 'slots']) as q
+			cross join lateral awa.claim(q, worker => 'w' || n % 2) as c`, claims)
+		exec(`select count(*) from generate_series(1, $1::integer) as n cross join lateral awa.heartbeat('w' || n % 2)`, claims)
+		exec(`select awa.rotate()`)
+		tx, err := conn.Begin(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = tx.Rollback(context.Background()) }()
+		from := rowsRead(t, tx)
+		var outcome string
+		if err := tx.QueryRow(t.Context(), `select awa.prune()`).Scan(&outcome); err != nil || outcome != "pruned" {
+			t.Fatal(outcome, err)
+		}
+		return rowsRead(t, tx).since(from)
+	}
+	few, many := read(100), read(800)
+	for _, ledger := range ledgers {
+		if many[ledger] > few[ledger]+50 {
+			t.Errorf("%s: %d rows read, and of eight times as many %d", ledger, few[ledger], many[ledger])
+		}
+	}
+}

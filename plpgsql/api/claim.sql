@@ -10,6 +10,9 @@ create or replace function {{ .schema }}._claim_own (
   returns setof {{ .schema }}.claimed_job
   language plpgsql
   volatile
+  -- A few rows are looked up: a join may be planned as a walk through all jobs of the ring.
+  set enable_hashjoin = off
+  set enable_mergejoin = off
 as $$
 declare
   v_own xid8 := pg_current_xact_id_if_assigned();
@@ -24,10 +27,10 @@ begin
   end if;
   return query
   with got as materialized (
-    select r.ready_slot, r.job_id, r.run_lease
-    from ready_entries as r
-    where r.lane = p_lane and r.xid = v_own
-    order by r.job_id
+    -- Sorted once they are found: in the order of ids it may be planned as such a walk.
+    select o.*
+    from (select r.ready_slot, r.job_id, r.run_lease from ready_entries as r where r.lane = p_lane and r.xid = v_own offset 0) as o
+    order by o.job_id
     limit p_max
   ),
   restamped as (

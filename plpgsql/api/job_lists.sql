@@ -37,7 +37,8 @@ create or replace function {{ .schema }}.list_jobs (
   set jit = off
 as $$
 declare
-  v_lanes  bigint[] := array(select distinct l.lane from queue_lanes as l where list_jobs.queue is null or l.queue = list_jobs.queue);
+  v_lanes  bigint[] := case when list_jobs.queue is not null then
+    array(select distinct l.lane from queue_lanes as l where l.queue = list_jobs.queue) end;
   v_before bigint := coalesce(list_jobs.before, 9223372036854775807);
   v_left   integer := least(list_jobs.max_jobs, 10000);
   v_page   integer := greatest(v_left, 100);
@@ -73,6 +74,57 @@ $$;
 comment on function {{ .schema }}.list_jobs is
   'Up to max_jobs jobs, newest id first; null filters match all. Page on with before => the last id. Terminal states are found by the outcomes, deferred ones among the deferred jobs, running ones by the claims that rescue watches; available ones by their ready rows, which takes time when few of many match. Never blocks. Raises AW006 for a negative max_jobs.';
 
+-- Ids of jobs outside of history that are in p_state (null: any) or may be, newest first,
+-- as far as a few rows of each place below p_before tell: complete says whether they were
+-- enough. Where most match, that is all there is to read, whatever the planner believes.
+create or replace function {{ .schema }}._newest_candidates (
+  p_lanes bigint[], p_kind text, p_state {{ .schema }}.job_state, p_before bigint, p_max integer,
+  out ids bigint[], out complete boolean
+)
+  language plpgsql
+  stable
+  set plan_cache_mode = force_custom_plan
+  set enable_seqscan = off
+  set enable_bitmapscan = off
+as $$
+declare
+  v_rows constant integer := least(p_max * 10, 20000);
+begin
+  with
+  looked as materialized (
+    (select 1 as place, r.job_id, (p_lanes is null or r.lane = any (p_lanes)) and (p_kind is null or r.kind = p_kind) as fits
+     from ready_entries as r
+     where r.job_id < p_before and (p_state is null or p_state = 'available')
+     order by r.job_id desc limit v_rows)
+    union all
+    (select 2, d.job_id, (p_lanes is null or d.lane = any (p_lanes)) and (p_kind is null or d.kind = p_kind)
+       and (p_state is null or d.state = p_state)
+     from deferred_jobs as d
+     where d.job_id < p_before and (p_state is null or p_state in ('scheduled', 'retryable'))
+     order by d.job_id desc limit v_rows)
+    union all
+    (select 3, l.job_id, (p_lanes is null or l.lane = any (p_lanes)) and (p_kind is null or l.kind = p_kind)
+       and (p_state is null or l.state = p_state)
+     from leases as l
+     where l.job_id < p_before and (p_state is null or p_state = 'waiting_external')
+     order by l.job_id desc limit v_rows)
+  ),
+  -- Below the last row of a place that has more, something may be missing.
+  reach as materialized (
+    select max(k.last_id) as job_id
+    from (select min(l.job_id) as last_id from looked as l group by l.place having count(*) = v_rows) as k
+  )
+  select array(
+      select distinct l.job_id from looked as l
+      where l.fits and l.job_id >= coalesce((select r.job_id from reach as r), 0)
+      order by l.job_id desc
+      limit p_max),
+    (select r.job_id from reach as r) is null
+  into ids, complete;
+  complete := complete or cardinality(ids) = p_max;
+end;
+$$;
+
 create or replace function {{ .schema }}._candidates (
   p_lanes bigint[], p_kind text, p_state {{ .schema }}.job_state, p_before bigint, p_max integer
 )
@@ -82,6 +134,8 @@ create or replace function {{ .schema }}._candidates (
   set plan_cache_mode = force_custom_plan
   set work_mem = '64MB'
 as $$
+declare
+  v_newest record;
 begin
   if p_state in ('completed', 'failed', 'cancelled') then
     return array(
@@ -92,23 +146,29 @@ begin
         coalesce(o.job_ids, c.job_ids),
         case when o.job_ids is null then c.run_leases else o.run_leases end) as j (job_id, run_lease)
       where o.outcome = case p_state when 'completed' then 'c'::"char" when 'failed' then 'f'::"char" else 'x'::"char" end
-        and o.lane = any (p_lanes) and j.job_id < p_before
+        and (p_lanes is null or o.lane = any (p_lanes)) and j.job_id < p_before
         and (p_kind is null or exists (
           select from ready_entries as r
           where r.ready_slot = o.ready_slot and r.job_id = j.job_id and r.run_lease = coalesce(j.run_lease, 1) and r.kind = p_kind))
       order by j.job_id desc
       limit p_max);
-  elsif p_state in ('scheduled', 'retryable') then
+  elsif p_state is distinct from 'running' then
+    select n.* into v_newest from _newest_candidates(p_lanes, p_kind, p_state, p_before, p_max) as n;
+    if v_newest.complete then
+      return v_newest.ids;
+    end if;
+  end if;
+  if p_state in ('scheduled', 'retryable') then
     return array(
       select d.job_id from deferred_jobs as d
-      where d.state = p_state and d.lane = any (p_lanes) and d.job_id < p_before and (p_kind is null or d.kind = p_kind)
+      where d.state = p_state and (p_lanes is null or d.lane = any (p_lanes)) and d.job_id < p_before and (p_kind is null or d.kind = p_kind)
       order by d.job_id desc
       limit p_max);
   end if;
   if p_state = 'waiting_external' then
     return array(
       select l.job_id from leases as l
-      where l.state = p_state and l.lane = any (p_lanes) and l.job_id < p_before and (p_kind is null or l.kind = p_kind)
+      where l.state = p_state and (p_lanes is null or l.lane = any (p_lanes)) and l.job_id < p_before and (p_kind is null or l.kind = p_kind)
       order by l.job_id desc
       limit p_max);
   end if;
@@ -119,13 +179,13 @@ begin
         select j.job_id
         from _open_claims() as c
         cross join lateral unnest(c.job_ids, c.run_leases) as j (job_id, run_lease)
-        where c.lane = any (p_lanes) and j.job_id < p_before
+        where (p_lanes is null or c.lane = any (p_lanes)) and j.job_id < p_before
           and (p_kind is null or exists (
             select from ready_entries as r
             where r.ready_slot = c.ready_slot and r.job_id = j.job_id and r.run_lease = coalesce(j.run_lease, 1) and r.kind = p_kind))
         union
         select l.job_id from leases as l
-        where l.state = 'running' and l.lane = any (p_lanes) and l.job_id < p_before and (p_kind is null or l.kind = p_kind)
+        where l.state = 'running' and (p_lanes is null or l.lane = any (p_lanes)) and l.job_id < p_before and (p_kind is null or l.kind = p_kind)
       ) as u
       order by u.job_id desc
       limit p_max);
@@ -134,15 +194,15 @@ begin
     select u.job_id
     from (
       (select r.job_id from ready_entries as r
-       where r.lane = any (p_lanes) and r.job_id < p_before and (p_kind is null or r.kind = p_kind)
+       where (p_lanes is null or r.lane = any (p_lanes)) and r.job_id < p_before and (p_kind is null or r.kind = p_kind)
        order by r.job_id desc limit p_max)
       union
       (select d.job_id from deferred_jobs as d
-       where d.lane = any (p_lanes) and d.job_id < p_before and (p_kind is null or d.kind = p_kind)
+       where (p_lanes is null or d.lane = any (p_lanes)) and d.job_id < p_before and (p_kind is null or d.kind = p_kind)
        order by d.job_id desc limit p_max)
       union
       (select l.job_id from leases as l
-       where l.lane = any (p_lanes) and l.job_id < p_before and (p_kind is null or l.kind = p_kind)
+       where (p_lanes is null or l.lane = any (p_lanes)) and l.job_id < p_before and (p_kind is null or l.kind = p_kind)
        order by l.job_id desc limit p_max)
     ) as u
     order by u.job_id desc

@@ -162,6 +162,12 @@ begin
   select k.batch_id, k.lane, v_own, k.finalized_at, 0, cardinality(k.job_ids), p_current, 'f', null, null, k.errors
   from kept as k;
 
+  insert into progress_entries (job_id, run_lease, at, ready_slot, progress)
+  select distinct on (p.job_id) p.job_id, p.run_lease, p.at, p_current, p.progress
+  from unnest(f_jobs, f_leases) as f (job_id, run_lease)
+  join progress_entries as p on p.ready_slot = v_slot and p.job_id = f.job_id and p.run_lease = f.run_lease
+  order by p.job_id, p.at desc;
+
   perform _fold_rollups(p_generation);
 
   -- Ground truth becomes the permanent record, less what survives.
@@ -210,9 +216,9 @@ begin
       c.settled_segment, c.settled_xid,
       c.claimed_total, c.batch_id, c.look_at, p_current, c.skips, c.drained, c.s_prev, c.s_cur
     from (
-      select distinct on (k.lane) k.* from lane_cursors_{{ $i }} as k order by k.lane, k.generation desc
-    ) as c
-    where not exists (select from lane_cursors as n where n.lane = c.lane and n.generation > c.generation);
+{{ template "internal/newest.sql" (dict "ledger" "lane_cursors" "slot" $i "key" "lane" "point" "generation") }}    ) as c
+    -- Here and below: offset 0, or it may be planned to read the other segments.
+    where not exists (select from lane_cursors as n where n.lane = c.lane and n.generation > c.generation offset 0);
 
     -- So do the newest points of rescue, promotion and rate limits, a live worker's
     -- heartbeat, and what running attempts were given. A watch point may go: it was the
@@ -220,9 +226,8 @@ begin
     insert into rescue_points (lane, point, checked, marked, marked_at, ready_slot, open_batches)
     select r.lane, r.point, r.checked, r.marked, r.marked_at, p_current, r.open_batches
     from (
-      select distinct on (k.lane) k.* from rescue_points_{{ $i }} as k order by k.lane, k.point desc
-    ) as r
-    where not exists (select from rescue_points as n where n.lane = r.lane and n.point > r.point);
+{{ template "internal/newest.sql" (dict "ledger" "rescue_points" "slot" $i "key" "lane" "point" "point") }}    ) as r
+    where not exists (select from rescue_points as n where n.lane = r.lane and n.point > r.point offset 0);
     insert into promotion_points (point, run_at, job_id, ready_slot, seen)
     select p.point, p.run_at, p.job_id, p_current, p.seen
     from (select k.* from promotion_points_{{ $i }} as k order by k.point desc limit 1) as p
@@ -230,9 +235,8 @@ begin
     insert into rate_points (queue, point, tokens, at, ready_slot)
     select r.queue, r.point, r.tokens, r.at, p_current
     from (
-      select distinct on (k.queue) k.* from rate_points_{{ $i }} as k order by k.queue, k.point desc
-    ) as r
-    where not exists (select from rate_points as n where n.queue = r.queue and n.point > r.point);
+{{ template "internal/newest.sql" (dict "ledger" "rate_points" "slot" $i "key" "queue" "point" "point") }}    ) as r
+    where not exists (select from rate_points as n where n.queue = r.queue and n.point > r.point offset 0);
     insert into dependency_points (point, ready_slot, seen)
     select p.point, p_current, p.seen
     from (select k.* from dependency_points_{{ $i }} as k order by k.point desc limit 1) as p
@@ -251,7 +255,8 @@ begin
     -- A queue's newest row, which is open itself, and those that it counts.
     insert into slot_batches (queue, point, batch_id, keys, job_ids, open, aged, ready_slot)
     select k.queue, k.point, k.batch_id, k.keys, k.job_ids, case when k.point = n.point then k.open else '{}' end, k.aged, p_current
-    from (select distinct b.queue from slot_batches_{{ $i }} as b) as q
+    from (
+{{ template "internal/newest.sql" (dict "ledger" "slot_batches" "slot" $i "key" "queue" "point" "point") }}    ) as q
     cross join lateral (
       select b.point, b.open from slot_batches as b where b.queue = q.queue order by b.point desc limit 1
     ) as n
@@ -262,10 +267,9 @@ begin
     insert into workers (worker, heartbeat_at, ready_slot, seen, info)
     select w.worker, w.heartbeat_at, p_current, w.seen, w.info
     from (
-      select distinct on (k.worker) k.* from workers_{{ $i }} as k order by k.worker, k.heartbeat_at desc
-    ) as w
+{{ template "internal/newest.sql" (dict "ledger" "workers" "slot" $i "key" "worker" "point" "heartbeat_at") }}    ) as w
     where w.heartbeat_at > _now() - interval '1 day'
-      and not exists (select from workers as n where n.worker = w.worker and n.heartbeat_at > w.heartbeat_at);
+      and not exists (select from workers as n where n.worker = w.worker and n.heartbeat_at > w.heartbeat_at offset 0);
     insert into worker_notices (worker, xid, batch_id, job_id, run_lease, ready_slot, reason)
     select n.worker, n.xid, n.batch_id, n.job_id, n.run_lease, p_current, n.reason
     from worker_notices_{{ $i }} as n
@@ -280,7 +284,7 @@ begin
     insert into progress_entries (job_id, run_lease, at, ready_slot, progress)
     select distinct on (p.job_id, p.run_lease) p.job_id, p.run_lease, p.at, p_current, p.progress
     from progress_entries_{{ $i }} as p
-    where p.job_id = any (v_jobs || f_jobs)
+    where p.job_id = any (v_jobs)
     order by p.job_id, p.run_lease, p.at desc;
 
     if exists (select from cron_fires_{{ $i }} as k where not pg_visible_in_snapshot(k.xid, v_proof)) then

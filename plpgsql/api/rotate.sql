@@ -21,7 +21,10 @@ begin
   select r.* into v_current from segment_rotations as r order by r.generation desc limit 1;
   v_next := v_current.generation + 1;
 
+  -- Workers send heartbeats also where no job comes: some ten thousand, by the size of
+  -- their table, are reason enough.
   select exists (select from ready_entries as r where r.ready_slot = v_current.slot)
+    or pg_relation_size(format('%I.%I', '{{ .schema }}', 'workers_' || v_current.slot)) > 1048576
   into v_used;
   if not v_used then
     return 'idle';
@@ -41,4 +44,4 @@ end;
 $$;
 
 comment on function {{ .schema }}.rotate is
-  'Seals the current segment and opens the next. Returns rotated; idle when the current segment is empty; blocked when the next slot is not pruned yet (see storage_status); busy while another session rotates or prunes. Never blocks others. Raises 25001 outside READ COMMITTED.';
+  'Seals the current segment and opens the next. Returns rotated; idle when the current segment has no jobs and few heartbeats; blocked when the next slot is not pruned yet (see storage_status); busy while another session rotates or prunes. Never blocks others. Raises 25001 outside READ COMMITTED.';

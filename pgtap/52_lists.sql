@@ -1,0 +1,60 @@
+begin;
+select plan(12);
+
+-- 6000 jobs in and out of time, by turns; one in 500 is another queue's, one in 700
+-- another kind's. Of a third queue one in 18 waits for its time, and a single one does not:
+-- it is among its newest hundred, and not among the newest thousand that can be claimed.
+-- Some jobs have come back, so that they have two attempts.
+select awa.enqueue_many(jsonb_agg(jsonb_build_object(
+    'kind', case when n % 700 = 0 then 'rare' else 'plain' end,
+    'queue', case when n % 500 = 0 then 'tap/52/few' when n % 18 = 0 or n = 4402 then 'tap/52/late' else 'tap/52/many' end)
+  || case when n % 3 = 0 then jsonb_build_object('run_at', now() + interval '1 hour') else '{}' end order by n))
+from generate_series(1, 6000) as n;
+select awa.complete_many((array_agg(c.receipt))[1:10]) from awa.claim('tap/52/many', 20) as c;
+select awa.snooze_many(array_agg(c.receipt), '0') from awa.claim('tap/52/many', 20) as c;
+select awa.fail(c.receipt, retry_after => '1 hour') from awa.claim('tap/52/few', 2) as c;
+select awa.register_callback(c.receipt, '1 hour') from awa.claim('tap/52/many', 3) as c;
+
+-- Every page of a listing, one after the other.
+create function pg_temp.paged (queue text, kind text, state awa.job_state, page integer)
+  returns bigint[]
+  language plpgsql
+as $$
+declare
+  v_ids bigint[] := '{}';
+  v_new bigint[];
+begin
+  loop
+    v_new := array(select j.id from awa.list_jobs(paged.queue, paged.kind, paged.state, v_ids[cardinality(v_ids)], paged.page) as j);
+    exit when v_new = '{}';
+    v_ids := v_ids || v_new;
+  end loop;
+  return v_ids;
+end;
+$$;
+
+select is(pg_temp.paged(c.queue, c.kind, c.state::awa.job_state, c.page),
+  array(
+    select j.id from awa.jobs as j
+    where (c.queue is null or j.queue = c.queue) and (c.kind is null or j.kind = c.kind)
+      and (c.state is null or j.state = c.state::awa.job_state)
+    order by j.id desc),
+  format('the pages of queue %s, kind %s, state %s are its jobs, the newest first', c.queue, c.kind, c.state))
+from (values
+  (null, null, null, 900),
+  ('tap/52/many', null, null, 900),
+  ('tap/52/few', null, null, 7),
+  ('tap/52/late', null, null, 100),
+  (null, 'rare', null, 2),
+  ('tap/52/few', null, 'available', 3),
+  (null, 'rare', 'available', 100),
+  ('tap/52/few', null, 'scheduled', 1),
+  (null, 'rare', 'scheduled', 4),
+  (null, null, 'retryable', 1),
+  (null, null, 'waiting_external', 2)
+) as c (queue, kind, state, page);
+
+select is_empty($$ select awa.list_jobs('tap/52/none') $$, 'a queue that nobody used has no jobs');
+
+select * from finish();
+rollback;
