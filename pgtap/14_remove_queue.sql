@@ -13,19 +13,7 @@ begin
   return next throws_ok(format('select awa.remove_queue(%L)', p_queue), 'AW003', v_message, p_title);
 end;
 $$;
--- prune, but not in the way of an autovacuum of the segment.
-create function pg_temp.prune () returns text
-  language plpgsql as $$
-declare
-  v_answer text;
-begin
-  for i in 1 .. 100 loop
-    v_answer := awa.prune();
-    exit when v_answer <> 'busy';
-  end loop;
-  return v_answer;
-end;
-$$;
+\ir prune.psql
 -- Gives back every segment but a fresh one.
 create function pg_temp.turn () returns void
   language plpgsql as $$

@@ -8,19 +8,7 @@ select awa.reset() \g /dev/null
 
 select count(*) as segments from pg_inherits where inhparent = 'awa.ready_entries'::regclass \gset
 
--- prune, but not in the way of an autovacuum of the segment.
-create function pg_temp.prune () returns text
-  language plpgsql as $$
-declare
-  v_answer text;
-begin
-  for i in 1 .. 100 loop
-    v_answer := awa.prune();
-    exit when v_answer <> 'busy';
-  end loop;
-  return v_answer;
-end;
-$$;
+\ir prune.psql
 
 -- Enqueues, claims and keeps p_jobs receipts of a queue.
 create table pg_temp.held (queue text, n bigint, receipt awa.receipt);

@@ -6,19 +6,7 @@ do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 select awa.reset() \g /dev/null
 select count(*) as segments from pg_inherits where inhparent = 'awa.ready_entries'::regclass \gset
 
--- prune, but not in the way of an autovacuum of the segment.
-create function pg_temp.prune () returns text
-  language plpgsql as $$
-declare
-  v_answer text;
-begin
-  for i in 1 .. 100 loop
-    v_answer := awa.prune();
-    exit when v_answer <> 'busy';
-  end loop;
-  return v_answer;
-end;
-$$;
+\ir prune.psql
 
 select is((select array_agg(slot::integer order by slot) from awa.storage_status()), (select array_agg(n order by n) from generate_series(0, :segments - 1) as n),
   'there is one row per slot');

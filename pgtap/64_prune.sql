@@ -61,19 +61,7 @@ begin
   return v_ids;
 end;
 $$;
--- prune, but not in the way of an autovacuum of the segment.
-create function pg_temp.prune () returns text
-  language plpgsql as $$
-declare
-  v_answer text;
-begin
-  for i in 1 .. 100 loop
-    v_answer := awa.prune();
-    exit when v_answer <> 'busy';
-  end loop;
-  return v_answer;
-end;
-$$;
+\ir prune.psql
 create function pg_temp.turn () returns text
   language sql as $$ select awa.rotate() || ' ' || pg_temp.prune() $$;
 -- Makes this transaction's waiting jobs of a queue look like those that

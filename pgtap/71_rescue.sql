@@ -4,12 +4,7 @@ select plan(37);
 -- Alone: calls maintain.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 
-create function pg_temp.rescued () returns bigint
-  language sql as $$
-  -- A pass that a busy machine made slow puts the next one off.
-  select setval('awa.rescue_clock', 1);
-  select m.affected from awa.maintain() as m where m.task = 'rescue'
-$$;
+\ir rescued.psql
 create function pg_temp.state_of (p_queue text) returns text
   language sql as $$ select string_agg(j.state || ' ' || j.attempt, ', ' order by j.id) from awa.jobs as j where j.queue = p_queue $$;
 

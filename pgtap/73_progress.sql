@@ -5,12 +5,7 @@ select plan(28);
 -- Alone: calls maintain.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 
-create function pg_temp.rescued () returns bigint
-  language sql as $$
-  -- A pass that a busy machine made slow puts the next one off.
-  select setval('awa.rescue_clock', 1);
-  select m.affected from awa.maintain() as m where m.task = 'rescue'
-$$;
+\ir rescued.psql
 create function pg_temp.later (p_step interval) returns text
   language sql as $$ select set_config('awa.now', (clock_timestamp() + p_step)::text, true) $$;
 create function pg_temp.progress (p_queue text) returns jsonb

@@ -8,12 +8,7 @@ select awa.reset() \g /dev/null
 
 create function pg_temp.at (p_step interval) returns void
   language sql as $$ select set_config('awa.now', (clock_timestamp() + p_step)::text, true) $$;
-create function pg_temp.rescued () returns bigint
-  language sql as $$
-  -- A pass that a busy machine made slow puts the next one off.
-  select setval('awa.rescue_clock', 1);
-  select m.affected from awa.maintain() as m where m.task = 'rescue'
-$$;
+\ir rescued.psql
 create function pg_temp.errors (p_queue text) returns setof text
   language sql as $$ select coalesce(j.errors[1] ->> 'error', j.state::text) from awa.jobs as j where j.queue = p_queue order by j.id $$;
 

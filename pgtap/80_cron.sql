@@ -187,19 +187,7 @@ select awa.reset(keep_config => true) \g /dev/null
 select results_eq('select count(*), min(next_fire_at), count(last_fire_at) from awa.cron_schedules', $$ values (3::bigint, '2030-01-03 12:00Z'::timestamptz, 0::bigint) $$,
   'reset keeps schedules on request: they go on from now');
 
--- prune, but not in the way of an autovacuum of the segment.
-create function pg_temp.prune () returns text
-  language plpgsql as $$
-declare
-  v_answer text;
-begin
-  for i in 1 .. 100 loop
-    v_answer := awa.prune();
-    exit when v_answer <> 'busy';
-  end loop;
-  return v_answer;
-end;
-$$;
+\ir prune.psql
 set local awa.now = '2030-01-03 12:00:01Z';
 select is(pg_temp.fired(), 3::bigint, 'then they fire');
 select is((select count(*) from awa.complete_many(array(select c.receipt from awa.claim('tap/80/bad', 10) as c))), 0::bigint, 'their jobs are done');

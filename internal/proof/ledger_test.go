@@ -98,12 +98,18 @@ func (l *ledger) finished(r awa.Receipt, state awa.JobState) {
 }
 
 // open is how many committed jobs have not ended.
-func (l *ledger) open() int {
+func (l *ledger) open() int { return lacking(l, l.terminal) }
+
+// unclaimed is how many committed jobs nobody was given.
+func (l *ledger) unclaimed() int { return lacking(l, l.leases) }
+
+// lacking is how many committed jobs a record of the ledger does not have.
+func lacking[V any](l *ledger, record map[int64]V) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	n := 0
 	for id := range l.committed {
-		if _, done := l.terminal[id]; !done {
+		if _, ok := record[id]; !ok {
 			n++
 		}
 	}
@@ -143,17 +149,4 @@ func sortByBatch(receipts []awa.Receipt) {
 	slices.SortFunc(receipts, func(a, b awa.Receipt) int {
 		return cmp.Or(cmp.Compare(a.BatchID, b.BatchID), cmp.Compare(a.JobID, b.JobID))
 	})
-}
-
-// unclaimed is how many committed jobs nobody was given.
-func (l *ledger) unclaimed() int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	n := 0
-	for id := range l.committed {
-		if _, claimed := l.leases[id]; !claimed {
-			n++
-		}
-	}
-	return n
 }
