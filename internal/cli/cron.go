@@ -25,12 +25,11 @@ order by s.name`),
 // scheduleSwitch is a command that calls a function of a schedule's name.
 func (a *app) scheduleSwitch(use, short, function, outcome string) *cobra.Command {
 	return a.rehearsed(statement{
-		use:   use + " NAME",
-		short: short,
-		long:  short + ".\nExits with 2 when there is no such schedule.",
-		args:  cobra.ExactArgs(1),
-		sql: always(`select $1::text as name, case when f.found then '` + outcome + `' else 'not ` + outcome + `: no such schedule' end as outcome
-from %[1]s.` + function + `(name => $1::text) as f (found)`),
+		use:     use + " NAME",
+		short:   short,
+		long:    short + ".\nExits with 2 when there is no such schedule.",
+		args:    cobra.ExactArgs(1),
+		sql:     ofName("name", "schedule", function, outcome),
 		params:  firstArg,
 		verdict: unlessIdle,
 	})

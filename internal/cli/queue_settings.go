@@ -90,9 +90,8 @@ func (a *app) queueRemoveCommand() *cobra.Command {
 of what was pruned. It is refused while a schedule, a job, a dead letter or
 unpruned history belongs to it.
 Exits with 2 when there is no such queue.`,
-		args: cobra.ExactArgs(1),
-		sql: always(`select $1::text as queue, case when f.found then 'removed' else 'not removed: no such queue' end as outcome
-from %[1]s.remove_queue(queue => $1::text) as f (found)`),
+		args:    cobra.ExactArgs(1),
+		sql:     ofName("queue", "queue", "remove_queue", "removed"),
 		params:  firstArg,
 		verdict: unlessIdle,
 	})

@@ -56,3 +56,10 @@ func (a *app) runStatement(cmd *cobra.Command, conn *pgx.Conn, s statement, args
 func always(sql string) func([]string) string {
 	return func([]string) string { return sql }
 }
+
+// ofName calls a function of the name in $1, by the argument's own name, that says
+// whether it knows any such thing.
+func ofName(argument, thing, function, outcome string) func([]string) string {
+	return always(`select $1::text as ` + argument + `, case when f.found then '` + outcome + `' else 'not ` + outcome + `: no such ` + thing + `' end as outcome
+from %[1]s.` + function + `(` + argument + ` => $1::text) as f (found)`)
+}

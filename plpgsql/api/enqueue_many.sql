@@ -53,8 +53,7 @@ begin
   perform _check_size(u.args, enqueue_many.metadata, enqueue_many.tags, enqueue_many.ordering_key)
   from unnest(enqueue_many.args) as u (args)
   -- Elements of an array are not compressed.
-  where (v_heavy or pg_column_size(u.args) > 40000)
-    and not _is_light(u.args, enqueue_many.metadata, enqueue_many.tags, enqueue_many.ordering_key);
+  where v_heavy or pg_column_size(u.args) > 40000;
 
   select g.slot, m.enqueue_shards, m.notify, m.max_depth into v_slot, v_shards, v_notify, v_depth
   from (select r.slot from segment_rotations as r order by r.generation desc limit 1) as g

@@ -57,9 +57,8 @@ begin
   end if;
   perform _settle_epoch();
   select r.* into v_current from segment_rotations as r order by r.generation desc limit 1;
-  -- Or the clock was set back.
   if clock_timestamp() - v_current.rotated_at > v_settings.segment_max_age
-    or v_current.rotated_at > clock_timestamp() + interval '1 minute'
+    or _is_ahead(v_current.rotated_at, clock_timestamp())
     or pg_total_relation_size(format('%I.%I', '{{ .schema }}', 'ready_entries_' || v_current.slot)) > v_settings.segment_max_bytes
   then
     outcome := rotate();

@@ -24,13 +24,22 @@ as $$
   end
 $$;
 
--- Whether something was that long ago. What is far ahead was, before the clock was
--- set back.
+-- Whether something is of a time before the clock was set back: it is far ahead.
+create or replace function {{ .schema }}._is_ahead (p_at timestamptz, p_now timestamptz)
+  returns boolean
+  language sql
+  stable
+  parallel safe
+as $$
+  select p_at > p_now + interval '1 minute'
+$$;
+
+-- Whether something was that long ago, as what is ahead was.
 create or replace function {{ .schema }}._is_past (p_at timestamptz, p_now timestamptz, p_ago interval)
   returns boolean
   language sql
   stable
   parallel safe
 as $$
-  select p_at <= p_now - p_ago or p_at > p_now + interval '1 minute'
+  select p_at <= p_now - p_ago or {{ .schema }}._is_ahead(p_at, p_now)
 $$;

@@ -216,7 +216,7 @@ begin
   ) as l
   left join lateral (
     select b.heartbeat_at from workers as b
-    where b.worker = l.worker and b.heartbeat_at <= p_now + interval '1 minute'
+    where b.worker = l.worker and not _is_ahead(b.heartbeat_at, p_now)
     order by b.heartbeat_at desc
     limit 1
   ) as b on true

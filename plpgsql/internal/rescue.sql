@@ -14,7 +14,7 @@ as $$
   from (
     select k.worker, max(k.heartbeat_at) as newest
     from {{ .schema }}.workers as k
-    where k.heartbeat_at > p_now + interval '1 minute'
+    where {{ .schema }}._is_ahead(k.heartbeat_at, p_now)
     group by k.worker
   ) as n
   where w.worker = n.worker and w.heartbeat_at > p_now
@@ -37,7 +37,7 @@ begin
   cross join lateral (select k.* from claims as k where k.batch_id = u.batch_id offset 0) as c
   left join lateral (
     select b.heartbeat_at from workers as b
-    where b.worker = c.worker and b.heartbeat_at <= p_now + interval '1 minute'
+    where b.worker = c.worker and not _is_ahead(b.heartbeat_at, p_now)
     order by b.heartbeat_at desc
     limit 1
   ) as b on true
@@ -227,7 +227,7 @@ begin
   end if;
 
   v_points := array(select p from _lane_points() as p);
-  select array_agg(b.batch_id), bool_or(p.marked_at > v_now + interval '1 minute') into v_batches, v_back
+  select array_agg(b.batch_id), bool_or(_is_ahead(p.marked_at, v_now)) into v_batches, v_back
   from unnest(v_points) as p
   cross join lateral (
     select u.batch_id from unnest(p.open_batches) as u (batch_id)
