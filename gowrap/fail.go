@@ -19,8 +19,9 @@ type FailParams struct {
 }
 
 // Fail closes an attempt as failed and reports what became of the job:
-// StateRetryable if it has attempts left, else StateFailed. The state is empty
-// if the receipt is stale: the attempt was closed before and nothing changed.
+// StateRetryable if it has attempts left, else StateFailed; StateCancelled if
+// another job took its unique key meanwhile. The state is empty if the receipt is
+// stale: the attempt was closed before and nothing changed.
 //
 // Errors: ErrInvalidArgument for a negative delay, ErrRetry.
 func (c Client) Fail(ctx context.Context, db DBTX, p FailParams) (JobState, error) {

@@ -23,7 +23,7 @@ type FailManyParams struct {
 // FailManyResult is what became of one job.
 type FailManyResult struct {
 	Receipt Receipt
-	State   JobState // StateRetryable or StateFailed
+	State   JobState // StateRetryable, StateFailed or StateCancelled, as Fail says
 }
 
 // FailMany closes attempts as failed, in one statement, and reports on each

@@ -21,7 +21,7 @@ type JobInfo struct {
 	Priority          int16
 	Attempt           int16 // attempts begun
 	MaxAttempts       int16
-	RunAt             time.Time // zero while the job waits for other jobs, not for an instant
+	RunAt             time.Time // zero if it is infinity, as while the job waits for other jobs
 	HeartbeatAt       time.Time
 	DeadlineAt        time.Time
 	AttemptedAt       time.Time
@@ -40,7 +40,7 @@ type JobInfo struct {
 
 // jobColumns are read by position in JobInfo.targets.
 const jobColumns = `v.id, v.kind, v.queue, v.args, v.state::text, v.priority, v.attempt, v.max_attempts, ` +
-	`nullif(v.run_at, 'infinity'), v.heartbeat_at, v.deadline_at, v.attempted_at, v.finalized_at, v.created_at, ` +
+	`case when isfinite(v.run_at) then v.run_at end, v.heartbeat_at, v.deadline_at, v.attempted_at, v.finalized_at, v.created_at, ` +
 	`v.errors, v.metadata, v.tags, v.unique_key, coalesce(v.unique_states::integer, 0), ` +
 	`v.callback_id::text, v.callback_timeout_at, v.run_lease, v.progress`
 

@@ -42,6 +42,25 @@ func TestGetJob(t *testing.T) {
 	})
 }
 
+// Any timestamp may be a run_at; one that Go cannot express must not hide the jobs beside it.
+func TestJobsDueForEver(t *testing.T) {
+	inEveryMode(t, func(t *testing.T, pool *pgxpool.Pool) {
+		name := t.Name()
+		for _, at := range []string{"-infinity", "4714-11-24 BC", "infinity"} {
+			if _, err := pool.Exec(t.Context(), "select awa.enqueue('k', queue => $1::text, run_at => $2::text::timestamptz)", name, at); err != nil {
+				t.Fatal(err)
+			}
+		}
+		jobs := must[[]awa.JobInfo](t)(queue.ListJobs(t.Context(), pool, awa.ListJobsParams{Queue: name}))
+		if len(jobs) != 3 || !jobs[0].RunAt.IsZero() || jobs[1].RunAt.Year() != -4713 || !jobs[2].RunAt.IsZero() {
+			t.Fatalf("%+v", jobs)
+		}
+		if j := must[awa.JobInfo](t)(queue.GetJob(t.Context(), pool, jobs[2].ID)); j.State != awa.StateAvailable || !j.RunAt.IsZero() {
+			t.Errorf("%+v", j)
+		}
+	})
+}
+
 func TestListJobs(t *testing.T) {
 	inEveryMode(t, func(t *testing.T, pool *pgxpool.Pool) {
 		name := t.Name()

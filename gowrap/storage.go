@@ -35,7 +35,8 @@ func (c Client) Prune(ctx context.Context, db DBTX) (outcome string, err error) 
 
 // ResetParams says what a reset leaves.
 type ResetParams struct {
-	// KeepConfig keeps the settings of the queues.
+	// KeepConfig keeps the settings of the queues, and the schedules, which go on
+	// from now.
 	KeepConfig bool
 }
 

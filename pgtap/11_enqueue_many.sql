@@ -1,6 +1,6 @@
 -- Enqueue many: one call, in order, all or nothing.
 begin;
-select plan(95);
+select plan(97);
 do $$ begin perform pg_advisory_xact_lock_shared(hashtext('awa pgtap')); end $$;
 
 create function pg_temp.refused (p_sql text) returns table (state text, message text, hinted boolean)
@@ -106,6 +106,9 @@ from (values
   ('a later list as metadata',    'array',    $$ select awa.enqueue_many('[{"kind": "k"}, {"kind": "k", "metadata": []}]', queue => 'tap/11/refused') $$),
   ('a priority that is a word',   'high',     $$ select awa.enqueue_many('[{"kind": "k"}, {"kind": "k", "priority": "high"}]', queue => 'tap/11/refused') $$),
   ('a run_at that is no time',    'someday',  $$ select awa.enqueue_many('[{"kind": "k"}, {"kind": "k", "run_at": "someday"}]', queue => 'tap/11/refused') $$),
+  ('a deadline in parts',         'deadline', $$ select awa.enqueue_many('[{"kind": "k"}, {"kind": "k", "deadline": {"hours": 1}}]', queue => 'tap/11/refused') $$),
+  ('one among many',              'deadline', $$ select awa.enqueue_many(
+    (select jsonb_agg(jsonb_build_object('kind', 'k')) from generate_series(1, 20)) || '[{"kind": "k", "deadline": [60]}]', queue => 'tap/11/refused') $$),
   ('tags that are no list',       'x',        $$ select awa.enqueue_many('[{"kind": "k"}, {"kind": "k", "tags": "x"}]', queue => 'tap/11/refused') $$),
   ('a null queue for all',        'NULL',     $$ select awa.enqueue_many('[{"kind": "k"}]', queue => null) $$),
   ('a long key beside another',   '9000',     format($$ select awa.enqueue_many('[{"kind": "k", "unique_key": "u"}, {"kind": "k", "unique_key": "%s"}]', queue => 'tap/11/refused') $$, (

@@ -1,6 +1,6 @@
 -- Queues: settings, pause and resume.
 begin;
-select plan(30);
+select plan(34);
 do $$ begin perform pg_advisory_xact_lock_shared(hashtext('awa pgtap')); end $$;
 
 select lives_ok($$ select awa.configure_queue('tap/13/all', '{"enqueue_shards": 3, "dlq_enabled": true, "priority_aging_interval": "10 minutes",
@@ -55,7 +55,12 @@ from (values
   ('a null queue',             'NULL',      $$ select awa.configure_queue(null, '{}') $$),
   ('an empty queue',           '''''',      $$ select awa.configure_queue('', '{}') $$),
   ('pausing a null queue',     'NULL',      $$ select awa.pause_queue(null) $$),
-  ('pausing an empty queue',   '''''',      $$ select awa.pause_queue('') $$)
+  ('pausing an empty queue',   '''''',      $$ select awa.pause_queue('') $$),
+  ('resuming a null queue',    'NULL',      $$ select awa.resume_queue(null) $$),
+  ('resuming an empty queue',  '''''',      $$ select awa.resume_queue('') $$),
+  -- As an interval this would be 72 seconds.
+  ('a retention in parts',     'failed_retention', $$ select awa.configure_queue('tap/13/bad', '{"failed_retention": {"hours": 72}}') $$),
+  ('a list as a retention',    'dlq_retention',    $$ select awa.configure_queue('tap/13/bad', '{"dlq_retention": ["1 hour"]}') $$)
 ) as v (title, named, sql);
 select is_empty($$ select * from awa.queue_meta where queue = 'tap/13/bad' $$, 'a refused call leaves no queue behind');
 

@@ -243,6 +243,9 @@ create or replace function {{ .schema }}.list_batch_operations (state text defau
 as $$
 begin
   perform _check_max_jobs(list_batch_operations.max_operations);
+  if list_batch_operations.state not in ('pending', 'running', 'done', 'cancelled', 'failed') then
+    perform _invalid(format('state is %L', left(list_batch_operations.state, 40)), 'Give pending, running, done, cancelled or failed, or null for all.');
+  end if;
   return query
   select b.id, b.operation, b.filter, b.settings, b.state, b.matched, b.affected, b.skipped, b.failed, b.cursor_id, b.last_id,
     b.created_at, b.started_at, b.finished_at, b.last_error
@@ -254,7 +257,7 @@ end;
 $$;
 
 comment on function {{ .schema }}.list_batch_operations is
-  'Batch operations, the newest first, as get_batch_operation returns them; of one state (pending, running, done, cancelled, failed) or all. Never blocks. Raises AW006 for a negative max_operations.';
+  'Batch operations, the newest first, as get_batch_operation returns them; of one state (pending, running, done, cancelled, failed) or all. Never blocks. Raises AW006 for a negative max_operations and an unknown state.';
 
 create or replace function {{ .schema }}.cancel_batch_operation (id bigint)
   returns boolean

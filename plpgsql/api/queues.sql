@@ -23,6 +23,7 @@ begin
   if found then
     perform _invalid(format('unknown setting %L', v_key), format('The keys are %s.', array_to_string(v_known, ', ')));
   end if;
+  perform _check_scalar(k.key, k.value) from jsonb_each(configure_queue.settings) as k (key, value);
   -- Beyond these a bucket's arithmetic ends in infinity, NaN or an underflow.
   if (configure_queue.settings ->> 'rate_limit')::float8 not between 1e-9 and 1e9 then
     perform _invalid(format('rate_limit is %s', configure_queue.settings ->> 'rate_limit'),
@@ -78,6 +79,7 @@ as $$
 declare
   v_notify boolean;
 begin
+  perform _check_job('k', resume_queue.queue, 1, 1, '{}', '{}', '{}');
   update queue_meta as m set paused = false, paused_at = null where m.queue = resume_queue.queue and m.paused
   returning m.notify into v_notify;
   if v_notify then
@@ -87,4 +89,4 @@ end;
 $$;
 
 comment on function {{ .schema }}.resume_queue is
-  'Ends pause_queue, and notifies who waits for the queue. A queue that is not paused is left alone.';
+  'Ends pause_queue, and notifies who waits for the queue. A queue that is not paused is left alone. Raises AW006 for a bad name.';

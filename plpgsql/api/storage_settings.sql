@@ -22,6 +22,7 @@ begin
   if found then
     perform _invalid(format('unknown setting %L', v_key), format('The keys are %s.', array_to_string(v_known, ', ')));
   end if;
+  perform _check_scalar(k.key, k.value) from jsonb_each(configure_storage.settings) as k (key, value);
   begin
     select n.* into v_new
     from storage_settings as s

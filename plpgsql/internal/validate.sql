@@ -64,6 +64,20 @@ begin
 end;
 $$;
 
+-- An interval is read from any text with digits in it: {"hours": 5} would be 5 seconds.
+create or replace function {{ .schema }}._check_scalar (p_name text, p_value jsonb)
+  returns void
+  language plpgsql
+  volatile
+as $$
+begin
+  if jsonb_typeof(p_value) in ('object', 'array') then
+    perform _invalid(format('%s is a JSON %s: %s', p_name, jsonb_typeof(p_value), left(p_value::text, 80)),
+      'Give one value, an interval as a text such as "5 hours".');
+  end if;
+end;
+$$;
+
 create or replace function {{ .schema }}._check_deadline (p_deadline interval)
   returns void
   language plpgsql
