@@ -1,6 +1,6 @@
 -- Enqueue many: one call, in order, all or nothing.
 begin;
-select plan(97);
+select plan(98);
 do $$ begin perform pg_advisory_xact_lock_shared(hashtext('awa pgtap')); end $$;
 
 create function pg_temp.refused (p_sql text) returns table (state text, message text, hinted boolean)
@@ -110,6 +110,7 @@ from (values
   ('one among many',              'deadline', $$ select awa.enqueue_many(
     (select jsonb_agg(jsonb_build_object('kind', 'k')) from generate_series(1, 20)) || '[{"kind": "k", "deadline": [60]}]', queue => 'tap/11/refused') $$),
   ('tags that are no list',       'x',        $$ select awa.enqueue_many('[{"kind": "k"}, {"kind": "k", "tags": "x"}]', queue => 'tap/11/refused') $$),
+  ('a key that is no bytea',      'later',    $$ select awa.enqueue_many('[{"kind": "k", "unique_key": "u"}, {"kind": "later", "unique_key": "\\x012"}]', queue => 'tap/11/refused') $$),
   ('a null queue for all',        'NULL',     $$ select awa.enqueue_many('[{"kind": "k"}]', queue => null) $$),
   ('a long key beside another',   '9000',     format($$ select awa.enqueue_many('[{"kind": "k", "unique_key": "u"}, {"kind": "k", "unique_key": "%s"}]', queue => 'tap/11/refused') $$, (
     select string_agg(md5(n::text), '') || repeat('u', 40) from generate_series(1, 280) as n)))

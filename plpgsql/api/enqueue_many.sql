@@ -338,6 +338,16 @@ begin
   delete from job_unique_claims as u where u.job_id = 0;
   return v_ids;
 exception when data_exception then
+  if v_job is null then
+    -- Keys are read before the first job.
+    for v_job in select j.value from jsonb_array_elements(enqueue_many.jobs) as j loop
+      begin
+        perform (v_job ->> 'unique_key')::bytea;
+      exception when data_exception then
+        exit;
+      end;
+    end loop;
+  end if;
   perform _invalid(format('%s, in %s', sqlerrm, left(v_job::text, 200)), 'Give each key the type that enqueue takes.');
   return null;
 end;
