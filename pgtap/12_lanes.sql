@@ -1,6 +1,6 @@
 -- Lanes: one stream per queue, priority and shard.
 begin;
-select plan(17);
+select plan(25);
 do $$ begin perform pg_advisory_xact_lock_shared(hashtext('awa pgtap')); end $$;
 
 create function pg_temp.shards (p_queue text) returns setof smallint
@@ -88,6 +88,48 @@ select case when exists (select from pg_collation where collprovider = 'i')
     $$ values ('TAP/12/C', 1::bigint, 2::bigint), ('tap/12/c', 1::bigint, 1::bigint) $$,
     'nor does the collation that a name comes with make one queue of two, or two lanes of one')
   else skip('this server has no ICU') end;
+
+-- A queue whose number is taken: by a name made for it, and the next number, too
+
+\set pay 'tap/12/pay'
+\set one 'l-fryhn-4Xwe'
+\set two '}&?,u^pV#%dk'
+select is(awa._lane(:'one', 2, 0), awa._lane(:'pay', 2, 0), 'a name with the hash of another is easily made');
+select awa.enqueue('other', queue => q) from unnest(array[:'one', :'two']) as q \g /dev/null
+select awa.enqueue('enqueue', queue => :'pay'), awa.enqueue('enqueue', queue => :'pay', unique_key => '\x12', run_at => now()),
+  awa.enqueue_many('enqueue_many', array['1', '2']::jsonb[], queue => :'pay') \g /dev/null
+select is(cardinality(awa.enqueue_many(format('[{"kind": "json"}, {"kind": "json", "queue": %s}, {"kind": "other", "queue": %s}]',
+  to_json(:'pay'::text), to_json(:'one'::text))::jsonb, :'pay')), 3, 'jobs of both are taken in one call');
+select is((select count(distinct lane) from awa.queue_lanes where queue = :'pay'), 1::bigint, 'the queue has one lane for all that');
+select is((select hashtextextended(:'pay' collate "C", 2) & -256 from awa.queue_lanes where queue = :'pay' limit 1),
+  (select lane & -256 from awa.queue_lanes where queue = :'pay' limit 1), 'of the first number that is nobody''s');
+select bag_eq($$ select c.queue, c.kind, count(*) from awa.claim('tap/12/pay', 100) as c group by 1, 2 $$,
+  $$ values ('tap/12/pay', 'enqueue', 2::bigint), ('tap/12/pay', 'enqueue_many', 2), ('tap/12/pay', 'json', 2) $$,
+  'a queue whose number is another''s gives all its jobs, and no others');
+
+select awa.enqueue('first', queue => 'tap/12/src', max_attempts => 1, follow_ups => jsonb_build_object('completed', jsonb_build_array(
+  jsonb_build_object('kind', 'follow', 'queue', :'pay')))) \g /dev/null
+select awa.complete(c.receipt) from awa.claim('tap/12/src') as c \g /dev/null
+select awa.enqueue('retry', queue => 'tap/12/src'), awa.enqueue('letter', queue => 'tap/12/src') \g /dev/null
+select awa.fail(c.receipt, 'x', terminal => true) from awa.claim('tap/12/src', 2) as c \g /dev/null
+select awa.move_failed_to_dlq(id) from awa.done_entries where queue = 'tap/12/src' and kind = 'letter' \g /dev/null
+select awa.retry(id, queue => :'pay') from awa.done_entries where queue = 'tap/12/src' and kind = 'retry' \g /dev/null
+select awa.retry_from_dlq(id, queue => :'pay') from awa.dlq_entries where queue = 'tap/12/src' \g /dev/null
+select awa.upsert_schedule('tap/12', '* * * * * *', 'cron', queue => :'pay') \g /dev/null
+select set_config('awa.now', (clock_timestamp() + interval '2 seconds')::text, true) \g /dev/null
+select awa.maintain() \g /dev/null
+select bag_eq($$ select distinct c.queue, c.kind from awa.claim('tap/12/pay', 100) as c $$,
+  $$ select 'tap/12/pay', k from unnest(array['follow', 'retry', 'letter', 'cron']) as k $$, 'so do all that bring a job there');
+select set_config('awa.now', '', true) \g /dev/null
+select bag_eq($$ select q, c.queue, c.kind from unnest(array['l-fryhn-4Xwe', '}&?,u^pV#%dk']) as q cross join lateral awa.claim(q, 100) as c $$,
+  $$ values ('l-fryhn-4Xwe', 'l-fryhn-4Xwe', 'other'), ('l-fryhn-4Xwe', 'l-fryhn-4Xwe', 'other'), ('}&?,u^pV#%dk', '}&?,u^pV#%dk', 'other') $$,
+  'and the other queues their own');
+-- As remove_queue leaves it, which wants transactions to end.
+savepoint freed;
+delete from awa.queue_lanes where queue in (:'one', :'two');
+select awa.enqueue('later', queue => :'pay') \g /dev/null
+select is((select count(distinct lane) from awa.queue_lanes where queue = :'pay'), 1::bigint, 'a queue keeps its lane when the first number becomes free');
+rollback to freed;
 
 select is_empty('select * from awa.check()', 'the storage is sound after all of this');
 

@@ -1,6 +1,6 @@
 -- Grants: who may call what, compared with the catalogue, and tried.
 begin;
-select plan(35);
+select plan(36);
 do $$ begin perform pg_advisory_xact_lock_shared(hashtext('awa pgtap')); end $$;
 
 create table pg_temp.roles (role text);
@@ -186,6 +186,9 @@ select lives_ok($$ select awa.pause_queue('tap/51 brand new'), awa.resume_queue(
   'an operator runs queues');
 select throws_ok('delete from awa.ready_entries', '42501', null, 'but does not touch tables either');
 reset role;
+
+select is(array(select awa._lock_class(n) from generate_series(0, 3) as n), array(select hashtext('awa/awa') + n from generate_series(0, 3) as n),
+  'docs/operations.md finds a stranger''s advisory lock by its class');
 
 select * from finish();
 rollback;

@@ -1,6 +1,6 @@
 -- Leases, heartbeats, deadlines and rescue.
 begin;
-select plan(37);
+select plan(41);
 -- Alone: calls maintain.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 
@@ -119,6 +119,21 @@ select awa.heartbeat('tap/71/lives') \g /dev/null
 select pg_temp.after_start('91 seconds') \g /dev/null
 select is(pg_temp.rescued(), 2::bigint, 'then who has not been back is');
 select is(awa.complete(receipt), q = 'lives', q || ' while the server was down') from down;
+select set_config('awa.now', '', true) \g /dev/null
+
+-- Many follow each: a pass ends when its time is over, and takes small bites until then
+
+select awa.enqueue('k', queue => 'tap/71/follows', max_attempts => 1, follow_ups => '{"exhausted": [{"kind": "after", "queue": "tap/71/after"}]}')
+from generate_series(1, 25) \g /dev/null
+create temp table many as select c.receipt from awa.claim('tap/71/follows', 25, lease => '1 hour') as c;
+set local search_path = pg_catalog, awa, public, pg_temp;
+select is_empty($$ select o.* from awa._rescue_attempts(array(select receipt from many), array(select 'late' from many), '-infinity') as o $$,
+  'nothing is begun when the time is over');
+reset search_path;
+select is((select running from awa.queue_counts('tap/71/follows')), 25::bigint, 'what is left is open');
+select set_config('awa.now', (clock_timestamp() + interval '61 minutes')::text, true) \g /dev/null
+select is(pg_temp.rescued(), 25::bigint, 'and comes with the next pass, every one');
+select is((select scheduled + available from awa.queue_counts('tap/71/after')), 25::bigint, 'with what follows it');
 select set_config('awa.now', '', true) \g /dev/null
 
 select is_empty('select * from awa.check()', 'the storage is sound');

@@ -19,3 +19,4 @@ drop function if exists {{ .schema }}._promote_keyed (integer, timestamptz);
 drop function if exists {{ .schema }}._slot_state (text, bigint[], timestamptz, smallint);
 drop function if exists {{ .schema }}._bring_back ({{ .schema }}.deferred_jobs[]);
 drop function if exists {{ .schema }}._need_key ({{ .schema }}.leases, {{ .schema }}.job_state);
+drop function if exists {{ .schema }}._register_lane (bigint, text, integer, integer);

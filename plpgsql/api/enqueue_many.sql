@@ -64,8 +64,8 @@ begin
   if v_shards > 1 then
     v_shard := _shard(enqueue_many.ordering_key, v_shards);
   end if;
-  v_lane := _lane(enqueue_many.queue, enqueue_many.priority, v_shard);
-  perform _register_lane(v_lane, enqueue_many.queue, enqueue_many.priority, v_shard);
+  v_lane := _register_lane(_lane(enqueue_many.queue, enqueue_many.priority, v_shard),
+    enqueue_many.queue, enqueue_many.priority, v_shard);
 
   v_ids := array(select nextval('job_id_seq') from generate_series(1, v_jobs));
 
@@ -132,8 +132,9 @@ end;
 $$;
 
 -- Jobs that ask for nothing of their own beyond a place in their lanes, in one
--- statement. Null, with nothing done, when one of them is out of bounds: then enqueue is
--- to say what is wrong, job by job.
+-- statement. Null, with nothing done, when one of them is out of bounds or its queue has a
+-- lane of another number: then enqueue is to say what is wrong, or to find the lane, job
+-- by job.
 create or replace function {{ .schema }}._enqueue_plain (p_jobs jsonb, p_queue text)
   returns bigint[]
   language plpgsql
@@ -194,9 +195,10 @@ begin
       where q.max_depth is not null and (select v.sound from verdict as v)
     ),
     registered as materialized (
-      select count(*) as lanes
+      -- None when the number of one is another queue's.
+      select case when bool_and(r.lane = l.lane) then count(*) else 0 end as lanes
       from (select distinct p.lane, p.queue, p.priority, p.shard from placed as p) as l
-      cross join lateral _register_lane(l.lane, l.queue, l.priority, l.shard)
+      cross join lateral _register_lane(l.lane, l.queue, l.priority, l.shard) as r (lane)
       where (select a.queues from admitted as a) >= 0
     ),
     ready as (
@@ -217,7 +219,7 @@ begin
       from placed as p
       where p.later and (select r.lanes from registered as r) > 0
     )
-    select array(select p.job_id from placed as p order by p.job_id),
+    select array(select p.job_id from placed as p where (select r.lanes from registered as r) > 0 order by p.job_id),
       array(select q.queue from queues as q where not q.later and q.notify is not false)
     into v_ids, v_queues;
 {{ end }}

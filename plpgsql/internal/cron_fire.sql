@@ -168,15 +168,20 @@ begin
       order by u.fire_at, d.id
     ) as e
   ),
+  lanes as materialized (
+    select e.lane, e.queue, _register_lane(e.lane, e.queue, e.priority, (e.lane & 63)::integer) as registered
+    from (select distinct f.lane, f.queue, f.priority::integer as priority from fire as f) as e
+  ),
   enqueued as (
     insert into ready_entries (
       lane, xid, job_id, run_at, created_at, run_lease, ready_slot, attempt, max_attempts, kind, args,
       metadata, tags, ordering_key, deadline)
-    select e.lane, v_xid, e.job_id, e.fire_at, now(), 1, v_slot, 1, e.max_attempts, e.kind, e.args,
+    select l.registered, v_xid, e.job_id, e.fire_at, now(), 1, v_slot, 1, e.max_attempts, e.kind, e.args,
       e.metadata || jsonb_build_object('cron_name', e.name,
         'cron_fire_time', to_char(e.fire_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')),
       nullif(e.tags, '{}'), e.ordering_key, e.deadline
     from fire as e
+    join lanes as l on l.lane = e.lane and l.queue = e.queue
   ),
   noted as (
     insert into cron_fires (
@@ -189,12 +194,8 @@ begin
       select e.id, max(e.fire_at) as fire_at, max(e.job_id) as job_id from fire as e group by e.id
     ) as l on l.id = d.id
     returning schedule_id, next_fire_at
-  ),
-  lanes as materialized (
-    select e.lane, _register_lane(e.lane, e.queue, e.priority, (e.lane & 63)::integer) as registered
-    from (select distinct f.lane, f.queue, f.priority::integer as priority from fire as f) as e
   )
-  select (select count(*) from fire), (select array_agg(l.lane) from lanes as l where l.registered is not null),
+  select (select count(*) from fire), (select array_agg(l.registered) from lanes as l),
     held || array(select n.schedule_id from noted as n where n.next_fire_at <= p_now)
   into fired, v_lanes, held;
   perform _wake_lanes(v_lanes);

@@ -131,8 +131,8 @@ $$;
 
 -- Closes due attempts and tells their workers. One that cannot be closed does not
 -- keep the others: after an error each batch is met alone, and in one that nobody
--- else has in hand each attempt. Waits for others no longer than briefly, and in all
--- not beyond p_until: what is left comes with the next pass.
+-- else has in hand each attempt. Waits for others no longer than briefly, and begins
+-- nothing after p_until: what is left comes with the next pass.
 create or replace function {{ .schema }}._rescue_attempts (p_receipts {{ .schema }}.receipt[], p_reasons text[], p_until timestamptz)
   returns table (rescued bigint, trouble text)
   language plpgsql
@@ -147,6 +147,9 @@ declare
   v_held   boolean;
   g        record;
 begin
+  if clock_timestamp() > p_until then
+    return;
+  end if;
   v_closed := array(select f.receipt from _fail_attempts(p_receipts, p_reasons, null, false, 'e') as f);
   perform _notify_workers(v_closed, 'rescued');
   return query select cardinality(v_closed)::bigint, null::text;
@@ -163,7 +166,6 @@ exception when others then
     group by u.batch_id, case when v_one then u.job_id end
     order by u.batch_id, min(u.job_id)
   loop
-    exit when clock_timestamp() > p_until;
     return query select o.* from _rescue_attempts(g.receipts, g.reasons, p_until) as o;
   end loop;
 end;
@@ -217,6 +219,8 @@ declare
   v_busy     bigint[];
   v_back     boolean;  -- the clock was set back
   v_took     numeric;
+  v_bite     integer := 500;
+  v_until    timestamptz;
 begin
   if not _try_singleton(3) then
     return query select 0::bigint, 'another session is at it';
@@ -283,11 +287,19 @@ begin
     end if;
   end if;
   if v_receipts is not null then
+    -- A thousand jobs may follow each.
+    if exists (
+      select from unnest(v_receipts) as r
+      where exists (select from claims as c where c.ready_slot = r.ready_slot and c.batch_id = r.batch_id and c.follows)
+        or exists (select from leases as l where l.job_id = r.job_id and l.metadata ? 'awa:follow_ups'))
+    then
+      v_bite := 10;
+    end if;
+    v_until := clock_timestamp() + interval '10 seconds';
     return query
-    select sum(o.rescued)::bigint, max(o.trouble)
-    from generate_series(1, cardinality(v_receipts), 500) as n
-    cross join lateral _rescue_attempts(v_receipts[n:n + 499], v_reasons[n:n + 499],
-      v_started + interval '10 seconds') as o;
+    select coalesce(sum(o.rescued), 0)::bigint, max(o.trouble)
+    from generate_series(1, cardinality(v_receipts), v_bite) as n
+    cross join lateral _rescue_attempts(v_receipts[n:n + v_bite - 1], v_reasons[n:n + v_bite - 1], v_until) as o;
   else
     return query select 0::bigint, null::text;
   end if;
