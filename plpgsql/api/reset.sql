@@ -39,6 +39,8 @@ begin
   -- Job ids go on: a receipt from before never meets a job of after.
   insert into segment_rotations (generation, slot, epoch, xid)
   values (0, 0, nextval('storage_epoch'), '0');
+  -- A dump of definitions alone leaves it out.
+  insert into storage_settings default values on conflict do nothing;
   perform _set_next_fire(s.id) from schedules as s;
 end;
 $$;
