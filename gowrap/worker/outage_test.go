@@ -203,6 +203,9 @@ func TestPromotedStandby(t *testing.T) {
 	if n := counts(t, pool, "alive"); n.Running != 1 {
 		t.Errorf("the standby counts %+v", n)
 	}
+	if _, err := queue.ConfigureStorage(t.Context(), pool, struct{}{}); err != nil {
+		t.Errorf("the standby shows its settings: %v", err)
+	}
 	for _, call := range []string{`select awa.enqueue('task')`, `select awa.heartbeat('alive')`, `select awa.maintain()`} {
 		var answer *pgconn.PgError
 		if _, err := pool.Exec(t.Context(), call); !errors.As(err, &answer) || answer.Code != "25006" {
