@@ -1,6 +1,6 @@
 -- Reset: every relation is emptied, and what comes afterwards works.
 begin;
-select plan(48);
+select plan(53);
 -- Alone: empties everything (and rolls back).
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 
@@ -194,6 +194,17 @@ select is((select count(*) from awa.queue_meta), 0::bigint, 'keep_config false k
 select awa.pause_queue('tap/65') \g /dev/null
 select awa.reset(keep_config => null) \g /dev/null
 select is((select count(*) from awa.queue_meta), 0::bigint, 'nor does null');
+
+-- Definitions that were restored without rows
+
+truncate awa.segment_rotations, awa.storage_settings;
+select throws_ok(call, '55000', 'the storage has no segment: it was restored without its rows', call)
+from (values ($$select awa.enqueue('k')$$), ($$select awa.enqueue_many('k', array['{}'::jsonb])$$),
+  ($$select awa.enqueue_many('[{"kind": "k", "tags": ["t"]}]')$$)) as c (call);
+select awa.reset() \g /dev/null
+select awa.enqueue('k', queue => 'tap/65') \g /dev/null
+select is((select count(*) from awa.claim('tap/65')), 1::bigint, 'reset makes such a storage ready');
+select is((select count(*) from awa.maintain() as m where m.task = 'checkpoint'), 1::bigint, 'maintain goes on there');
 select is_empty('select * from awa.check()', 'the storage is sound after all of this');
 
 select * from finish();

@@ -1,6 +1,6 @@
 -- Leases, heartbeats, deadlines and rescue.
 begin;
-select plan(41);
+select plan(48);
 -- Alone: calls maintain.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 
@@ -119,6 +119,36 @@ select awa.heartbeat('tap/71/lives') \g /dev/null
 select pg_temp.after_start('91 seconds') \g /dev/null
 select is(pg_temp.rescued(), 2::bigint, 'then who has not been back is');
 select is(awa.complete(receipt), q = 'lives', q || ' while the server was down') from down;
+
+-- A standby that was promoted: it had been up for long
+
+select set_config('awa.now', '', true) \g /dev/null
+select awa.reset() \g /dev/null
+select awa.enqueue('k', queue => q) from unnest(array['tap/71/lives', 'tap/71/died']) as q \g /dev/null
+select pg_temp.after_start('1 day') \g /dev/null
+select awa.register_worker(w) from unnest(array['tap/71/lives', 'tap/71/died']) as w \g /dev/null
+select is(pg_temp.rescued(), 0::bigint, 'a pass knows the timeline');
+truncate down;
+insert into down select q, c.receipt from unnest(array['lives', 'died']) as q cross join lateral awa.claim('tap/71/' || q, 1, 'tap/71/' || q) as c;
+update awa.primaries as p set timeline = p.timeline - 1 where p.n = (select max(k.n) from awa.primaries as k);
+select pg_temp.after_start('1 day 10 minutes') \g /dev/null
+select is(pg_temp.rescued(), 0::bigint, 'nobody is silent when the first pass meets a new timeline');
+select pg_temp.after_start('1 day 11 minutes 29 seconds') \g /dev/null
+select awa.heartbeat('tap/71/lives') \g /dev/null
+select is(pg_temp.rescued(), 0::bigint, 'nor before the server has been the primary for long enough');
+select pg_temp.after_start('1 day 11 minutes 31 seconds') \g /dev/null
+select is(pg_temp.rescued(), 1::bigint, 'then who has not been back is');
+select is(awa.complete(receipt), q = 'lives', q || ' while there was no primary') from down;
+
+-- A server that was started while its clock ran ahead
+
+select awa.reset() \g /dev/null
+select awa.enqueue('k', queue => 'tap/71/died') \g /dev/null
+select pg_temp.after_start('-1 day') \g /dev/null
+select awa.register_worker('tap/71/died') \g /dev/null
+select count(*) from awa.claim('tap/71/died', 1, 'tap/71/died') \g /dev/null
+select pg_temp.after_start('-1 day' + interval '91 seconds') \g /dev/null
+select is(pg_temp.rescued(), 1::bigint, 'the start of a server that is ahead keeps nobody from being silent');
 select set_config('awa.now', '', true) \g /dev/null
 
 -- Many follow each: a pass ends when its time is over, and takes small bites until then

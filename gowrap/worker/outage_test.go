@@ -3,11 +3,14 @@ package worker_test
 import (
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	awa "github.com/awaqueue/awa/gowrap"
@@ -157,4 +160,79 @@ func TestPgBouncer(t *testing.T) {
 			}
 		})
 	}
+}
+
+// The server becomes a standby for longer than a worker may be silent, and is promoted.
+// Who was cut off from it meanwhile keeps what it works at; who stays away does not.
+// The standby answers reads and refuses writes.
+func TestPromotedStandby(t *testing.T) {
+	opts := localpg.Options{}
+	server := ownServer(t, opts)
+	pool := newPool(t, server.URL(), nil)
+	exec(t, pool, `update awa.storage_settings set worker_silence = '1 second'`)
+	receipts := map[string]awa.Receipt{}
+	for _, name := range []string{"alive", "dead"} {
+		enqueue(t, pool, awa.EnqueueParams{Queue: name})
+		exec(t, pool, `select awa.register_worker($1)`, name)
+		jobs, err := queue.Claim(t.Context(), pool, awa.ClaimParams{Queue: name, Worker: name})
+		if err != nil || len(jobs) != 1 {
+			t.Fatal(jobs, err)
+		}
+		receipts[name] = jobs[0].Receipt
+	}
+	rescue := func() (n int64) {
+		t.Helper()
+		if err := pool.QueryRow(t.Context(), `select affected from awa.maintain() where task = 'rescue'`).Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	if n := rescue(); n != 0 {
+		t.Fatalf("%d attempts were rescued on the old primary", n)
+	}
+
+	server.Crash()
+	if err := os.WriteFile(filepath.Join(server.Dir(), "data", "standby.signal"), nil, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if err := server.Restart(t.Context(), opts); err != nil {
+		t.Fatal(err)
+	}
+	pool.Reset()
+	requireHealthy(t, pool)
+	if n := counts(t, pool, "alive"); n.Running != 1 {
+		t.Errorf("the standby counts %+v", n)
+	}
+	if _, err := queue.ConfigureStorage(t.Context(), pool, struct{}{}); err != nil {
+		t.Errorf("the standby shows its settings: %v", err)
+	}
+	for _, call := range []string{`select awa.enqueue('task')`, `select awa.heartbeat('alive')`, `select awa.maintain()`} {
+		var answer *pgconn.PgError
+		if _, err := pool.Exec(t.Context(), call); !errors.As(err, &answer) || answer.Code != "25006" {
+			t.Errorf("%s on a standby: %v", call, err)
+		}
+	}
+
+	upFor := func() (up bool) {
+		if err := pool.QueryRow(t.Context(), `select pg_postmaster_start_time() < clock_timestamp() - interval '1 second'`).Scan(&up); err != nil {
+			t.Fatal(err)
+		}
+		return up
+	}
+	eventually(t, upFor, func() any { return "the standby is young" })
+	exec(t, pool, `select pg_promote()`)
+	if n := rescue(); n != 0 {
+		t.Errorf("the first pass after the failover rescued %d attempts", n)
+	}
+	eventually(t, func() bool {
+		exec(t, pool, `select awa.heartbeat('alive')`)
+		return rescue() == 1
+	}, func() any { return counts(t, pool, "dead") })
+	for name, receipt := range receipts {
+		accepted, err := queue.Complete(t.Context(), pool, receipt)
+		if err != nil || accepted != (name == "alive") {
+			t.Errorf("%s completes: %v, %v", name, accepted, err)
+		}
+	}
+	requireHealthy(t, pool)
 }

@@ -346,6 +346,20 @@ func TestPrintWithoutTransaction(t *testing.T) {
 }
 
 // A schema that was dropped is not installed, whatever its version was.
+// As a dump of definitions alone leaves it.
+func TestVersionTableWithoutItsRow(t *testing.T) {
+	t.Parallel()
+	conn := pgtest.Conn(t, pgtest.Empty(t))
+	mustMigrate(t, conn, fixture(2, codeOne))
+	if _, err := conn.Exec(t.Context(), "delete from public.awa_schema_version"); err != nil {
+		t.Fatal(err)
+	}
+	_, err := install.Migrate(t.Context(), conn, fixture(2, codeOne))
+	if err == nil || !strings.Contains(err.Error(), "public.awa_schema_version is empty: it was restored without its row") {
+		t.Errorf("Migrate: %v", err)
+	}
+}
+
 func TestInstallAfterDrop(t *testing.T) {
 	t.Parallel()
 	conn := pgtest.Conn(t, pgtest.Empty(t))

@@ -2,6 +2,7 @@ package install
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"regexp"
 
@@ -39,7 +40,10 @@ func inspect(ctx context.Context, db querier, o Options) (installed, error) {
 	if !known {
 		return in, nil
 	}
-	if err := db.QueryRow(ctx, `select version from `+o.versionTable()).Scan(&in.version); err != nil {
+	if err := db.QueryRow(ctx, `select version from `+o.versionTable()).Scan(&in.version); errors.Is(err, pgx.ErrNoRows) {
+		return in, fmt.Errorf("install: %s is empty: it was restored without its row; restore that too, or drop the table and schema %s and install anew",
+			o.versionTable(), o.Schema)
+	} else if err != nil {
 		return in, fmt.Errorf("install: read %s: %w", o.versionTable(), err)
 	}
 	var comment string

@@ -118,6 +118,8 @@ begin
       enqueue.unique_key, coalesce(enqueue.unique_states, case when enqueue.unique_key is not null then b'11111000' end),
       enqueue.ordering_key, enqueue.deadline);
 {{ end }}
+  else
+    perform _no_segment();
   end case;
   if v_notify is not false and not (  -- _wake, without another call
     pg_try_advisory_lock(_lock_class(2), _queue_key(enqueue.queue))

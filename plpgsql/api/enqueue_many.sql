@@ -91,6 +91,8 @@ begin
       enqueue_many.ordering_key, enqueue_many.deadline
     from unnest(v_ids, enqueue_many.args) as u (id, args);
 {{ end }}
+  else
+    perform _no_segment();
   end case;
   if v_notify is not false then
     perform _wake(enqueue_many.queue);
@@ -223,6 +225,8 @@ begin
       array(select q.queue from queues as q where not q.later and q.notify is not false)
     into v_ids, v_queues;
 {{ end }}
+  else
+    perform _no_segment();
   end case;
   if v_ids = '{}' then
     return null;

@@ -16,6 +16,12 @@ declare
   v_oldest   bigint;
   v_rows     bigint;
 begin
+  -- Where nothing is due it would write nothing, and a loop would go on here for ever.
+  if pg_is_in_recovery() then
+    raise exception using errcode = '25006',
+      message = 'cannot execute maintain() during recovery',
+      hint = 'Call it on the primary: this server is a standby.';
+  end if;
   perform _enter_ring();
   select s.* into v_settings from storage_settings as s;
 

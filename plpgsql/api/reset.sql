@@ -17,7 +17,7 @@ begin
       lock table queue_lanes, queue_removals, segment_rotations, segment_prunes, lane_cursors, ready_entries, claims, attempt_outcomes,
         ready_tombstones, outcome_removals, terminal_count_deltas, checkpoint_snapshots, terminal_count_checkpoints,
         terminal_rollup_entries, deferred_jobs, leases, dlq_entries, job_unique_claims, queue_meta, workers, worker_notices,
-        lease_extensions, progress_entries, rescue_points, promotion_points, watched_claims, watch_points, rate_points, slot_entries, slot_batches,
+        lease_extensions, progress_entries, rescue_points, primaries, promotion_points, watched_claims, watch_points, rate_points, slot_entries, slot_batches,
         parked_jobs, job_dependencies, dependency_points, job_departures,
         schedules, cron_fires, cron_points, batch_operations, batch_operation_pages
         in access exclusive mode;
@@ -29,7 +29,7 @@ begin
   truncate ready_entries, claims, attempt_outcomes, ready_tombstones, outcome_removals, lane_cursors,
     terminal_count_deltas, checkpoint_snapshots, terminal_count_checkpoints, terminal_rollup_entries,
     deferred_jobs, leases, dlq_entries, job_unique_claims, queue_lanes, queue_removals, segment_rotations, segment_prunes,
-    workers, worker_notices, lease_extensions, progress_entries, rescue_points, promotion_points, watched_claims, watch_points,
+    workers, worker_notices, lease_extensions, progress_entries, rescue_points, primaries, promotion_points, watched_claims, watch_points,
     rate_points, slot_entries, slot_batches, parked_jobs, job_dependencies, dependency_points, job_departures,
     cron_fires, cron_points, batch_operations, batch_operation_pages;
   if not coalesce(reset.keep_config, false) then
@@ -39,6 +39,8 @@ begin
   -- Job ids go on: a receipt from before never meets a job of after.
   insert into segment_rotations (generation, slot, epoch, xid)
   values (0, 0, nextval('storage_epoch'), '0');
+  -- A dump of definitions alone leaves it out.
+  insert into storage_settings default values on conflict do nothing;
   perform _set_next_fire(s.id) from schedules as s;
 end;
 $$;

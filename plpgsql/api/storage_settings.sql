@@ -39,9 +39,12 @@ begin
     perform _invalid(format('settings %s', configure_storage.settings),
       'segment_max_age goes from 1 second and worker_silence from 1 second to 1 day, history_retention and straggler_limit from zero, segment_max_bytes from 8192.');
   end if;
-  update storage_settings as s
-  set segment_max_age = v_new.segment_max_age, segment_max_bytes = v_new.segment_max_bytes,
-    history_retention = v_new.history_retention, straggler_limit = v_new.straggler_limit, worker_silence = v_new.worker_silence;
+  -- Who only asks may do so on a standby.
+  if configure_storage.settings <> '{}' then
+    update storage_settings as s
+    set segment_max_age = v_new.segment_max_age, segment_max_bytes = v_new.segment_max_bytes,
+      history_retention = v_new.history_retention, straggler_limit = v_new.straggler_limit, worker_silence = v_new.worker_silence;
+  end if;
   return to_jsonb(v_new) - 'singleton';
 end;
 $$;

@@ -189,6 +189,36 @@ begin
 end;
 $$;
 
+-- Since when workers find the server here: its start, or, for a standby that was
+-- promoted after it, when the first pass met its timeline. The caller holds the
+-- singleton of rescue.
+create or replace function {{ .schema }}._primary_since (p_now timestamptz)
+  returns timestamptz
+  language plpgsql
+  volatile
+as $$
+declare
+  v_timeline integer;
+  v_newest   primaries;
+begin
+  -- Any place of the log will do: the name begins with the timeline that is written now.
+  -- Servers that keep no such log refuse.
+  begin
+    v_timeline := ('x' || left(pg_walfile_name('1/0'), 8))::bit(32)::integer;
+  exception when others then
+    return pg_postmaster_start_time();
+  end;
+  select p.* into v_newest from primaries as p order by p.n desc limit 1;
+  if not found then
+    insert into primaries (n, timeline, since) values (1, v_timeline, '-infinity');
+  elsif v_newest.timeline <> v_timeline then
+    insert into primaries (n, timeline, since) values (v_newest.n + 1, v_timeline, p_now);
+    v_newest.since := p_now;
+  end if;
+  return greatest(pg_postmaster_start_time(), v_newest.since);
+end;
+$$;
+
 -- One pass over all lanes. A claim is looked at when its look_at has come; once it
 -- is ten seconds old, on a busy lane one, and still open it is on its lane's list,
 -- and a closed one is never met again. So a pass reads what was claimed lately, not
@@ -205,9 +235,7 @@ declare
   v_started  timestamptz := clock_timestamp();
   v_now      timestamptz := _now();
   v_silence  interval := (select s.worker_silence from storage_settings as s);
-  -- What nobody could tell a server that was down is not silence: no worker is silent
-  -- until it had the time to say something. Null until then.
-  v_silent   interval := case when pg_postmaster_start_time() <= v_now - v_silence then v_silence end;
+  v_silent   interval;
   v_points   lane_point[];
   v_watch    watch_points;
   v_seen     pg_snapshot;
@@ -229,6 +257,9 @@ begin
     return query select 0::bigint, null::text;
     return;
   end if;
+  -- What nobody could tell a server that was away is not silence: no worker is silent
+  -- until it had the time to say something. Null until then.
+  v_silent := case when _is_past(_primary_since(v_now), v_now, v_silence) then v_silence end;
 
   v_points := array(select p from _lane_points() as p);
   select array_agg(b.batch_id), bool_or(_is_ahead(p.marked_at, v_now)) into v_batches, v_back

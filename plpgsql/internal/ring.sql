@@ -23,6 +23,19 @@ begin
 end;
 $$;
 
+-- What a dump of definitions alone leaves out.
+create or replace function {{ .schema }}._no_segment ()
+  returns void
+  language plpgsql
+  volatile
+as $$
+begin
+  raise exception using errcode = '55000',
+    message = 'the storage has no segment: it was restored without its rows',
+    hint = 'Empty and ready: select {{ .schema }}.reset(). Else restore the data too.';
+end;
+$$;
+
 create or replace function {{ .schema }}._try_singleton (p_key integer)
   returns boolean
   language sql
