@@ -195,7 +195,18 @@ insert into compressed select l.args from heavy as l;
 select ok(pg_column_size(c.args) < 65000, 'a value that is small as it is stored') from compressed as c;
 select throws_ok($$ select awa.enqueue('k', c.args, 'tap/10/size') from compressed as c $$, 'AW006', null, 'is looked at all the same');
 select throws_ok($$ select awa.enqueue('k', (c.args - 0) || c.args[0], 'tap/10/size') from compressed as c $$, 'AW006', null, 'args that no row holds');
-select throws_ok($$ select awa.enqueue('k', queue => 'tap/10/size', metadata => (repeat('{"":', 12000) || '1' || repeat('}', 12000))::jsonb) $$,
+-- As deep as can nearly not be read: how deep that is depends on the server's build.
+create function pg_temp.deep() returns jsonb language plpgsql as $$
+begin
+  for n in reverse 60000 .. 2000 by 500 loop
+    begin
+      perform (repeat('{"":', n) || '1' || repeat('}', n))::jsonb;
+      return (repeat('{"":', n - 1000) || '1' || repeat('}', n - 1000))::jsonb;
+    exception when program_limit_exceeded then
+    end;
+  end loop;
+end $$;
+select throws_ok($$ select awa.enqueue('k', queue => 'tap/10/size', metadata => pg_temp.deep()) $$,
   'AW006', null, 'metadata that nothing can be merged with');
 select throws_ok($$ select awa.enqueue('k', queue => 'tap/10/size', ordering_key => repeat('x', 300000000)) $$, 'AW006', null, 'an endless ordering key');
 select throws_ok($$ select awa.enqueue_many('k', array['{}', c.args], 'tap/10/size') from compressed as c $$, 'AW006', null, 'in an array');

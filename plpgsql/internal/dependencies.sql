@@ -77,7 +77,8 @@ begin
   cross join lateral unnest(coalesce(o.job_ids, (
     select c.job_ids from claims as c where c.ready_slot = o.ready_slot and c.batch_id = o.batch_id))) as j (job_id)
   where o.outcome in ('c', 'f', 'x', 'q', 'd')
-    and exists (select from job_dependencies as d where d.after_id = j.job_id);
+    -- Looked up, not joined with all that wait.
+    and (select true from job_dependencies as d where d.after_id = j.job_id limit 1);
 end;
 $$;
 
@@ -87,6 +88,8 @@ create or replace function {{ .schema }}._release_dependents (p_max integer, out
   language plpgsql
   volatile
   set plan_cache_mode = force_custom_plan
+  set enable_seqscan = off
+  set enable_bitmapscan = off
 as $$
 declare
   p        dependency_points;
@@ -94,8 +97,9 @@ declare
   v_new    bigint[];
   v_ids    bigint[];
   v_states text[];
+  v_next   bigint[];
   v_held   bigint[];
-  v_left   bigint;
+  v_done   bigint[];
   b        record;
   d        deferred_jobs;
 begin
@@ -140,25 +144,34 @@ begin
   end if;
 
   if v_ids is not null then
-    -- The waiting jobs of these, as many as fit; one that somebody holds comes
-    -- another time.
+    -- The first that wait for these, as many as fit. From here on rows are looked up by
+    -- their jobs: "is true" and scalar subqueries keep other indexes and joins out, which
+    -- may be planned over all that are left.
+    v_next := array(
+      select distinct n.job_id
+      from unnest(v_ids) as u (id)
+      cross join lateral (
+        select k.job_id from job_dependencies as k where k.after_id = u.id order by k.job_id limit p_max
+      ) as n
+      order by n.job_id
+      limit p_max);
+    -- One that somebody holds comes another time.
     v_held := array(
       select e.job_id
       from deferred_jobs as e
-      where e.run_at = 'infinity' and e.job_id in (
-        select k.job_id from job_dependencies as k where k.after_id = any (v_ids) order by k.job_id limit p_max)
+      where e.job_id = any (v_next) and (e.run_at = 'infinity') is true
       order by e.job_id
       for update skip locked);
     -- Whoever no longer waits needs none of its rows.
     delete from job_dependencies as k
-    where k.after_id = any (v_ids)
-      and not exists (select from deferred_jobs as e where e.job_id = k.job_id and e.run_at = 'infinity');
+    where k.job_id = any (v_next)
+      and (select true from deferred_jobs as e where e.job_id = k.job_id and e.run_at = 'infinity') is null;
 
     for b in
       select k.job_id, min(k.after_id) as after_id, min(u.standing) as standing
       from unnest(v_ids, v_states) as u (id, standing)
-      join job_dependencies as k on k.after_id = u.id
-      where u.standing <> 'completed' and k.job_id = any (v_held)
+      join (select n.* from job_dependencies as n where n.job_id = any (v_held) offset 0) as k on k.after_id = u.id
+      where u.standing <> 'completed'
       group by k.job_id
       order by k.job_id
     loop
@@ -169,15 +182,15 @@ begin
       released := released + 1;
     end loop;
 
-    delete from job_dependencies as k
-    using unnest(v_ids, v_states) as u (id, standing)
-    where k.after_id = u.id and u.standing = 'completed' and k.job_id = any (v_held);
-    v_left := _bring_back(array(
+    v_done := array(select u.id from unnest(v_ids, v_states) as u (id, standing) where u.standing = 'completed');
+    delete from job_dependencies as k where k.job_id = any (v_held) and (k.after_id = any (v_done)) is true;
+    released := released + _bring_back(array(
       select e.job_id from deferred_jobs as e
-      where e.job_id = any (v_held) and not exists (select from job_dependencies as k where k.job_id = e.job_id)));
-    released := released + v_left;
-    select count(*) into v_left from job_dependencies as k where k.after_id = any (v_ids);
-    settled := v_left = 0;
+      where e.job_id = any (v_held)
+        and (select true from job_dependencies as k where k.job_id = e.job_id limit 1) is null));
+    settled := not exists (
+      select from unnest(v_ids) as u (id)
+      where (select true from job_dependencies as k where k.after_id = u.id limit 1));
   end if;
   if settled then
     insert into dependency_points (point, ready_slot, seen) values (coalesce(p.point, 0) + 1, _current_slot(), v_seen);
@@ -244,7 +257,7 @@ declare
 begin
   delete from job_dependencies as k where k.job_id = any (p_ids);
   with gone as (
-    delete from deferred_jobs as e where e.job_id = any (p_ids) and e.run_at = 'infinity' returning e.*
+    delete from deferred_jobs as e where e.job_id = any (p_ids) and (e.run_at = 'infinity') is true returning e.*
   ),
   -- As _unpark does, without a look at the rest of a body.
   freed as materialized (
