@@ -111,6 +111,9 @@ func (h *hunt) note(surface string, err error) {
 		if pgErr != nil {
 			h.t.Logf("%s\n%s", pgErr.Detail, pgErr.Where)
 		}
+		if code == "40P01" {
+			h.t.Log(pgtest.Deadlock())
+		}
 	}
 }
 

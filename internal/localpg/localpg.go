@@ -271,9 +271,15 @@ func (s *Server) Dir() string { return s.dir }
 func (s *Server) dataDir() string { return filepath.Join(s.dir, "data") }
 func (s *Server) logFile() string { return filepath.Join(s.dir, "server.log") }
 
+// Log is what the server has logged; empty where that cannot be read.
+func (s *Server) Log() string {
+	log, _ := os.ReadFile(s.logFile())
+	return string(log)
+}
+
 func (s *Server) logTail() string {
-	log, _ := os.ReadFile(s.logFile()) // no log, nothing to add
-	return string(log[max(0, len(log)-4000):])
+	log := s.Log()
+	return log[max(0, len(log)-4000):]
 }
 
 // connectionVars are what would lead a client to another server.

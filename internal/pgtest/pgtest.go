@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"sync"
 	"testing"
 
@@ -85,6 +86,18 @@ func Conn(t testing.TB, url string) *pgx.Conn {
 	}
 	t.Cleanup(func() { _ = conn.Close(context.Background()) })
 	return conn
+}
+
+// Deadlock is what the throw-away server logged of the first deadlock: both statements,
+// of which a client is told nothing.
+func Deadlock() string {
+	process.mu.Lock()
+	defer process.mu.Unlock()
+	if process.server == nil {
+		return ""
+	}
+	_, log, _ := strings.Cut(process.server.Log(), "deadlock detected")
+	return log[:min(len(log), 5000)]
 }
 
 func fresh(t testing.TB, create func(context.Context) (string, func() error, error)) string {

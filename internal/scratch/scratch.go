@@ -40,6 +40,14 @@ func Open(ctx context.Context, dsn string, opts localpg.Options) (*Server, error
 // Local reports whether the server is a throw-away one.
 func (s *Server) Local() bool { return s.local != nil }
 
+// Log is what a throw-away server has logged; empty for a given one.
+func (s *Server) Log() string {
+	if s.local == nil {
+		return ""
+	}
+	return s.local.Log()
+}
+
 // Close ends a throw-away server and leaves any other alone.
 func (s *Server) Close() error {
 	if s.local == nil {
