@@ -35,6 +35,11 @@ begin
         and not exists (select from deferred_jobs as d where d.job_id = r.job_id)
         and not exists (select from leases as l where l.job_id = r.job_id)
         and not exists (select from dlq_entries as q where q.id = r.job_id);
+      -- Who waits for one already may be within the gate: waiting for each other, he
+      -- could be told of a deadlock before this gives way.
+      if found and exists (select from pg_locks as w where not w.granted and pg_backend_pid() = any (pg_blocking_pids(w.pid))) then
+        raise lock_not_available;
+      end if;
       v_met := _segment_holders(p_slot);
       perform pg_advisory_xact_lock(_lock_class(0), 8);
       -- Whoever is left stayed outside of the gate: a producer that is as old as
