@@ -5,7 +5,7 @@ select plan(7);
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 
 create temp table job as
-select awa.enqueue('k', queue => 'tap/75', run_at => now() + n * interval '1 second') as id, n
+select awa.enqueue('k', queue => 'tap/75', run_at => clock_timestamp() + n * interval '1 minute') as id, n
 from generate_series(1, 3) as n;
 create function pg_temp.id (p_n integer) returns bigint
   language sql as $$ select j.id from job as j where j.n = p_n $$;
