@@ -151,7 +151,8 @@ begin
       select distinct n.job_id
       from unnest(v_ids) as u (id)
       cross join lateral (
-        select k.job_id from job_dependencies as k where k.after_id = u.id order by k.job_id limit p_max
+        -- In the order of the primary key; asked for, it may be had from the index of all jobs.
+        select k.job_id from job_dependencies as k where k.after_id = u.id limit p_max
       ) as n
       order by n.job_id
       limit p_max);
