@@ -125,10 +125,14 @@ begin
     return;
   end if;
   for i in 1 .. cardinality(v_keys) loop
-    insert into job_unique_claims (unique_key, job_id, states) values (v_keys[i], 0, b'00000000') on conflict do nothing;
-    if not found then
+    -- A row that goes while it is waited for leaves the key to the next comer: this
+    -- call has it before it looks for a later one.
+    loop
+      insert into job_unique_claims (unique_key, job_id, states) values (v_keys[i], 0, b'00000000') on conflict do nothing;
+      exit when found;
       perform from job_unique_claims as u where u.unique_key = v_keys[i] for update;
-    end if;
+      exit when found;
+    end loop;
   end loop;
 end;
 $$;

@@ -45,6 +45,7 @@ begin
     order by e.unique_key, e.run_at, e.job_id
   loop
     begin
+      perform from job_unique_claims as u where u.unique_key = k.unique_key for update nowait;
       if _take_key(k.unique_key, k.unique_states, k.job_id, 'available') = k.job_id then
         delete from deferred_jobs as e where e.job_id = k.job_id returning e.* into d;
         if found then

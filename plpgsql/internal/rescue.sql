@@ -171,8 +171,9 @@ exception when others then
 end;
 $$;
 
--- Locks the unique keys of jobs, those that nobody else holds. Returns the jobs whose
--- keys somebody does.
+-- Locks the unique keys that jobs have, or need to come back, those that nobody else
+-- holds: a wait for one later, with others in hand, could close a circle. Returns the
+-- jobs whose keys somebody does.
 create or replace function {{ .schema }}._lock_free_keys (p_job_ids bigint[])
   returns bigint[]
   language plpgsql
@@ -180,12 +181,27 @@ create or replace function {{ .schema }}._lock_free_keys (p_job_ids bigint[])
   set enable_seqscan = off
 as $$
 declare
+  v_jobs bigint[];
   v_keys bytea[];
+  v_free bytea[];
 begin
-  v_keys := array(
-    select u.unique_key from job_unique_claims as u where u.job_id = any (p_job_ids) order by u.unique_key for update skip locked);
+  select array_agg(k.job_id), array_agg(k.unique_key) into v_jobs, v_keys
+  from (
+    select u.job_id, u.unique_key from job_unique_claims as u where u.job_id = any (p_job_ids)
+    union
+    select r.job_id, r.unique_key from ready_entries as r
+    where r.job_id = any (p_job_ids) and r.unique_key is not null and _in_mask('retryable', r.unique_states)
+    union
+    select l.job_id, l.unique_key from leases as l
+    where l.job_id = any (p_job_ids) and l.unique_key is not null and _in_mask('retryable', l.unique_states)
+  ) as k;
+  v_free := array(
+    select u.unique_key from job_unique_claims as u where u.unique_key = any (v_keys) order by u.unique_key for update skip locked);
   return array(
-    select u.job_id from job_unique_claims as u where u.job_id = any (p_job_ids) and u.unique_key <> all (v_keys));
+    select k.job_id
+    from unnest(v_jobs, v_keys) as k (job_id, unique_key)
+    join job_unique_claims as u on u.unique_key = k.unique_key
+    where u.unique_key <> all (v_free));
 end;
 $$;
 
