@@ -1,5 +1,5 @@
 begin;
-select plan(12);
+select plan(16);
 
 -- 6000 jobs in and out of time, by turns; one in 500 is another queue's, one in 700
 -- another kind's. Of a third queue one in 18 waits for its time, and a single one does not:
@@ -14,6 +14,10 @@ select awa.complete_many((array_agg(c.receipt))[1:10]) from awa.claim('tap/52/ma
 select awa.snooze_many(array_agg(c.receipt), '0') from awa.claim('tap/52/many', 20) as c;
 select awa.fail(c.receipt, retry_after => '1 hour') from awa.claim('tap/52/few', 2) as c;
 select awa.register_callback(c.receipt, '1 hour') from awa.claim('tap/52/many', 3) as c;
+select awa.enqueue_many(jsonb_agg(jsonb_build_object('kind', case when n % 2 = 0 then 'even' when n % 100 = 1 then 'rare' else 'plain' end) order by n), 'tap/52/failed')
+from generate_series(1, 4000) as n;
+select count(awa.fail(c.receipt, terminal => true)) from awa.claim('tap/52/failed', 10) as c;
+select count(*) from awa.fail_many(array(select c.receipt from awa.claim('tap/52/failed', 3990) as c), null, terminal => true);
 
 -- Every page of a listing, one after the other.
 create function pg_temp.paged (queue text, kind text, state awa.job_state, page integer)
@@ -51,8 +55,19 @@ from (values
   ('tap/52/few', null, 'scheduled', 1),
   (null, 'rare', 'scheduled', 4),
   (null, null, 'retryable', 1),
-  (null, null, 'waiting_external', 2)
+  (null, null, 'waiting_external', 2),
+  (null, 'rare', 'failed', 1),
+  (null, 'plain', 'failed', 40)
 ) as c (queue, kind, state, page);
+
+set local track_functions = 'all';
+create function pg_temp.asked () returns bigint
+  language sql volatile as $$
+  select coalesce(sum(f.calls), 0)::bigint from pg_stat_xact_user_functions as f where f.schemaname = 'awa' and f.funcname = '_candidates'
+$$;
+select pg_temp.asked() as asked \gset
+select is(array(select distinct l.kind from awa.list_jobs(kind => 'even', state => 'failed', max_jobs => 100) as l), '{even}', 'a page of failed jobs of a kind');
+select is(pg_temp.asked() - :asked, 1::bigint, 'is looked for once');
 
 select is_empty($$ select awa.list_jobs('tap/52/none') $$, 'a queue that nobody used has no jobs');
 

@@ -49,9 +49,9 @@ begin
   perform _check_max_jobs(list_jobs.max_jobs);
   -- Ids of candidates come from where a job in that state must be, newest
   -- first and some at a time; the view then has the last word.
-  loop
+  while v_left > 0 loop
     v_ids := _candidates(v_lanes, list_jobs.kind, list_jobs.state, v_before, v_page);
-    exit when v_left <= 0 or v_ids = '{}';
+    exit when v_ids = '{}';
     return query
     select j.*
     from unnest(v_ids) as u (id)
