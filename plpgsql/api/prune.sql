@@ -37,7 +37,10 @@ begin
         and not exists (select from dlq_entries as q where q.id = r.job_id);
       -- Who waits for one already may be within the gate: waiting for each other, he
       -- could be told of a deadlock before this gives way.
-      if found and exists (select from pg_locks as w where not w.granted and pg_backend_pid() = any (pg_blocking_pids(w.pid))) then
+      if found and exists (
+        select from pg_locks as w
+        where w.locktype = 'transactionid' and not w.granted and pg_backend_pid() = any (pg_blocking_pids(w.pid)))
+      then
         raise lock_not_available;
       end if;
       v_met := _segment_holders(p_slot);
