@@ -1,6 +1,6 @@
 -- Leases, heartbeats, deadlines and rescue.
 begin;
-select plan(48);
+select plan(49);
 -- Alone: calls maintain.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 
@@ -150,6 +150,15 @@ select count(*) from awa.claim('tap/71/died', 1, 'tap/71/died') \g /dev/null
 select pg_temp.after_start('-1 day' + interval '91 seconds') \g /dev/null
 select is(pg_temp.rescued(), 1::bigint, 'the start of a server that is ahead keeps nobody from being silent');
 select set_config('awa.now', '', true) \g /dev/null
+
+-- A server that keeps no such log
+
+create schema tap71;
+create function tap71.pg_walfile_name (pg_lsn) returns text
+  language plpgsql as $$ begin raise feature_not_supported; end $$;
+set local search_path = tap71, pg_catalog, awa, public, pg_temp;
+select is(awa._primary_since(now()), pg_postmaster_start_time(), 'a server that tells no timeline goes by its start');
+reset search_path;
 
 -- Many follow each: a pass ends when its time is over, and takes small bites until then
 
