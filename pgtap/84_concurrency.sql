@@ -1,6 +1,6 @@
 -- Limits of concurrency per key.
 begin;
-select plan(47);
+select plan(48);
 -- Alone: calls maintain.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 
@@ -147,6 +147,14 @@ select pg_temp.add('tap/84/ring', 'r s') \g /dev/null
 select is(pg_temp.claimed('tap/84/ring'), 's', 'and a slot goes along');
 select awa.complete(pg_temp.receipt('tap/84/ring', 'r')) \g /dev/null
 select is(pg_temp.claimed('tap/84/ring'), 'r', 'and comes free there');
+
+-- A batch is noted as it was claimed: as a whole it is read without a look at each job
+
+select awa.configure_queue('tap/84/whole', '{"concurrency_limit": 1}') \g /dev/null
+select pg_temp.add('tap/84/whole', 'z m a') \g /dev/null
+select pg_temp.claimed('tap/84/whole') \g /dev/null
+select is((select b.keys from awa.slot_batches as b join awa.claims as c on c.batch_id = b.batch_id and c.job_ids = b.job_ids
+  where b.queue = 'tap/84/whole'), '{z,m,a}', 'keys are noted in the order of the claim');
 
 -- Arguments
 

@@ -528,7 +528,8 @@ begin
               select w.nth, w.key, w.job_id, w.batch_id, w.slot, w.run_lease
               from unnest(w_keys, w_jobs, w_batches, w_slots, w_leases) with ordinality as w (key, job_id, batch_id, slot, run_lease, nth)
             ) as u
-            offset 0
+            -- As they were claimed: such a batch is known as a whole.
+            order by u.nth
           ) as w
           where w.nth > 0;
           v_held := v_held || t_keys;
