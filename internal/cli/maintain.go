@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -16,15 +17,22 @@ const maintainSQL = `select * from %[1]s.maintain()`
 func (a *app) maintainCommand() *cobra.Command {
 	var loop bool
 	var interval time.Duration
+	var address string
 	cmd := &cobra.Command{
 		Use:   "maintain",
 		Short: "Run the maintenance that is due, once or for ever",
 		Long: `Run the maintenance that is due: promotion, rescue, checkpoints, rotation and
 pruning, one row per task. With --loop it goes on until it is told to stop, and
 prints the tasks that did something, and those that could not: once, then once a
-minute for as long as they say the same.`,
+minute for as long as they say the same.
+
+With --listen it also serves /metrics, the figures of every queue and of the storage
+for Prometheus, and /healthz, which is 200 while rounds succeed.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if address != "" && !loop {
+				return errors.New("--listen without --loop: want both")
+			}
 			if !loop {
 				return a.withConn(cmd.Context(), func(conn *pgx.Conn) error {
 					return a.runStatement(cmd, conn, statement{sql: always(maintainSQL), none: "nothing was due"}, nil)
@@ -33,25 +41,34 @@ minute for as long as they say the same.`,
 			if interval <= 0 {
 				return fmt.Errorf("--interval %s: want a duration above zero", interval)
 			}
-			return a.maintainLoop(cmd, interval)
+			m := a.newMeter()
+			if address != "" {
+				stop, err := a.listen(address, m)
+				if err != nil {
+					return err
+				}
+				defer stop()
+			}
+			return a.maintainLoop(cmd, interval, m)
 		},
 	}
 	cmd.Flags().BoolVar(&loop, "loop", false, "go on until told to stop")
 	cmd.Flags().DurationVar(&interval, "interval", 100*time.Millisecond, "pause between two rounds of --loop")
+	cmd.Flags().StringVar(&address, "listen", "", "with --loop, address to serve /metrics and /healthz on, as :9187")
 	return cmd
 }
 
 // maintainLoop runs rounds until the context is done. A fault of the first round
 // ends it; a later one is told, and the next round tries again on a new
 // connection.
-func (a *app) maintainLoop(cmd *cobra.Command, interval time.Duration) error {
+func (a *app) maintainLoop(cmd *cobra.Command, interval time.Duration, m *meter) error {
 	ctx := cmd.Context()
 	rounds := 0
 	told := told{}
 	for pause := interval; ; pause = min(2*pause, max(interval, 10*time.Second)) {
 		before := rounds
 		err := a.withConn(ctx, func(conn *pgx.Conn) error {
-			return a.maintainRounds(cmd, conn, interval, &rounds, told)
+			return a.maintainRounds(cmd, conn, interval, &rounds, told, m)
 		})
 		switch {
 		case ctx.Err() != nil:
@@ -61,6 +78,7 @@ func (a *app) maintainLoop(cmd *cobra.Command, interval time.Duration) error {
 		case rounds > before:
 			pause = interval
 		}
+		m.rounds.WithLabelValues("failed").Inc()
 		a.log.WarnContext(ctx, "maintain: Round failed; will try again", "error", err, "in", pause)
 		if !sleep(ctx, pause) {
 			return nil
@@ -70,14 +88,16 @@ func (a *app) maintainLoop(cmd *cobra.Command, interval time.Duration) error {
 
 // maintainRounds runs rounds on one connection until one fails, and counts the
 // good ones.
-func (a *app) maintainRounds(cmd *cobra.Command, conn *pgx.Conn, interval time.Duration, rounds *int, told told) error {
+func (a *app) maintainRounds(cmd *cobra.Command, conn *pgx.Conn, interval time.Duration, rounds *int, told told, m *meter) error {
 	ctx := cmd.Context()
 	for {
+		start := time.Now()
 		t, err := query(ctx, conn, a.sql(maintainSQL+` as m where m.affected > 0 or m.outcome <> 'idle' or m.detail is not null`))
 		if err != nil {
 			return err
 		}
 		*rounds++
+		m.round(t, time.Since(start))
 		if err := a.printRound(cmd.OutOrStdout(), t, told); err != nil {
 			return err
 		}
