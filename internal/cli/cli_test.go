@@ -247,7 +247,7 @@ func TestMaintainLoopPauses(t *testing.T) {
 func TestMaintainLoopStopsWhenTold(t *testing.T) {
 	t.Parallel()
 	url := pgtest.URL(t)
-	exec(t, url, `select awa.enqueue('k', queue => 'q', run_at => now() + interval '100 milliseconds')`)
+	exec(t, url, `select awa.enqueue('k', queue => 'q'); select awa.fail(c.receipt, retry_after => '0') from awa.claim('q') as c`)
 	loop(t, url, "promote promoted 1")
 	on(t, url, 0, "queue", "counts", "q").wants(t, "available         1")
 }

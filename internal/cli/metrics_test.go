@@ -80,7 +80,8 @@ func TestMetrics(t *testing.T) {
 		select awa.enqueue('k', queue => 'say "hi"'), awa.enqueue('k', queue => 'say "hi"'),
 			awa.enqueue('k', queue => 'later', run_at => now() + interval '1 hour'), awa.pause_queue('later');
 		select awa.fail(c.receipt, terminal => true) from awa.claim('say "hi"') as c;
-		select awa.enqueue('k', queue => 'soon', run_at => now() + interval '100 milliseconds');
+		select awa.enqueue('k', queue => 'soon');
+		select awa.fail(c.receipt, retry_after => '0') from awa.claim('soon') as c;
 		select awa.upsert_schedule('daily', '0 0 * * *', 'k')`)
 	address := serving(t, url, "promote promoted 1")
 	status, body := get(t, "http://"+address+"/metrics")
@@ -112,7 +113,7 @@ func TestMetrics(t *testing.T) {
 func TestMetricsWithoutFigures(t *testing.T) {
 	t.Parallel()
 	url := pgtest.URL(t)
-	exec(t, url, `select awa.enqueue('k', run_at => now() + interval '100 milliseconds')`)
+	exec(t, url, `select awa.enqueue('k'); select awa.fail(c.receipt, retry_after => '0') from awa.claim('default') as c`)
 	address := serving(t, url, "promote promoted 1")
 	exec(t, url, `drop function awa.queue_overview()`)
 	if status, body := get(t, "http://"+address+"/metrics"); status != http.StatusInternalServerError || !strings.Contains(body, "42883") {
