@@ -1,7 +1,7 @@
 -- Compatibility: the view jobs with its triggers, insert_job_compat, and
 -- delete_job_compat for every place that a job can be in.
 begin;
-select plan(188);
+select plan(190);
 -- Alone: takes a relation away, rebuilds counters.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 select awa.reset() \g /dev/null
@@ -224,6 +224,15 @@ select results_eq(format('select length(metadata ->> ''x''), run_at from awa.job
 update awa.jobs set metadata = '{}', tags = null, run_at = '-infinity' where id = :u;
 select results_eq(format('select metadata, tags, state::text from awa.jobs where id = %s', :u), $$ values ('{}'::jsonb, '{}'::text[], 'available') $$, 'or empty');
 select is((select c.deadline_at - (c.lease_expires_at - interval '5 minutes') from awa.claim('tap/62/odd') as c), interval '90 minutes', 'its deadline came along');
+
+select awa.enqueue('u', queue => 'tap/62/returning') as u \gset
+update awa.jobs set run_at = now() + interval '1 hour', tags = null where id = :u returning state as later, coalesce(tags::text, 'null') as none \gset
+update awa.jobs set run_at = now() where id = :u returning state as due \gset
+select is(array[:'later', :'none', :'due'], array['scheduled', '{}', 'available'], 'RETURNING shows a job as it is after the update');
+select c.receipt as r from awa.claim('tap/62/returning') as c \gset
+select awa.fail(:'r', 'e') \g /dev/null
+update awa.jobs set run_at = run_at + interval '1 hour' where id = :u returning state as still \gset
+select is(:'still'::text, 'retryable', 'one that is to be retried stays so');
 
 -- UPDATE: nothing, and what it refuses
 

@@ -200,6 +200,9 @@ begin
   perform _collect('update', jsonb_build_object('id', new.id, 'queue', new.queue, 'priority', new.priority, 'run_at', new.run_at,
     'max_attempts', new.max_attempts, 'metadata', new.metadata, 'tags', to_jsonb(new.tags),
     'unique_key', new.unique_key, 'unique_states', new.unique_states)::text);
+  -- For RETURNING: as the job will be at the statement's end.
+  new.tags := coalesce(new.tags, '{}');
+  new.state := case when new.run_at <= _now() then 'available' when old.state = 'available' then 'scheduled' else old.state end;
   return new;
 end;
 $$;
