@@ -1,6 +1,6 @@
 -- Enqueue many: one call, in order, all or nothing.
 begin;
-select plan(98);
+select plan(102);
 do $$ begin perform pg_advisory_xact_lock_shared(hashtext('awa pgtap')); end $$;
 
 create function pg_temp.refused (p_sql text) returns table (state text, message text, hinted boolean)
@@ -109,6 +109,11 @@ from (values
   ('a deadline in parts',         'deadline', $$ select awa.enqueue_many('[{"kind": "k"}, {"kind": "k", "deadline": {"hours": 1}}]', queue => 'tap/11/refused') $$),
   ('one among many',              'deadline', $$ select awa.enqueue_many(
     (select jsonb_agg(jsonb_build_object('kind', 'k')) from generate_series(1, 20)) || '[{"kind": "k", "deadline": [60]}]', queue => 'tap/11/refused') $$),
+  ('a kind that is no text',      'kind',     $$ select awa.enqueue_many('[{"kind": "k"}, {"kind": {"name": "k"}}]', queue => 'tap/11/refused') $$),
+  ('such a queue among many',     'queue',    $$ select awa.enqueue_many(
+    (select jsonb_agg(jsonb_build_object('kind', 'k')) from generate_series(1, 20)) || '[{"kind": "k", "queue": ["tap/11/refused"]}]', queue => 'tap/11/refused') $$),
+  ('such a concurrency key',      'concurrency_key', $$ select awa.enqueue_many('[{"kind": "k", "concurrency_key": {"tenant": 1}}]', queue => 'tap/11/refused') $$),
+  ('such a unique key',           'unique_key', $$ select awa.enqueue_many('[{"kind": "k", "unique_key": ["a", 1]}]', queue => 'tap/11/refused') $$),
   ('tags that are no list',       'x',        $$ select awa.enqueue_many('[{"kind": "k"}, {"kind": "k", "tags": "x"}]', queue => 'tap/11/refused') $$),
   ('a key that is no bytea',      'later',    $$ select awa.enqueue_many('[{"kind": "k", "unique_key": "u"}, {"kind": "later", "unique_key": "\\x012"}]', queue => 'tap/11/refused') $$),
   ('a null queue for all',        'NULL',     $$ select awa.enqueue_many('[{"kind": "k"}]', queue => null) $$),

@@ -1,7 +1,7 @@
 -- Compatibility: the view jobs with its triggers, insert_job_compat, and
 -- delete_job_compat for every place that a job can be in.
 begin;
-select plan(186);
+select plan(190);
 -- Alone: takes a relation away, rebuilds counters.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 select awa.reset() \g /dev/null
@@ -142,6 +142,7 @@ select throws_ok($$ insert into awa.jobs (kind, queue, unique_key) values ('ins'
 select throws_ok(format('insert into awa.jobs (kind, queue, %s) values (''ins'', ''tap/62/i'', %s)', col, value), 'AW006', null, format('%s is not for the inserter to give', col))
 from (values ('id', '7'), ('attempt', '1'), ('run_lease', '1'), ('created_at', 'now()'), ('attempted_at', 'now()'), ('finalized_at', 'now()'), ('heartbeat_at', 'now()'), ('deadline_at', 'now()'),
   ('callback_id', '''00000000-0000-0000-0000-000000000000'''), ('callback_timeout_at', 'now()'), ('progress', '''{}'''), ('errors', 'array[''{}''::jsonb]')) as v (col, value);
+select throws_ok($$ insert into awa.jobs (kind, created_at, attempt, errors, run_lease) values ('ins', now(), 3, '{}', 0) $$, 'AW006', 'attempt, created_at cannot be inserted', 'it is told which');
 select throws_ok(format('insert into awa.jobs (kind, queue, state) values (''ins'', ''tap/62/i'', %L)', state), 'AW006', null, format('nor can a new job be %s', state))
 from unnest(array['running', 'completed', 'failed', 'cancelled', 'waiting_external']) as state;
 select throws_ok($$ insert into awa.jobs (kind, priority) values ('ins', 5) $$, 'AW006', null, 'bounds are those of enqueue');
@@ -224,6 +225,15 @@ update awa.jobs set metadata = '{}', tags = null, run_at = '-infinity' where id 
 select results_eq(format('select metadata, tags, state::text from awa.jobs where id = %s', :u), $$ values ('{}'::jsonb, '{}'::text[], 'available') $$, 'or empty');
 select is((select c.deadline_at - (c.lease_expires_at - interval '5 minutes') from awa.claim('tap/62/odd') as c), interval '90 minutes', 'its deadline came along');
 
+select awa.enqueue('u', queue => 'tap/62/returning') as u \gset
+update awa.jobs set run_at = now() + interval '1 hour', tags = null where id = :u returning state as later, coalesce(tags::text, 'null') as none \gset
+update awa.jobs set run_at = now() where id = :u returning state as due \gset
+select is(array[:'later', :'none', :'due'], array['scheduled', '{}', 'available'], 'RETURNING shows a job as it is after the update');
+select c.receipt as r from awa.claim('tap/62/returning') as c \gset
+select awa.fail(:'r', 'e') \g /dev/null
+update awa.jobs set run_at = run_at + interval '1 hour' where id = :u returning state as still \gset
+select is(:'still'::text, 'retryable', 'one that is to be retried stays so');
+
 -- UPDATE: nothing, and what it refuses
 
 select is(pg_temp.rows($$ update awa.jobs set priority = 1 where queue = 'tap/62/nowhere' $$), 0::bigint, 'an update that matches nothing does nothing');
@@ -235,6 +245,7 @@ select throws_ok(format('update awa.jobs set %s = %s where id = %s', col, value,
 from (values ('id', '7'), ('kind', '''x'''), ('args', '''[]'''), ('state', '''running'''), ('attempt', '5'), ('run_lease', '5'), ('created_at', 'now() - interval ''1 day'''), ('attempted_at', 'now()'), ('finalized_at', 'now()'),
   ('heartbeat_at', 'now()'), ('deadline_at', 'now()'), ('callback_id', '''00000000-0000-0000-0000-000000000000'''), ('callback_timeout_at', 'now()'), ('progress', '''{}'''), ('errors', 'array[''{}''::jsonb]'),
   ('unique_key', '''\x01'''), ('unique_states', 'b''10000000''')) as v (col, value);
+select throws_ok(format('update awa.jobs set priority = 3, state = ''completed'', args = null, unique_key = null where id = %s', :u), 'AW006', format('job %s: args, state cannot be updated', :u), 'it is told which');
 select throws_ok(format('update awa.jobs set %s where id = %s', change, :u), 'AW006', null, format('%s is refused', what))
 from (values ('run_at = null', 'a null run_at'), ('priority = 0', 'priority 0'), ('priority = null', 'a null priority'), ('queue = ''''', 'an empty queue'), ('max_attempts = 0', 'max_attempts 0'), ('metadata = ''[]''', 'metadata that is no object'),
   ('tags = array_fill(''t''::text, array[21])', 'a 21st tag')) as v (change, what);

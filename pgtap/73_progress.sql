@@ -4,6 +4,8 @@ begin;
 select plan(28);
 -- Alone: calls maintain.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
+-- A segment that is due would be sealed by maintain.
+select awa.reset() \g /dev/null
 
 \ir rescued.psql
 create function pg_temp.later (p_step interval) returns text

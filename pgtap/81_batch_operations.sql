@@ -1,6 +1,6 @@
 -- Batch operations: one thing done to many jobs, in bites.
 begin;
-select plan(97);
+select plan(98);
 -- Alone: maintain takes the oldest operation there is.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 select awa.reset() \g /dev/null
@@ -69,6 +69,7 @@ select throws_ok('select awa.run_batch_operation(0, -1)', 'AW006', null, 'nor ca
 select is_empty('select awa.get_batch_operation(0)', 'get_batch_operation finds no unknown one');
 select is(awa.cancel_batch_operation(0), false, 'and none can be cancelled');
 select throws_ok($$ select awa.list_batch_operations('finished') $$, 'AW006', null, 'no operation is ever in a state that there is not');
+select throws_ok('select awa.list_batch_operations(max_operations => -1)', 'AW006', 'max_operations is -1', 'nor are less than none listed');
 select is_empty('select * from awa.list_batch_operations()', 'nothing that was refused is left');
 
 -- cancel, in every state that it takes

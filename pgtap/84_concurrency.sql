@@ -3,6 +3,8 @@ begin;
 select plan(48);
 -- Alone: calls maintain.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
+-- A segment that is due would be sealed by maintain.
+select awa.reset() \g /dev/null
 
 create function pg_temp.add (p_queue text, p_keys text) returns void
   language plpgsql as $$

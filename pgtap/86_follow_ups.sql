@@ -1,6 +1,6 @@
 -- Jobs that follow a job's end.
 begin;
-select plan(38);
+select plan(41);
 -- Alone: calls maintain.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 
@@ -84,7 +84,7 @@ select is(pg_temp.following(:'r'), 'receipt available, index available', 'nor wh
 
 select throws_ok(format($$ select awa.enqueue('k', follow_ups => %L) $$, f), 'AW006', null, 'refused: ' || f)
 from unnest(array['[]', '{"done": []}', '{"completed": {}}', '{"completed": [{"kind": "k", "unique_key": "x"}]}', '{"completed": [{"kind": "k", "priority": 9}]}',
-  '{"completed": [{"kind": "k", "delay": "soon"}]}', '{"completed": [{"kind": "k", "delay": {"minutes": 5}}]}', '{"completed": [{"kind": "k", "deadline": {"hours": 1}}]}', '{"completed": [{"kind": "k", "tags": [[[[[[["t"]]]]]]]}]}']) as f;
+  '{"completed": [{"kind": "k", "delay": "soon"}]}', '{"completed": [{"kind": "k", "delay": {"minutes": 5}}]}', '{"completed": [{"kind": "k", "deadline": {"hours": 1}}]}', '{"completed": [{"kind": {"name": "k"}}]}', '{"completed": [{"kind": "k", "queue": ["q"]}]}', '{"completed": [{"kind": "k", "concurrency_key": {"tenant": 1}}]}', '{"completed": [{"kind": "k", "tags": [[[[[[["t"]]]]]]]}]}']) as f;
 
 -- By hand, past all checks
 set local client_min_messages = error;

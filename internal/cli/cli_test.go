@@ -147,7 +147,7 @@ func TestStorage(t *testing.T) {
 		t.Errorf("after prune: %+v", pruned)
 	}
 	on(t, url, 1, "storage", "reset").wants(t, "repeat with --yes")
-	on(t, url, 0, "storage", "reset", "--yes")
+	on(t, url, 0, "storage", "reset", "--yes").wants(t, "emptied")
 	on(t, url, 0, "storage", "check").wants(t, "healthy")
 }
 

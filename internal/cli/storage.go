@@ -92,7 +92,7 @@ func (a *app) resetCommand() *cobra.Command {
 	cmd := a.statement(statement{
 		use:   "reset",
 		short: "Empty the storage: every job, every count, every cursor",
-		sql:   always(`select %[1]s.reset() as outcome`),
+		sql:   always(`select 'emptied' as outcome from %[1]s.reset()`),
 	})
 	cmd.Flags().BoolVar(&yes, "yes", false, "yes, lose every job")
 	run := cmd.RunE

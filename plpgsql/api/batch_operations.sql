@@ -242,7 +242,9 @@ create or replace function {{ .schema }}.list_batch_operations (state text defau
   set search_path = pg_catalog, {{ .schema }}, pg_temp
 as $$
 begin
-  perform _check_max_jobs(list_batch_operations.max_operations);
+  if list_batch_operations.max_operations < 0 then
+    perform _invalid(format('max_operations is %s', list_batch_operations.max_operations), 'Give zero or more, or null for all.');
+  end if;
   if list_batch_operations.state not in ('pending', 'running', 'done', 'cancelled', 'failed') then
     perform _invalid(format('state is %L', left(list_batch_operations.state, 40)), 'Give pending, running, done, cancelled or failed, or null for all.');
   end if;

@@ -72,7 +72,13 @@ begin
          new.callback_id, new.callback_timeout_at, new.progress) > 0
     or coalesce(new.errors, '{}') <> '{}'
   then
-    perform _invalid('a column that awa fills in was given a value',
+    perform _invalid(
+      format('%s cannot be inserted', (
+        select string_agg(c.key, ', ' order by c.key)
+        from jsonb_each(jsonb_strip_nulls(to_jsonb(new))) as c (key, value)
+        where c.key in ('id', 'heartbeat_at', 'deadline_at', 'attempted_at', 'finalized_at', 'created_at', 'callback_id',
+            'callback_timeout_at', 'progress')
+          or (c.key in ('attempt', 'run_lease') and c.value <> '0') or (c.key = 'errors' and c.value <> '[]'))),
       'Give kind, queue, args, state, priority, max_attempts, run_at, metadata, tags, unique_key and unique_states only.');
   end if;
   v_row := insert_job_compat(new.kind, new.queue, new.args, new.state, new.priority, new.max_attempts, new.run_at,
@@ -178,7 +184,12 @@ begin
       old.finalized_at, old.created_at, old.errors, old.unique_key, old.unique_states, old.callback_id,
       old.callback_timeout_at, old.run_lease, old.progress)
   then
-    perform _invalid(format('job %s: a column that cannot be updated was changed', old.id),
+    perform _invalid(
+      format('job %s: %s cannot be updated', old.id, (
+        select string_agg(c.key, ', ' order by c.key)
+        from jsonb_each(to_jsonb(new)) as c (key, value)
+        where c.value is distinct from to_jsonb(old) -> c.key
+          and c.key not in ('queue', 'priority', 'run_at', 'max_attempts', 'metadata', 'tags'))),
       'Update priority, run_at, queue, max_attempts, metadata and tags only.');
   end if;
   perform _check_job(new.kind, new.queue, new.priority, new.max_attempts, new.tags, new.args, new.metadata);
@@ -189,6 +200,9 @@ begin
   perform _collect('update', jsonb_build_object('id', new.id, 'queue', new.queue, 'priority', new.priority, 'run_at', new.run_at,
     'max_attempts', new.max_attempts, 'metadata', new.metadata, 'tags', to_jsonb(new.tags),
     'unique_key', new.unique_key, 'unique_states', new.unique_states)::text);
+  -- For RETURNING: as the job will be at the statement's end.
+  new.tags := coalesce(new.tags, '{}');
+  new.state := case when new.run_at <= _now() then 'available' when old.state = 'available' then 'scheduled' else old.state end;
   return new;
 end;
 $$;

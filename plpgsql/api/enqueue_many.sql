@@ -161,11 +161,12 @@ begin
 {{ range $i := until (int .segments) }}
   when {{ $i }} then
     with given as materialized (
-      -- Ids ascend as the jobs are listed.
+      -- Ids ascend as the jobs are listed. A text of [ or { may have been no scalar.
       select nextval('job_id_seq') as job_id, o.kind, coalesce(o.args, '{}') as args, coalesce(o.queue, p_queue) as queue,
         coalesce(o.priority, 2) as priority, coalesce(o.run_at, v_now) as run_at, coalesce(o.run_at > v_due, false) or v_stale as later,
         coalesce(o.max_attempts, 25) as max_attempts, nullif(o.tags, '{}') as tags, nullif(o.metadata, '{}') as metadata,
-        o.ordering_key, o.deadline::interval as deadline, left(o.deadline, 1) in ('{', '[') as nested
+        o.ordering_key, o.deadline::interval as deadline, coalesce(ascii(o.kind) in (91, 123), false)
+          or coalesce(ascii(o.queue) in (91, 123), false) or coalesce(ascii(o.deadline) in (91, 123), false) as nested
       from jsonb_to_recordset(p_jobs) as o (
         kind text, args jsonb, queue text, priority integer, run_at timestamptz, max_attempts integer,
         tags text[], metadata jsonb, ordering_key text, deadline text)
@@ -181,7 +182,7 @@ begin
           and (g.metadata is null or jsonb_typeof(g.metadata) = 'object')
           and (g.tags is null
             or (array_ndims(g.tags) = 1 and cardinality(g.tags) <= 20 and array_position(g.tags, null) is null))
-          and (g.deadline is null or (g.deadline > '0' and g.deadline <= '100 years' and not g.nested))
+          and (g.deadline is null or (g.deadline > '0' and g.deadline <= '100 years')) and not g.nested
           and (_is_light(g.args, coalesce(g.metadata, '{}'), g.tags, g.ordering_key)
             or _fits(g.args, coalesce(g.metadata, '{}'), g.tags, g.ordering_key))), false)
         and bool_and(g.kind is not null and g.queue is not null) as sound
@@ -319,8 +320,11 @@ begin
         perform _invalid(format('unknown key %L in %s', v_key, left(v_job::text, 80)),
           'The keys are the argument names of enqueue.');
       end if;
-      if v_job ? 'deadline' then
-        perform _check_scalar('deadline', v_job -> 'deadline');
+      if '{object, array}' && array[jsonb_typeof(v_job -> 'kind'), jsonb_typeof(v_job -> 'queue'), jsonb_typeof(v_job -> 'unique_key'),
+           jsonb_typeof(v_job -> 'deadline'), jsonb_typeof(v_job -> 'concurrency_key')]
+      then
+        perform _check_scalar(k.key, v_job -> k.key)
+        from unnest(array['kind', 'queue', 'unique_key', 'deadline', 'concurrency_key']) as k (key);
       end if;
       v_ids := v_ids || (
         select enqueue(

@@ -80,7 +80,8 @@ begin
   into v_lane, v_priority, v_paused, v_aging, v_rate, v_burst,{{ if .divert }} v_limit,{{ end }} v_segment, v_many
   from queue_lanes as q
   left join queue_meta as m on m.queue = q.queue
-  where q.queue = claim.queue;
+  where q.queue = claim.queue
+  limit 1;
   if v_lane is null or v_paused then
     return;
   end if;

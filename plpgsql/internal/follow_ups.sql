@@ -44,7 +44,7 @@ begin
       if found then
         perform _invalid(format('unknown key %L in %s', v_bad, left(j.value::text, 80)), format('The keys are %s.', array_to_string(v_keys, ', ')));
       end if;
-      perform _check_scalar(k.key, j.value -> k.key) from (values ('delay'), ('deadline')) as k (key);
+      perform _check_scalar(k.key, j.value -> k.key) from (values ('kind'), ('queue'), ('delay'), ('deadline'), ('concurrency_key')) as k (key);
       begin
         o := _follow_up(j.value, 'default');
         perform _check_job(o.kind, o.queue, o.priority, o.max_attempts, o.tags, o.args, o.metadata);

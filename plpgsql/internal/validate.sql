@@ -64,7 +64,8 @@ begin
 end;
 $$;
 
--- An interval is read from any text with digits in it: {"hours": 5} would be 5 seconds.
+-- A name is read from any JSON, and an interval from any text with digits in it:
+-- {"hours": 5} would be 5 seconds.
 create or replace function {{ .schema }}._check_scalar (p_name text, p_value jsonb)
   returns void
   language plpgsql
