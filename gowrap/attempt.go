@@ -82,7 +82,7 @@ type ProgressParams struct {
 func (c Client) SetProgress(ctx context.Context, db DBTX, p ProgressParams) (accepted bool, err error) {
 	err = c.value("set_progress").
 		receipt("receipt", p.Receipt).
-		arg("percent", "integer", p.Percent).
+		number("percent", p.Percent).
 		text("message", p.Message).
 		document("metadata", p.Metadata).
 		row(ctx, db).Scan(&accepted)

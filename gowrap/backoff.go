@@ -10,7 +10,7 @@ import (
 func (c Client) Backoff(ctx context.Context, db DBTX, attempt int) (time.Duration, error) {
 	var delay time.Duration
 	err := c.value("backoff").
-		arg("attempt", "integer", attempt).
+		number("attempt", attempt).
 		row(ctx, db).Scan(&delay)
 	return delay, wrap("backoff", err)
 }

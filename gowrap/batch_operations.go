@@ -97,7 +97,7 @@ func (b *call) batch(p BatchParams) (*call, error) {
 func (c Client) StartBatchOperation(ctx context.Context, db DBTX, p BatchParams) (id int64, err error) {
 	b, err := c.value("start_batch_operation").batch(p)
 	if err != nil {
-		return 0, wrap("start batch operation", err)
+		return 0, refuse("start batch operation", err)
 	}
 	if p.AllJobs {
 		b.arg("all_jobs", "boolean", true)
@@ -114,7 +114,7 @@ func (c Client) StartBatchOperation(ctx context.Context, db DBTX, p BatchParams)
 func (c Client) CountBatchJobs(ctx context.Context, db DBTX, p BatchParams) (jobs int64, err error) {
 	b, err := c.value("count_batch_jobs").batch(p)
 	if err != nil {
-		return 0, wrap("count batch jobs", err)
+		return 0, refuse("count batch jobs", err)
 	}
 	err = b.row(ctx, db).Scan(&jobs)
 	return jobs, wrap("count batch jobs", err)

@@ -3,6 +3,7 @@ package awa
 import (
 	"context"
 	"encoding/json"
+	"math"
 	"strconv"
 	"time"
 
@@ -114,6 +115,15 @@ func (b *call) text(name, value string) *call {
 func (b *call) integer(name string, value int) *call {
 	if value == 0 {
 		return b
+	}
+	return b.number(name, value)
+}
+
+// number adds a number, zero as well.
+func (b *call) number(name string, value int) *call {
+	// As text, for the server to refuse: the driver's own error tells of encodings.
+	if value < math.MinInt32 || value > math.MaxInt32 {
+		return b.arg(name, "text::integer", strconv.Itoa(value))
 	}
 	return b.arg(name, "integer", value)
 }

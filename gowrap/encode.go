@@ -36,12 +36,14 @@ func required(field string, v any) (json.RawMessage, error) {
 
 // ArgsOf encodes items as the arguments of one job each, for
 // EnqueueManyParams.Args.
+//
+// Errors: ErrInvalidArgument for an item that json.Marshal refuses.
 func ArgsOf[T any](items []T) ([]json.RawMessage, error) {
 	docs := make([]json.RawMessage, len(items))
 	for i, item := range items {
 		doc, err := json.Marshal(item)
 		if err != nil {
-			return nil, fmt.Errorf("awa: args %d: %w", i, err)
+			return nil, refuse("args of", fmt.Errorf("item %d: %w", i, err))
 		}
 		docs[i] = doc
 	}

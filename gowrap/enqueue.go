@@ -62,16 +62,16 @@ type EnqueueParams struct {
 func (c Client) Enqueue(ctx context.Context, db DBTX, p EnqueueParams) (int64, error) {
 	args, err := document("args", p.Args)
 	if err != nil {
-		return 0, wrap("enqueue", err)
+		return 0, refuse("enqueue", err)
 	}
 	metadata, err := document("metadata", p.Metadata)
 	if err != nil {
-		return 0, wrap("enqueue", err)
+		return 0, refuse("enqueue", err)
 	}
 	var followUps json.RawMessage
 	if p.FollowUps != nil {
 		if followUps, err = document("follow_ups", p.FollowUps); err != nil {
-			return 0, wrap("enqueue", err)
+			return 0, refuse("enqueue", err)
 		}
 	}
 	b := c.value("enqueue").
@@ -112,13 +112,13 @@ func (p EnqueueParams) MarshalJSON() ([]byte, error) {
 	}
 	job := struct {
 		Kind           string          `json:"kind"`
-		Args           json.RawMessage `json:"args,omitempty"`
+		Args           json.RawMessage `json:"args,omitzero"`
 		Queue          string          `json:"queue,omitempty"`
 		Priority       int             `json:"priority,omitempty"`
 		RunAt          *time.Time      `json:"run_at,omitempty"`
 		MaxAttempts    int             `json:"max_attempts,omitempty"`
 		Tags           []string        `json:"tags,omitempty"`
-		Metadata       json.RawMessage `json:"metadata,omitempty"`
+		Metadata       json.RawMessage `json:"metadata,omitzero"`
 		UniqueKey      string          `json:"unique_key,omitempty"`
 		UniqueStates   string          `json:"unique_states,omitempty"`
 		OrderingKey    string          `json:"ordering_key,omitempty"`

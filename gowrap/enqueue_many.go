@@ -3,6 +3,7 @@ package awa
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"time"
 )
 
@@ -40,7 +41,7 @@ type EnqueueManyParams struct {
 func (c Client) EnqueueMany(ctx context.Context, db DBTX, p EnqueueManyParams) ([]int64, error) {
 	metadata, err := document("metadata", p.Metadata)
 	if err != nil {
-		return nil, wrap("enqueue many", err)
+		return nil, refuse("enqueue many", err)
 	}
 	args := make([]string, len(p.Args))
 	for i, doc := range p.Args {
@@ -68,12 +69,17 @@ func (c Client) EnqueueMany(ctx context.Context, db DBTX, p EnqueueManyParams) (
 //
 // Errors: those of Enqueue; then no job was added.
 func (c Client) EnqueueMixed(ctx context.Context, db DBTX, queue string, jobs []EnqueueParams) ([]int64, error) {
-	if jobs == nil {
-		jobs = []EnqueueParams{}
+	docs := make([]json.RawMessage, len(jobs))
+	for i, job := range jobs {
+		doc, err := job.MarshalJSON()
+		if err != nil {
+			return nil, refuse("enqueue mixed", fmt.Errorf("job %d: %w", i, err))
+		}
+		docs[i] = doc
 	}
-	doc, err := json.Marshal(jobs)
+	doc, err := json.Marshal(docs)
 	if err != nil {
-		return nil, wrap("enqueue mixed", err)
+		return nil, refuse("enqueue mixed", err)
 	}
 	var ids []int64
 	err = c.value("enqueue_many").

@@ -27,6 +27,7 @@ var (
 	ErrNeedsRebase = errors.New("storage needs rebase")
 	// ErrInvalidArgument: an argument is outside its limits (AW006), or no value of
 	// its type (class 22): text with a zero in it, JSON that is none, an unknown state.
+	// So is what json.Marshal refuses; no statement is then made.
 	ErrInvalidArgument = errors.New("invalid argument")
 	// ErrQueueFull: the queue is at its max_depth and rejects (AW007).
 	ErrQueueFull = errors.New("queue is full")
@@ -75,4 +76,9 @@ func wrap(op string, err error) error {
 		}
 	}
 	return fmt.Errorf("awa: %s: %w", op, err)
+}
+
+// refuse is wrap for an argument that cannot be sent to the server.
+func refuse(op string, err error) error {
+	return fmt.Errorf("awa: %s: %w: %w", op, ErrInvalidArgument, err)
 }

@@ -59,13 +59,13 @@ func (f FollowUp) MarshalJSON() ([]byte, error) {
 	}
 	return json.Marshal(struct {
 		Kind           string          `json:"kind"`
-		Args           json.RawMessage `json:"args,omitempty"`
+		Args           json.RawMessage `json:"args,omitzero"`
 		Queue          string          `json:"queue,omitempty"`
 		Priority       int             `json:"priority,omitempty"`
 		Delay          string          `json:"delay,omitempty"`
 		MaxAttempts    int             `json:"max_attempts,omitempty"`
 		Tags           []string        `json:"tags,omitempty"`
-		Metadata       json.RawMessage `json:"metadata,omitempty"`
+		Metadata       json.RawMessage `json:"metadata,omitzero"`
 		OrderingKey    string          `json:"ordering_key,omitempty"`
 		Deadline       string          `json:"deadline,omitempty"`
 		ConcurrencyKey string          `json:"concurrency_key,omitempty"`

@@ -9,7 +9,7 @@ import "context"
 func (c Client) ConfigureQueue(ctx context.Context, db DBTX, queue string, settings any) error {
 	doc, err := required("settings", settings)
 	if err != nil {
-		return wrap("configure queue", err)
+		return refuse("configure queue", err)
 	}
 	err = c.value("configure_queue").
 		arg("queue", "text", queue).

@@ -68,11 +68,11 @@ type ScheduleParams struct {
 func (c Client) UpsertSchedule(ctx context.Context, db DBTX, p ScheduleParams) (next time.Time, err error) {
 	args, err := document("args", p.Args)
 	if err != nil {
-		return next, wrap("upsert schedule", err)
+		return next, refuse("upsert schedule", err)
 	}
 	metadata, err := document("metadata", p.Metadata)
 	if err != nil {
-		return next, wrap("upsert schedule", err)
+		return next, refuse("upsert schedule", err)
 	}
 	err = c.value("upsert_schedule").
 		arg("name", "text", p.Name).

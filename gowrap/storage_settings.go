@@ -13,7 +13,7 @@ import (
 func (c Client) ConfigureStorage(ctx context.Context, db DBTX, settings any) (json.RawMessage, error) {
 	doc, err := required("settings", settings)
 	if err != nil {
-		return nil, wrap("configure storage", err)
+		return nil, refuse("configure storage", err)
 	}
 	var all string
 	err = c.value("configure_storage").as("text").

@@ -18,8 +18,7 @@ type Args interface {
 // [awa.Client.Enqueue] does with everything else from opts; opts.Kind and
 // opts.Args are ignored.
 //
-// Errors: awa.ErrInvalidArgument, awa.ErrQueueFull, or what encoding the
-// arguments returned.
+// Errors: those of Enqueue.
 func EnqueueTyped[T Args](ctx context.Context, c awa.Client, db awa.DBTX, args T, opts awa.EnqueueParams) (int64, error) {
 	opts.Kind, opts.Args = args.Kind(), args
 	return c.Enqueue(ctx, db, opts)

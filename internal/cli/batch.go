@@ -13,7 +13,7 @@ func (a *app) batchCommand() *cobra.Command {
 
 func (a *app) batchListCommand() *cobra.Command {
 	var state *optional[string]
-	limit := 100
+	limit := int32(100)
 	cmd := a.statement(statement{
 		use:   "list",
 		short: "List batch operations, newest first",
@@ -24,7 +24,7 @@ from %[1]s.list_batch_operations(state => $1::text, max_operations => $2::intege
 		none:   "no batch operations",
 	})
 	state = optionalText(cmd, "state", "those in this state only: pending, running, done, cancelled or failed")
-	cmd.Flags().IntVar(&limit, "limit", limit, "the most operations to list")
+	cmd.Flags().Int32Var(&limit, "limit", limit, "the most operations to list")
 	return cmd
 }
 

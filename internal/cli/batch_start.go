@@ -24,7 +24,7 @@ func (a *app) batchStartCommand() *cobra.Command {
 		minID, maxID  *optional[int]
 		after, before *optional[time.Time]
 		queue, reason *optional[string]
-		priority      *optional[int]
+		priority      *optional[int32]
 		all           bool
 		params        = func(args []string) []any {
 			return []any{args[0], f.queue.value, f.kind.value, f.tag.value, states, ids, minID.value, maxID.value,
@@ -60,7 +60,7 @@ the work, in bites; see batch show. A dry run counts the jobs.
 	after = optionalTime(cmd, "created-after", "jobs created then or later only, as 2006-01-02T15:04:05Z")
 	before = optionalTime(cmd, "created-before", "jobs created before only")
 	queue = optionalText(cmd, "to-queue", "put the jobs into this queue")
-	priority = optionalInt(cmd, "to-priority", "give the jobs this priority")
+	priority = optionalInt32(cmd, "to-priority", "give the jobs this priority")
 	reason = optionalText(cmd, "reason", "kept in the errors of cancelled jobs")
 	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error {
 		all, _ = flags.GetBool("all")

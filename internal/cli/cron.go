@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"fmt"
+
 	"github.com/spf13/cobra"
 )
 
@@ -37,7 +39,7 @@ func (a *app) scheduleSwitch(use, short, function, outcome string) *cobra.Comman
 
 func (a *app) cronNextCommand() *cobra.Command {
 	var timezone *optional[string]
-	var count int
+	var count int32
 	cmd := a.statement(statement{
 		use:   "next CRON",
 		short: "Show when an expression fires next",
@@ -58,6 +60,12 @@ order by f.n`),
 	})
 	cmd.Example = "  awa-admin cron next '30 7 * * MON-FRI' --timezone Europe/Berlin"
 	timezone = optionalText(cmd, "timezone", "zone whose clock the expression is read on (default UTC)")
-	cmd.Flags().IntVar(&count, "count", 5, "how many fires to show")
+	cmd.Flags().Int32Var(&count, "count", 5, "how many fires to show")
+	cmd.PreRunE = func(*cobra.Command, []string) error {
+		if count < 1 {
+			return fmt.Errorf("--count %d: want a number above zero", count)
+		}
+		return nil
+	}
 	return cmd
 }

@@ -66,5 +66,6 @@ func TestCronNext(t *testing.T) {
 	}
 	on(t, url, 0, "cron", "next", "* * * * *").wants(t, "local", ":00")
 	on(t, url, 0, "cron", "next", "0 0 30 2 *").wants(t, "never")
+	on(t, url, 1, "cron", "next", "* * * * *", "--count", "0").wants(t, "--count 0")
 	on(t, url, 1, "cron", "next", "* * * * *", "--timezone", "Mars/Phobos").wants(t, "SQLSTATE AW006", "hint: ")
 }

@@ -42,7 +42,7 @@ order by d.queue, d.kind`),
 		none:   "nothing would change",
 	})
 	f = selectionFlags(many, "queue", "kind")
-	f.maxJobs = optionalInt(many, "max-jobs", maxJobsUsage)
+	f.maxJobs = optionalInt32(many, "max-jobs", maxJobsUsage)
 	reason = optionalText(many, "reason", "kept with the dead letters")
 	return oneOrMany(one, many)
 }
@@ -94,7 +94,7 @@ not there.`,
 		},
 	}, preview)
 	f = selectionFlags(many, "queue", "kind", "tag")
-	f.maxJobs = optionalInt(many, "max-jobs", maxJobsUsage)
+	f.maxJobs = optionalInt32(many, "max-jobs", maxJobsUsage)
 	to = overrideFlags(many)
 	bounded := many.PreRunE
 	many.PreRunE = func(cmd *cobra.Command, args []string) error {
@@ -121,6 +121,6 @@ job delete.`,
 		},
 	}, previewLetters())
 	f = selectionFlags(cmd, "queue", "kind", "tag", "older-than")
-	f.maxJobs = optionalInt(cmd, "max-jobs", maxJobsUsage)
+	f.maxJobs = optionalInt32(cmd, "max-jobs", maxJobsUsage)
 	return cmd
 }

@@ -55,6 +55,7 @@ func TestDLQInBulk(t *testing.T) {
 	on(t, url, 1, "dlq", "move").wants(t, "repeat with --all")
 	on(t, url, 1, "dlq", "move", "--max-jobs", "1").wants(t, "repeat with --all")
 	on(t, url, 1, "dlq", "move", "1", "--max-jobs", "1").wants(t, "contradict")
+	on(t, url, 1, "dlq", "move", "--all", "--max-jobs", "3000000000").wants(t, `"3000000000" for "--max-jobs"`, "out of range")
 	on(t, url, 0, "dlq", "move", "--dry-run", "--queue", "q", "--max-jobs", "5").wants(t, "q      a     3", "q      b     2")
 	bulk(t, url, 2, "dlq", "move", "--queue", "q", "--kind", "b", "--max-jobs", "2")
 	bulk(t, url, 7, "dlq", "move", "--all")

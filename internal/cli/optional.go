@@ -38,6 +38,16 @@ func optionalInt(cmd *cobra.Command, name, usage string) *optional[int] {
 	return o
 }
 
+// optionalInt32 is for what the server takes as an integer.
+func optionalInt32(cmd *cobra.Command, name, usage string) *optional[int32] {
+	o := &optional[int32]{kind: "int", parse: func(s string) (int32, error) {
+		n, err := strconv.ParseInt(s, 10, 32)
+		return int32(n), err
+	}}
+	cmd.Flags().Var(o, name, usage)
+	return o
+}
+
 func optionalTime(cmd *cobra.Command, name, usage string) *optional[time.Time] {
 	o := &optional[time.Time]{kind: "time", parse: func(s string) (time.Time, error) { return time.Parse(time.RFC3339, s) }}
 	cmd.Flags().Var(o, name, usage)
@@ -47,14 +57,14 @@ func optionalTime(cmd *cobra.Command, name, usage string) *optional[time.Time] {
 // overrides are the flags that change a job as it is retried.
 type overrides struct {
 	queue    *optional[string]
-	priority *optional[int]
+	priority *optional[int32]
 	runAt    *optional[time.Time]
 }
 
 func overrideFlags(cmd *cobra.Command) overrides {
 	return overrides{
 		queue:    optionalText(cmd, "to-queue", "put the job into this queue"),
-		priority: optionalInt(cmd, "to-priority", "give the job this priority"),
+		priority: optionalInt32(cmd, "to-priority", "give the job this priority"),
 		runAt:    optionalTime(cmd, "run-at", "hold the job back until this time, as 2006-01-02T15:04:05Z"),
 	}
 }

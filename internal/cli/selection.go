@@ -11,7 +11,7 @@ import (
 // filter matches all.
 type selection struct {
 	queue, kind, tag, olderThan *optional[string]
-	maxJobs                     *optional[int]
+	maxJobs                     *optional[int32]
 }
 
 var filterUsage = map[string]string{
