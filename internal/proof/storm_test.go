@@ -42,7 +42,7 @@ func TestStorm(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = server.Stop() })
 	s := &storm{
-		t: t, ledger: newLedger(), work: make(chan []awa.Job, 64), prepared: make(chan func(*stormConn), 64),
+		t: t, ledger: newLedger(), work: make(chan []awa.Job, 64), done: make(chan struct{}), prepared: make(chan func(*stormConn), 64),
 		abandoned: map[attempt]bool{},
 	}
 	if s.calm, err = pgx.ParseConfig(server.URL()); err != nil {
@@ -127,7 +127,7 @@ from (
 	}
 	dry.Store(true)
 	claimers.Wait()
-	close(s.work)
+	close(s.done)
 	finishers.Wait()
 	close(s.prepared)
 	enders.Wait()
@@ -188,6 +188,7 @@ type storm struct {
 	over         context.Context
 	ledger       *ledger
 	work         chan []awa.Job
+	done         chan struct{}         // no work comes any more
 	prepared     chan func(*stormConn) // ends one
 	pending      atomic.Int64          // prepared and not ended
 	serial       atomic.Int64
@@ -370,7 +371,10 @@ func (c *stormConn) claim() error {
 	}, func() {
 		c.ledger.claimed(jobs)
 		if !leave {
-			c.work <- jobs
+			select {
+			case c.work <- jobs:
+			case <-c.done:
+			}
 			return
 		}
 		c.mu.Lock()
@@ -390,8 +394,10 @@ func (c *stormConn) claim() error {
 
 // finish ends the next jobs that were claimed, in a few calls, each until it is committed.
 func (c *stormConn) finish() error {
-	jobs, ok := <-c.work
-	if !ok {
+	var jobs []awa.Job
+	select {
+	case jobs = <-c.work:
+	case <-c.done:
 		return errNoWork
 	}
 	for len(jobs) > 0 && !c.t.Failed() {
