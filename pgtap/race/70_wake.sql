@@ -1,7 +1,7 @@
 -- Waiting for jobs: whoever waits for a queue is notified, whatever its name is.
 \ir sessions.psql
 select pg_temp.forget('race/70') \g /dev/null
-select plan(31);
+select plan(33);
 select pg_temp.open(s) from unnest(array['producer', 'worker']) as s \g /dev/null
 
 create table pg_temp.names (n integer primary key, name text);
@@ -64,6 +64,15 @@ select pg_temp.run('producer', $q$ select awa.configure_queue('race/70 race', '{
   pg_temp.run('producer', $q$ select awa.pause_queue('race/70 race')::text $q$),
   pg_temp.run('producer', $q$ select awa.resume_queue('race/70 race')::text $q$) \g /dev/null
 select is(pg_temp.heard(), '{}', 'nor for a queue that notifies nobody');
+
+-- Calls that are cancelled, at any moment
+
+select pg_temp.tell('producer', 'set search_path = awa', $q$ set statement_timeout = '5ms' $q$) \g /dev/null
+select is((
+    select string_agg(distinct dblink_exec('producer', $q$ do $do$ begin loop perform _wake('race/70 cancelled'); end loop; end $do$ $q$, false), ' ')
+    from generate_series(1, 60)), 'ERROR', 'sixty calls of a producer end half-way');
+select is((select count(*) from pg_locks as l where l.locktype = 'advisory' and l.pid = (select s.pid from pg_temp.sessions as s where s.name = 'producer')), 0::bigint,
+  'and keep no lock of the wait either');
 
 select pg_temp.forget('race/70') \g /dev/null
 select * from finish();

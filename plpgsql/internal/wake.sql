@@ -15,16 +15,19 @@ as $$
 $$;
 
 -- Called by whoever makes jobs claimable. The channel is the schema's name and
--- the payload the queue, so no queue name is too long to notify.
+-- the payload the queue, so no queue name is too long to notify. The lock would outlive
+-- a call that is cancelled before it gives the lock back: one expression, within which
+-- no call is.
 create or replace function {{ .schema }}._wake (p_queue text)
   returns void
   language plpgsql
   volatile
 as $$
 begin
-  if pg_try_advisory_lock(_lock_class(2), _queue_key(p_queue)) then
-    perform pg_advisory_unlock(_lock_class(2), _queue_key(p_queue));
-  else
+  if not (
+    pg_try_advisory_lock(_lock_class(2), _queue_key(p_queue))
+    and pg_advisory_unlock(_lock_class(2), _queue_key(p_queue)))
+  then
     perform pg_notify('{{ .schema }}', p_queue);
   end if;
 end;
