@@ -324,6 +324,7 @@ declare
   v_found   bigint[];
   v_ids     bigint[];
   v_reached bigint;
+  v_left    integer;
   v_done    bigint;
 begin
   -- Where nothing is done nothing else would notice.
@@ -334,8 +335,13 @@ begin
     while o.state = 'running' and o.matched - p_operation.matched < p_max loop
       begin
         select p.ids, p.reached into v_found, v_reached
-        from _batch_page(o, least(p_max - (o.matched - p_operation.matched), 200)::integer, v_scan) as p;
+        from _batch_page(o, 200, v_scan) as p;
         v_ids := _batch_matching(o.operation, o.filter, o.settings, v_found);
+        v_left := (p_max - (o.matched - p_operation.matched))::integer;
+        if cardinality(v_ids) > v_left then
+          v_ids := v_ids[:v_left];
+          v_reached := v_ids[v_left];
+        end if;
         if v_ids <> '{}' then
           begin
             v_done := _batch_apply(o.operation, o.settings, v_ids);
