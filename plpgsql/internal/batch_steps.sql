@@ -200,10 +200,11 @@ begin
   )
   select coalesce(array_agg(g::deferred_jobs), '{}') into v_jobs from gone as g;
   if exists (select from unnest(v_jobs) as d where d.run_at = 'infinity') then
-    delete from parked_jobs as p
-    using unnest(v_jobs) as d, queue_lanes as l
-    where d.run_at = 'infinity' and l.lane = d.lane
-      and p.queue = l.queue and p.key = d.metadata ->> 'awa:concurrency_key' and p.job_id = d.job_id;
+    perform _forget_parked(l.queue, array_agg(d.metadata ->> 'awa:concurrency_key'), array_agg(d.job_id))
+    from unnest(v_jobs) as d
+    join queue_lanes as l on l.lane = d.lane
+    where d.run_at = 'infinity'
+    group by l.queue;
     v_jobs := array(
       select case when exists (select from job_dependencies as n where n.job_id = d.job_id) then d else _unpark(d) end
       from unnest(v_jobs) as d);
