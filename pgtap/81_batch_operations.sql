@@ -1,6 +1,6 @@
 -- Batch operations: one thing done to many jobs, in bites.
 begin;
-select plan(98);
+select plan(108);
 -- Alone: maintain takes the oldest operation there is.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 select awa.reset() \g /dev/null
@@ -208,6 +208,38 @@ select is(pg_temp.run('reprioritize', '{"kind": "k", "queue": "tap/81/s"}', '{"p
 select is(pg_temp.run('cancel', '{"queue": "tap/81/s"}'), 'done: 450 matched, 450 affected, 0 skipped, 0 failed', 'in their new lane as well');
 select is((select count(*) from awa.done_entries where queue = 'tap/81/s' and state = 'cancelled'), 450::bigint, 'each once');
 select is_empty('select * from awa.check()', 'check is content');
+
+-- Few that match, behind many that do not: those are sorted out by their rows, a page at a
+-- time, however few jobs a call may change.
+
+set local track_functions = 'all';
+create function pg_temp.calls (p_name text) returns bigint
+  language sql as $$
+  select coalesce(pg_stat_get_xact_function_calls(p.oid), 0)
+  from pg_proc as p where p.proname = p_name and p.pronamespace = 'awa'::regnamespace
+$$;
+select pg_temp.failed('tap/81/f', 'f', 1200) \g /dev/null
+select awa.enqueue_many('f', array_fill('1'::jsonb, array[5]), queue => 'tap/81/f', tags => '{few}') \g /dev/null
+select awa.fail(c.receipt, 'boom', terminal => true) from awa.claim('tap/81/f', 5) as c \g /dev/null
+select awa.start_batch_operation('retry', '{"queue": "tap/81/f", "tag": "few"}') as op \gset
+select pg_temp.calls('_attempt_of') as before, pg_temp.calls('_batch_page') as pages \gset
+select awa.run_batch_operation(:op, 1) \g /dev/null
+select is(pg_temp.outcome(:op), 'running: 1 matched, 1 affected, 0 skipped, 0 failed', 'a call for one job finds the first that matches');
+select cmp_ok(pg_temp.calls('_attempt_of') - :before, '<', 50::bigint, 'without a look at the attempts of the others');
+select cmp_ok(pg_temp.calls('_batch_page') - :pages, '<', 10::bigint, 'and reads many at a time');
+select awa.run_batch_operation(:op, 4) \g /dev/null
+select is(pg_temp.outcome(:op), 'done: 5 matched, 5 affected, 0 skipped, 0 failed', 'the next one goes on behind it, and ends with the last');
+select awa.start_batch_operation('discard', '{"queue": "tap/81/f"}') as op \gset
+select awa.run_batch_operation(:op, 250) \g /dev/null
+select is(pg_temp.outcome(:op), 'running: 250 matched, 250 affected, 0 skipped, 0 failed', 'a call stops at its bound within a page');
+select awa.run_batch_operation(:op, null) \g /dev/null
+select is(pg_temp.outcome(:op), 'done: 1200 matched, 1200 affected, 0 skipped, 0 failed', 'and nothing is left out or met twice');
+select pg_temp.calls('_attempt_of') as before \gset
+select is(awa.count_batch_jobs('cancel', '{"queue": "tap/81/f", "tag": "few"}'), 5::bigint, 'they are counted');
+select is(awa.count_batch_jobs('cancel', jsonb_build_object('queue', 'tap/81/f', 'created_after', now() + interval '1 day')), 0::bigint, 'so are none');
+select cmp_ok(pg_temp.calls('_attempt_of') - :before, '<', 50::bigint, 'without a look at the others'' attempts');
+update awa.jobs set tags = '{few,late}' where id = (select min(j.id) from awa.jobs as j where j.queue = 'tap/81/f' and j.tags = '{few}');
+select is(pg_temp.run('cancel', '{"queue": "tap/81/f", "tag": "late"}'), 'done: 1 matched, 1 affected, 0 skipped, 0 failed', 'a tag that only the newest row has is met');
 
 select * from finish();
 rollback;

@@ -1,6 +1,6 @@
 -- Limits of concurrency per key.
 begin;
-select plan(48);
+select plan(52);
 -- Alone: calls maintain.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 -- A segment that is due would be sealed by maintain.
@@ -157,6 +157,18 @@ select pg_temp.add('tap/84/whole', 'z m a') \g /dev/null
 select pg_temp.claimed('tap/84/whole') \g /dev/null
 select is((select b.keys from awa.slot_batches as b join awa.claims as c on c.batch_id = b.batch_id and c.job_ids = b.job_ids
   where b.queue = 'tap/84/whole'), '{z,m,a}', 'keys are noted in the order of the claim');
+
+-- A long row of jobs whose key is taken: who has something in hand does not go through it,
+-- and who has nothing does.
+
+select awa.configure_queue('tap/84/row', '{"concurrency_limit": 1}') \g /dev/null
+select pg_temp.add('tap/84/row', repeat('a ', 1000) || 'b') \g /dev/null
+create function pg_temp.parked (p_queue text) returns bigint
+  language sql as $$ select count(*) from awa.parked_jobs as p where p.queue = p_queue $$;
+select is(pg_temp.claimed('tap/84/row', 20), 'a', 'a claim takes the first of a long row');
+select cmp_ok(pg_temp.parked('tap/84/row'), '<', 200::bigint, 'and sets few others aside');
+select is(pg_temp.claimed('tap/84/row', 20), 'b', 'the next one goes on to another key');
+select is(pg_temp.parked('tap/84/row'), 999::bigint, 'past all that it meets');
 
 -- Arguments
 

@@ -167,9 +167,9 @@ begin
   end if;
   loop
     if o.listed then
-      v_ids := v_all[v_from : v_from + 199];
+      v_ids := _batch_likely(o.filter, v_all[v_from : v_from + 199], 200);
       v_from := v_from + 200;
-      exit when v_ids = '{}';
+      exit when v_from > cardinality(v_all) + 200;
     else
       exit when o.cursor_id >= o.last_id;
       select p.ids, p.reached into v_ids, o.cursor_id from _batch_page(o, 200, 1000) as p;

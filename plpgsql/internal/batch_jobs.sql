@@ -49,6 +49,42 @@ begin
 end;
 $$;
 
+-- Of some ids, in order and no more than p_max, those of jobs of which a row matches: as
+-- far as a row can tell that, which is what sorts out most where few of many match. The
+-- newest row of a job is among them, so none is left out.
+create or replace function {{ .schema }}._batch_likely (p_filter jsonb, p_ids bigint[], p_max integer)
+  returns bigint[]
+  language plpgsql
+  volatile
+  set plan_cache_mode = force_generic_plan
+  set enable_seqscan = off
+  set enable_bitmapscan = off
+as $$
+declare
+  v_kind   text := p_filter ->> 'kind';
+  v_tag    text := p_filter ->> 'tag';
+  v_after  timestamptz := (p_filter ->> 'created_after')::timestamptz;
+  v_before timestamptz := (p_filter ->> 'created_before')::timestamptz;
+begin
+  if v_kind is null and v_tag is null and v_after is null and v_before is null then
+    return p_ids[:p_max];
+  end if;
+  return array(
+    select u.id
+    from (select i.id from unnest(p_ids) as i (id) order by i.id) as u
+    -- Not exists: it may be planned to read them all.
+    where coalesce(
+{{- range $n, $place := list "ready_entries" "deferred_jobs" "leases" }}
+      (select true from {{ $place }} as r
+       where r.job_id = u.id
+         and (v_kind is null or r.kind = v_kind) and (v_tag is null or v_tag = any (r.tags))
+         and (v_after is null or r.created_at >= v_after) and (v_before is null or r.created_at < v_before)
+       limit 1){{ if lt $n 2 }},{{ end }}
+{{- end }})
+    limit p_max);
+end;
+$$;
+
 -- Up to p_max ids that may match, from the operation's cursor on, and how far
 -- they reach: everything up to there has been looked at. Rows are read from all
 -- places in one order, p_scan of them at most, so a call takes the same time
@@ -66,6 +102,9 @@ as $$
 declare
   v_lanes bigint[] := _batch_lanes(p_operation.filter);
   v_kind  text := p_operation.filter ->> 'kind';
+  v_tag   text := p_operation.filter ->> 'tag';
+  v_after  timestamptz := (p_operation.filter ->> 'created_after')::timestamptz;
+  v_before timestamptz := (p_operation.filter ->> 'created_before')::timestamptz;
   v_rows  bigint;
   v_last  bigint;
 begin
@@ -81,8 +120,10 @@ begin
       cross join lateral unnest(p.job_ids) as u (id)
       where u.id > p_operation.cursor_id
       order by u.id
-      limit p_max);
-    reached := coalesce(ids[cardinality(ids)], p_operation.last_id);
+      limit p_scan);
+    v_last := ids[cardinality(ids)];
+    ids := _batch_likely(p_operation.filter, ids, p_max);
+    reached := coalesce(case when cardinality(ids) = p_max then ids[p_max] else v_last end, p_operation.last_id);
     if not exists (
       select from batch_operation_pages as p where p.operation_id = p_operation.id and p.last_id > reached)
     then
@@ -91,19 +132,19 @@ begin
     return;
   end if;
   with page as materialized (
-    select q.job_id, q.lane, q.kind
+    select q.job_id, q.lane, q.kind, q.tags, q.created_at
     from (
-      (select r.job_id, r.lane, r.kind from ready_entries as r
+      (select r.job_id, r.lane, r.kind, r.tags, r.created_at from ready_entries as r
        where r.job_id > p_operation.cursor_id and r.job_id <= p_operation.last_id
        order by r.job_id
        fetch first (p_scan) rows with ties)
       union all
-      (select d.job_id, d.lane, d.kind from deferred_jobs as d
+      (select d.job_id, d.lane, d.kind, d.tags, d.created_at from deferred_jobs as d
        where d.job_id > p_operation.cursor_id and d.job_id <= p_operation.last_id
        order by d.job_id
        fetch first (p_scan) rows with ties)
       union all
-      (select l.job_id, l.lane, l.kind from leases as l
+      (select l.job_id, l.lane, l.kind, l.tags, l.created_at from leases as l
        where l.job_id > p_operation.cursor_id and l.job_id <= p_operation.last_id
        order by l.job_id
        fetch first (p_scan) rows with ties)
@@ -115,6 +156,8 @@ begin
     select distinct p.job_id
     from page as p
     where (v_lanes is null or p.lane = any (v_lanes)) and (v_kind is null or p.kind = v_kind)
+      and (v_tag is null or v_tag = any (p.tags))
+      and (v_after is null or p.created_at >= v_after) and (v_before is null or p.created_at < v_before)
     order by p.job_id
     limit p_max
   )

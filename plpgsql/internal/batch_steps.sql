@@ -200,10 +200,11 @@ begin
   )
   select coalesce(array_agg(g::deferred_jobs), '{}') into v_jobs from gone as g;
   if exists (select from unnest(v_jobs) as d where d.run_at = 'infinity') then
-    delete from parked_jobs as p
-    using unnest(v_jobs) as d, queue_lanes as l
-    where d.run_at = 'infinity' and l.lane = d.lane
-      and p.queue = l.queue and p.key = d.metadata ->> 'awa:concurrency_key' and p.job_id = d.job_id;
+    perform _forget_parked(l.queue, array_agg(d.metadata ->> 'awa:concurrency_key'), array_agg(d.job_id))
+    from unnest(v_jobs) as d
+    join queue_lanes as l on l.lane = d.lane
+    where d.run_at = 'infinity'
+    group by l.queue;
     v_jobs := array(
       select case when exists (select from job_dependencies as n where n.job_id = d.job_id) then d else _unpark(d) end
       from unnest(v_jobs) as d);
@@ -324,6 +325,7 @@ declare
   v_found   bigint[];
   v_ids     bigint[];
   v_reached bigint;
+  v_left    integer;
   v_done    bigint;
 begin
   -- Where nothing is done nothing else would notice.
@@ -334,8 +336,13 @@ begin
     while o.state = 'running' and o.matched - p_operation.matched < p_max loop
       begin
         select p.ids, p.reached into v_found, v_reached
-        from _batch_page(o, least(p_max - (o.matched - p_operation.matched), 200)::integer, v_scan) as p;
+        from _batch_page(o, 200, v_scan) as p;
         v_ids := _batch_matching(o.operation, o.filter, o.settings, v_found);
+        v_left := (p_max - (o.matched - p_operation.matched))::integer;
+        if cardinality(v_ids) > v_left then
+          v_ids := v_ids[:v_left];
+          v_reached := v_ids[v_left];
+        end if;
         if v_ids <> '{}' then
           begin
             v_done := _batch_apply(o.operation, o.settings, v_ids);

@@ -171,6 +171,19 @@ begin
 end;
 $$;
 
+-- Takes jobs off the list of those that are parked: each by its key and id, and not by a
+-- join, which may be planned as a walk through all of the queue's for each.
+create or replace function {{ .schema }}._forget_parked (p_queue text, p_keys text[], p_job_ids bigint[])
+  returns void
+  language plpgsql
+  volatile
+as $$
+begin
+  delete from parked_jobs as p
+  where p.ctid = any (array({{ template "internal/parked_rows.sql" (dict "keys" "p_keys" "ids" "p_job_ids") }}));
+end;
+$$;
+
 -- Claims parked jobs of some keys that have a slot again, oldest first within a key;
 -- p_held has a key for each attempt that is open. No window offers them any more:
 -- their claim is counted by a delta, as of jobs that a transaction enqueued itself.
@@ -222,9 +235,9 @@ begin
         where d.job_id = any (v_ids) and d.run_at = 'infinity' and d.lane = any (v_lanes) and _gains_key(d)
         order by d.job_id
         for update);
-      delete from parked_jobs as p
-      using unnest(v_ids, v_keys) as u (job_id, key)
-      where p.queue = p_queue and p.key = u.key and p.job_id = u.job_id and u.job_id = any (v_gone);
+      perform _forget_parked(p_queue, array_agg(u.key), array_agg(u.job_id))
+      from unnest(v_ids, v_keys) as u (job_id, key)
+      where u.job_id = any (v_gone);
       perform _bring_back(v_gone);
     end if;
     return query
@@ -239,10 +252,10 @@ begin
       returning d.*
     ),
     gone as (
-      delete from parked_jobs as p using unnest(v_ids, v_keys) as u (job_id, key)
-      where p.queue = p_queue and p.key = u.key and p.job_id = u.job_id
-        -- Not a join: those few may be many.
-        and (u.job_id in (select t.job_id from taken as t)) is true
+      delete from parked_jobs as p
+      where p.ctid = any (array({{ template "internal/parked_rows.sql" (dict "keys" "v_keys" "ids" "v_ids") }}
+          -- Not a join: those few may be many.
+          and (u.job_id in (select t.job_id from taken as t)) is true))
     ),
     put as (
       insert into ready_entries (
@@ -301,21 +314,17 @@ begin
         select from deferred_jobs as d where d.job_id = u.job_id and (d.run_at = 'infinity' and d.lane = any (v_lanes)) is true));
     exit when v_gone = '{}';
     -- As they may be many, those behind them as well.
-    delete from parked_jobs as p
-    using (
-      select j.key, j.job_id
-      from unnest(v_ids, v_keys) as u (job_id, key)
-      cross join lateral (
-        select n.key, n.job_id from parked_jobs as n
-        where n.queue = p_queue and n.key = u.key and n.job_id >= u.job_id
-        order by n.job_id
-        limit 1000
-      ) as j
-      where u.job_id in (select g.job_id from unnest(v_gone) as g (job_id))
-        and not exists (
-          select from deferred_jobs as d where d.job_id = j.job_id and (d.run_at = 'infinity' and d.lane = any (v_lanes)) is true)
-    ) as x
-    where p.queue = p_queue and p.key = x.key and p.job_id = x.job_id;
+    perform _forget_parked(p_queue, array_agg(j.key), array_agg(j.job_id))
+    from unnest(v_ids, v_keys) as u (job_id, key)
+    cross join lateral (
+      select n.key, n.job_id from parked_jobs as n
+      where n.queue = p_queue and n.key = u.key and n.job_id >= u.job_id
+      order by n.job_id
+      limit 1000
+    ) as j
+    where u.job_id in (select g.job_id from unnest(v_gone) as g (job_id))
+      and not exists (
+        select from deferred_jobs as d where d.job_id = j.job_id and (d.run_at = 'infinity' and d.lane = any (v_lanes)) is true);
     v_held := v_held || array(
       select u.key from unnest(v_ids, v_keys) as u (job_id, key)
       where u.job_id not in (select g.job_id from unnest(v_gone) as g (job_id)));
@@ -481,7 +490,6 @@ begin
     while v_left > v_enough loop
       v_jobs := case when v_frozen then array(select j from _claim_snapshot(p_queue, v_left, p_worker, p_lease) as j)
         else array(select j from _claim_lanes(p_queue, v_left, p_worker, p_lease) as j) end;
-      -- A long row of jobs whose keys are taken is parked by several calls.
       v_met := v_met + cardinality(v_jobs);
       exit when v_jobs = '{}';
       o_jobs := null;
@@ -550,7 +558,9 @@ begin
         -- Those that were parked give their tokens back.
         perform _spend_tokens(p_queue, v_rate, v_burst, v_got - cardinality(v_jobs));
       end if;
-      exit when v_met >= 5000;
+      -- A long row of jobs whose keys are taken is parked by several calls: many who has
+      -- nothing yet, few who keeps others waiting with something in hand.
+      exit when v_met >= case when v_left < v_asked then 100 + 2 * v_asked else 5000 end;
     end loop;
     exit when v_left < v_asked or not v_parked;
   end loop;
@@ -575,7 +585,8 @@ begin
       select distinct f.point
       from unnest(v_state.freed_keys, v_state.freed_points) as f (key, point)
       where f.key not in (select h.key from unnest(v_held) as h (key) group by h.key having count(*) >= p_limit)
-        and exists (select from parked_jobs as p where p.queue = p_queue and p.key = f.key)
+        -- Not exists: it may be planned to read them all.
+        and coalesce((select true from parked_jobs as p where p.queue = p_queue and p.key = f.key order by p.job_id limit 1), false)
         and f.point <> all (v_open)
       limit 64);
   end if;
