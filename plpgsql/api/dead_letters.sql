@@ -200,6 +200,8 @@ begin
       limit bulk_retry_from_dlq.max_jobs
     ) as e
     order by e.unique_key
+    -- Or the keys would be taken before they are sorted.
+    offset 0
   ) as k
   where k.unique_key is null or _take_key(k.unique_key, k.unique_states, k.id, 'available') = k.id;
   for q in
