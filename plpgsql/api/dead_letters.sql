@@ -176,6 +176,7 @@ declare
   q      dlq_entries;
   v_jobs bigint := 0::bigint;
 begin
+  perform _enter_ring();
   perform _check_max_jobs(bulk_retry_from_dlq.max_jobs);
   -- Of letters with one key the oldest may take it, unless another job has it
   -- by now; the others stay.

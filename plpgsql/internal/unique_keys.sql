@@ -14,14 +14,14 @@ as $$
     p_state::text) - 1) = 1
 $$;
 
--- Whether the job of a key's row is in a state that holds it.
+-- Whether the job of a key's row is in a state that holds it. The caller is in the ring:
+-- nobody waits at its gate with a key in hand.
 create or replace function {{ .schema }}._holds_key (p_claim {{ .schema }}.job_unique_claims)
   returns boolean
   language plpgsql
   volatile
 as $$
 begin
-  perform _enter_ring();
   -- Not exists: for a first row soon, where statistics lack, it may be planned as a walk
   -- through the lanes until the job is met.
   return coalesce((select bool_or(_in_mask(j.state, p_claim.states)) from jobs as j where j.id = p_claim.job_id), false)
@@ -60,6 +60,7 @@ begin
     if found then
       return p_job_id;
     end if;
+    perform _enter_ring();
     -- Whoever holds the row decides about the key until commit.
     select u.* into h from job_unique_claims as u where u.unique_key = p_key for update;
     continue when not found;
