@@ -603,15 +603,21 @@ begin
 end;
 $$;
 
--- Parked jobs of a queue whose limit is gone go back into their lanes.
+-- Parked jobs of a queue whose limit is gone go back into their lanes. The jobs are locked
+-- before they leave the list, as a claim and a move do.
 create or replace function {{ .schema }}._unpark_queue (p_queue text)
   returns void
   language plpgsql
   volatile
+  set enable_seqscan = off
 as $$
 declare
   v_ids bigint[];
 begin
+  perform from deferred_jobs as e
+  where e.job_id = any (array(select p.job_id from parked_jobs as p where p.queue = p_queue))
+  order by e.job_id
+  for update;
   for v_ids in
     with unlisted as (
       delete from parked_jobs as p where p.queue = p_queue returning p.job_id
