@@ -221,7 +221,8 @@ begin
         select d.job_id from deferred_jobs as d
         where d.job_id = any (v_ids) and d.run_at = 'infinity' and d.lane = any (v_lanes) and _gains_key(d)
         order by d.job_id
-        for update);
+        -- Whoever holds one may wait for a lane that this claim has in hand.
+        for update skip locked);
       delete from parked_jobs as p
       using unnest(v_ids, v_keys) as u (job_id, key)
       where p.queue = p_queue and p.key = u.key and p.job_id = u.job_id and u.job_id = any (v_gone);
@@ -233,7 +234,7 @@ begin
       where d.job_id = any (array(
         select e.job_id from deferred_jobs as e
         -- By its id and by no other index, whatever the statistics say.
-        where e.job_id = any (v_ids) and (e.run_at = 'infinity' and e.lane = any (v_lanes)) is true
+        where e.job_id = any (v_ids) and (e.run_at = 'infinity' and e.lane = any (v_lanes)) is true and not _gains_key(e)
         order by e.job_id
         for update skip locked))
       returning d.*
