@@ -128,11 +128,18 @@ begin
   select o.batch_id, _now() + extend_lease.lease, o.ready_slot, array_agg(o.job_id)
   from unnest(v_open) as o
   group by o.ready_slot, o.batch_id;
-  with extended as (
+  with held as materialized (
+    select l.job_id
+    from leases as l
+    where l.job_id = any (array(select r.job_id from unnest(extend_lease.receipts) as r))
+      and (l.job_id, l.batch_id, l.receipt_lease) in (select r.job_id, r.batch_id, r.run_lease from unnest(extend_lease.receipts) as r)
+    order by l.job_id
+    for update of l
+  ),
+  extended as (
     update leases as l
     set due_at = greatest(l.due_at, case when l.state = 'running' then _now() + extend_lease.lease end)
-    from unnest(extend_lease.receipts) as r
-    where l.job_id = r.job_id and l.batch_id = r.batch_id and l.receipt_lease = r.run_lease
+    where l.job_id = any (array(select h.job_id from held as h))
     returning _receipt_of(l) as receipt
   )
   select v_open || coalesce(array_agg(e.receipt), '{}') into v_open from extended as e;

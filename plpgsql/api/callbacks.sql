@@ -267,9 +267,10 @@ create or replace function {{ .schema }}._leaves_key (l {{ .schema }}.leases)
   returns void
   language plpgsql
   volatile
-  set lock_timeout = '10ms'
+  set lock_timeout = '1ms'
 as $$
 begin
+  perform from job_unique_claims as u where u.unique_key = l.unique_key and _in_mask('available', l.unique_states) for update nowait;
   perform _need_key(l.unique_key, l.unique_states, l.job_id, 'available');
 exception when lock_not_available then
   perform _serialization_failure(format('job %s: another session has its unique key in hand', l.job_id));

@@ -176,6 +176,7 @@ declare
   q      dlq_entries;
   v_jobs bigint := 0::bigint;
 begin
+  perform _enter_ring();
   perform _check_max_jobs(bulk_retry_from_dlq.max_jobs);
   -- Of letters with one key the oldest may take it, unless another job has it
   -- by now; the others stay.
@@ -200,6 +201,8 @@ begin
       limit bulk_retry_from_dlq.max_jobs
     ) as e
     order by e.unique_key
+    -- Or the keys would be taken before they are sorted.
+    offset 0
   ) as k
   where k.unique_key is null or _take_key(k.unique_key, k.unique_states, k.id, 'available') = k.id;
   for q in

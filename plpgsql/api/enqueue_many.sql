@@ -124,6 +124,7 @@ begin
   if cardinality(v_keys) < 2 then
     return;
   end if;
+  perform _enter_ring();
   for i in 1 .. cardinality(v_keys) loop
     -- A row that goes while it is waited for leaves the key to the next comer: this
     -- call has it before it looks for a later one.

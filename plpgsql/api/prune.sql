@@ -27,7 +27,9 @@ begin
     end loop;
     begin
       -- Keys of jobs that leave with the segment and are nowhere else. Somebody may
-      -- wait for one, so they go last and come back before another try.
+      -- wait for one, so they go last and come back before another try. They are met in
+      -- no order, so none is waited for.
+      perform set_config('lock_timeout', '1ms', true);
       delete from job_unique_claims as u
       using ready_entries as r
       where r.ready_slot = p_slot and r.unique_key is not null and u.job_id = r.job_id
@@ -44,6 +46,7 @@ begin
         raise lock_not_available;
       end if;
       v_met := _segment_holders(p_slot);
+      perform set_config('lock_timeout', '50ms', true);
       perform pg_advisory_xact_lock(_lock_class(0), 8);
       -- Whoever is left stayed outside of the gate: a producer that is as old as
       -- the segment, a reader of the views.
@@ -61,7 +64,7 @@ begin
       end case;
       return true;
     exception when lock_not_available then
-      null;
+      perform pg_sleep(0.02);
     end;
   end loop;
   return false;

@@ -306,6 +306,29 @@ begin
 end;
 $$;
 
+-- Takes the unique keys that an operation needs for some jobs. Returns the jobs whose keys
+-- other sessions have in hand, still after a while in which none is waited for: what an
+-- earlier page of the bite took may be what those sessions wait for.
+create or replace function {{ .schema }}._batch_keys (p_operation text, p_ids bigint[])
+  returns bigint[]
+  language plpgsql
+  volatile
+as $$
+declare
+  v_busy bigint[] := array[]::bigint[];
+begin
+  if p_ids = '{}' or p_operation not in ('retry', 'discard', 'delete') or not exists (select from job_unique_claims) then
+    return v_busy;
+  end if;
+  for v_try in 1 .. 5 loop
+    v_busy := _lock_free_keys(p_ids, case when p_operation = 'retry' then 'available'::job_state end);
+    exit when v_busy = '{}' or v_try = 5;
+    perform pg_sleep(0.01);
+  end loop;
+  return v_busy;
+end;
+$$;
+
 -- One bite: up to p_max jobs, a few at a time, until p_until if given. Waits
 -- for nobody for long: what somebody holds ends the bite, and the next one
 -- starts there; trouble then says so. The counts and the cursor are written
@@ -327,6 +350,7 @@ declare
   v_reached bigint;
   v_left    integer;
   v_done    bigint;
+  v_busy    bigint[];
 begin
   -- Where nothing is done nothing else would notice.
   perform _refuse_stale('batch operation');
@@ -342,6 +366,12 @@ begin
         if cardinality(v_ids) > v_left then
           v_ids := v_ids[:v_left];
           v_reached := v_ids[v_left];
+        end if;
+        -- Before all that the jobs may need, also one by one.
+        v_busy := _batch_keys(o.operation, v_ids);
+        if v_busy <> '{}' then
+          v_reached := (select min(u.id) - 1 from unnest(v_busy) as u (id));
+          v_ids := array(select u.id from unnest(v_ids) as u (id) where u.id <= v_reached order by u.id);
         end if;
         if v_ids <> '{}' then
           begin
@@ -366,6 +396,11 @@ begin
       end;
       exit when trouble is not null and o.cursor_id < v_ids[cardinality(v_ids)];
       trouble := null;
+      if v_busy <> '{}' then
+        trouble := format('job %s: another session has its unique key in hand', v_reached + 1);
+        o.cursor_id := greatest(o.cursor_id, v_reached);
+        exit;
+      end if;
       -- Where nothing matches, more is read at a time.
       v_scan := case when v_found = '{}' then 10000 else 1000 end;
       o.cursor_id := v_reached;
@@ -375,6 +410,7 @@ begin
       end if;
       exit when clock_timestamp() > p_until;
     end loop;
+    delete from job_unique_claims as u where u.job_id = 0;
   exception
     when lock_not_available or serialization_failure or deadlock_detected then
       raise;

@@ -234,7 +234,8 @@ begin
         select d.job_id from deferred_jobs as d
         where d.job_id = any (v_ids) and d.run_at = 'infinity' and d.lane = any (v_lanes) and _gains_key(d)
         order by d.job_id
-        for update);
+        -- Whoever holds one may wait for a lane that this claim has in hand.
+        for update skip locked);
       perform _forget_parked(p_queue, array_agg(u.key), array_agg(u.job_id))
       from unnest(v_ids, v_keys) as u (job_id, key)
       where u.job_id = any (v_gone);
@@ -246,7 +247,7 @@ begin
       where d.job_id = any (array(
         select e.job_id from deferred_jobs as e
         -- By its id and by no other index, whatever the statistics say.
-        where e.job_id = any (v_ids) and (e.run_at = 'infinity' and e.lane = any (v_lanes)) is true
+        where e.job_id = any (v_ids) and (e.run_at = 'infinity' and e.lane = any (v_lanes)) is true and not _gains_key(e)
         order by e.job_id
         for update skip locked))
       returning d.*
@@ -614,15 +615,21 @@ begin
 end;
 $$;
 
--- Parked jobs of a queue whose limit is gone go back into their lanes.
+-- Parked jobs of a queue whose limit is gone go back into their lanes. The jobs are locked
+-- before they leave the list, as a claim and a move do.
 create or replace function {{ .schema }}._unpark_queue (p_queue text)
   returns void
   language plpgsql
   volatile
+  set enable_seqscan = off
 as $$
 declare
   v_ids bigint[];
 begin
+  perform from deferred_jobs as e
+  where e.job_id = any (array(select p.job_id from parked_jobs as p where p.queue = p_queue))
+  order by e.job_id
+  for update;
   for v_ids in
     with unlisted as (
       delete from parked_jobs as p where p.queue = p_queue returning p.job_id

@@ -21,7 +21,7 @@ create or replace function {{ .schema }}._promote_keyed (
   returns bigint
   language plpgsql
   volatile
-  set lock_timeout = '10ms'
+  set lock_timeout = '1ms'
 as $$
 declare
   k      record;

@@ -171,40 +171,6 @@ exception when others then
 end;
 $$;
 
--- Locks the unique keys that jobs have, or need to come back, those that nobody else
--- holds: a wait for one later, with others in hand, could close a circle. Returns the
--- jobs whose keys somebody does.
-create or replace function {{ .schema }}._lock_free_keys (p_job_ids bigint[])
-  returns bigint[]
-  language plpgsql
-  volatile
-  set enable_seqscan = off
-as $$
-declare
-  v_jobs bigint[];
-  v_keys bytea[];
-  v_free bytea[];
-begin
-  select array_agg(k.job_id), array_agg(k.unique_key) into v_jobs, v_keys
-  from (
-    select u.job_id, u.unique_key from job_unique_claims as u where u.job_id = any (p_job_ids)
-    union
-    select r.job_id, r.unique_key from ready_entries as r
-    where r.job_id = any (p_job_ids) and r.unique_key is not null and _in_mask('retryable', r.unique_states)
-    union
-    select l.job_id, l.unique_key from leases as l
-    where l.job_id = any (p_job_ids) and l.unique_key is not null and _in_mask('retryable', l.unique_states)
-  ) as k;
-  v_free := array(
-    select u.unique_key from job_unique_claims as u where u.unique_key = any (v_keys) order by u.unique_key for update skip locked);
-  return array(
-    select k.job_id
-    from unnest(v_jobs, v_keys) as k (job_id, unique_key)
-    join job_unique_claims as u on u.unique_key = k.unique_key
-    where u.unique_key <> all (v_free));
-end;
-$$;
-
 -- Since when workers find the server here: its start, or, for a standby that was
 -- promoted after it, when the first pass met its timeline. The caller holds the
 -- singleton of rescue.
@@ -325,7 +291,7 @@ begin
     from _due_leases(v_now, v_silent, p_max) as d;
   end if;
   if v_receipts is not null and exists (select from job_unique_claims) then
-    v_busy := _lock_free_keys(array(select r.job_id from unnest(v_receipts) as r));
+    v_busy := _lock_free_keys(array(select r.job_id from unnest(v_receipts) as r), 'retryable');
     if v_busy <> '{}' then
       select array_agg(row(u.ready_slot, u.batch_id, u.job_id, u.run_lease)::receipt order by u.n), array_agg(u.reason order by u.n)
       into v_receipts, v_reasons
@@ -347,6 +313,7 @@ begin
     select coalesce(sum(o.rescued), 0)::bigint, max(o.trouble)
     from generate_series(1, cardinality(v_receipts), v_bite) as n
     cross join lateral _rescue_attempts(v_receipts[n:n + v_bite - 1], v_reasons[n:n + v_bite - 1], v_until) as o;
+    delete from job_unique_claims as u where u.job_id = 0;
   else
     return query select 0::bigint, null::text;
   end if;

@@ -14,14 +14,14 @@ as $$
     p_state::text) - 1) = 1
 $$;
 
--- Whether the job of a key's row is in a state that holds it.
+-- Whether the job of a key's row is in a state that holds it. The caller is in the ring:
+-- nobody waits at its gate with a key in hand.
 create or replace function {{ .schema }}._holds_key (p_claim {{ .schema }}.job_unique_claims)
   returns boolean
   language plpgsql
   volatile
 as $$
 begin
-  perform _enter_ring();
   -- Not exists: for a first row soon, where statistics lack, it may be planned as a walk
   -- through the lanes until the job is met.
   return coalesce((select bool_or(_in_mask(j.state, p_claim.states)) from jobs as j where j.id = p_claim.job_id), false)
@@ -60,6 +60,7 @@ begin
     if found then
       return p_job_id;
     end if;
+    perform _enter_ring();
     -- Whoever holds the row decides about the key until commit.
     select u.* into h from job_unique_claims as u where u.unique_key = p_key for update;
     continue when not found;
@@ -118,6 +119,57 @@ create or replace function {{ .schema }}._lock_keys (p_job_ids bigint[])
 as $$
 begin
   perform from job_unique_claims as u where u.job_id = any (p_job_ids) order by u.unique_key for update;
+end;
+$$;
+
+-- The same for who has others' jobs in hand already, and those keys too that jobs need to
+-- come into p_state: a wait, with all that in hand, could close a circle. Takes the keys
+-- that nobody else has in hand and returns the jobs whose keys somebody does. A key
+-- without a row is reserved, as _reserve_keys does; one that is about to have a row is
+-- met only by a wait, of the shortest time there is.
+create or replace function {{ .schema }}._lock_free_keys (p_job_ids bigint[], p_state {{ .schema }}.job_state)
+  returns bigint[]
+  language plpgsql
+  volatile
+  set enable_seqscan = off
+  set lock_timeout = '1ms'
+as $$
+declare
+  v_jobs bigint[];
+  v_keys bytea[];
+  v_free bytea[];
+  v_new  bytea[];
+begin
+  select array_agg(k.job_id), array_agg(k.unique_key) into v_jobs, v_keys
+  from (
+    select u.job_id, u.unique_key from job_unique_claims as u where u.job_id = any (p_job_ids)
+    union
+    select r.job_id, r.unique_key from ready_entries as r
+    where r.job_id = any (p_job_ids) and r.unique_key is not null and _in_mask(p_state, r.unique_states)
+    union
+    select l.job_id, l.unique_key from leases as l
+    where l.job_id = any (p_job_ids) and l.unique_key is not null and _in_mask(p_state, l.unique_states)
+  ) as k;
+  v_free := array(
+    select u.unique_key from job_unique_claims as u where u.unique_key = any (v_keys) order by u.unique_key for update skip locked);
+  v_new := array(
+    select distinct k.key from unnest(v_keys) as k (key)
+    where not exists (select from job_unique_claims as u where u.unique_key = k.key)
+    order by k.key);
+  if v_new <> '{}' then
+    begin
+      with made as (
+        insert into job_unique_claims (unique_key, job_id, states)
+        select k.key, 0, b'00000000' from unnest(v_new) as k (key)
+        on conflict do nothing
+        returning unique_key
+      )
+      select v_free || array_agg(m.unique_key) into v_free from made as m;
+    exception when lock_not_available then
+      null;
+    end;
+  end if;
+  return array(select k.job_id from unnest(v_jobs, v_keys) as k (job_id, unique_key) where k.unique_key <> all (v_free));
 end;
 $$;
 
