@@ -189,6 +189,15 @@ func TestUniqueKeyOf(t *testing.T) {
 	if key("k", "q", `{"a":1}`) == key("k", "r", `{"a":1}`) || key("k", "q", `{"a":1}`) == key("k", "q", `{"a":2}`) {
 		t.Error("different jobs have one key")
 	}
+	args := struct {
+		A int `json:"a"`
+	}{1}
+	if k := must[[]byte](t)(queue.UniqueKeyOf(t.Context(), pool, "k", "q", args)); string(k) != key("k", "q", `{"a":1}`) {
+		t.Error("a value has another key than its JSON")
+	}
+	if _, err := queue.UniqueKeyOf(t.Context(), pool, "k", "q", func() {}); !errors.Is(err, awa.ErrInvalidArgument) {
+		t.Errorf("the key of a function: %v", err)
+	}
 }
 
 func TestOverview(t *testing.T) {

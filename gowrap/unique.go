@@ -1,9 +1,6 @@
 package awa
 
-import (
-	"context"
-	"encoding/json"
-)
+import "context"
 
 // StateMask is a set of states, as the unique_states of a job: while the job is
 // in one of them it holds its unique key.
@@ -37,12 +34,18 @@ func (m StateMask) String() string {
 
 // UniqueKeyOf makes a unique key from a kind, and from a queue and arguments
 // unless they are empty: jobs that agree in these have the same key, whatever the
-// order of the keys in args.
-func (c Client) UniqueKeyOf(ctx context.Context, db DBTX, kind, queue string, args json.RawMessage) (key []byte, err error) {
+// order of the keys in args, which take the forms of EnqueueParams.Args.
+//
+// Errors: ErrInvalidArgument.
+func (c Client) UniqueKeyOf(ctx context.Context, db DBTX, kind, queue string, args any) (key []byte, err error) {
+	doc, err := document("args", args)
+	if err != nil {
+		return nil, refuse("unique key of", err)
+	}
 	err = c.value("unique_key_of").
 		arg("kind", "text", kind).
 		text("queue", queue).
-		document("args", args).
+		document("args", doc).
 		row(ctx, db).Scan(&key)
 	return key, wrap("unique key of", err)
 }

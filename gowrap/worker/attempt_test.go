@@ -4,12 +4,14 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
 
 	awa "github.com/awaqueue/awa/gowrap"
 	"github.com/awaqueue/awa/gowrap/worker"
@@ -91,6 +93,34 @@ func TestCompleteTx(t *testing.T) {
 		t.Errorf("paid holds %v, want 0", got)
 	}
 	requireHealthy(t, pool)
+}
+
+// The transaction may be one of database/sql. What did not commit is named in the log.
+func TestCompleteTxThroughDatabaseSQL(t *testing.T) {
+	pool := newPool(t, pgtest.URL(t), nil)
+	db := stdlib.OpenDBFromPool(pool)
+	defer db.Close()
+	var log bytes.Buffer
+	client := start(t, worker.Config{Pool: pool, DisableMaintain: true, Logger: slog.New(slog.NewTextHandler(&log, nil))},
+		tasks(func(ctx context.Context, job *worker.Job[task]) error {
+			tx, err := db.BeginTx(ctx, nil)
+			if err != nil {
+				return err
+			}
+			defer tx.Rollback()
+			if err := job.CompleteTx(ctx, awa.StdDB(tx)); err != nil || job.Args.N == 1 {
+				return err
+			}
+			return tx.Commit()
+		}))
+	committed := enqueue(t, pool, awa.EnqueueParams{Args: task{0}})
+	forgotten := enqueue(t, pool, awa.EnqueueParams{Args: task{1}})
+	expectOutcome(t, pool, committed, awa.StateCompleted, 1, "")
+	expectOutcome(t, pool, forgotten, awa.StateRetryable, 1, "did not commit")
+	stop(t, client)
+	if got := log.String(); !strings.Contains(got, fmt.Sprintf("jobs=1 first=%d", forgotten)) {
+		t.Error(got)
+	}
 }
 
 // CompleteTx of an attempt that others closed says so, and then the attempt is no

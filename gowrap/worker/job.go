@@ -7,8 +7,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	awa "github.com/awaqueue/awa/gowrap"
 )
 
@@ -50,7 +48,7 @@ func (j *Job[T]) SetProgress(ctx context.Context, percent int, message string) e
 func (j *Job[T]) Cancelled() <-chan struct{} { return j.attempt.Cancelled() }
 
 // CompleteTx is [Attempt.CompleteTx].
-func (j *Job[T]) CompleteTx(ctx context.Context, tx pgx.Tx) error {
+func (j *Job[T]) CompleteTx(ctx context.Context, tx awa.DBTX) error {
 	return j.attempt.CompleteTx(ctx, tx)
 }
 
@@ -93,11 +91,12 @@ func (a *Attempt) Cancelled() <-chan struct{} { return a.lost.channel() }
 // CompleteTx completes the job in tx: what the handler did in tx and the
 // completion are committed together or not at all. Commit tx and return nil; the
 // client does not complete the job again. If the handler returns nil and tx never
-// committed, the attempt fails.
+// committed, the attempt fails. tx is a transaction of pgx, or [awa.StdDB] of one of
+// database/sql.
 //
 // Errors: awa.ErrStale if the attempt is closed: roll back, another worker does
 // the job or did it.
-func (a *Attempt) CompleteTx(ctx context.Context, tx pgx.Tx) error {
+func (a *Attempt) CompleteTx(ctx context.Context, tx awa.DBTX) error {
 	accepted, err := a.client.Complete(ctx, tx, a.Receipt)
 	if err != nil {
 		return err

@@ -48,8 +48,9 @@ func (c *Client) write(ctx context.Context, attempts []*Attempt, kind int) {
 		}
 	}
 	// In a transaction of CompleteTx that did commit the receipt is stale.
-	if n := c.writeFailed(ctx, &checked); n > 0 {
-		c.log.Error("Handlers returned nil, but the transactions of their CompleteTx did not commit", "jobs", n)
+	if failed := c.writeFailed(ctx, &checked); len(failed) > 0 {
+		c.log.Error("Handlers returned nil, but the transactions of their CompleteTx did not commit",
+			"jobs", len(failed), "first", failed[0].Receipt.JobID)
 	}
 	for _, p := range failed {
 		c.writeFailed(ctx, p)
@@ -105,16 +106,16 @@ func (c *Client) writeCompleted(ctx context.Context, attempts []*Attempt) {
 	})
 }
 
-// writeFailed returns how many were accepted.
-func (c *Client) writeFailed(ctx context.Context, p *awa.FailManyParams) (accepted int) {
+// writeFailed returns those that were accepted.
+func (c *Client) writeFailed(ctx context.Context, p *awa.FailManyParams) (accepted []awa.FailManyResult) {
 	if len(p.Receipts) == 0 {
-		return 0
+		return nil
 	}
 	c.persist(ctx, p.Receipts, func(ctx context.Context, from, to int) error {
 		part := *p
 		part.Receipts, part.Errors = p.Receipts[from:to], p.Errors[from:to]
 		results, err := c.cfg.Client.FailMany(ctx, c.cfg.Pool, part)
-		accepted += len(results)
+		accepted = append(accepted, results...)
 		return err
 	})
 	return accepted
