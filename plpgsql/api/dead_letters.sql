@@ -185,18 +185,25 @@ begin
     select e.id, e.unique_key, e.unique_states
     from (
       select d.id, d.unique_key, d.unique_states
-      from dlq_entries as d
-      where (bulk_retry_from_dlq.queue is null or d.queue = bulk_retry_from_dlq.queue)
-        and (bulk_retry_from_dlq.kind is null or d.kind = bulk_retry_from_dlq.kind)
-        and (bulk_retry_from_dlq.tag is null or bulk_retry_from_dlq.tag = any (d.tags))
-        and (d.unique_key is null or (
-          _key_is_free(d.unique_key, d.id)
-          and not exists (
-            select from dlq_entries as o
-            where o.unique_key = d.unique_key and o.id < d.id
-              and (bulk_retry_from_dlq.queue is null or o.queue = bulk_retry_from_dlq.queue)
+      from (
+        select n.id, n.unique_key, n.unique_states
+        from dlq_entries as n
+        where (bulk_retry_from_dlq.queue is null or n.queue = bulk_retry_from_dlq.queue)
+          and (bulk_retry_from_dlq.kind is null or n.kind = bulk_retry_from_dlq.kind)
+          and (bulk_retry_from_dlq.tag is null or bulk_retry_from_dlq.tag = any (n.tags))
+        order by n.id
+        offset 0
+      ) as d
+      -- Keys are looked at in order, for no more letters than are asked for.
+      where d.unique_key is null or (
+        _key_is_free(d.unique_key, d.id)
+        and not exists (
+          select from dlq_entries as o
+          where o.unique_key = d.unique_key and o.id < d.id
+            -- By the key and by no other index, whatever the statistics say.
+            and ((bulk_retry_from_dlq.queue is null or o.queue = bulk_retry_from_dlq.queue)
               and (bulk_retry_from_dlq.kind is null or o.kind = bulk_retry_from_dlq.kind)
-              and (bulk_retry_from_dlq.tag is null or bulk_retry_from_dlq.tag = any (o.tags)))))
+              and (bulk_retry_from_dlq.tag is null or bulk_retry_from_dlq.tag = any (o.tags))) is true))
       order by d.id
       limit bulk_retry_from_dlq.max_jobs
     ) as e
