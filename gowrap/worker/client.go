@@ -52,8 +52,8 @@ func New(cfg Config, mux *Mux) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	if mux == nil {
-		return nil, errors.New("worker: mux is nil")
+	if mux == nil || mux.serve == nil {
+		return nil, errors.New("worker: the mux is nil, or was not made by NewMux")
 	}
 	c := &Client{
 		cfg: cfg, mux: mux, log: cfg.Logger.With("worker", cfg.Name),
