@@ -3,6 +3,7 @@ package awa
 import (
 	"encoding/json"
 	"fmt"
+	"unicode/utf8"
 )
 
 // document turns what a caller passed as args or metadata into JSON. A
@@ -32,6 +33,19 @@ func required(field string, v any) (json.RawMessage, error) {
 		doc = json.RawMessage("null")
 	}
 	return doc, err
+}
+
+// encodable refuses texts that json.Marshal would change without a word: two keys
+// might become one.
+func encodable(tags []string, texts ...string) error {
+	for _, list := range [][]string{texts, tags} {
+		for _, text := range list {
+			if !utf8.ValidString(text) {
+				return fmt.Errorf("%q is not valid UTF-8", text)
+			}
+		}
+	}
+	return nil
 }
 
 // ArgsOf encodes items as the arguments of one job each, for

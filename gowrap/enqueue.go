@@ -102,6 +102,9 @@ func (c Client) Enqueue(ctx context.Context, db DBTX, p EnqueueParams) (int64, e
 
 // MarshalJSON writes the job as awa.enqueue_many(jobs jsonb) reads it.
 func (p EnqueueParams) MarshalJSON() ([]byte, error) {
+	if err := encodable(p.Tags, p.Kind, p.Queue, p.OrderingKey, p.ConcurrencyKey); err != nil {
+		return nil, err
+	}
 	args, err := document("args", p.Args)
 	if err != nil {
 		return nil, err

@@ -216,12 +216,19 @@ func TestEnqueueAtAnyInstant(t *testing.T) {
 	})
 }
 
-func TestEnqueueMixedNamesTheJobThatIsNoJSON(t *testing.T) {
+func TestEnqueueMixedNamesTheJobThatCannotBeSent(t *testing.T) {
 	pool := pgtest.Pool(t)
-	for _, args := range []any{func() {}, json.RawMessage(`{`), json.RawMessage(``)} {
-		_, err := queue.EnqueueMixed(t.Context(), pool, "q", []awa.EnqueueParams{{Kind: "k"}, {Kind: "k", Args: args}})
+	for _, bad := range []awa.EnqueueParams{
+		{Kind: "k", Args: func() {}},
+		{Kind: "k", Args: json.RawMessage(`{`)},
+		{Kind: "k", Args: json.RawMessage(``)},
+		{Kind: "k", OrderingKey: "\xff"},
+		{Kind: "k", Tags: []string{"a", "\xff"}},
+		{Kind: "k", FollowUps: &awa.FollowUps{Failed: []awa.FollowUp{{Kind: "\xff"}}}},
+	} {
+		_, err := queue.EnqueueMixed(t.Context(), pool, "q", []awa.EnqueueParams{{Kind: "k"}, bad})
 		if !errors.Is(err, awa.ErrInvalidArgument) || !strings.Contains(err.Error(), "job 1: ") {
-			t.Errorf("%v: %v", args, err)
+			t.Errorf("%v: %v", bad, err)
 		}
 	}
 	if c := counts(t, pool, "q"); c.Available != 0 {

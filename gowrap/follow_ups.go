@@ -49,6 +49,9 @@ type FollowUp struct {
 
 // MarshalJSON writes the job as follow_ups of awa.enqueue reads it.
 func (f FollowUp) MarshalJSON() ([]byte, error) {
+	if err := encodable(f.Tags, f.Kind, f.Queue, f.OrderingKey, f.ConcurrencyKey); err != nil {
+		return nil, err
+	}
 	args, err := document("args", f.Args)
 	if err != nil {
 		return nil, err

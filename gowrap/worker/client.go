@@ -52,8 +52,8 @@ func New(cfg Config, mux *Mux) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	if mux == nil {
-		return nil, errors.New("worker: mux is nil")
+	if mux == nil || mux.serve == nil {
+		return nil, errors.New("worker: the mux is nil, or was not made by NewMux")
 	}
 	c := &Client{
 		cfg: cfg, mux: mux, log: cfg.Logger.With("worker", cfg.Name),
@@ -124,7 +124,8 @@ func (c *Client) Start(ctx context.Context) error {
 // Stop asks the client to stop and waits until it has. When ctx is done first,
 // handlers get no more time: their contexts are cancelled, and Stop returns as
 // soon as the unfinished attempts are given back, or after 10 s if the server does not
-// take them. It returns what Run does, nil for a client that never ran.
+// take them. It returns what Run does, nil for a client that never ran. A handler
+// that calls it waits for itself: let it tell others to stop.
 func (c *Client) Stop(ctx context.Context) error {
 	c.stopOnce.Do(func() { close(c.stop) })
 	if c.started.CompareAndSwap(false, true) {

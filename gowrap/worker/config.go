@@ -20,7 +20,8 @@ type Config struct {
 	// Pool is where the client's statements run. It uses a connection per queue
 	// for claims and up to five more for the rest, each only while a statement
 	// runs; with fewer they wait for each other. One more connection is taken out
-	// of the pool for LISTEN, unless PollOnly.
+	// of the pool for LISTEN, unless PollOnly. Close the pool when the client has
+	// stopped, not before: what handlers decided could not be written.
 	Pool *pgxpool.Pool
 	// Client names the schema. The zero value is the schema "awa".
 	Client awa.Client

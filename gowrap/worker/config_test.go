@@ -32,8 +32,10 @@ func TestConfig(t *testing.T) {
 			t.Errorf("want %q: %v", reason, err)
 		}
 	}
-	if _, err := worker.New(worker.Config{Pool: pool, Queues: one}, nil); err == nil {
-		t.Error("no mux is accepted")
+	for _, mux := range []*worker.Mux{nil, {}} {
+		if _, err := worker.New(worker.Config{Pool: pool, Queues: one}, mux); err == nil {
+			t.Errorf("the mux %v is accepted", mux)
+		}
 	}
 }
 

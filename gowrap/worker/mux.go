@@ -18,7 +18,7 @@ type Handler func(ctx context.Context, attempt *Attempt) error
 // error that it sees is the one that decides, panics included (*PanicError).
 type Middleware func(next Handler) Handler
 
-// Mux finds the handler of a job by its kind. Register handlers and middlewares
+// Mux finds the handler of a job by its kind; NewMux makes one. Register handlers and middlewares
 // before it is used; from then on it is safe for concurrent use, and several
 // clients may share it.
 type Mux struct {
@@ -52,9 +52,11 @@ func Register[T Args](mux *Mux, f func(ctx context.Context, job *Job[T]) error) 
 }
 
 // Handle makes h the handler of a kind, with the arguments as JSON. It panics if
-// the kind has a handler, or is empty.
+// the kind has a handler, or is empty, or h is nil.
 func (m *Mux) Handle(kind string, h Handler) {
 	switch {
+	case m.handlers == nil:
+		panic("worker: this mux was not made by NewMux")
 	case kind == "" || h == nil:
 		panic("worker: Handle needs a kind and a handler")
 	case m.handlers[kind] != nil:
