@@ -37,9 +37,9 @@ begin
         and not exists (select from deferred_jobs as d where d.job_id = r.job_id)
         and not exists (select from leases as l where l.job_id = r.job_id)
         and not exists (select from dlq_entries as q where q.id = r.job_id);
-      -- Who waits for one already may be within the gate: waiting for each other, he
-      -- could be told of a deadlock before this gives way.
-      if found and exists (
+      -- Who waits for one already, or for what maintain has in hand, may be within the
+      -- gate: waiting for each other, he could be told of a deadlock before this gives way.
+      if exists (
         select from pg_locks as w
         where w.locktype = 'transactionid' and not w.granted and pg_backend_pid() = any (pg_blocking_pids(w.pid)))
       then
