@@ -1,6 +1,6 @@
 -- Limits of concurrency per key.
 begin;
-select plan(52);
+select plan(55);
 -- Alone: calls maintain.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 -- A segment that is due would be sealed by maintain.
@@ -169,6 +169,16 @@ select is(pg_temp.claimed('tap/84/row', 20), 'a', 'a claim takes the first of a 
 select cmp_ok(pg_temp.parked('tap/84/row'), '<', 200::bigint, 'and sets few others aside');
 select is(pg_temp.claimed('tap/84/row', 20), 'b', 'the next one goes on to another key');
 select is(pg_temp.parked('tap/84/row'), 999::bigint, 'past all that it meets');
+
+-- What leaves in numbers while it is parked is off the list at once: a claim would have to
+-- go through all of it.
+
+select awa.run_batch_operation(awa.start_batch_operation('cancel', '{"queue": "tap/84/row", "state": "scheduled"}'), 300) \g /dev/null
+select is(pg_temp.parked('tap/84/row'), 699::bigint, 'a batch operation that cancels parked jobs takes them off the list');
+delete from awa.jobs where queue = 'tap/84/row' and state = 'scheduled';
+select is(pg_temp.parked('tap/84/row'), 0::bigint, 'so does a DELETE');
+select awa.complete(pg_temp.receipt('tap/84/row', 'a')) \g /dev/null
+select is(pg_temp.claimed('tap/84/row'), null, 'and nothing is left to claim');
 
 -- Arguments
 

@@ -16,6 +16,9 @@ declare
   v_more   bigint[];
   v_closed receipt[];
   v_jobs   bigint := 0::bigint;
+  v_lanes  bigint[];
+  v_keys   text[];
+  v_parked bigint[];
   d        deferred_jobs;
   k        leases;
 begin
@@ -23,6 +26,9 @@ begin
   select jsonb_object_agg(u.id, v_error) into v_errors from unnest(p_ids) as u (id);
   loop
     v_more := '{}';
+    v_lanes := null;
+    v_keys := null;
+    v_parked := null;
     for d in
       delete from deferred_jobs as e
       where e.job_id = any (array(
@@ -31,7 +37,13 @@ begin
     loop
       perform _file_closed(_unpark(d), 'x', v_error);
       v_more := v_more || d.job_id;
+      if d.run_at = 'infinity' then
+        v_lanes := v_lanes || d.lane;
+        v_keys := v_keys || (d.metadata ->> 'awa:concurrency_key');
+        v_parked := v_parked || d.job_id;
+      end if;
     end loop;
+    perform _forget_parked_of(v_lanes, v_keys, v_parked);
     for k in
       delete from leases as e
       where e.job_id = any (array(
@@ -200,11 +212,9 @@ begin
   )
   select coalesce(array_agg(g::deferred_jobs), '{}') into v_jobs from gone as g;
   if exists (select from unnest(v_jobs) as d where d.run_at = 'infinity') then
-    perform _forget_parked(l.queue, array_agg(d.metadata ->> 'awa:concurrency_key'), array_agg(d.job_id))
+    perform _forget_parked_of(array_agg(d.lane), array_agg(d.metadata ->> 'awa:concurrency_key'), array_agg(d.job_id))
     from unnest(v_jobs) as d
-    join queue_lanes as l on l.lane = d.lane
-    where d.run_at = 'infinity'
-    group by l.queue;
+    where d.run_at = 'infinity';
     v_jobs := array(
       select case when exists (select from job_dependencies as n where n.job_id = d.job_id) then d else _unpark(d) end
       from unnest(v_jobs) as d);

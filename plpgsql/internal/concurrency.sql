@@ -184,6 +184,37 @@ begin
 end;
 $$;
 
+-- The same for jobs of any lanes that leave otherwise, so that no claim has to go through
+-- them. Waits for nobody: what is left on the list a claim forgets.
+create or replace function {{ .schema }}._forget_parked_of (p_lanes bigint[], p_keys text[], p_job_ids bigint[])
+  returns void
+  language plpgsql
+  volatile
+as $$
+declare
+  p_queue text;
+  v_keys  text[];
+  v_ids   bigint[];
+begin
+  if p_job_ids is null then
+    return;
+  end if;
+  for p_queue, v_keys, v_ids in
+    select l.queue, array_agg(u.key), array_agg(u.job_id)
+    from unnest(p_lanes, p_keys, p_job_ids) as u (lane, key, job_id)
+    join queue_lanes as l on l.lane = u.lane
+    where u.key is not null
+    group by l.queue
+  loop
+    delete from parked_jobs as p
+    where p.ctid = any (array(
+      select f.ctid from parked_jobs as f
+      where f.ctid = any (array({{ template "internal/parked_rows.sql" (dict "keys" "v_keys" "ids" "v_ids") }}))
+      for update skip locked));
+  end loop;
+end;
+$$;
+
 -- Claims parked jobs of some keys that have a slot again, oldest first within a key;
 -- p_held has a key for each attempt that is open. No window offers them any more:
 -- their claim is counted by a delta, as of jobs that a transaction enqueued itself.

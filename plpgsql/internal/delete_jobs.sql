@@ -12,6 +12,9 @@ create or replace function {{ .schema }}._delete_round (p_ids bigint[])
 as $$
 declare
   v_left    bigint[];
+  v_lanes   bigint[];
+  v_keys    text[];
+  v_parked  bigint[];
   v_waiting bigint[];
   v_open    bigint[];
   v_gone    bigint[];
@@ -22,9 +25,13 @@ begin
     delete from deferred_jobs as d
     where d.job_id = any (array(
       select e.job_id from deferred_jobs as e where e.job_id = any (p_ids) order by e.job_id for update))
-    returning d.job_id
+    returning d.job_id, d.lane, d.run_at, d.metadata ->> 'awa:concurrency_key' as key
   )
-  select coalesce(array_agg(g.job_id), '{}') into v_gone from gone as g;
+  select coalesce(array_agg(g.job_id), '{}'), array_agg(g.lane) filter (where g.run_at = 'infinity'),
+    array_agg(g.key) filter (where g.run_at = 'infinity'), array_agg(g.job_id) filter (where g.run_at = 'infinity')
+  into v_gone, v_lanes, v_keys, v_parked
+  from gone as g;
+  perform _forget_parked_of(v_lanes, v_keys, v_parked);
 
   with gone as (
     delete from leases as d
