@@ -1,5 +1,5 @@
 begin;
-select plan(16);
+select plan(17);
 
 -- 6000 jobs in and out of time, by turns; one in 500 is another queue's, one in 700
 -- another kind's. Of a third queue one in 18 waits for its time, and a single one does not:
@@ -68,6 +68,12 @@ $$;
 select pg_temp.asked() as asked \gset
 select is(array(select distinct l.kind from awa.list_jobs(kind => 'even', state => 'failed', max_jobs => 100) as l), '{even}', 'a page of failed jobs of a kind');
 select is(pg_temp.asked() - :asked, 1::bigint, 'is looked for once');
+
+select awa.enqueue('k', queue => 'tap/52/again') \g /dev/null
+select awa.fail(c.receipt, terminal => true), awa.retry(c.job_id) from awa.claim('tap/52/again') as c \g /dev/null
+select awa.fail(c.receipt, terminal => true) from awa.claim('tap/52/again') as c \g /dev/null
+select results_eq($$ select l.run_lease from awa.list_jobs('tap/52/again', state => 'failed') as l $$, 'values (2::bigint)',
+  'a job that failed twice is listed once');
 
 select is_empty($$ select awa.list_jobs('tap/52/none') $$, 'a queue that nobody used has no jobs');
 
