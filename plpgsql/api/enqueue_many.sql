@@ -350,7 +350,7 @@ begin
           concurrency_key text, after bigint[], follow_ups jsonb));
     end loop;
   end loop;
-  delete from job_unique_claims as u where u.job_id = 0;
+  perform _release_reserved();
   return v_ids;
 exception when data_exception then
   if v_job is null then

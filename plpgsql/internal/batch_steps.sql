@@ -420,7 +420,7 @@ begin
       end if;
       exit when clock_timestamp() > p_until;
     end loop;
-    delete from job_unique_claims as u where u.job_id = 0;
+    perform _release_reserved();
   exception
     when lock_not_available or serialization_failure or deadlock_detected then
       raise;

@@ -313,7 +313,7 @@ begin
     select coalesce(sum(o.rescued), 0)::bigint, max(o.trouble)
     from generate_series(1, cardinality(v_receipts), v_bite) as n
     cross join lateral _rescue_attempts(v_receipts[n:n + v_bite - 1], v_reasons[n:n + v_bite - 1], v_until) as o;
-    delete from job_unique_claims as u where u.job_id = 0;
+    perform _release_reserved();
   else
     return query select 0::bigint, null::text;
   end if;

@@ -151,10 +151,11 @@ begin
     where l.job_id = any (p_job_ids) and l.unique_key is not null and _in_mask(p_state, l.unique_states)
   ) as k;
   v_free := array(
-    select u.unique_key from job_unique_claims as u where u.unique_key = any (v_keys) order by u.unique_key for update skip locked);
+    select u.unique_key from job_unique_claims as u where u.unique_key = any (v_keys) for update skip locked);
   v_new := array(
     select distinct k.key from unnest(v_keys) as k (key)
-    where not exists (select from job_unique_claims as u where u.unique_key = k.key)
+    -- Not exists: it may be planned to read them all.
+    where (select u.job_id from job_unique_claims as u where u.unique_key = k.key) is null
     order by k.key);
   if v_new <> '{}' then
     begin
@@ -170,6 +171,18 @@ begin
     end;
   end if;
   return array(select k.job_id from unnest(v_jobs, v_keys) as k (job_id, unique_key) where k.unique_key <> all (v_free));
+end;
+$$;
+
+-- Keys that were reserved for this call's jobs and that none of them took.
+create or replace function {{ .schema }}._release_reserved ()
+  returns void
+  language plpgsql
+  volatile
+  set enable_seqscan = off
+as $$
+begin
+  delete from job_unique_claims as u where u.job_id = 0;
 end;
 $$;
 
