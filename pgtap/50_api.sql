@@ -141,8 +141,7 @@ select is_empty(
 -- otherwise.
 select is_empty(
   $$ select proname from pg_proc
-     where pronamespace = 'awa'::regnamespace and proname ~ '^_' and prosecdef and prorettype <> 'trigger'::regtype 
-       and proname not in ('_claim_of', '_claimed_at', '_completed_at', '_is_open', '_reported') $$,
+     where pronamespace = 'awa'::regnamespace and proname ~ '^_' and prosecdef and prorettype <> 'trigger'::regtype and proname <> '_attempt_of' $$,
   'internal functions do not run as their owner by themselves');
 select is_empty(
   $$ select proname, proconfig from pg_proc

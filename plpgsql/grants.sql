@@ -132,13 +132,5 @@ to awa_operator, awa_reader;
 grant insert on {{ .schema }}.jobs to awa_producer, awa_operator;
 grant update, delete on {{ .schema }}.jobs to awa_operator;
 
--- The view calls them for its reader.
-grant execute on function
-  {{ .schema }}._claim_of,
-  {{ .schema }}._claimed_at,
-  {{ .schema }}._completed_at,
-  {{ .schema }}._is_open,
-  {{ .schema }}._reported
-to awa_operator, awa_reader;
--- An earlier one called this.
-revoke execute on function {{ .schema }}._attempt_of from awa_operator, awa_reader;
+-- The view calls it for its reader.
+grant execute on function {{ .schema }}._attempt_of to awa_operator, awa_reader;

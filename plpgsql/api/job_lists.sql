@@ -13,7 +13,7 @@ create or replace function {{ .schema }}.get_job (job_id bigint)
 as $$
 begin
   perform _enter_ring();
-  return query select j.* from _jobs_by_key as j where j.id = get_job.job_id;
+  return query select j.* from jobs as j where j.id = get_job.job_id;
 end;
 $$;
 
@@ -57,7 +57,7 @@ begin
     -- One that failed again after a retry was closed twice.
     from (select distinct i.id from unnest(v_ids) as i (id)) as u
     -- One by one: many ids at once may be planned as a walk through the lane for each.
-    cross join lateral (select n.* from _jobs_by_key as n where n.id = u.id offset 0) as j
+    cross join lateral (select n.* from jobs as n where n.id = u.id offset 0) as j
     where (list_jobs.queue is null or j.queue = list_jobs.queue)
       and (list_jobs.kind is null or j.kind = list_jobs.kind)
       and (list_jobs.state is null or j.state = list_jobs.state)
@@ -126,47 +126,6 @@ begin
 end;
 $$;
 
--- The same for jobs in history, of a kind: those of it among the newest closed with an
--- outcome, each looked up by its key. A join would read all segments for any page.
-create or replace function {{ .schema }}._newest_closed (
-  p_lanes bigint[], p_kind text, p_outcome "char", p_before bigint, p_max integer,
-  out ids bigint[], out complete boolean
-)
-  language plpgsql
-  stable
-  set plan_cache_mode = force_custom_plan
-as $$
-declare
-  v_rows constant integer := least(p_max * 10, 20000);
-begin
-  with closed as materialized (
-    select o.ready_slot, j.job_id, coalesce(j.run_lease, 1) as run_lease
-    from attempt_outcomes as o
-    left join claims as c on c.ready_slot = o.ready_slot and c.batch_id = o.batch_id and o.job_ids is null
-    cross join lateral unnest(
-      coalesce(o.job_ids, c.job_ids),
-      case when o.job_ids is null then c.run_leases else o.run_leases end) as j (job_id, run_lease)
-    where o.outcome = p_outcome and (p_lanes is null or o.lane = any (p_lanes)) and j.job_id < p_before
-    order by j.job_id desc
-    limit v_rows
-  )
-  select array(
-      select c.job_id
-      from closed as c
-      cross join lateral (
-        select r.kind from ready_entries as r
-        where r.ready_slot = c.ready_slot and r.job_id = c.job_id and r.run_lease = c.run_lease
-        limit 1
-      ) as r
-      where r.kind = p_kind
-      order by c.job_id desc
-      limit p_max),
-    (select count(*) < v_rows from closed)
-  into ids, complete;
-  complete := complete or cardinality(ids) = p_max;
-end;
-$$;
-
 create or replace function {{ .schema }}._candidates (
   p_lanes bigint[], p_kind text, p_state {{ .schema }}.job_state, p_before bigint, p_max integer
 )
@@ -177,16 +136,9 @@ create or replace function {{ .schema }}._candidates (
   set work_mem = '64MB'
 as $$
 declare
-  v_newest  record;
-  v_outcome constant "char" := case p_state when 'completed' then 'c'::"char" when 'failed' then 'f'::"char" when 'cancelled' then 'x'::"char" end;
+  v_newest record;
 begin
-  if v_outcome is not null then
-    if p_kind is not null then
-      select n.* into v_newest from _newest_closed(p_lanes, p_kind, v_outcome, p_before, p_max) as n;
-      if v_newest.complete then
-        return v_newest.ids;
-      end if;
-    end if;
+  if p_state in ('completed', 'failed', 'cancelled') then
     return array(
       select j.job_id
       from attempt_outcomes as o
@@ -194,7 +146,7 @@ begin
       cross join lateral unnest(
         coalesce(o.job_ids, c.job_ids),
         case when o.job_ids is null then c.run_leases else o.run_leases end) as j (job_id, run_lease)
-      where o.outcome = v_outcome
+      where o.outcome = case p_state when 'completed' then 'c'::"char" when 'failed' then 'f'::"char" else 'x'::"char" end
         and (p_lanes is null or o.lane = any (p_lanes)) and j.job_id < p_before
         and (p_kind is null or exists (
           select from ready_entries as r
