@@ -36,6 +36,15 @@ func (c Client) Counts(ctx context.Context, db DBTX, queue string) (QueueCounts,
 	return n, wrap("counts", err)
 }
 
+// ByState returns the jobs in each state; the terminal ones are those not yet pruned.
+func (q QueueCounts) ByState() map[JobState]int64 {
+	return map[JobState]int64{
+		StateAvailable: q.Available, StateScheduled: q.Scheduled, StateRetryable: q.Retryable,
+		StateRunning: q.Running, StateWaitingExternal: q.WaitingExternal,
+		StateCompleted: q.Completed, StateFailed: q.Failed, StateCancelled: q.Cancelled,
+	}
+}
+
 // QueueOverview is a queue at a glance.
 type QueueOverview struct {
 	QueueCounts

@@ -40,11 +40,7 @@ func (t *Telemetry) ObserveQueues(c awa.Client, db awa.DBTX) (stop func() error,
 		}
 		for _, q := range queues {
 			name := attribute.String("awa.queue", q.Queue)
-			for state, n := range map[awa.JobState]int64{
-				awa.StateAvailable: q.Available, awa.StateScheduled: q.Scheduled, awa.StateRetryable: q.Retryable,
-				awa.StateRunning: q.Running, awa.StateWaitingExternal: q.WaitingExternal,
-				awa.StateCompleted: q.Completed, awa.StateFailed: q.Failed, awa.StateCancelled: q.Cancelled,
-			} {
+			for state, n := range q.ByState() {
 				o.ObserveInt64(jobs, n, metric.WithAttributes(name, attribute.String("awa.state", string(state))))
 			}
 			o.ObserveInt64(letters, q.DLQ, metric.WithAttributes(name))

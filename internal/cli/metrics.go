@@ -76,11 +76,7 @@ func (f figures) Collect(ch chan<- prometheus.Metric) {
 
 func collectQueues(ch chan<- prometheus.Metric, queues []awa.QueueOverview) {
 	for _, q := range queues {
-		for state, n := range map[awa.JobState]int64{
-			awa.StateAvailable: q.Available, awa.StateScheduled: q.Scheduled, awa.StateRetryable: q.Retryable,
-			awa.StateRunning: q.Running, awa.StateWaitingExternal: q.WaitingExternal,
-			awa.StateCompleted: q.Completed, awa.StateFailed: q.Failed, awa.StateCancelled: q.Cancelled,
-		} {
+		for state, n := range q.ByState() {
 			gauge(ch, queueJobs, float64(n), q.Queue, string(state))
 		}
 		gauge(ch, queueDeadLetters, float64(q.DLQ), q.Queue)
