@@ -16,7 +16,7 @@ import (
 func (c Client) Snooze(ctx context.Context, db DBTX, r Receipt, delay time.Duration) (accepted bool, err error) {
 	err = c.value("snooze").
 		receipt("receipt", r).
-		arg("delay", "interval", delay).
+		duration("delay", delay).
 		row(ctx, db).Scan(&accepted)
 	return accepted, wrap("snooze", err)
 }
@@ -29,7 +29,7 @@ func (c Client) Snooze(ctx context.Context, db DBTX, r Receipt, delay time.Durat
 func (c Client) SnoozeMany(ctx context.Context, db DBTX, receipts []Receipt, delay time.Duration) (stale []Receipt, err error) {
 	rows := c.columns(receiptColumns, "snooze_many").
 		receipts("receipts", receipts).
-		arg("delay", "interval", delay).
+		duration("delay", delay).
 		rows(ctx, db)
 	stale, err = pgx.CollectRows(rows, scanReceipt)
 	return stale, wrap("snooze many", err)

@@ -100,7 +100,12 @@ func TestAttemptCallsRefuseBadArguments(t *testing.T) {
 	queue := awa.New()
 	job := claimOne(t, pool, awa.ClaimParams{Queue: "bad"})
 	for name, call := range map[string]func() error{
-		"snooze": func() error { _, err := queue.Snooze(t.Context(), pool, job.Receipt, -time.Second); return err },
+		"snooze":                            func() error { _, err := queue.Snooze(t.Context(), pool, job.Receipt, -time.Second); return err },
+		"snooze by less than a microsecond": func() error { _, err := queue.Snooze(t.Context(), pool, job.Receipt, -1); return err },
+		"fail": func() error {
+			_, err := queue.Fail(t.Context(), pool, awa.FailParams{Receipt: job.Receipt, RetryAfter: -999})
+			return err
+		},
 		"snooze many": func() error {
 			_, err := queue.SnoozeMany(t.Context(), pool, []awa.Receipt{job.Receipt}, -time.Second)
 			return err

@@ -128,12 +128,25 @@ func (b *call) number(name string, value int) *call {
 	return b.arg(name, "integer", value)
 }
 
-// interval adds a duration, to the microsecond, unless it is zero.
+// interval adds a duration unless it is zero.
 func (b *call) interval(name string, value time.Duration) *call {
 	if value == 0 {
 		return b
 	}
-	return b.arg(name, "interval", value)
+	return b.duration(name, value)
+}
+
+// duration adds a duration, zero as well.
+func (b *call) duration(name string, value time.Duration) *call {
+	return b.arg(name, "interval", signed(value))
+}
+
+// signed keeps a duration below zero, for the server to refuse: it counts microseconds.
+func signed(d time.Duration) time.Duration {
+	if d < 0 {
+		return min(d, -time.Microsecond)
+	}
+	return d
 }
 
 // timestamp adds an instant unless it is the zero time.

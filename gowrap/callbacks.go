@@ -25,7 +25,7 @@ func (c Client) RegisterCallback(ctx context.Context, db DBTX, r Receipt, timeou
 	var id *CallbackID
 	err := c.value("register_callback").as("text").
 		receipt("receipt", r).
-		arg("timeout", "interval", timeout).
+		duration("timeout", timeout).
 		row(ctx, db).Scan(&id)
 	if id == nil {
 		return "", wrap("register callback", err)
@@ -103,7 +103,7 @@ func (c Client) Park(ctx context.Context, db DBTX, r Receipt) (accepted bool, er
 func (c Client) HeartbeatCallback(ctx context.Context, db DBTX, id CallbackID, timeout time.Duration) error {
 	err := c.value("heartbeat_callback").
 		arg("callback_id", "text::uuid", string(id)).
-		arg("timeout", "interval", timeout).
+		duration("timeout", timeout).
 		exec(ctx, db)
 	return wrap("heartbeat callback", err)
 }

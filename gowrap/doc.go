@@ -15,7 +15,9 @@
 // defaults are those that the SQL functions declare.
 //
 // No type needs to be registered on the connection, and every query mode of pgx
-// works, the simple protocol and a transaction-pooling PgBouncer included.
+// works, the simple protocol and a transaction-pooling PgBouncer included. pgx speaks
+// the encoding of the database; where that is not UTF8, put client_encoding=UTF8 into
+// the connection string, or others read other names.
 //
 // [*pgxpool.Pool]: https://pkg.go.dev/github.com/jackc/pgx/v5/pgxpool#Pool
 package awa

@@ -76,32 +76,35 @@ func TestEnqueueInTheFuture(t *testing.T) {
 }
 
 func TestEnqueueRefusesWhatIsOutsideItsLimits(t *testing.T) {
-	pool := pgtest.Pool(t)
-	for _, p := range []awa.EnqueueParams{
-		{},
-		{Kind: "k", Priority: 5},
-		{Kind: "k", Priority: -1},
-		{Kind: "k", Priority: math.MaxInt},
-		{Kind: "k", MaxAttempts: 1001},
-		{Kind: "k", MaxAttempts: math.MinInt},
-		{Kind: "k", Tags: make([]string, 21)},
-		{Kind: "k", Queue: fmt.Sprintf("%0201d", 0)},
-		{Kind: "a\x00b"},
-		{Kind: "k", Args: json.RawMessage(`{`)},
-		{Kind: "k", Args: "a\x00b"},
-		{Kind: "k", Args: func() {}},
-		{Kind: "k", Metadata: math.NaN()},
-		{Kind: "k", FollowUps: &awa.FollowUps{Completed: []awa.FollowUp{{Kind: "f", Args: func() {}}}}},
-		{Kind: "k", RunAt: time.Date(300_000, 1, 1, 0, 0, 0, 0, time.UTC)},
-	} {
-		id, err := queue.Enqueue(t.Context(), pool, p)
-		if !errors.Is(err, awa.ErrInvalidArgument) || id != 0 {
-			t.Errorf("%+v: %d, %v", p, id, err)
+	inEveryMode(t, func(t *testing.T, pool *pgxpool.Pool) {
+		for _, p := range []awa.EnqueueParams{
+			{},
+			{Kind: "k", Priority: 5},
+			{Kind: "k", Priority: -1},
+			{Kind: "k", Priority: math.MaxInt},
+			{Kind: "k", MaxAttempts: 1001},
+			{Kind: "k", MaxAttempts: math.MinInt},
+			{Kind: "k", Tags: make([]string, 21)},
+			{Kind: "k", Queue: fmt.Sprintf("%0201d", 0)},
+			{Kind: "a\x00b"},
+			{Kind: "k", Args: json.RawMessage(`{`)},
+			{Kind: "k", Args: "a\x00b"},
+			{Kind: "k", Args: func() {}},
+			{Kind: "k", Metadata: math.NaN()},
+			{Kind: "k", FollowUps: &awa.FollowUps{Completed: []awa.FollowUp{{Kind: "f", Args: func() {}}}}},
+			{Kind: "k", FollowUps: &awa.FollowUps{Completed: []awa.FollowUp{{Kind: "f", Delay: -1}}}},
+			{Kind: "k", Deadline: -999},
+			{Kind: "k", RunAt: time.Date(300_000, 1, 1, 0, 0, 0, 0, time.UTC)},
+		} {
+			id, err := queue.Enqueue(t.Context(), pool, p)
+			if !errors.Is(err, awa.ErrInvalidArgument) || id != 0 {
+				t.Errorf("%+v: %d, %v", p, id, err)
+			}
 		}
-	}
-	if c := counts(t, pool, "default"); c.Available != 0 {
-		t.Errorf("%+v", c)
-	}
+		if c := counts(t, pool, "default"); c.Available != 0 {
+			t.Errorf("%+v", c)
+		}
+	})
 }
 
 func TestEnqueueManyKeepsTheOrder(t *testing.T) {

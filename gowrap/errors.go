@@ -68,7 +68,7 @@ func wrap(op string, err error) error {
 	var pgErr *pgconn.PgError
 	if errors.As(err, &pgErr) {
 		sentinel := bySQLState[pgErr.Code]
-		if strings.HasPrefix(pgErr.Code, dataException) {
+		if strings.HasPrefix(pgErr.Code, dataException) || cutShort(pgErr) {
 			sentinel = ErrInvalidArgument
 		}
 		if sentinel != nil {
@@ -76,6 +76,13 @@ func wrap(op string, err error) error {
 		}
 	}
 	return fmt.Errorf("awa: %s: %w", op, err)
+}
+
+// cutShort reports whether a zero in a text ended the message that the text is in, as
+// the statement itself is in the simple protocol. A pooler uses the SQLSTATE for faults of
+// other kinds, and names no routine.
+func cutShort(err *pgconn.PgError) bool {
+	return err.Code == "08P01" && err.Routine == "pq_getmsgend"
 }
 
 // refuse is wrap for an argument that cannot be sent to the server.

@@ -85,5 +85,5 @@ func microseconds(d time.Duration) string {
 	if d == 0 {
 		return ""
 	}
-	return fmt.Sprintf("%d microseconds", d.Microseconds())
+	return fmt.Sprintf("%d microseconds", signed(d).Microseconds())
 }

@@ -1,6 +1,6 @@
 -- Removal of a queue.
 begin;
-select plan(37);
+select plan(40);
 -- Alone: turns the ring.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 select awa.reset() \g /dev/null
@@ -121,6 +121,18 @@ select pg_temp.refused('tap/14 c', 'its history is not pruned yet', 'and the oth
 select pg_temp.work('tap/14 seals'), pg_temp.turn() \g /dev/null
 select is(awa.remove_queue('tap/14 c'), true, 'until it is given back, too');
 select is_empty('select * from awa.check()', 'check() finds nothing');
+
+-- A job that was parked there and left for another queue
+select awa.configure_queue('tap/14 d', '{"concurrency_limit": 1}') \g /dev/null
+select awa.enqueue('k', queue => 'tap/14 d', concurrency_key => 'one') from generate_series(1, 2) \g /dev/null
+create temp table slot as select c.receipt from awa.claim('tap/14 d', 2) as c;
+update awa.jobs as j set queue = 'tap/14 e' where j.queue = 'tap/14 d' and j.state = 'scheduled';
+select awa.complete(s.receipt) from slot as s \g /dev/null
+select awa.cancel(j.id) from awa.jobs as j where j.queue = 'tap/14 e' \g /dev/null
+select pg_temp.turn() \g /dev/null
+select isnt_empty($$ select * from awa.parked_jobs where queue = 'tap/14 d' $$, 'it is on the list still');
+select is(awa.remove_queue('tap/14 d'), true, 'which does not keep the queue');
+select is_empty($$ select * from awa.parked_jobs where queue = 'tap/14 d' $$, 'and goes with it');
 
 select * from finish();
 rollback;

@@ -1,7 +1,7 @@
 -- Claim: which jobs, in which order, with which receipt. Inside one
 -- transaction; race/20_claim_windows.sql claims what others committed.
 begin;
-select plan(44);
+select plan(47);
 do $$ begin perform pg_advisory_xact_lock_shared(hashtext('awa pgtap')); end $$;
 
 -- Result
@@ -83,7 +83,8 @@ from (values
   ('a null queue',      'NULL',          $$ select * from awa.claim(null, 1) $$),
   ('a null lease',      'null',          $$ select * from awa.claim('tap/20/lease', 1, lease => null) $$),
   ('a lease of zero',   '00:00:00',      $$ select * from awa.claim('tap/20/lease', 1, lease => '0') $$),
-  ('a negative lease',  '-00:01:00',     $$ select * from awa.claim('tap/20/lease', 1, lease => '-1 minute') $$)
+  ('a negative lease',  '-00:01:00',     $$ select * from awa.claim('tap/20/lease', 1, lease => '-1 minute') $$),
+  ('a worker''s name of 201 characters', '201', $$ select * from awa.claim('tap/20/lease', 1, worker => repeat('é', 201)) $$)
 ) as v (title, named, sql);
 select is((select count(*) from awa.claim('tap/20/lease', 10)), 1::bigint, 'a refused claim takes nothing');
 
@@ -150,6 +151,14 @@ select results_eq($$ select available, running, completed from awa.queue_counts(
 select awa.enqueue('attempts', queue => 'tap/20/edge', max_attempts => 1000) \g /dev/null
 select results_eq($$ select attempt, max_attempts from awa.claim('tap/20/edge', 2147483647) $$, 'values (1::smallint, 1000::smallint)',
   'max_jobs may be as large as an integer');
+
+-- The longest name that a worker may have; texts that do not compress.
+create temp table edge as
+select c.receipt from awa.enqueue('k', queue => 'tap/20/name') as j, awa.claim('tap/20/name', worker => (
+  select string_agg(chr(65536 + (hashint4(n) & 65535)), '') from generate_series(1, 200) as n)) as c;
+select is((select awa.cancel((e.receipt).job_id) from edge as e), true, 'an attempt of the longest name is cancelled');
+select is((select count(*) from awa.worker_notices as n join edge as e on n.job_id = (e.receipt).job_id and length(n.worker) = 200), 1::bigint,
+  'and its worker told');
 
 select is_empty('select * from awa.check()', 'the storage is sound after all of this');
 

@@ -1,7 +1,7 @@
 -- Check: every invariant, by damaging the tables by hand and seeing exactly
 -- that violation.
 begin;
-select plan(38);
+select plan(40);
 -- Alone: damages ledgers.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 select awa.reset() \g /dev/null
@@ -154,6 +154,29 @@ from (values
 -- No invariant goes untested.
 select is(array(select distinct m[1] from pg_proc as p, regexp_matches(p.prosrc, $$^\s+select '([^']+)', format\($$, 'gn') as m
     where p.oid = 'awa.check'::regproc and m[1] not in (select invariant from pg_temp.seen)), '{}', 'every invariant was seen violated');
+
+-- However many queues there are, the counters are read once.
+set local track_functions = 'all';
+create function pg_temp.calls () returns numeric
+  language sql as $$
+  select coalesce(sum(pg_stat_get_xact_function_calls(p.oid)), 0) from pg_proc as p where p.pronamespace = 'awa'::regnamespace
+$$;
+create function pg_temp.calls_of_check () returns integer
+  language plpgsql as $$
+declare
+  v_before numeric := pg_temp.calls();
+begin
+  perform from awa.check();
+  return (pg_temp.calls() - v_before)::integer;
+end;
+$$;
+select pg_temp.calls_of_check() as calls \gset
+select awa.enqueue('k', queue => 'tap/44/' || n) from generate_series(1, 50) as n \g /dev/null
+select is(pg_temp.calls_of_check(), :calls, 'check calls no more functions for fifty queues more');
+select is_empty(
+  $$ select n.* from awa.queue_overview() as o cross join lateral awa.queue_counts(o.queue) as n
+     except select o.queue, o.available, o.scheduled, o.retryable, o.running, o.waiting_external, o.completed, o.failed, o.cancelled, o.terminal,
+       o.dlq, o.pruned_terminal from awa.queue_overview() as o $$, 'the overview says of each queue what its counts do');
 
 select * from finish();
 rollback;

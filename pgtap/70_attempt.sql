@@ -1,6 +1,6 @@
 -- A running attempt: snooze, cancel, progress, and what others are told.
 begin;
-select plan(47);
+select plan(50);
 -- Alone: calls maintain.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 
@@ -84,6 +84,26 @@ select bag_eq($$ select h.receipt, h.reason from awa.heartbeat('tap/70/w') as h 
   $$ select receipt, case n when 1 then 'stop' else 'deleted' end from told where n < 3 $$, 'the next heartbeat tells the worker');
 select is_empty($$ select * from awa.heartbeat('tap/70/w') where job_id not in (select job_id from told) $$, 'and nothing of others');
 select ok(awa.complete(receipt), 'the rest goes on') from told where n = 3;
+
+-- Receipts of one batch that are given twice, or of another lease
+
+select awa.enqueue('k', queue => 'tap/70/mixed') from generate_series(1, 3) \g /dev/null
+create temp table mixed as select (c.receipt).*, row_number() over () as n from awa.claim('tap/70/mixed', 3) as c;
+select results_eq(
+  $$ select m.n, x.run_lease
+     from awa.extend_lease(array(
+       select row(m.ready_slot, m.batch_id, m.job_id, m.run_lease + d.d)::awa.receipt from mixed as m, (values (1), (0), (0)) as d (d) where m.n < 3)) as x
+     join mixed as m on m.job_id = x.job_id order by 1, 2 $$,
+  $$ values (1::bigint, 2::bigint), (2, 2) $$, 'of those one lease is good, and once is as good as twice');
+select results_eq(
+  $$ select m.n, f.state
+     from awa.fail_many(array(
+       select row(m.ready_slot, m.batch_id, m.job_id, m.run_lease + d.d)::awa.receipt from mixed as m, (values (1), (0), (0)) as d (d) where m.n < 3),
+       terminal => true) as f
+     join mixed as m on m.job_id = (f.receipt).job_id and m.run_lease = (f.receipt).run_lease
+     group by m.n, f.state order by 1 $$,
+  $$ values (1::bigint, 'failed'::awa.job_state), (2, 'failed') $$, 'so it is when they fail');
+select results_eq($$ select running, failed from awa.queue_counts('tap/70/mixed') $$, 'values (1::bigint, 2::bigint)', 'each is counted once');
 
 select is_empty('select * from awa.check()', 'the storage is sound');
 select * from finish();

@@ -1,6 +1,6 @@
 -- Cron: expressions, schedules, fires.
 begin;
-select plan(156);
+select plan(158);
 -- Alone: sets the clock forward, and counts what fires.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 set local timezone = 'America/New_York';  -- no result may depend on it
@@ -39,7 +39,8 @@ select pg_temp.next(E' \t0 \n 1\t* * * ', '2024-01-01 00:01Z', '2024-01-01 01:00
 select pg_temp.next(d.cron, '2024-05-15 10:30:30Z', d.want)
 from (values ('@hourly', '2024-05-15 11:00Z'), ('@daily', '2024-05-16 00:00Z'), ('@midnight', '2024-05-16 00:00Z'), ('@weekly', '2024-05-19 00:00Z'),
   ('@monthly', '2024-06-01 00:00Z'), ('@yearly', '2025-01-01 00:00Z'), ('@annually', '2025-01-01 00:00Z'), ('@every 90m', '2024-05-15 12:00:30Z'),
-  ('@every 1h30m10.9s', '2024-05-15 12:00:40Z'), ('@every 5ms', '2024-05-15 10:30:31Z')) as d (cron, want);
+  ('@every 1h30m10.9s', '2024-05-15 12:00:40Z'), ('@every 5ms', '2024-05-15 10:30:31Z'),
+  (U&'@every 2s1\00B5s', '2024-05-15 10:30:32Z'), (U&'@every 2000001\03BCs', '2024-05-15 10:30:32Z')) as d (cron, want);
 select is(awa.cron_next('* * * * *'), '2030-01-01 00:01Z', 'by default in UTC, after now');
 select is(awa.cron_next('* * * * *', 'UTC', 'infinity'), null, 'never after infinity');
 

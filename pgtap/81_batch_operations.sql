@@ -1,6 +1,6 @@
 -- Batch operations: one thing done to many jobs, in bites.
 begin;
-select plan(108);
+select plan(112);
 -- Alone: maintain takes the oldest operation there is.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 select awa.reset() \g /dev/null
@@ -123,6 +123,11 @@ select is(pg_temp.run('move', '{"queue": "tap/81"}', '{"queue": "tap/81/m"}'), '
 select results_eq($$ select state, priority, count(*) from awa.jobs where queue = 'tap/81/m' group by 1, 2 order by 1 $$,
   $$ values ('scheduled'::awa.job_state, 1::smallint, 1::bigint), ('available', 1::smallint, 5::bigint) $$, 'as they were');
 select is((select count(*) from awa.claim('tap/81/m', 10)), 5::bigint, 'where they are claimed');
+select awa.enqueue('k', queue => 'tap/81/i', run_at => 'infinity') as never \gset
+select awa.start_batch_operation('move', '{"queue": "tap/81/i"}', '{"queue": "tap/81/j"}') as op \gset
+select awa.run_batch_operation(:op) \g /dev/null
+select results_eq(format('select queue, state, run_at from awa.jobs where id = %s', :never),
+  $$ values ('tap/81/j'::text, 'scheduled'::awa.job_state, timestamptz 'infinity') $$, 'one that is scheduled for never stays so');
 select is_empty('select * from awa.check()', 'check is content');
 
 -- Jobs that wait for somebody outside, for a slot of their key, for another job
@@ -156,6 +161,17 @@ select is(awa.count_batch_jobs('cancel', jsonb_build_object('min_id', (:'ids'::b
 select is(array[awa.count_batch_jobs('cancel', jsonb_build_object('created_after', j.created_at)),
     awa.count_batch_jobs('cancel', jsonb_build_object('created_before', j.created_at))], array[10, 0]::bigint[], 'jobs are created after a time or at it, or before')
 from awa.jobs as j where j.id = (:'ids'::bigint[])[1];
+select is(awa.count_batch_jobs('cancel', '{"min_id": -9223372036854775808}'), 10::bigint, 'a bound may be as low as an id cannot be');
+
+-- Who starts an operation and who works on it may be in different time zones.
+set local timezone = 'Asia/Tokyo';
+set local datestyle = 'ISO, DMY';
+select awa.start_batch_operation('cancel', '{"queue": "tap/81", "created_before": "01/02/2003 04:05", "created_after": "now"}') as op \gset
+set local timezone = 'UTC';
+set local datestyle = 'ISO, MDY';
+select is((select (o.filter ->> 'created_before')::timestamptz from awa.get_batch_operation(:op) as o), timestamptz '2003-02-01 04:05+09',
+  'a time is the one that its author meant');
+select is((select (o.filter ->> 'created_after')::timestamptz from awa.get_batch_operation(:op) as o), now(), 'and is read once');
 
 select is((select o.filter from awa.get_batch_operation(awa.start_batch_operation('retry', '{"ids": [1, 2], "queue": "none"}')) as o),
   '{"ids": 2, "queue": "none"}', 'an operation shows how many ids its filter has');

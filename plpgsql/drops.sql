@@ -21,3 +21,4 @@ drop function if exists {{ .schema }}._bring_back ({{ .schema }}.deferred_jobs[]
 drop function if exists {{ .schema }}._need_key ({{ .schema }}.leases, {{ .schema }}.job_state);
 drop function if exists {{ .schema }}._register_lane (bigint, text, integer, integer);
 drop function if exists {{ .schema }}._lock_free_keys (bigint[]);
+drop function if exists {{ .schema }}._queue_counts (text);

@@ -51,7 +51,6 @@ grant execute on function
   {{ .schema }}.heartbeat,
   {{ .schema }}.start_waiting,
   {{ .schema }}.stop_waiting,
-  {{ .schema }}.backoff,
   {{ .schema }}.maintain
 to awa_worker, awa_operator;
 

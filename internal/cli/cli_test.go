@@ -4,10 +4,13 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
 	"unicode"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/awaqueue/awa/internal/cli"
 	"github.com/awaqueue/awa/internal/pgtest"
@@ -74,6 +77,26 @@ func TestMigrate(t *testing.T) {
 	state := decode[struct{ Current bool }](t, on(t, url, 0, "migrate", "status", "-o", "json"))
 	if !state.Current {
 		t.Error("status does not see that all is current")
+	}
+}
+
+// Names are those that others see, whatever the encoding of the database.
+func TestDatabaseOfAnotherEncoding(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Empty(t)
+	name := fmt.Sprintf("latin_%d", time.Now().UnixNano())
+	exec(t, url, `create database `+name+` encoding 'LATIN1' locale 'C' template template0`)
+	defer exec(t, url, `drop database `+name+` with (force)`)
+	config, err := pgx.ParseConfig(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	latin := strings.Replace(url, config.Database, name, 1)
+	on(t, latin, 0, "migrate")
+	exec(t, latin, `select awa.enqueue('k', queue => U&'\00E9')`)
+	on(t, latin, 0, "queue", "pause", "é")
+	if paused := decode[[]struct{ Paused bool }](t, on(t, latin, 0, "queue", "counts", "-o", "json")); len(paused) != 1 || !paused[0].Paused {
+		t.Errorf("%+v", paused)
 	}
 }
 

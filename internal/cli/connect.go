@@ -25,6 +25,9 @@ func (a *app) config() (*pgx.ConnConfig, error) {
 	if _, set := config.RuntimeParams["application_name"]; !set {
 		config.RuntimeParams["application_name"] = "awa-admin"
 	}
+	if _, set := config.RuntimeParams["client_encoding"]; !set {
+		config.RuntimeParams["client_encoding"] = "UTF8" // else it is the database's
+	}
 	if a.timeout > 0 {
 		config.ConnectTimeout = a.timeout
 		config.RuntimeParams["statement_timeout"] = strconv.FormatInt(max(1, a.timeout.Milliseconds()), 10)

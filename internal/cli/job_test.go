@@ -152,7 +152,7 @@ func TestJobDiscard(t *testing.T) {
 	failed(t, url, "q", "a", 4)
 	failed(t, url, "q", "b", 5)
 	on(t, url, 1, "job", "discard").wants(t, "repeat with --all")
-	on(t, url, 1, "job", "discard", "--all", "--kind", "a").wants(t, "contradict")
+	on(t, url, 1, "job", "discard", "--all", "--kind", "a").wants(t, "awa-admin: job discard: --kind and --all contradict each other")
 	on(t, url, 0, "job", "discard", "--dry-run").wants(t, "queue  kind  jobs", "q      b     5")
 	for _, c := range []struct {
 		want int64

@@ -21,6 +21,7 @@ func describe(name, help string, labels ...string) *prometheus.Desc {
 }
 
 var (
+	up               = describe("up", "1 when the database told the figures of this scrape, else 0.")
 	queueJobs        = describe("queue_jobs", "Jobs of a queue in a state; terminal ones until they are pruned.", "queue", "state")
 	queueDeadLetters = describe("queue_dead_letters", "Dead letters of a queue.", "queue")
 	queueOldest      = describe("queue_oldest_waiting_seconds", "How long the first claimable job of a queue has waited.", "queue")
@@ -39,7 +40,7 @@ type figures struct{ *app }
 
 func (figures) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		queueJobs, queueDeadLetters, queueOldest, queueEnqueued, queueClosed, queuePaused,
+		up, queueJobs, queueDeadLetters, queueOldest, queueEnqueued, queueClosed, queuePaused,
 		segments, storageBytes, rotated, schedulesLate,
 	} {
 		ch <- d
@@ -70,8 +71,9 @@ func (f figures) Collect(ch chan<- prometheus.Metric) {
 		return nil
 	})
 	if err != nil {
-		ch <- prometheus.NewInvalidMetric(queueJobs, err)
+		f.log.Warn("maintain: No figures for a scrape", "error", err)
 	}
+	gauge(ch, up, oneIf(err == nil))
 }
 
 func collectQueues(ch chan<- prometheus.Metric, queues []awa.QueueOverview) {
@@ -83,11 +85,7 @@ func collectQueues(ch chan<- prometheus.Metric, queues []awa.QueueOverview) {
 		gauge(ch, queueOldest, q.OldestWaiting.Seconds(), q.Queue)
 		gauge(ch, queueEnqueued, q.EnqueuedPerSecond, q.Queue)
 		gauge(ch, queueClosed, q.ClosedPerSecond, q.Queue)
-		paused := 0.0
-		if q.Paused {
-			paused = 1
-		}
-		gauge(ch, queuePaused, paused, q.Queue)
+		gauge(ch, queuePaused, oneIf(q.Paused), q.Queue)
 	}
 }
 
@@ -109,6 +107,13 @@ func collectStorage(ch chan<- prometheus.Metric, slots []awa.SegmentStatus) {
 	if !last.IsZero() {
 		gauge(ch, rotated, float64(last.UnixMilli())/1000)
 	}
+}
+
+func oneIf(yes bool) float64 {
+	if yes {
+		return 1
+	}
+	return 0
 }
 
 func gauge(ch chan<- prometheus.Metric, d *prometheus.Desc, value float64, labels ...string) {

@@ -37,6 +37,7 @@ func selectionFlags(cmd *cobra.Command, filters ...string) selection {
 // bounded demands to be told which jobs: one id, a filter, or --all.
 func bounded(cmd *cobra.Command, args, filters []string) error {
 	flags := cmd.Flags()
+	command := strings.TrimPrefix(cmd.CommandPath(), cmd.Root().Name()+" ")
 	var given []string
 	for _, name := range filters {
 		if flags.Changed(name) {
@@ -46,7 +47,7 @@ func bounded(cmd *cobra.Command, args, filters []string) error {
 	if all, _ := flags.GetBool("all"); all {
 		given = append(given, "--all")
 		if len(given) > 1 {
-			return fmt.Errorf("%s: %s and --all contradict each other", cmd.CommandPath(), given[0])
+			return fmt.Errorf("%s: %s and --all contradict each other", command, given[0])
 		}
 	}
 	if flags.Changed("max-jobs") && len(args) > 0 {
@@ -55,10 +56,10 @@ func bounded(cmd *cobra.Command, args, filters []string) error {
 	dryRun, _ := flags.GetBool("dry-run")
 	switch {
 	case len(args) > 0 && len(given) > 0:
-		return fmt.Errorf("%s: a job id and %s contradict each other", cmd.CommandPath(), given[0])
+		return fmt.Errorf("%s: a job id and %s contradict each other", command, given[0])
 	case len(args) == 0 && len(given) == 0 && !dryRun:
 		return fmt.Errorf("%s would take every job there is: say which with --%s, or repeat with --all",
-			cmd.CommandPath(), strings.Join(filters, ", --"))
+			command, strings.Join(filters, ", --"))
 	}
 	return nil
 }

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"testing"
 	"testing/fstest"
+	"unicode"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/tern/v2/migrate"
@@ -462,6 +463,16 @@ func TestReleaseByPsql(t *testing.T) {
 	}
 	if scan[bool](t, conn, "select to_regnamespace('awa') is not null") {
 		t.Error("a schema of another name made awa")
+	}
+}
+
+// A database whose encoding lacks a character refuses a script that has it.
+func TestReleaseIsASCII(t *testing.T) {
+	t.Parallel()
+	for n, line := range strings.Split(printed(t, install.PrintOptions{}), "\n") {
+		if strings.ContainsFunc(line, func(r rune) bool { return r > unicode.MaxASCII }) {
+			t.Errorf("line %d: %s", n+1, line)
+		}
 	}
 }
 

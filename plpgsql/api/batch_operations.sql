@@ -85,15 +85,21 @@ begin
 end;
 $$;
 
--- An operation that is not stored: what it would be, started now.
+-- An operation that is not stored: what it would be, started now. Its times are read once:
+-- whoever works on it may have another clock, time zone or order of day and month.
 create or replace function {{ .schema }}._batch_of (p_operation text, p_filter jsonb, p_settings jsonb)
   returns {{ .schema }}.batch_operations
   language plpgsql
   volatile
 as $$
 begin
-  return row(null, p_operation, p_filter, p_settings, 'pending', _batch_is_listed(p_operation, p_filter),
-    greatest(coalesce((p_filter ->> 'min_id')::bigint, 1) - 1, 0),
+  return row(null, p_operation,
+    p_filter || (
+      select coalesce(jsonb_object_agg(k.key, (p_filter ->> k.key)::timestamptz), '{}')
+      from unnest(array['created_after', 'created_before']) as k (key)
+      where p_filter ? k.key),
+    p_settings, 'pending', _batch_is_listed(p_operation, p_filter),
+    greatest((p_filter ->> 'min_id')::bigint, 1) - 1,
     least((p_filter ->> 'max_id')::bigint, (select s.last_value from job_id_seq as s)),
     0, 0, 0, 0, _now(), null, null, null)::batch_operations;
 end;

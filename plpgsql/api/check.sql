@@ -63,14 +63,10 @@ begin
     group by r.lane
   ),
   open as (
-    select u.lane, count(*) as jobs
-    from (
-      select c.lane from claimed as c
-      where not exists (select from closed as x where x.job_id = c.job_id and x.run_lease = c.run_lease)
-      union all
-      select e.lane from leases as e where e.state = 'running'
-    ) as u
-    group by u.lane
+    select c.lane, count(*) as jobs
+    from claimed as c
+    where not exists (select from closed as x where x.job_id = c.job_id and x.run_lease = c.run_lease)
+    group by c.lane
   ),
   -- Jobs outside the ring.
   outside as materialized (
@@ -80,17 +76,13 @@ begin
     union all
     select q.id from dlq_entries as q
   ),
-  totals as materialized (
-    select l.queue, coalesce(sum(w.jobs), 0)::bigint as waiting, coalesce(sum(o.jobs), 0)::bigint as open
-    from lanes as l
-    left join waiting as w on w.lane = l.lane
-    left join open as o on o.lane = l.lane
-    group by l.queue
-  ),
   told as materialized (
-    select t.*, n.available, n.running
-    from totals as t
-    cross join lateral _queue_counts(t.queue) as n
+    select k.queue, sum(k.available)::bigint as available, sum(k.running)::bigint as running,
+      coalesce(sum(w.jobs), 0)::bigint as waiting, coalesce(sum(o.jobs), 0)::bigint as open
+    from _lane_counts() as k
+    left join waiting as w on w.lane = k.lane
+    left join open as o on o.lane = k.lane
+    group by k.queue
   )
   select 'terminal counters equal history',
     format('slot %s queue %L priority %s shard %s', coalesce(h.ready_slot, n.ready_slot),

@@ -110,7 +110,7 @@ declare
 begin
   perform _check_job(p_entry.kind, v_queue, v_priority, p_entry.max_attempts, '{}', '{}', '{}');
   v_shard := _shard(p_entry.ordering_key, coalesce((select m.enqueue_shards from queue_meta as m where m.queue = v_queue), 1));
-  d := row(p_entry.id, _register_lane(_lane(v_queue, v_priority, v_shard), v_queue, v_priority, v_shard), 'scheduled', coalesce(p_run_at, _now()),
+  d := row(p_entry.id, _register_lane(v_queue, v_priority, v_shard), 'scheduled', coalesce(p_run_at, _now()),
     p_entry.created_at, p_entry.run_lease + 1, 1, p_entry.max_attempts, p_entry.kind, p_entry.args,
     nullif(p_entry.metadata, '{}'), nullif(p_entry.tags, '{}'), nullif(p_entry.errors, '{}'), null,
     p_entry.unique_key, p_entry.unique_states, p_entry.ordering_key, p_entry.deadline, null)::deferred_jobs;

@@ -70,9 +70,8 @@ begin
   if v_known is not true or v_shards > 1 or v_depth is not null then
     if v_shards > 1 then
       v_shard := _shard(enqueue.ordering_key, v_shards);
-      v_lane := _lane(enqueue.queue, enqueue.priority, v_shard);
     end if;
-    v_lane := _register_lane(v_lane, enqueue.queue, enqueue.priority, coalesce(v_shard, 0));
+    v_lane := _register_lane(enqueue.queue, enqueue.priority, coalesce(v_shard, 0));
     if v_depth is not null then
       perform _check_depth(enqueue.queue, v_depth, 1);
     end if;
@@ -90,7 +89,7 @@ begin
     end if;
     if _snapshot_is_stale() then
       v_later := true;
-      v_lane := _register_lane(v_lane, enqueue.queue, enqueue.priority, coalesce(v_shard, 0));
+      v_lane := _register_lane(enqueue.queue, enqueue.priority, coalesce(v_shard, 0));
     end if;
   end if;
 

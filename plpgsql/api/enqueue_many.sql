@@ -64,8 +64,7 @@ begin
   if v_shards > 1 then
     v_shard := _shard(enqueue_many.ordering_key, v_shards);
   end if;
-  v_lane := _register_lane(_lane(enqueue_many.queue, enqueue_many.priority, v_shard),
-    enqueue_many.queue, enqueue_many.priority, v_shard);
+  v_lane := _register_lane(enqueue_many.queue, enqueue_many.priority, v_shard);
 
   v_ids := array(select nextval('job_id_seq') from generate_series(1, v_jobs));
 
@@ -206,7 +205,7 @@ begin
       -- None when the number of one is another queue's.
       select case when bool_and(r.lane = l.lane) then count(*) else 0 end as lanes
       from (select distinct p.lane, p.queue, p.priority, p.shard from placed as p) as l
-      cross join lateral _register_lane(l.lane, l.queue, l.priority, l.shard) as r (lane)
+      cross join lateral _register_lane(l.queue, l.priority, l.shard) as r (lane)
       where (select a.queues from admitted as a) >= 0
     ),
     ready as (

@@ -1,24 +1,16 @@
 -- Every queue at a glance.
 
-create or replace function {{ .schema }}.queue_overview ()
+-- Per lane what the counters say of it in the caller's snapshot, leases apart, and what
+-- was enqueued and closed over about the last minute. The caller is in the ring.
+create or replace function {{ .schema }}._lane_counts ()
   returns table (
-    queue text, available bigint, scheduled bigint, retryable bigint, running bigint, waiting_external bigint,
-    completed bigint, failed bigint, cancelled bigint, terminal bigint, dlq bigint, pruned_terminal bigint,
-    oldest_waiting interval, enqueued_per_second double precision, closed_per_second double precision, paused boolean)
+    lane bigint, queue text, available bigint, scheduled bigint, retryable bigint, running bigint, completed bigint, failed bigint,
+    cancelled bigint, pruned bigint, lately_enqueued bigint, lately_closed bigint)
   language plpgsql
-  volatile
-  parallel unsafe
-  security definer
-  set search_path = pg_catalog, {{ .schema }}, pg_temp
-  set plan_cache_mode = force_generic_plan
-  set max_parallel_workers_per_gather = 0
-  set jit = off
+  stable
 as $$
 #variable_conflict use_column
-declare
-  v_now timestamptz := _now();
 begin
-  perform _enter_ring();
   return query
   with lanes as materialized (
     select distinct q.lane, q.queue from queue_lanes as q
@@ -66,8 +58,44 @@ begin
       sum(e.scheduled) as scheduled, sum(e.retryable) as retryable
     from terminal_rollup_entries as e
     group by e.lane
-  ),
-  leased as (
+  )
+  select l.lane, l.queue,
+    (coalesce(k.enqueued, 0) + coalesce(r.ready, 0) - coalesce(c.claimed_total, 0))::bigint,
+    (coalesce(k.scheduled, 0) + coalesce(r.scheduled, 0))::bigint,
+    (coalesce(k.retryable, 0) + coalesce(r.retryable, 0))::bigint,
+    (coalesce(c.claimed_total, 0) - coalesce(k.closed, 0) - coalesce(r.closed, 0))::bigint,
+    coalesce(k.completed, 0)::bigint, coalesce(k.failed, 0)::bigint, coalesce(k.cancelled, 0)::bigint, coalesce(r.terminal, 0)::bigint,
+    coalesce(k.lately_enqueued, 0)::bigint, coalesce(k.lately_closed, 0)::bigint
+  from lanes as l
+  left join counted as k on k.lane = l.lane
+  left join rolled as r on r.lane = l.lane
+  left join lateral (
+    select n.claimed_total from lane_cursors as n where n.lane = l.lane order by n.generation desc limit 1
+  ) as c on true;
+end;
+$$;
+
+create or replace function {{ .schema }}.queue_overview ()
+  returns table (
+    queue text, available bigint, scheduled bigint, retryable bigint, running bigint, waiting_external bigint,
+    completed bigint, failed bigint, cancelled bigint, terminal bigint, dlq bigint, pruned_terminal bigint,
+    oldest_waiting interval, enqueued_per_second double precision, closed_per_second double precision, paused boolean)
+  language plpgsql
+  volatile
+  parallel unsafe
+  security definer
+  set search_path = pg_catalog, {{ .schema }}, pg_temp
+  set plan_cache_mode = force_generic_plan
+  set max_parallel_workers_per_gather = 0
+  set jit = off
+as $$
+#variable_conflict use_column
+declare
+  v_now timestamptz := _now();
+begin
+  perform _enter_ring();
+  return query
+  with leased as (
     select e.lane, count(*) filter (where e.state = 'running') as running,
       count(*) filter (where e.state = 'waiting_external') as waiting
     from leases as e
@@ -77,24 +105,14 @@ begin
     select e.queue, count(*) as jobs from dlq_entries as e group by e.queue
   ),
   summed as (
-    select l.queue,
-      sum(coalesce(k.enqueued, 0) + coalesce(r.ready, 0) - coalesce(c.claimed_total, 0)) as available,
-      sum(coalesce(k.scheduled, 0) + coalesce(r.scheduled, 0)) as scheduled,
-      sum(coalesce(k.retryable, 0) + coalesce(r.retryable, 0)) as retryable,
-      sum(coalesce(c.claimed_total, 0) - coalesce(k.closed, 0) - coalesce(r.closed, 0) + coalesce(x.running, 0)) as running,
-      sum(coalesce(x.waiting, 0)) as waiting,
-      sum(coalesce(k.completed, 0)) as completed, sum(coalesce(k.failed, 0)) as failed,
-      sum(coalesce(k.cancelled, 0)) as cancelled, sum(coalesce(r.terminal, 0)) as pruned,
-      sum(coalesce(k.lately_enqueued, 0)) as enqueued, sum(coalesce(k.lately_closed, 0)) as closed,
-      min(case when coalesce(k.enqueued, 0) + coalesce(r.ready, 0) > coalesce(c.claimed_total, 0) then _lane_head(l.lane) end) as head
-    from lanes as l
-    left join counted as k on k.lane = l.lane
-    left join rolled as r on r.lane = l.lane
-    left join leased as x on x.lane = l.lane
-    left join lateral (
-      select n.claimed_total from lane_cursors as n where n.lane = l.lane order by n.generation desc limit 1
-    ) as c on true
-    group by l.queue
+    select k.queue, sum(k.available) as available, sum(k.scheduled) as scheduled, sum(k.retryable) as retryable,
+      sum(k.running + coalesce(x.running, 0)) as running, sum(coalesce(x.waiting, 0)) as waiting,
+      sum(k.completed) as completed, sum(k.failed) as failed, sum(k.cancelled) as cancelled, sum(k.pruned) as pruned,
+      sum(k.lately_enqueued) as enqueued, sum(k.lately_closed) as closed,
+      min(case when k.available > 0 then _lane_head(k.lane) end) as head
+    from _lane_counts() as k
+    left join leased as x on x.lane = k.lane
+    group by k.queue
   )
   select coalesce(s.queue, m.queue, x.queue),
     coalesce(s.available, 0)::bigint, coalesce(s.scheduled, 0)::bigint, coalesce(s.retryable, 0)::bigint,

@@ -117,6 +117,7 @@ begin
   delete from rate_points as p where p.queue = remove_queue.queue;
   delete from slot_batches as b where b.queue = remove_queue.queue;
   delete from slot_entries as s where s.queue = remove_queue.queue;
+  delete from parked_jobs as p where p.queue = remove_queue.queue;  -- of jobs that left otherwise
   delete from queue_removals;
   insert into queue_removals (epoch, queue) values (nextval('storage_epoch'), remove_queue.queue);
   return true;

@@ -185,8 +185,8 @@ begin
 end;
 $$;
 
--- To another lane. A deferred job stays deferred, also when it is due. One that
--- is parked is due: its new queue has slots of its own.
+-- To another lane. A deferred job stays deferred, also when it is due or never will be.
+-- One that is parked is due: its new queue has slots of its own.
 create or replace function {{ .schema }}._batch_move (p_ids bigint[], p_queue text, p_priority integer)
   returns bigint
   language plpgsql
@@ -216,7 +216,10 @@ begin
     from unnest(v_jobs) as d
     where d.run_at = 'infinity';
     v_jobs := array(
-      select case when exists (select from job_dependencies as n where n.job_id = d.job_id) then d else _unpark(d) end
+      select case
+        when d.metadata ? 'awa:run_at' and not exists (select from job_dependencies as n where n.job_id = d.job_id)
+          then _unpark(d)
+        else d end
       from unnest(v_jobs) as d);
   end if;
   with target as materialized (

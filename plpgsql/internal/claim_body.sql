@@ -66,8 +66,14 @@ declare
   v_rotator    xid8;
 begin
   if claim.queue is null or claim.max_jobs is null or claim.max_jobs < 1 or claim.lease is null
-    or claim.lease <= '0' or claim.lease > '100 years'
+    or claim.lease <= '0' or claim.lease > '100 years' or length(claim.worker) > 200
   then
+    if length(claim.worker) > 200 then
+      -- The index of notices has no room for any name: nobody but the worker could close
+      -- its attempts.
+      perform _invalid(format('worker %L has %s characters', left(claim.worker, 40), length(claim.worker)),
+        'A worker''s name is a text of up to 200 characters.');
+    end if;
     perform _invalid(
       format('claim of queue %L, max_jobs %s, lease %s', claim.queue,
         coalesce(claim.max_jobs::text, 'null'), coalesce(claim.lease::text, 'null')),

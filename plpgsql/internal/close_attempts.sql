@@ -74,13 +74,13 @@ begin
     ) as closed
     where not closed.whole
   )
-  select b.ready_slot, b.batch_id, j.job_id, coalesce(j.run_lease, 1)::bigint
+  select b.ready_slot, b.batch_id, j.job_id, j.run_lease::bigint
   from batch as b
-  cross join lateral unnest(b.claimed_ids, b.claimed_leases) as j (job_id, run_lease)
-  where j.job_id = any (b.job_ids)
-    and (b.run_leases[array_position(b.job_ids, j.job_id)] = coalesce(j.run_lease, 1)
-      or _among(j.job_id, coalesce(j.run_lease, 1), b.job_ids, b.run_leases))
-    and j.job_id <> all (b.closed_ids);
+  cross join lateral (
+    select distinct u.job_id, u.run_lease from unnest(b.job_ids, b.run_leases) as u (job_id, run_lease)
+  ) as j
+  cross join lateral (select array_position(b.claimed_ids, j.job_id) as n offset 0) as i
+  where i.n is not null and coalesce(b.claimed_leases[i.n], 1) = j.run_lease and j.job_id <> all (b.closed_ids);
 end;
 $$;
 
@@ -130,13 +130,12 @@ begin
         where o.ready_slot = c.ready_slot and o.batch_id = c.batch_id
       ) as s
       cross join lateral (
+        -- From the side of those that are given: mostly they are a few of many.
         select array_agg(j.job_id order by j.job_id) as job_ids,
-          case when max(j.run_lease) > 1 then array_agg(coalesce(j.run_lease, 1) order by j.job_id) end as run_leases
-        from unnest(c.job_ids, c.run_leases) as j (job_id, run_lease)
-        where j.job_id = any (g.job_ids)
-          and (g.run_leases[array_position(g.job_ids, j.job_id)] = coalesce(j.run_lease, 1)
-            or _among(j.job_id, coalesce(j.run_lease, 1), g.job_ids, g.run_leases))
-          and (s.job_ids is null or j.job_id <> all (s.job_ids))
+          case when max(j.run_lease) > 1 then array_agg(j.run_lease order by j.job_id) end as run_leases
+        from (select distinct u.job_id, u.run_lease from unnest(g.job_ids, g.run_leases) as u (job_id, run_lease)) as j
+        cross join lateral (select array_position(c.job_ids, j.job_id) as n offset 0) as i
+        where i.n is not null and coalesce(c.run_leases[i.n], 1) = j.run_lease and (s.job_ids is null or j.job_id <> all (s.job_ids))
       ) as a
       where c.batch_id = g.batch_id and not s.whole and a.job_ids is not null
       on conflict do nothing

@@ -180,7 +180,7 @@ create or replace function {{ .schema }}._forget_parked (p_queue text, p_keys te
 as $$
 begin
   delete from parked_jobs as p
-  where p.ctid = any (array({{ template "internal/parked_rows.sql" (dict "keys" "p_keys" "ids" "p_job_ids") }}));
+  where p.ctid = any (array({{ template "internal/parked_rows.sql" (dict "queue" "p_queue" "keys" "p_keys" "ids" "p_job_ids") }}));
 end;
 $$;
 
@@ -192,14 +192,14 @@ create or replace function {{ .schema }}._forget_parked_of (p_lanes bigint[], p_
   volatile
 as $$
 declare
-  p_queue text;
+  v_queue text;
   v_keys  text[];
   v_ids   bigint[];
 begin
   if p_job_ids is null then
     return;
   end if;
-  for p_queue, v_keys, v_ids in
+  for v_queue, v_keys, v_ids in
     select l.queue, array_agg(u.key), array_agg(u.job_id)
     from unnest(p_lanes, p_keys, p_job_ids) as u (lane, key, job_id)
     join queue_lanes as l on l.lane = u.lane
@@ -209,7 +209,7 @@ begin
     delete from parked_jobs as p
     where p.ctid = any (array(
       select f.ctid from parked_jobs as f
-      where f.ctid = any (array({{ template "internal/parked_rows.sql" (dict "keys" "v_keys" "ids" "v_ids") }}))
+      where f.ctid = any (array({{ template "internal/parked_rows.sql" (dict "queue" "v_queue" "keys" "v_keys" "ids" "v_ids") }}))
       for update skip locked));
   end loop;
 end;
@@ -285,7 +285,7 @@ begin
     ),
     gone as (
       delete from parked_jobs as p
-      where p.ctid = any (array({{ template "internal/parked_rows.sql" (dict "keys" "v_keys" "ids" "v_ids") }}
+      where p.ctid = any (array({{ template "internal/parked_rows.sql" (dict "queue" "p_queue" "keys" "v_keys" "ids" "v_ids") }}
           -- Not a join: those few may be many.
           and (u.job_id in (select t.job_id from taken as t)) is true))
     ),

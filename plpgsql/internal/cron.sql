@@ -74,11 +74,12 @@ declare
   v_text    text := substr(p_cron, length('@every ') + 1);
   v_seconds numeric;
 begin
-  if v_text ~ '^[+]?(([0-9]{1,12}([.][0-9]{0,12})?|[.][0-9]{1,12})(ns|us|µs|μs|ms|s|m|h))+$' then
+  -- Both characters of micro by their numbers: not every encoding has them.
+  if v_text ~ E'^[+]?(([0-9]{1,12}([.][0-9]{0,12})?|[.][0-9]{1,12})(ns|us|\\u00b5s|\\u03bcs|ms|s|m|h))+$' then
     select sum(rtrim('0' || m.part[1], '.')::numeric * case m.part[2]
       when 'h' then 3600 when 'm' then 60 when 's' then 1 when 'ms' then 0.001 when 'ns' then 0.000000001 else 0.000001 end)
     into v_seconds
-    from regexp_matches(v_text, '([0-9.]+)(ns|us|µs|μs|ms|s|m|h)', 'g') as m (part);
+    from regexp_matches(v_text, E'([0-9.]+)(ns|us|\\u00b5s|\\u03bcs|ms|s|m|h)', 'g') as m (part);
   end if;
   if v_seconds is null or v_seconds > 3155760000 then
     perform _invalid(format('cron %L: the delay is %L', p_cron, v_text), 'Give a delay like 1h30m, 90s or 24h, up to 100 years.');

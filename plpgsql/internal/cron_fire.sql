@@ -169,7 +169,7 @@ begin
     ) as e
   ),
   lanes as materialized (
-    select e.lane, e.queue, _register_lane(e.lane, e.queue, e.priority, (e.lane & 63)::integer) as registered
+    select e.lane, e.queue, _register_lane(e.queue, e.priority, (e.lane & 63)::integer) as registered
     from (select distinct f.lane, f.queue, f.priority::integer as priority from fire as f) as e
   ),
   enqueued as (

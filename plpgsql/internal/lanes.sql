@@ -55,14 +55,12 @@ as $$
     or coalesce(pg_catalog.current_setting('{{ .schema }}.lane', true), '') <> ''
 $$;
 
--- Makes a lane known to claimers, and returns its number: p_lane, which follows from the
+-- Makes a lane known to claimers, and returns its number: the one that follows from the
 -- name, unless it is another queue's. A name with that hash is easily made, by whom it
 -- does not concern: the queue then takes the number of another hash and keeps it, and
 -- finds it by its name. Never waits: a producer that cannot see another's uncommitted
 -- row adds an equal one. So does one whose snapshot may show a queue that was removed.
-create or replace function {{ .schema }}._register_lane (
-  p_lane bigint, p_queue text, p_priority integer, p_shard integer
-)
+create or replace function {{ .schema }}._register_lane (p_queue text, p_priority integer, p_shard integer)
   returns bigint
   language plpgsql
   volatile
@@ -70,18 +68,19 @@ as $$
 declare
   -- Not in the collation that a caller's name comes with.
   v_queue text collate "default" := p_queue;
-  v_own   boolean := (select bool_and(l.queue = v_queue) from queue_lanes as l where l.lane = p_lane);
-  v_lane  bigint := p_lane;
+  v_first bigint := _lane(p_queue, p_priority, p_shard);
+  v_own   boolean := (select bool_and(l.queue = v_queue) from queue_lanes as l where l.lane = v_first);
+  v_lane  bigint := v_first;
   v_salt  bigint := 0::bigint;
 begin
   if v_own is not true then
     v_lane := coalesce((
       select min(l.lane) from queue_lanes as l
       where l.queue = v_queue and l.priority = p_priority and l.enqueue_shard = p_shard
-        and not exists (select from queue_lanes as k where k.lane = l.lane and k.queue <> v_queue)), p_lane);
+        and not exists (select from queue_lanes as k where k.lane = l.lane and k.queue <> v_queue)), v_first);
     while exists (select from queue_lanes as l where l.lane = v_lane and l.queue <> v_queue) loop
       v_salt := v_salt + 1::bigint;
-      v_lane := (hashtextextended(p_queue collate "C", v_salt) & (-256)::bigint) | (p_lane & 255);
+      v_lane := (hashtextextended(p_queue collate "C", v_salt) & (-256)::bigint) | (v_first & 255);
     end loop;
   end if;
   insert into queue_lanes (lane, queue, priority, enqueue_shard)

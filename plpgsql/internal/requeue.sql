@@ -71,6 +71,6 @@ begin
   end if;
   perform _check_job('k', v_queue, v_priority, 1, '{}', '{}', '{}');
   v_shard := _shard(p_ordering_key, coalesce((select m.enqueue_shards from queue_meta as m where m.queue = v_queue), 1));
-  return _register_lane(_lane(v_queue, v_priority, v_shard), v_queue, v_priority, v_shard);
+  return _register_lane(v_queue, v_priority, v_shard);
 end;
 $$;
