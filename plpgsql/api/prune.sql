@@ -76,6 +76,7 @@ create or replace function {{ .schema }}._prune_segment (p_generation bigint, p_
   language plpgsql
   volatile
   set work_mem = '64MB'
+  set enable_seqscan = on
   set lock_timeout = '50ms'
 as $$
 declare
@@ -234,10 +235,12 @@ begin
     end if;
 
     -- Whoever locks a key is inside the gate, so this waits for nobody but a hand.
-    perform set_config('lock_timeout', '1ms', true);
+    -- By their places, whatever the planner knows of them.
+    perform set_config('lock_timeout', '1ms', true), set_config('enable_seqscan', 'off', true);
     delete from job_unique_claims as u
     using unnest(k_places, k_jobs) as k (place, job_id)
     where u.ctid = k.place and u.job_id = k.job_id;
+    perform set_config('enable_seqscan', 'on', true);
 
     -- A lane that claimed nowhere later keeps its cursor.
     insert into lane_cursors (
