@@ -1,7 +1,7 @@
 -- Waiting for jobs: whoever waits for a queue is notified, whatever its name is.
 \ir sessions.psql
 select pg_temp.forget('race/70') \g /dev/null
-select plan(33);
+select plan(35);
 select pg_temp.open(s) from unnest(array['producer', 'worker']) as s \g /dev/null
 
 create table pg_temp.names (n integer primary key, name text);
@@ -73,6 +73,17 @@ select is((
     from generate_series(1, 60)), 'ERROR', 'sixty calls of a producer end half-way');
 select is((select count(*) from pg_locks as l where l.locktype = 'advisory' and l.pid = (select s.pid from pg_temp.sessions as s where s.name = 'producer')), 0::bigint,
   'and keep no lock of the wait either');
+select pg_temp.tell('worker', $q$ set statement_timeout = '20ms' $q$), pg_temp.run('worker', $q$ select awa.start_waiting(array['race/70 a']) $q$),
+  pg_advisory_lock(awa._lock_class(2), awa._queue_key('race/70 b')) \g /dev/null
+select is(dblink_exec('worker', $q$ do $do$ begin perform awa.start_waiting(array['race/70 c', 'race/70 a', null, 'race/70 b', 'race/70 d']); end $do$ $q$, false), 'ERROR',
+  'a worker gives up while it waits to wait');
+select bag_eq(
+  $$ select l.objid::bigint from pg_locks as l
+     where l.locktype = 'advisory' and l.pid = (select s.pid from pg_temp.sessions as s where s.name = 'worker')
+       and l.classid::bigint = awa._lock_class(2)::bigint & 4294967295 $$,
+  $$ select awa._queue_key(q)::bigint & 4294967295 from unnest(array['race/70 a', 'race/70 race']) as q $$,
+  'and waits for no queue but those that it did before');
+select pg_advisory_unlock(awa._lock_class(2), awa._queue_key('race/70 b')) \g /dev/null
 
 select pg_temp.forget('race/70') \g /dev/null
 select * from finish();

@@ -131,4 +131,4 @@ end;
 $$;
 
 comment on function {{ .schema }}.enqueue is
-  'Adds one job and returns its id. The job exists when the caller''s transaction commits; with run_at in the future it waits until then. With unique_key, while another job holds the key in a state of its unique_states (one bit per state, in the order of job_state from the left; default 11111000), returns that job''s id and adds nothing. Never waits for a claimer, and for another producer only over the same unique key. Raises AW006 for an argument out of bounds, AW007 when the queue is full.';
+  'Adds one job and returns its id. The job exists when the caller''s transaction commits; with run_at in the future it waits until then. With unique_key, while another job holds the key in a state of its unique_states (one bit per state, in the order of job_state from the left; default 11111000), returns that job''s id and adds nothing. Never waits for a claimer, and for others only over the same unique key. Raises AW006 for an argument out of bounds, AW007 when the queue is full.';

@@ -14,7 +14,9 @@ create or replace function {{ .schema }}._lock_segment (p_slot integer, p_met te
   set lock_timeout = '50ms'
 as $$
 declare
-  v_met text[] := p_met;
+  v_met   text[] := p_met;
+  v_left  text[];
+  v_stuck boolean;
 begin
   for v_try in 1 .. 3 loop
     for v_look in 1 .. 6 loop
@@ -26,31 +28,29 @@ begin
       perform pg_sleep(0.02);
     end loop;
     begin
-      -- Keys of jobs that leave with the segment and are nowhere else. Somebody may
-      -- wait for one, so they go last and come back before another try. They are met in
-      -- no order, so none is waited for.
-      perform set_config('lock_timeout', '1ms', true);
-      delete from job_unique_claims as u
-      using ready_entries as r
-      where r.ready_slot = p_slot and r.unique_key is not null and u.job_id = r.job_id
-        and not exists (select from ready_entries as n where n.job_id = r.job_id and n.ready_slot <> p_slot)
-        and not exists (select from deferred_jobs as d where d.job_id = r.job_id)
-        and not exists (select from leases as l where l.job_id = r.job_id)
-        and not exists (select from dlq_entries as q where q.id = r.job_id);
-      -- Who waits for one already, or for what maintain has in hand, may be within the
-      -- gate: waiting for each other, he could be told of a deadlock before this gives way.
-      if exists (
-        select from pg_locks as w
-        where w.locktype = 'transactionid' and not w.granted and pg_backend_pid() = any (pg_blocking_pids(w.pid)))
-      then
+      -- Who waits for what the transaction has in hand may be within the gate: waiting for
+      -- each other, he could be told of a deadlock before this gives way.
+      if _is_awaited() then
         raise lock_not_available;
       end if;
       v_met := _segment_holders(p_slot);
       perform set_config('lock_timeout', '50ms', true);
       perform pg_advisory_xact_lock(_lock_class(0), 8);
       -- Whoever is left stayed outside of the gate: a producer that is as old as
-      -- the segment, a reader of the views.
-      perform set_config('lock_timeout', '20ms', true);
+      -- the segment, a reader of the views. An UPDATE of jobs comes to the gate with the
+      -- tables in hand, and would find a deadlock if it were waited for in the queue. So the
+      -- queue is for the last try, and for readers who leave no moment between them.
+      for v_look in 1 .. 8 loop
+        select array_agg(h.id), bool_or(exists (select from pg_locks as w where not w.granted and w.virtualtransaction = h.id))
+        into v_left, v_stuck
+        from unnest(_segment_holders(p_slot)) as h (id);
+        exit when v_left is null or (v_try = 3 and v_look = 8 and not v_stuck);
+        if v_look = 8 or v_stuck then
+          raise lock_not_available;
+        end if;
+        perform pg_sleep(0.003);
+      end loop;
+      perform set_config('lock_timeout', case when v_left is null then '1ms' else '20ms' end, true);
       case p_slot
 {{ range $i := until (int .segments) }}
       when {{ $i }} then
@@ -76,6 +76,7 @@ create or replace function {{ .schema }}._prune_segment (p_generation bigint, p_
   language plpgsql
   volatile
   set work_mem = '64MB'
+  set enable_seqscan = on
   set lock_timeout = '50ms'
 as $$
 declare
@@ -98,6 +99,9 @@ declare
   f_batches  bigint[];
   f_seqs     integer[];
   f_errors   jsonb[];
+  -- Keys that leave.
+  k_places   tid[];
+  k_jobs     bigint[];
 begin
   -- A few stragglers do not pin a segment: one in a hundred, or any up to the
   -- limit once the ring has no other slot left to open.
@@ -205,6 +209,17 @@ begin
   -- Most of them already here, where nobody waits for it.
   perform _carry_fires(v_slot, p_current);
 
+  -- Keys of jobs that leave with the segment and are nowhere else. They are dropped once
+  -- it is locked: somebody might wait for one, and keep this from locking it.
+  select array_agg(u.ctid), array_agg(u.job_id) into k_places, k_jobs
+  from ready_entries as r
+  join job_unique_claims as u on u.job_id = r.job_id
+  where r.ready_slot = v_slot and r.unique_key is not null
+    and not exists (select from ready_entries as n where n.job_id = r.job_id and n.ready_slot <> v_slot)
+    and not exists (select from deferred_jobs as d where d.job_id = r.job_id)
+    and not exists (select from leases as l where l.job_id = r.job_id)
+    and not exists (select from dlq_entries as q where q.id = r.job_id);
+
   if not _lock_segment(v_slot, v_met) then
     raise exception using errcode = '55P03', message = 'the segment is in use';
   end if;
@@ -218,6 +233,14 @@ begin
     then
       raise exception using errcode = '55P03', message = 'the segment changed while it was pruned';
     end if;
+
+    -- Whoever locks a key is inside the gate, so this waits for nobody but a hand.
+    -- By their places, whatever the planner knows of them.
+    perform set_config('lock_timeout', '1ms', true), set_config('enable_seqscan', 'off', true);
+    delete from job_unique_claims as u
+    using unnest(k_places, k_jobs) as k (place, job_id)
+    where u.ctid = k.place and u.job_id = k.job_id;
+    perform set_config('enable_seqscan', 'on', true);
 
     -- A lane that claimed nowhere later keeps its cursor.
     insert into lane_cursors (
@@ -349,14 +372,16 @@ begin
     return 'busy';
   end if;
   perform _settle_epoch();
-  -- Who waits for a job must have seen its outcome before it goes.
-  if not (select d.settled from _release_dependents(10000) as d) then
-    return 'busy';
-  end if;
   select r.* into v_current from segment_rotations as r order by r.generation desc limit 1;
   select coalesce(max(p.generation) + 1, 0) into v_generation from segment_prunes as p;
   if v_generation >= v_current.generation then
     return 'empty';
+  end if;
+  -- Who waits for a job must have seen its outcome before it goes.
+  if not _dependents_know((v_generation % {{ .segments }})::integer)
+    and not (select d.settled from _release_dependents(10000) as d)
+  then
+    return 'busy';
   end if;
   return _prune_segment(v_generation, v_current.slot);
 end;

@@ -90,6 +90,8 @@ begin
 end;
 $$;
 
+-- All of the locks or none: they outlive a call that is cancelled while it waits for one. A
+-- lock and the note of it are one expression, within which no call is.
 create or replace function {{ .schema }}.start_waiting (queues text[])
   returns void
   language plpgsql
@@ -98,8 +100,17 @@ create or replace function {{ .schema }}.start_waiting (queues text[])
   security definer
   set search_path = pg_catalog, {{ .schema }}, pg_temp
 as $$
+declare
+  v_class integer := _lock_class(2);
+  v_key   integer;
+  v_held  integer[] := array[]::integer[];
 begin
-  perform pg_advisory_lock_shared(_lock_class(2), _queue_key(u.queue)) from unnest(start_waiting.queues) as u (queue);
+  foreach v_key in array array(select _queue_key(u.queue) from unnest(start_waiting.queues) as u (queue) where u.queue is not null) loop
+    v_held := v_held || case when pg_advisory_lock_shared(v_class, v_key) is not null then v_key end;
+  end loop;
+exception when query_canceled or others then
+  perform pg_advisory_unlock_shared(v_class, u.key) from unnest(v_held) as u (key);
+  raise;
 end;
 $$;
 

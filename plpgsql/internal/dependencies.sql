@@ -328,6 +328,11 @@ begin
         and o.xid <> pg_current_xact_id())
     and not exists (
       select from job_departures as d
-      where d.ready_slot = p_slot and d.xid >= pg_snapshot_xmin(v_seen) and not pg_visible_in_snapshot(d.xid, v_seen));
+      where d.ready_slot = p_slot and d.xid >= pg_snapshot_xmin(v_seen) and not pg_visible_in_snapshot(d.xid, v_seen))
+    -- Who began to wait for a job of it since: its transaction may have looked long before.
+    and not exists (
+      select from job_dependencies as k
+      where k.xid >= pg_snapshot_xmin(v_seen) and not pg_visible_in_snapshot(k.xid, v_seen)
+        and exists (select from ready_entries as r where r.ready_slot = p_slot and r.job_id = k.after_id));
 end;
 $$;

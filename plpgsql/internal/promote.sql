@@ -46,6 +46,10 @@ begin
   loop
     begin
       perform from job_unique_claims as u where u.unique_key = k.unique_key for update nowait;
+      -- As in _lock_free_keys.
+      if not found and _is_awaited() then
+        raise lock_not_available;
+      end if;
       if _take_key(k.unique_key, k.unique_states, k.job_id, 'available') = k.job_id then
         delete from deferred_jobs as e where e.job_id = k.job_id returning e.* into d;
         if found then

@@ -81,6 +81,20 @@ begin
 end;
 $$;
 
+-- Whether somebody waits for what this transaction has in hand. Who is about to wait
+-- himself, for however short, asks first: a deadlock_timeout could end just then.
+create or replace function {{ .schema }}._is_awaited ()
+  returns boolean
+  language plpgsql
+  volatile
+as $$
+begin
+  return exists (
+    select from pg_locks as w
+    where w.locktype = 'transactionid' and not w.granted and pg_backend_pid() = any (pg_blocking_pids(w.pid)));
+end;
+$$;
+
 -- The epoch of the newest rotation, prune or removal of a queue that is visible.
 create or replace function {{ .schema }}._epoch ()
   returns bigint

@@ -126,7 +126,8 @@ $$;
 -- come into p_state: a wait, with all that in hand, could close a circle. Takes the keys
 -- that nobody else has in hand and returns the jobs whose keys somebody does. A key
 -- without a row is reserved, as _reserve_keys does; one that is about to have a row is
--- met only by a wait, of the shortest time there is.
+-- met only by a wait, of the shortest time there is; not while somebody waits for this
+-- transaction, perhaps with that key in hand.
 create or replace function {{ .schema }}._lock_free_keys (p_job_ids bigint[], p_state {{ .schema }}.job_state)
   returns bigint[]
   language plpgsql
@@ -157,7 +158,7 @@ begin
     -- Not exists: it may be planned to read them all.
     where (select u.job_id from job_unique_claims as u where u.unique_key = k.key) is null
     order by k.key);
-  if v_new <> '{}' then
+  if v_new <> '{}' and not _is_awaited() then
     begin
       with made as (
         insert into job_unique_claims (unique_key, job_id, states)
