@@ -434,8 +434,16 @@ create or replace function {{ .schema }}.fail (
   parallel unsafe
   security definer
   set search_path = pg_catalog, {{ .schema }}, pg_temp
+  set plan_cache_mode = force_generic_plan
+  set enable_seqscan = off
+  set jit = off
 as $$
 begin
+  if not coalesce(fail.terminal, false) and coalesce(fail.retry_after, '0') between '0' and '100 years'
+    and _defer_part(array[fail.receipt], array[fail.error], fail.retry_after, 'r')
+  then
+    return 'retryable';
+  end if;
   return (
     select f.state
     from fail_many(array[fail.receipt], array[fail.error], fail.retry_after, fail.terminal) as f);
