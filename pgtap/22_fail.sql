@@ -1,7 +1,7 @@
 -- Fail: retried while attempts are left, failed for good otherwise, stale
 -- never; and what the next attempt knows of the former ones.
 begin;
-select plan(70);
+select plan(87);
 -- Alone: maintain may turn the ring.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 
@@ -200,6 +200,70 @@ select bag_eq(
   'the rest, of which two were the last attempts');
 select results_eq($$ select retryable, running, failed from awa.queue_counts('tap/22/part') $$, 'values (119::bigint, 1::bigint, 2::bigint)',
   'all but one are counted where they went');
+
+-- Part of a batch of first attempts and second ones: a lease of another attempt of the
+-- same job is not that attempt's, however many are given and finished before.
+select awa.enqueue_many('k', array(select to_jsonb(i) from generate_series(1, 100) as i), queue => 'tap/22/mixed') \g /dev/null
+select awa.snooze_many((select array_agg(c.receipt) from awa.claim('tap/22/mixed', 50) as c), '0') \g /dev/null
+create temp table mixed as
+select c.receipt, c.job_id, row_number() over (order by (c.receipt).run_lease, c.job_id) as n from awa.claim('tap/22/mixed', 100) as c;
+-- 1 to 50 have lease 1, the others lease 2.
+create function pg_temp.given (p_from bigint, p_to bigint, p_wrong bigint default 0) returns awa.receipt[] language sql as $$
+  select array_agg(row((m.receipt).ready_slot, (m.receipt).batch_id, m.job_id,
+    case when m.n = p_wrong then 3 - (m.receipt).run_lease else (m.receipt).run_lease end)::awa.receipt order by m.n desc)
+  from mixed as m where m.n between p_from and p_to
+$$;
+select results_eq($$ select count(distinct (m.receipt).batch_id), count(*) filter (where (m.receipt).run_lease = 1) from mixed as m $$,
+  'values (1::bigint, 50::bigint)', 'half of a batch are first attempts');
+select bag_eq($$ select c from awa.complete_many(pg_temp.given(1, 4, 2)) as c $$, $$ select unnest(pg_temp.given(2, 2, 2)) $$,
+  'a second lease does not complete a first attempt');
+select bag_eq($$ select c from awa.complete_many(pg_temp.given(48, 53, 51)) as c $$, $$ select unnest(pg_temp.given(51, 51, 51)) $$,
+  'nor a first lease a second attempt');
+select bag_eq($$ select (f.receipt).* from awa.fail_many(pg_temp.given(2, 46, 46), retry_after => '1 hour') as f $$,
+  $$ select (m.receipt).* from mixed as m where m.n = 2 or m.n between 5 and 45 $$, 'nor does one fail it');
+select bag_eq($$ select (f.receipt).* from awa.fail_many(pg_temp.given(46, 56, 56), retry_after => '1 hour') as f $$,
+  $$ select (m.receipt).* from mixed as m where m.n in (46, 47, 51, 54, 55) $$, 'and of both kinds the right ones are failed, once');
+select bag_eq($$ select (f.receipt).* from awa.fail_many(pg_temp.given(56, 60), retry_after => '1 hour') as f $$,
+  $$ select (m.receipt).* from mixed as m where m.n between 56 and 60 $$, 'second attempts alone too');
+select is_empty($$ select c from awa.complete_many(pg_temp.given(61, 70) || pg_temp.given(61, 61)) as c $$, 'one given twice is completed with the others');
+select is((select array_agg(o.jobs order by o.seq desc) from awa.attempt_outcomes as o
+    where o.batch_id = (select (m.receipt).batch_id from mixed as m limit 1) and o.outcome = 'c' and o.job_ids @> (select array_agg(m.job_id) from mixed as m where m.n = 61)),
+  array[10], 'once');
+select results_eq($$ select running, completed, retryable from awa.queue_counts('tap/22/mixed') $$, 'values (30::bigint, 18::bigint, 52::bigint)',
+  'the figures follow what was right');
+
+-- The same over two batches, of more than one outcome holds.
+select awa.enqueue_many('k', array(select to_jsonb(i) from generate_series(1, 240) as i), queue => 'tap/22/over') \g /dev/null
+select awa.snooze_many((select array_agg(c.receipt) from awa.claim('tap/22/over', 60) as c), '0') \g /dev/null
+create temp table over_two as
+select c.receipt, c.job_id, 1 as batch from awa.claim('tap/22/over', 40) as c
+union all select c.receipt, c.job_id, 2 from awa.claim('tap/22/over', 200) as c;
+alter table over_two add n integer;
+update over_two as o set n = s.n from (select job_id, row_number() over (order by batch, (receipt).run_lease desc, job_id) as n from over_two) as s where s.job_id = o.job_id;
+create function pg_temp.over_given (p_which integer[], p_wrong integer default 0) returns awa.receipt[] language sql as $$
+  select array_agg(row((o.receipt).ready_slot, (o.receipt).batch_id, o.job_id,
+    case when o.n = p_wrong then 3 - (o.receipt).run_lease else (o.receipt).run_lease end)::awa.receipt order by o.n % 7, o.n desc)
+  from over_two as o where o.n = any (p_which)
+$$;
+create function pg_temp.over_failed (p_receipts awa.receipt[]) returns integer[] language sql as $$
+  select array_agg(o.n order by o.n)
+  from awa.fail_many(p_receipts, (select array_agg('error ' || u.job_id order by u.at) from unnest(p_receipts) with ordinality as u (slot, batch, job_id, lease, at)),
+    retry_after => '1 hour') as f
+  join over_two as o on o.receipt = f.receipt
+$$;
+select results_eq($$ select o.batch, count(distinct (o.receipt).batch_id), count(*) filter (where (o.receipt).run_lease = 2) from over_two as o group by o.batch order by o.batch $$,
+  'values (1, 1::bigint, 40::bigint), (2, 1::bigint, 20::bigint)', 'of two batches one is of second attempts, one of both kinds');
+select is(pg_temp.over_failed(pg_temp.over_given(array[1, 2, 41, 42, 101, 102])), array[1, 2, 41, 42, 101, 102], 'both kinds of both batches are failed together');
+select is(pg_temp.over_failed(pg_temp.over_given(array[3, 43, 44, 103], 44)), array[3, 43, 103], 'none with the lease of another attempt');
+select is(pg_temp.over_failed(pg_temp.over_given(array[1, 4, 44, 104])), array[4, 44, 104], 'none that is closed');
+select is(pg_temp.over_failed(pg_temp.over_given(array[5, 45, 105]) || pg_temp.over_given(array[45])), array[5, 45, 45, 105], 'one given twice is not in the way of the others');
+select is(cardinality(pg_temp.over_failed(pg_temp.over_given(array(
+    select n from generate_series(6, 240) as n where n not in (41, 42, 43, 44, 45, 101, 102, 103, 104, 105))))), 225, 'all that are left');
+select is((select count(*) from awa.deferred_jobs as d join over_two as o on o.job_id = d.job_id
+    where d.errors[1] ->> 'error' = 'error ' || d.job_id and d.run_lease = (o.receipt).run_lease + 1), 240::bigint, 'each comes back with its own error and the next lease');
+select is((select count(*) from awa.attempt_outcomes as a, unnest(a.job_ids, a.run_leases, a.errors) as u (job_id, run_lease, error)
+    join over_two as o on o.job_id = u.job_id and (o.receipt).run_lease = coalesce(u.run_lease, 1)
+    where u.error ->> 'error' = 'error ' || u.job_id and cardinality(a.job_ids) = a.jobs and a.jobs <= 50 and a.outcome = 'r'), 240::bigint, 'and is closed with it, once');
 
 -- Backoff
 

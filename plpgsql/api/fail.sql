@@ -54,10 +54,11 @@ declare
   v_seq     integer;
   v_jobs    bigint := 0::bigint;
 begin
-  if cardinality(p_receipts) > 50 then
+  if cardinality(p_receipts) > 50 or (p_receipts[1]).batch_id <> (p_receipts[cardinality(p_receipts)]).batch_id then
     return false;
   end if;
-  select min(u.ready_slot), min(u.batch_id), min(u.ready_slot) = max(u.ready_slot) and min(u.batch_id) = max(u.batch_id),
+  select min(u.ready_slot), min(u.batch_id),
+    min(u.ready_slot) = max(u.ready_slot) and min(u.batch_id) = max(u.batch_id) and count(distinct u.job_id) = count(*),
     array_agg(u.job_id), array_agg(_as_lease(u.run_lease)), array_agg(u.error)
   into v_slot, v_batch, v_one, v_ids, v_leases, v_errors
   from (
@@ -72,7 +73,7 @@ begin
 {{ range $i := until (int .segments) }}
   when {{ $i }} then
     select c.lane, s.seq into v_lane, v_seq
-{{ template "internal/open_part.sql" (dict "slot" $i "batch" "v_batch" "ids" "v_ids" "leases" "v_leases") }}    ;
+{{ template "internal/open_few.sql" (dict "slot" $i "batch" "v_batch" "ids" "v_ids" "leases" "v_leases") }}    ;
     if not found then
       return false;
     end if;
@@ -141,44 +142,31 @@ begin
 {{ range $i := until (int .segments) }}
   when {{ $i }} then
     with given as materialized (
-      select u.batch_id, u.job_id, _as_lease(u.run_lease) as run_lease, left(coalesce(u.error, ''), 10000) as error,
-        (row_number() over (partition by u.batch_id order by u.job_id) - 1)::integer / 50 as part
-      from unnest(p_receipts, p_errors) as u (ready_slot, batch_id, job_id, run_lease, error)
+      select u.batch_id, array_agg(u.job_id) as job_ids, array_agg(u.run_lease) as run_leases, array_agg(u.error) as errors
+      from (
+        select n.batch_id, n.job_id, _as_lease(n.run_lease) as run_lease, left(coalesce(n.error, ''), 10000) as error
+        from unnest(p_receipts, p_errors) as n (ready_slot, batch_id, job_id, run_lease, error)
+        order by n.batch_id, n.job_id
+      ) as u
+      group by u.batch_id
     ),
     batch as materialized (
-      select b.batch_id, c.lane, c.job_ids, c.run_leases, s.seq
-      from (select distinct g.batch_id from given as g) as b
-      cross join lateral (select k.* from claims_{{ $i }} as k where k.batch_id = b.batch_id offset 0) as c
+      select g.*, b.lane, b.seq
+      from given as g
       cross join lateral (
-        select coalesce(max(o.seq) + 1, 0) as seq, coalesce(bool_or(o.job_ids is null), false) as whole
-        from attempt_outcomes_{{ $i }} as o
-        where o.batch_id = b.batch_id
-      ) as s
-      where not s.whole
-    ),
-    -- Kept, or every attempt would go through its whole batch.
-    claimed as materialized (
-      select b.batch_id, j.job_id, coalesce(j.run_lease, 1) as run_lease
-      from batch as b
-      cross join lateral unnest(b.job_ids, b.run_leases) as j (job_id, run_lease)
+        select c.lane, s.seq
+{{ template "internal/open_few.sql" (dict "slot" $i "batch" "g.batch_id" "ids" "g.job_ids" "leases" "g.run_leases") }}        offset 0
+      ) as b
     ),
     coming as materialized (
-      select g.batch_id, g.part, r.*,
-        case when p_how <> 's' then jsonb_build_object('error', g.error, 'attempt', r.attempt, 'at', v_now) end as entry
-      from given as g
-      join claimed as c on c.batch_id = g.batch_id and c.job_id = g.job_id and c.run_lease = g.run_lease
-      left join (
-        select b.batch_id, i.job_id
-        from batch as b
-        cross join lateral (
-          select o.job_ids from attempt_outcomes_{{ $i }} as o where o.batch_id = b.batch_id and b.seq > 0 offset 0
-        ) as o
-        cross join lateral unnest(o.job_ids) as i (job_id)
-      ) as x on x.batch_id = g.batch_id and x.job_id = g.job_id
+      select b.batch_id, (u.n - 1) / 50 as part, r.*,
+        case when p_how <> 's' then jsonb_build_object('error', u.error, 'attempt', r.attempt, 'at', v_now) end as entry
+      from batch as b
+      cross join lateral unnest(b.job_ids, b.run_leases, b.errors) with ordinality as u (job_id, run_lease, error, n)
       cross join lateral (
-        select e.* from ready_entries_{{ $i }} as e where e.job_id = g.job_id and e.run_lease = g.run_lease offset 0
+        select e.* from ready_entries_{{ $i }} as e where e.job_id = u.job_id and e.run_lease = u.run_lease offset 0
       ) as r
-      where x.job_id is null and r.unique_key is null and (p_how = 's' or r.attempt < r.max_attempts)
+      where r.unique_key is null and (p_how = 's' or r.attempt < r.max_attempts)
     ),
     closed as (
       insert into attempt_outcomes_{{ $i }} (
@@ -186,10 +174,10 @@ begin
       select b.batch_id, b.lane, v_xid, v_now, b.seq + k.part, cardinality(k.job_ids), {{ $i }}, p_how, k.job_ids,
         k.run_leases, k.errors
       from (
-        select n.batch_id, n.part, array_agg(n.job_id order by n.job_id) as job_ids,
-          case when max(n.run_lease) > 1 then array_agg(n.run_lease order by n.job_id) end as run_leases,
-          case when p_how <> 's' then array_agg(n.entry order by n.job_id) end as errors
-        from coming as n
+        select n.batch_id, n.part, array_agg(n.job_id) as job_ids,
+          case when max(n.run_lease) > 1 then array_agg(n.run_lease) end as run_leases,
+          case when p_how <> 's' then array_agg(n.entry) end as errors
+        from (select m.batch_id, m.part, m.job_id, m.run_lease, m.entry from coming as m order by m.batch_id, m.job_id) as n
         group by n.batch_id, n.part
       ) as k
       join batch as b on b.batch_id = k.batch_id
@@ -446,8 +434,16 @@ create or replace function {{ .schema }}.fail (
   parallel unsafe
   security definer
   set search_path = pg_catalog, {{ .schema }}, pg_temp
+  set plan_cache_mode = force_generic_plan
+  set enable_seqscan = off
+  set jit = off
 as $$
 begin
+  if not coalesce(fail.terminal, false) and coalesce(fail.retry_after, '0') between '0' and '100 years'
+    and _defer_part(array[fail.receipt], array[fail.error], fail.retry_after, 'r')
+  then
+    return 'retryable';
+  end if;
   return (
     select f.state
     from fail_many(array[fail.receipt], array[fail.error], fail.retry_after, fail.terminal) as f);

@@ -321,6 +321,17 @@ begin
       if found then
         return;
       end if;
+      insert into attempt_outcomes_{{ $i }} (
+        batch_id, lane, xid, finalized_at, seq, jobs, ready_slot, outcome, job_ids, run_leases)
+      select c.batch_id, c.lane, pg_current_xact_id(), _now(), s.seq, cardinality(v_ids), {{ $i }}, p_outcome, v_ids,
+        case when 1 <> any (v_leases) then v_leases end
+{{ template "internal/open_few.sql" (dict "slot" $i "batch" "v_batches[1]" "ids" "v_ids" "leases" "v_leases"
+  "few" "cardinality(v_ids) <= 50 or c.run_leases is null and cardinality(c.job_ids) * cardinality(v_ids) <= 50000") }}        and c.follows is null
+        and cardinality(v_ids) = (select count(distinct i.job_id) from unnest(v_ids) as i (job_id))
+      on conflict (batch_id, seq) do nothing;
+      if found then
+        return;
+      end if;
 {{ end }}
     else
       null;
@@ -335,7 +346,8 @@ begin
       return;
     end if;
   end if;
-  if v_batches[1] = all (v_batches) and v_slots[1] = all (v_slots) then
+  -- Of fewer all that open_part.sql asks was asked above.
+  if cardinality(v_ids) > 50 and v_batches[1] = all (v_batches) and v_slots[1] = all (v_slots) then
     if _close_part(v_slots[1], v_batches[1], v_ids, v_leases, p_outcome) then
       return;
     end if;
