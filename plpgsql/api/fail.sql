@@ -442,7 +442,7 @@ begin
   if not coalesce(fail.terminal, false) and coalesce(fail.retry_after, '0') between '0' and '100 years'
     and _defer_part(array[fail.receipt], array[fail.error], fail.retry_after, 'r')
   then
-    return 'retryable';
+    return 'retryable'::job_state;
   end if;
   return (
     select f.state

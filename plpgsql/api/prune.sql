@@ -378,7 +378,7 @@ begin
     return 'empty';
   end if;
   -- Who waits for a job must have seen its outcome before it goes.
-  if not _dependents_know((v_generation % {{ .segments }})::integer)
+  if (pg_current_xact_id_if_assigned() is not null or not _dependents_know((v_generation % {{ .segments }})::integer))
     and not (select d.settled from _release_dependents(10000) as d)
   then
     return 'busy';
