@@ -356,7 +356,7 @@ func (s *session) step() {
 
 // maintain counts the attempts that a pass rescues as calls of their own.
 func (s *session) maintain() {
-	rows, err := s.conn.Query(s.t.Context(), `select coalesce(sum(m.affected), 0)::bigint from awa.maintain() as m where m.task = 'rescue'`)
+	rows, err := s.conn.Query(s.t.Context(), `select m.affected from awa.maintain() as m where m.task = 'rescue'`)
 	var rescued int64
 	if err == nil {
 		rescued, err = pgx.CollectExactlyOneRow(rows, pgx.RowTo[int64])

@@ -26,25 +26,6 @@ begin
   select s.* into v_settings from storage_settings as s;
 
   perform _require_read_committed('maintain');
-  -- History stays until it is old or the ring needs the slot. Prune comes before the rest
-  -- has anything in hand: who waits for that, from inside the gate, would wait for who
-  -- waits for him. What it locks others feel, so the rest is the next call's.
-  select r.* into v_current from segment_rotations as r order by r.generation desc limit 1;
-  select coalesce(max(p.generation) + 1, 0) into v_oldest from segment_prunes as p;
-  if v_oldest < v_current.generation and (
-      v_current.generation - v_oldest >= {{ sub (int .segments) 2 }}
-      or exists (
-        select from segment_rotations as r
-        where r.generation = v_oldest + 1 and r.rotated_at < clock_timestamp() - v_settings.history_retention))
-    and _try_singleton(1)
-  then
-    outcome := prune();
-    return query select 'prune', outcome, (outcome = 'pruned')::integer::bigint, format('segment %s', v_oldest);
-    if outcome = 'pruned' then
-      return;
-    end if;
-  end if;
-
   -- First what may have to wait, if briefly, for others' jobs: the rest does not.
   select r.rescued, r.detail into v_rows, detail from _rescue(5000) as r;
   return query select 'rescue', case when v_rows > 0 then 'rescued' when detail = 'another session is at it' then 'busy' else 'idle' end, v_rows, detail;
@@ -90,9 +71,26 @@ begin
     return query select 'rotate', outcome, (outcome = 'rotated')::integer::bigint, format('segment %s', v_current.generation);
   end if;
 
-  return query select 'batch', b.* from _batch_maintain(1000, '100 milliseconds') as b;
+  -- History stays until it is old or the ring needs the slot. Late, for it
+  -- ends with locks that others feel.
+  select r.* into v_current from segment_rotations as r order by r.generation desc limit 1;
+  select coalesce(max(p.generation) + 1, 0) into v_oldest from segment_prunes as p;
+  if v_oldest < v_current.generation and (
+    v_current.generation - v_oldest >= {{ sub (int .segments) 2 }}
+    or exists (
+      select from segment_rotations as r
+      where r.generation = v_oldest + 1 and r.rotated_at < clock_timestamp() - v_settings.history_retention))
+  then
+    outcome := prune();
+    return query select 'prune', outcome, (outcome = 'pruned')::integer::bigint, format('segment %s', v_oldest);
+  end if;
+
+  -- So does a bite of a batch operation: one or the other.
+  if outcome is distinct from 'pruned' then
+    return query select 'batch', b.* from _batch_maintain(1000, '100 milliseconds') as b;
+  end if;
 end;
 $$;
 
 comment on function {{ .schema }}.maintain is
-  'Runs the due housekeeping in small bites and reports each task: promotes due jobs, fires due schedules, checkpoints the counters, rotates and prunes segments, works on the oldest batch operation. A call that prunes does nothing else. Call it every second or more often, from one session or many; each task is done by one session at a time and the others skip it. Raises 25001 outside READ COMMITTED.';
+  'Runs the due housekeeping in small bites and reports each task: promotes due jobs, fires due schedules, checkpoints the counters, rotates and prunes segments, works on the oldest batch operation. Call it every second or more often, from one session or many; each task is done by one session at a time and the others skip it. Raises 25001 outside READ COMMITTED.';
