@@ -141,7 +141,8 @@ select is_empty(
 -- otherwise.
 select is_empty(
   $$ select proname from pg_proc
-     where pronamespace = 'awa'::regnamespace and proname ~ '^_' and prosecdef and prorettype <> 'trigger'::regtype and proname <> '_attempt_of' $$,
+     where pronamespace = 'awa'::regnamespace and proname ~ '^_' and prosecdef and prorettype <> 'trigger'::regtype
+       and proname not in ('_attempt_of', '_by_key_at_most', '_newest_cursors', '_claimed') $$,
   'internal functions do not run as their owner by themselves');
 select is_empty(
   $$ select proname, proconfig from pg_proc

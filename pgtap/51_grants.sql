@@ -97,10 +97,10 @@ select distinct f.name as function, has_function_privilege('awa_producer', f.oid
   has_function_privilege('awa_operator', f.oid, 'execute') as operator, has_function_privilege('awa_reader', f.oid, 'execute') as reader
 from pg_temp.functions as f where f.name !~ '^_';
 select bag_eq('select * from pg_temp.actual', 'select * from pg_temp.allowed', 'each role may call exactly what this table says');
--- The jobs view calls an internal function in the name of its reader.
+-- The jobs view calls internal functions in the name of its reader.
 select bag_eq(
   $$ select r.role, f.name from pg_temp.roles as r, pg_temp.functions as f where f.name ~ '^_' and has_function_privilege(r.role, f.oid, 'execute') $$,
-  $$ select r, f from unnest(array['awa_operator', 'awa_reader']) as r, unnest(array['_attempt_of']) as f $$,
+  $$ select r, f from unnest(array['awa_operator', 'awa_reader']) as r, unnest(array['_attempt_of', '_by_key_at_most', '_newest_cursors', '_claimed']) as f $$,
   'no role may call an internal function, those aside that a view calls for its readers');
 
 -- PUBLIC

@@ -1,5 +1,5 @@
 begin;
-select plan(17);
+select plan(18);
 
 -- 6000 jobs in and out of time, by turns; one in 500 is another queue's, one in 700
 -- another kind's. Of a third queue one in 18 waits for its time, and a single one does not:
@@ -68,6 +68,14 @@ $$;
 select pg_temp.asked() as asked \gset
 select is(array(select distinct l.kind from awa.list_jobs(kind => 'even', state => 'failed', max_jobs => 100) as l), '{even}', 'a page of failed jobs of a kind');
 select is(pg_temp.asked() - :asked, 1::bigint, 'is looked for once');
+
+create function pg_temp.searched () returns bigint
+  language sql volatile as $$
+  select sum(t.idx_scan)::bigint from pg_stat_xact_user_tables as t where t.schemaname = 'awa' and t.relname ~ '^ready_entries'
+$$;
+select pg_temp.searched() as searched \gset
+select awa.list_jobs(kind => 'rare', state => 'failed', max_jobs => 10) \g /dev/null
+select cmp_ok(pg_temp.searched() - :searched, '<', 500::bigint, 'of a rare kind too, without a search for each job that failed');
 
 select awa.enqueue('k', queue => 'tap/52/again') \g /dev/null
 select awa.fail(c.receipt, terminal => true), awa.retry(c.job_id) from awa.claim('tap/52/again') as c \g /dev/null

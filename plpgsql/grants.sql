@@ -131,5 +131,10 @@ to awa_operator, awa_reader;
 grant insert on {{ .schema }}.jobs to awa_producer, awa_operator;
 grant update, delete on {{ .schema }}.jobs to awa_operator;
 
--- The view calls it for its reader.
-grant execute on function {{ .schema }}._attempt_of to awa_operator, awa_reader;
+-- The view calls them for its reader.
+grant execute on function
+  {{ .schema }}._attempt_of,
+  {{ .schema }}._by_key_at_most,
+  {{ .schema }}._newest_cursors,
+  {{ .schema }}._claimed
+to awa_operator, awa_reader;

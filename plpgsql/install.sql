@@ -1,7 +1,7 @@
 -- awa's functions: the table of contents. Re-run as a whole on every upgrade,
 -- in one transaction. Bodies name tables bare: each public function pins its
 -- search_path, and this one serves while they are created.
--- changes: jobs, storage_transition_state, deferred_jobs
+-- changes: jobs, _jobs_by_key, _jobs_outside, storage_transition_state, deferred_jobs
 set local search_path = pg_catalog, {{ .schema }}, pg_temp;
 
 {{ template "drops.sql" . }}

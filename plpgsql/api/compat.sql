@@ -49,7 +49,7 @@ begin
       constraint = 'idx_awa_jobs_unique',
       hint = 'enqueue returns the holder instead of an error.';
   end if;
-  select j.* into v_row from jobs as j where j.id = v_id;
+  select j.* into v_row from _jobs_by_key as j where j.id = v_id;
   return v_row;
 end;
 $$;
@@ -266,7 +266,7 @@ begin
       select _next_attempt(_body(t.ready_slot, t.job_id, t.run_lease::integer)) from _take_waiting(v_ids, 'm') as t);
     v_lost := (_less(v_ids, array(select u.job_id from unnest(v_jobs) as u)))[1];
     exit when v_lost is null;
-    v_state := (select k.state from jobs as k where k.id = v_lost);
+    v_state := (select k.state from _jobs_by_key as k where k.id = v_lost);
     if v_state in ('available', 'scheduled', 'retryable') then
       -- It went from a lane to a time, or back, in between. Whoever has taken nothing
       -- yet may wait once more.

@@ -13,7 +13,7 @@ create or replace function {{ .schema }}.get_job (job_id bigint)
 as $$
 begin
   perform _enter_ring();
-  return query select j.* from jobs as j where j.id = get_job.job_id;
+  return query select j.* from _jobs_by_key as j where j.id = get_job.job_id;
 end;
 $$;
 
@@ -57,7 +57,7 @@ begin
     -- One that failed again after a retry was closed twice.
     from (select distinct i.id from unnest(v_ids) as i (id)) as u
     -- One by one: many ids at once may be planned as a walk through the lane for each.
-    cross join lateral (select n.* from jobs as n where n.id = u.id offset 0) as j
+    cross join lateral (select n.* from _jobs_by_key as n where n.id = u.id offset 0) as j
     where (list_jobs.queue is null or j.queue = list_jobs.queue)
       and (list_jobs.kind is null or j.kind = list_jobs.kind)
       and (list_jobs.state is null or j.state = list_jobs.state)
@@ -133,6 +133,8 @@ create or replace function {{ .schema }}._candidates (
   language plpgsql
   volatile
   set plan_cache_mode = force_custom_plan
+  set enable_nestloop = off
+  set enable_mergejoin = off
   set work_mem = '64MB'
 as $$
 declare
@@ -140,18 +142,24 @@ declare
 begin
   if p_state in ('completed', 'failed', 'cancelled') then
     return array(
-      select j.job_id
-      from attempt_outcomes as o
-      left join claims as c on c.ready_slot = o.ready_slot and c.batch_id = o.batch_id and o.job_ids is null
-      cross join lateral unnest(
-        coalesce(o.job_ids, c.job_ids),
-        case when o.job_ids is null then c.run_leases else o.run_leases end) as j (job_id, run_lease)
-      where o.outcome = case p_state when 'completed' then 'c'::"char" when 'failed' then 'f'::"char" else 'x'::"char" end
-        and (p_lanes is null or o.lane = any (p_lanes)) and j.job_id < p_before
-        and (p_kind is null or exists (
-          select from ready_entries as r
-          where r.ready_slot = o.ready_slot and r.job_id = j.job_id and r.run_lease = coalesce(j.run_lease, 1) and r.kind = p_kind))
-      order by j.job_id desc
+      select e.job_id
+      -- offset 0: by more than the slot alone are they joined.
+      from (
+        select o.ready_slot, j.job_id, coalesce(j.run_lease, 1) as run_lease
+        from attempt_outcomes as o
+        left join claims as c on c.ready_slot = o.ready_slot and c.batch_id = o.batch_id and o.job_ids is null
+        cross join lateral unnest(
+          coalesce(o.job_ids, c.job_ids),
+          case when o.job_ids is null then c.run_leases else o.run_leases end) as j (job_id, run_lease)
+        where o.outcome = case p_state when 'completed' then 'c'::"char" when 'failed' then 'f'::"char" else 'x'::"char" end
+          and (p_lanes is null or o.lane = any (p_lanes)) and j.job_id < p_before
+        offset 0
+      ) as e
+      -- Not exists: beside an or it is asked of each job by itself.
+      left join ready_entries as r
+        on p_kind is not null and r.ready_slot = e.ready_slot and r.job_id = e.job_id and r.run_lease = e.run_lease and r.kind = p_kind
+      where p_kind is null or r.kind is not null
+      order by e.job_id desc
       limit p_max);
   elsif p_state is distinct from 'running' then
     select n.* into v_newest from _newest_candidates(p_lanes, p_kind, p_state, p_before, p_max) as n;

@@ -1,60 +1,18 @@
--- jobs: every job in any state, for readers and for INSERT, UPDATE and DELETE.
+-- jobs: every job in any state, for readers and for INSERT, UPDATE and DELETE; and the
+-- same for awa's own functions, which ask for jobs by their ids.
 
--- Per ready row the lane's cursor says whether its turn has passed; only then
--- its attempt is looked up. Predicates on id, kind and queue reach the rows
--- before that.
-create or replace view {{ .schema }}.jobs as
+-- Jobs outside the ring, as rows of jobs.
+create or replace view {{ .schema }}._jobs_outside as
 select
-  r.job_id as id, r.kind, l.queue, r.args,
-  (case
-    when k.batch_id is null then 'available'
-    when k.outcome is null then 'running'
-    when k.outcome = 'c' then 'completed'
-    when k.outcome = 'f' then 'failed'
-    else 'cancelled' end)::{{ .schema }}.job_state as state,
-  l.priority,
-  (r.attempt - (k.claimed_at is null)::integer)::smallint as attempt,
-  r.max_attempts, r.run_at,
-  case when k.outcome is null and k.worker is not null then (
-    select max(w.heartbeat_at) from {{ .schema }}.workers as w where w.worker = k.worker) end as heartbeat_at,
-  k.claimed_at + r.deadline as deadline_at,
-  k.claimed_at as attempted_at,
-  k.finalized_at,
-  r.created_at,
-  case when k.error is null then coalesce(r.errors, '{}') else r.errors || k.error end as errors,
-  coalesce(r.metadata, '{}') as metadata,
-  coalesce(r.tags, '{}') as tags,
-  r.unique_key, r.unique_states,
-  null::uuid as callback_id,
-  null::timestamptz as callback_timeout_at,
-  (r.run_lease - (k.claimed_at is null)::integer)::bigint as run_lease,
-  case when k.outcome is distinct from 'c' then coalesce(k.progress, r.progress) end as progress
-from {{ .schema }}.ready_entries as r
-join {{ .schema }}.queue_lanes as l on l.lane = r.lane
-  and not exists (select from {{ .schema }}.queue_lanes as d where d.lane = l.lane and d.ctid < l.ctid)
-left join lateral (
-  select c.* from {{ .schema }}.lane_cursors as c where c.lane = r.lane order by c.generation desc limit 1
-) as c on true
-cross join lateral {{ .schema }}._attempt_of(r.ready_slot, r.lane, r.job_id, r.run_lease,
-  r.xid = '0'
-  or pg_visible_in_snapshot(r.xid, c.s_prev)
-  or (pg_visible_in_snapshot(r.xid, c.s_cur) and (c.drained
-    or (c.last_segment - ((c.last_segment - r.ready_slot) % {{ .segments }} + {{ .segments }}) % {{ .segments }}, r.xid, r.job_id)
-      <= (c.segment, c.pos_xid, c.pos_job_id)))
-  or (c.skips > 0 and exists (
-    select from {{ .schema }}.ready_tombstones as t
-    where t.ready_slot = r.ready_slot and t.job_id = r.job_id and t.run_lease = r.run_lease))) as k
-where (k.outcome is null or (k.outcome in ('c', 'f', 'x') and not k.removed))
-union all
-select
-  d.job_id, d.kind, l.queue, d.args, d.state, l.priority,
-  (d.attempt - 1)::smallint, d.max_attempts, d.run_at,
-  null, null, null, null,
+  d.job_id as id, d.kind, l.queue, d.args, d.state, l.priority,
+  (d.attempt - 1)::smallint as attempt, d.max_attempts, d.run_at,
+  null::timestamptz as heartbeat_at, null::timestamptz as deadline_at,
+  null::timestamptz as attempted_at, null::timestamptz as finalized_at,
   d.created_at,
-  coalesce(d.errors, '{}'), coalesce(d.metadata, '{}'), coalesce(d.tags, '{}'),
+  coalesce(d.errors, '{}') as errors, coalesce(d.metadata, '{}') as metadata, coalesce(d.tags, '{}') as tags,
   d.unique_key, d.unique_states,
-  null, null,
-  (d.run_lease - 1)::bigint, d.progress
+  null::uuid as callback_id, null::timestamptz as callback_timeout_at,
+  (d.run_lease - 1)::bigint as run_lease, d.progress
 from {{ .schema }}.deferred_jobs as d
 join {{ .schema }}.queue_lanes as l on l.lane = d.lane
   and not exists (select from {{ .schema }}.queue_lanes as e where e.lane = l.lane and e.ctid < l.ctid)
@@ -71,7 +29,138 @@ select
   coalesce(k.tags, '{}'),
   k.unique_key, k.unique_states,
   k.callback_id, case when k.state = 'waiting_external' then k.due_at end,
-  k.receipt_lease, k.progress
+  k.receipt_lease::bigint, k.progress
 from {{ .schema }}.leases as k
 join {{ .schema }}.queue_lanes as l on l.lane = k.lane
   and not exists (select from {{ .schema }}.queue_lanes as e where e.lane = l.lane and e.ctid < l.ctid);
+
+-- Per ready row the lane's cursor says whether its turn has passed; only then
+-- its attempt is looked up.
+create or replace view {{ .schema }}._jobs_by_key as
+select
+{{ template "internal/ready_job.sql" (dict "schema" .schema "claimed_at" "a.claimed_at" "finalized_at" "a.finalized_at") }}from {{ .schema }}.ready_entries as r
+join {{ .schema }}.queue_lanes as l on l.lane = r.lane
+  and not exists (select from {{ .schema }}.queue_lanes as d where d.lane = l.lane and d.ctid < l.ctid)
+left join lateral (
+  select c.* from {{ .schema }}.lane_cursors as c where c.lane = r.lane order by c.generation desc limit 1
+) as c on true
+cross join lateral (
+  select k.batch_id is not null as claimed, k.claimed_at is not null as ran,
+    k.outcome, k.claimed_at, k.finalized_at, k.error, k.progress, k.worker
+  from {{ .schema }}._attempt_of(r.ready_slot, r.lane, r.job_id, r.run_lease,
+{{ template "internal/row_passed.sql" . }}    or (c.skips > 0 and exists (
+      select from {{ .schema }}.ready_tombstones as t
+      where t.ready_slot = r.ready_slot and t.job_id = r.job_id and t.run_lease = r.run_lease))) as k
+  where k.outcome is null or (k.outcome in ('c', 'f', 'x') and not k.removed)
+) as a
+union all
+select d.* from {{ .schema }}._jobs_outside as d;
+
+-- What a reader asks for is unknown, and no plan may depend on what the planner believes.
+-- So a query begins as the view above and looks the first hundred ready rows up by their
+-- keys: a few jobs cost the same in any history. Once it has met more of them than is worth
+-- it, it goes on by what _newest_cursors and _claimed read at once. Errors and progress of
+-- jobs in history are then looked up where they are shown, after a LIMIT. A setting counts
+-- what the queries of the transaction have met.
+create or replace view {{ .schema }}.jobs as
+select
+  x.id, x.kind, x.queue, x.args, x.state, x.priority, x.attempt, x.max_attempts, x.run_at, x.heartbeat_at,
+  x.deadline_at, x.attempted_at, x.finalized_at, x.created_at,
+  case when x.lease is null then x.errors
+    else x.errors || array(
+      select k.error from {{ .schema }}._attempt_of(x.slot, x.lane, x.id, x.lease, true) as k where k.error is not null)
+    end as errors,
+  x.metadata, x.tags, x.unique_key, x.unique_states, x.callback_id, x.callback_timeout_at, x.run_lease,
+  case when x.lease is null then x.progress
+    else coalesce(({{ .schema }}._attempt_of(x.slot, x.lane, x.id, x.lease, true)).progress, x.progress)
+    end as progress
+from (
+  (with
+  others as materialized (
+    select o.* from {{ .schema }}._claimed(false) as o
+  ),
+  completed as materialized (
+    select o.* from {{ .schema }}._claimed(true) as o
+  ),
+  cursors as materialized (
+    select n.* from {{ .schema }}._newest_cursors() as n
+  )
+  select
+  case when a.by_others and a.outcome <> 'c' then r.run_lease end as lease, r.ready_slot as slot, r.lane,
+{{ $time := `case when a.by_others and a.outcome = 'c'
+    then coalesce(
+      (select c.%[1]s from completed as c)[width_bucket((r.job_id << 18 | r.run_lease) << 2 | 3, (select c.keys from completed as c))],
+      (%[2]s._attempt_of(r.ready_slot, r.lane, r.job_id, r.run_lease, true)).%[1]s)
+    else a.%[1]s end` -}}
+{{ template "internal/ready_job.sql" (dict "schema" .schema
+  "claimed_at" (printf $time "claimed_at" .schema) "finalized_at" (printf $time "finalized_at" .schema)) }}  from {{ .schema }}.ready_entries as r
+  join {{ .schema }}.queue_lanes as l on l.lane = r.lane
+    and not exists (select from {{ .schema }}.queue_lanes as d where d.lane = l.lane and d.ctid < l.ctid)
+  -- The job's place among the others; null: it is looked up by its key. It always is where
+  -- a number is too large for them. offset 0, here and below: computed once.
+  cross join lateral (
+    select case
+      when n.met > 100 and n.met > (select {{ .schema }}._by_key_at_most()) and r.job_id < 1::bigint << 43 and r.run_lease < 1 << 18
+      then width_bucket((r.job_id << 18 | r.run_lease) << 2 | 3, (select o.keys from others as o)) end as place
+    from (
+      select pg_catalog.set_config('{{ .schema }}.jobs_met', (
+            coalesce(nullif(pg_catalog.current_setting('{{ .schema }}.jobs_met', true), ''), '0')::bigint
+            + (l.lane = r.lane)::integer
+          )::text, true)::bigint
+        - (select coalesce(nullif(pg_catalog.current_setting('{{ .schema }}.jobs_met', true), ''), '0')::bigint) as met
+      offset 0
+    ) as n
+    offset 0
+  ) as p
+  cross join lateral (
+    select case
+      when p.place is null then null
+      when (select o.keys from others as o)[p.place] >> 2 = (r.job_id << 18 | r.run_lease)
+        then (select o.keys from others as o)[p.place] & 3 end as code
+    offset 0
+  ) as m
+  left join lateral (
+    (select c.*
+     from (select where p.place is null offset 0) as n
+     cross join lateral (
+       select c.* from {{ .schema }}.lane_cursors as c where c.lane = r.lane order by c.generation desc limit 1
+     ) as c)
+    union all
+    (select (n.newest).*
+     from (
+       select (select c.newest from cursors as c)[width_bucket(r.lane, (select c.lanes from cursors as c))] as newest
+       offset 0
+     ) as n
+     where p.place is not null and (n.newest).lane = r.lane)
+    limit 1
+  ) as c on true
+  cross join lateral (
+    select
+{{ template "internal/row_passed.sql" . }}    as passed
+    offset 0
+  ) as t
+  cross join lateral (
+    select false as by_others, k.batch_id is not null as claimed, k.claimed_at is not null as ran,
+      k.outcome, k.claimed_at, k.finalized_at, k.error, k.progress, k.worker
+    from {{ .schema }}._attempt_of(r.ready_slot, r.lane, r.job_id, r.run_lease,
+      t.passed or (c.skips > 0 and exists (
+        select from {{ .schema }}.ready_tombstones as d
+        where d.ready_slot = r.ready_slot and d.job_id = r.job_id and d.run_lease = r.run_lease))) as k
+    where (p.place is null or m.code = 0)
+      and (k.outcome is null or (k.outcome in ('c', 'f', 'x') and not k.removed))
+    union all
+    select n.outcome is not null, n.outcome is not null, n.outcome is not null and (n.outcome = 'c' or n.claimed_at is not null),
+      n.outcome, n.claimed_at, n.finalized_at, null, null, null
+    from (
+      select
+        case m.code when 1 then 'f' when 2 then 'x' else case when t.passed then 'c' end end::"char" as outcome,
+        case when m.code is not null then nullif((select o.claimed_at from others as o)[p.place], '-infinity') end as claimed_at,
+        case when m.code is not null then (select o.finalized_at from others as o)[p.place] end as finalized_at
+      where p.place is not null and (m.code is null or m.code in (1, 2))
+      offset 0
+    ) as n
+    limit 1
+  ) as a)
+  union all
+  select null, null, null, d.* from {{ .schema }}._jobs_outside as d
+) as x;

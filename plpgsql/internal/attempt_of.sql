@@ -71,3 +71,111 @@ begin
   end case;
 end;
 $$;
+
+-- What the view jobs reads once it has met many, in the order of keys, (job id, run
+-- lease, code): the completed attempts with their times, or all other claimed ones and
+-- what was removed. Codes: 0 running or completed, 1 failed, 2 cancelled, 3 gone; of one
+-- that was removed this comes last. '-infinity' stands for no time: where an array has
+-- nulls its nth element is searched for. All null when there are too many.
+create or replace function {{ .schema }}._claimed (
+  p_completed boolean, out keys bigint[], out claimed_at timestamptz[], out finalized_at timestamptz[]
+)
+  language plpgsql
+  stable
+  security definer
+  set search_path = pg_catalog, {{ .schema }}, pg_temp
+  set plan_cache_mode = force_custom_plan
+  set enable_seqscan = on
+  set enable_hashjoin = on
+  set enable_nestloop = off
+  set work_mem = '64MB'
+  set jit = off
+as $$
+begin
+  if (select sum(o.jobs) from attempt_outcomes as o where (o.outcome = 'c') = p_completed) > 4000000 then
+    return;
+  end if;
+  with
+  ended as (
+    select o.ready_slot, j.job_id, j.run_lease, o.outcome, nullif(c.claimed_at, c.lease_expires_at) as claimed_at, o.finalized_at
+    from attempt_outcomes as o
+    join claims as c on c.ready_slot = o.ready_slot and c.batch_id = o.batch_id
+    cross join lateral unnest(
+      coalesce(o.job_ids, c.job_ids),
+      case when o.job_ids is null then c.run_leases else o.run_leases end) as j (job_id, run_lease)
+    where (o.outcome = 'c') = p_completed
+  ),
+  closed as (
+    select o.ready_slot, o.batch_id, sum(o.jobs) as jobs from attempt_outcomes as o group by o.ready_slot, o.batch_id
+  ),
+  running as (
+    select j.job_id, j.run_lease
+    from claims as c
+    left join closed as o on o.ready_slot = c.ready_slot and o.batch_id = c.batch_id
+    cross join lateral unnest(c.job_ids, c.run_leases) as j (job_id, run_lease)
+    where not p_completed and cardinality(c.job_ids) > coalesce(o.jobs, 0)
+      and not exists (
+        select
+        from attempt_outcomes as o
+        cross join lateral unnest(o.job_ids) as i (job_id)
+        where o.ready_slot = c.ready_slot and o.batch_id = c.batch_id and i.job_id = j.job_id)
+  ),
+  found as (
+    select e.job_id, e.run_lease, case e.outcome when 'c' then 0 when 'f' then 1 when 'x' then 2 else 3 end as code,
+      e.claimed_at, e.finalized_at
+    from ended as e
+    union all
+    select r.job_id, r.run_lease, 0, null, null from running as r
+    union all
+    select m.job_id, m.run_lease, 3, null, null from outcome_removals as m where not p_completed
+  )
+  select coalesce(array_agg(f.key), '{}'), array_agg(coalesce(f.claimed_at, '-infinity')), array_agg(coalesce(f.finalized_at, '-infinity'))
+  into keys, _claimed.claimed_at, _claimed.finalized_at
+  from (
+    select (f.job_id << 18 | coalesce(f.run_lease, 1)) << 2 | f.code as key, f.claimed_at, f.finalized_at
+    from found as f
+    where f.job_id < 1::bigint << 43 and coalesce(f.run_lease, 1) < 1 << 18
+    order by 1
+  ) as f;
+end;
+$$;
+
+-- The newest cursor of each lane that has one, in the order of lanes.
+create or replace function {{ .schema }}._newest_cursors (out lanes bigint[], out newest {{ .schema }}.lane_cursors[])
+  language plpgsql
+  stable
+  security definer
+  set search_path = pg_catalog, {{ .schema }}, pg_temp
+  set enable_seqscan = off
+  set enable_bitmapscan = off
+  set plan_cache_mode = force_generic_plan
+as $$
+begin
+  select array_agg(n.lane), array_agg(n.newest) into lanes, newest
+  from (
+    select l.lane, c.newest
+    from (select distinct q.lane from queue_lanes as q) as l
+    cross join lateral (
+      select k::lane_cursors as newest from lane_cursors as k where k.lane = l.lane order by k.generation desc limit 1
+    ) as c
+    order by l.lane
+  ) as n;
+end;
+$$;
+
+-- How many attempts may be looked up by their keys before it pays to read all: some for
+-- each page of claims and outcomes.
+create or replace function {{ .schema }}._by_key_at_most (out jobs bigint)
+  language plpgsql
+  stable
+  security definer
+  set search_path = pg_catalog, {{ .schema }}, pg_temp
+as $$
+begin
+  jobs := 4 * (0
+{{- range $i := until (int .segments) }}
+    + pg_table_size('{{ $.schema }}.claims_{{ $i }}') + pg_table_size('{{ $.schema }}.attempt_outcomes_{{ $i }}')
+{{- end }}
+  ) / 8192;
+end;
+$$;

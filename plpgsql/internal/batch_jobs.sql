@@ -195,7 +195,7 @@ begin
     select j.id
     from unnest(p_ids) as u (id)
     -- One by one: many ids at once may be planned as a walk through the lane for each.
-    cross join lateral (select n.* from jobs as n where n.id = u.id offset 0) as j
+    cross join lateral (select n.* from _jobs_by_key as n where n.id = u.id offset 0) as j
     where j.state = any (v_states)
       and (v_queue is null or j.queue = v_queue)
       and (v_kind is null or j.kind = v_kind)

@@ -78,7 +78,7 @@ begin
     v_left := array(
       select u.id
       from unnest(v_left) as u (id)
-      cross join lateral (select n.state from jobs as n where n.id = u.id offset 0) as j
+      cross join lateral (select n.state from _jobs_by_key as n where n.id = u.id offset 0) as j
       where j.state = any (_batch_states('cancel')));
     exit when v_left = '{}';
   end loop;

@@ -135,7 +135,7 @@ begin
     -- One snapshot over every place. Not exists, as in _holds_key.
     v_left := array(
       select u.id from unnest(v_left) as u (id)
-      where (select count(*) from jobs as j where j.id = u.id) > 0 or exists (select from dlq_entries as q where q.id = u.id));
+      where (select count(*) from _jobs_by_key as j where j.id = u.id) > 0 or exists (select from dlq_entries as q where q.id = u.id));
     exit when v_left = '{}';
   end loop;
   perform _release_keys(p_ids);

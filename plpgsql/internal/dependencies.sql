@@ -24,7 +24,7 @@ begin
     case
       -- _locate looked before: a job that moved since is here.
       -- Not exists, as in _holds_key.
-      when (select count(*) from jobs as j where j.id = u.id) > 0 then null
+      when (select count(*) from _jobs_by_key as j where j.id = u.id) > 0 then null
       when exists (select from dlq_entries as q where q.id = u.id) then 'a dead letter'
       else 'gone'
     end

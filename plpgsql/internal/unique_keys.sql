@@ -24,7 +24,7 @@ as $$
 begin
   -- Not exists: for a first row soon, where statistics lack, it may be planned as a walk
   -- through the lanes until the job is met.
-  return coalesce((select bool_or(_in_mask(j.state, p_claim.states)) from jobs as j where j.id = p_claim.job_id), false)
+  return coalesce((select bool_or(_in_mask(j.state, p_claim.states)) from _jobs_by_key as j where j.id = p_claim.job_id), false)
     or (_in_mask('failed', p_claim.states) and exists (select from dlq_entries as q where q.id = p_claim.job_id));
 end;
 $$;
@@ -214,7 +214,7 @@ begin
     select u.job_id
     from unnest(p_job_ids) as u (job_id)
     -- Not exists: that may read all jobs, to join them.
-    cross join lateral (select count(*) as rows from jobs as j where j.id = u.job_id) as j
+    cross join lateral (select count(*) as rows from _jobs_by_key as j where j.id = u.job_id) as j
     where j.rows = 0 and not exists (select from dlq_entries as q where q.id = u.job_id)));
 end;
 $$;
