@@ -1,6 +1,6 @@
 -- Limits of concurrency per key.
 begin;
-select plan(55);
+select plan(67);
 -- Alone: calls maintain.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 -- A segment that is due would be sealed by maintain.
@@ -128,6 +128,9 @@ select is(pg_temp.claimed('tap/84/aged', 200), null, 'one of a key is all that r
 select awa.complete(pg_temp.receipt('tap/84/aged', k)) from unnest(array['k3', 'k129']) as k \g /dev/null
 select is(pg_temp.claimed('tap/84/aged', 200), 'k3 k129', 'and the next one comes, early or late');
 
+select pg_temp.add('tap/84/aged', repeat('k1 ', 60) || repeat('k130 ', 60) || 'l m') \g /dev/null
+select is(pg_temp.claimed('tap/84/aged', 1), 'l', 'a long row of keys that are taken, early or late, is gone through by a claim of one');
+
 -- Across segments
 
 select awa.configure_queue('tap/84/ring', '{"concurrency_limit": 1}') \g /dev/null
@@ -169,6 +172,30 @@ select is(pg_temp.claimed('tap/84/row', 20), 'a', 'a claim takes the first of a 
 select cmp_ok(pg_temp.parked('tap/84/row'), '<', 200::bigint, 'and sets few others aside');
 select is(pg_temp.claimed('tap/84/row', 20), 'b', 'the next one goes on to another key');
 select is(pg_temp.parked('tap/84/row'), 999::bigint, 'past all that it meets');
+
+-- Nor does it step by step who wants few: it claims many at once, and no more that have a
+-- slot than it may hand out.
+
+select awa.configure_queue('tap/84/ahead', '{"concurrency_limit": 2}') \g /dev/null
+select pg_temp.add('tap/84/ahead', repeat('a ', 300) || 'b b b - - c a d e') \g /dev/null
+select is(pg_temp.claimed('tap/84/ahead', 2), 'a a', 'the first of a key have its slots');
+create temp table before as select count(*) as claims from awa.claims;
+select is(pg_temp.claimed('tap/84/ahead', 1), 'b', 'a claim of one finds the one behind a long row');
+select cmp_ok((select count(*) - b.claims from awa.claims, before as b group by b.claims), '<', 20::bigint, 'with few claims');
+select is(pg_temp.parked('tap/84/ahead'), 298::bigint, 'and sets no other aside');
+select is(pg_temp.claimed('tap/84/ahead', 3), 'b - -', 'those behind it are as they were');
+select is(pg_temp.claimed('tap/84/ahead'), 'c d e', 'to the last one');
+select is(pg_temp.parked('tap/84/ahead'), 300::bigint, 'but those whose key is taken');
+
+-- The same where the bucket gives one at a time: a call ends, and another goes on.
+
+select awa.configure_queue('tap/84/drops', '{"concurrency_limit": 1, "rate_limit": 1e-9, "rate_burst": 2}') \g /dev/null
+select pg_temp.add('tap/84/drops', repeat('a ', 300) || 'b') \g /dev/null
+select is(pg_temp.claimed('tap/84/drops', 1), 'a', 'a queue with a bucket');
+select is(pg_temp.claimed('tap/84/drops'), null, 'a call with one token does not go through a long row of keys that are taken');
+select cmp_ok(pg_temp.parked('tap/84/drops'), '<', 200::bigint, 'it sets some aside');
+do $$ begin perform awa.claim('tap/84/drops') from generate_series(1, 2); end $$;
+select is(pg_temp.parked('tap/84/drops'), 299::bigint, 'the next ones the others, and nothing is spent');
 
 -- What leaves in numbers while it is parked is off the list at once: a claim would have to
 -- go through all of it.

@@ -405,6 +405,54 @@ begin
 end;
 $$;
 
+-- Claims p_ask jobs, but fewer if more than p_left of them would have a slot: what was
+-- claimed then is undone, and so many are claimed that p_left have one. p_aged_at is
+-- null while no attempt has outlasted many claims.
+create or replace function {{ .schema }}._claim_ahead (
+  p_queue text, p_ask integer, p_left integer, p_worker text, p_lease interval, p_limit integer,
+  p_held text[], p_aged_at timestamptz, p_frozen boolean
+)
+  returns {{ .schema }}.claimed_job[]
+  language plpgsql
+  volatile
+as $$
+declare
+  v_ask  integer := p_ask;
+  v_jobs claimed_job[];
+  v_keys text[];
+begin
+  loop
+    begin
+      v_jobs := case when p_frozen then array(select j from _claim_snapshot(p_queue, v_ask, p_worker, p_lease) as j)
+        else array(select j from _claim_lanes(p_queue, v_ask, p_worker, p_lease) as j) end;
+      v_keys := array(select _concurrency_key(j.metadata) from unnest(v_jobs) as j);
+      select g.nth::integer - 1 into v_ask
+      from (
+        select f.nth, count(*) over (order by f.nth) as fit
+        from (
+          select u.key, u.nth, row_number() over (partition by u.key order by u.nth) as turn
+          from (
+            select h.key, 0 as nth
+            from unnest(p_held || case when p_aged_at is not null then _aged_keys(p_queue, v_keys, p_aged_at) end) as h (key)
+            union all
+            select k.key, k.nth from unnest(v_keys) with ordinality as k (key, nth)
+          ) as u
+        ) as f
+        where f.nth > 0 and (f.key is null or f.turn <= p_limit)
+      ) as g
+      where g.fit > p_left
+      order by g.nth
+      limit 1;
+      exit when not found;
+      raise exception using errcode = 'AW000', message = 'undo';
+    exception when sqlstate 'AW000' then
+      null;
+    end;
+  end loop;
+  return v_jobs;
+end;
+$$;
+
 -- claim, of a queue with a limit of concurrency. What is open is read once, and what
 -- this call takes is added to it: a claimer of the queue waits for the one before.
 -- First come parked jobs whose key has a slot again, then the lanes; a job there whose
@@ -422,6 +470,8 @@ declare
   v_enough integer;
   v_got    integer;
   v_met    integer := 0;
+  v_most   integer;
+  v_next   integer := 0;
   v_at     timestamptz;
   v_rate   double precision;
   v_burst  integer;
@@ -520,9 +570,12 @@ begin
     end if;
     exit when v_pass = 2;
     while v_left > v_enough loop
-      v_jobs := case when v_frozen then array(select j from _claim_snapshot(p_queue, v_left, p_worker, p_lease) as j)
+      v_jobs := case
+        when v_next > v_left then _claim_ahead(p_queue, v_next, v_left, p_worker, p_lease, p_limit,
+          v_held, case when v_aged then v_at end, v_frozen)
+        when v_frozen then array(select j from _claim_snapshot(p_queue, v_left, p_worker, p_lease) as j)
         else array(select j from _claim_lanes(p_queue, v_left, p_worker, p_lease) as j) end;
-      v_met := v_met + cardinality(v_jobs);
+      v_met := v_met + greatest(cardinality(v_jobs), 10);  -- a round costs as much as some jobs
       exit when v_jobs = '{}';
       o_jobs := null;
       if cardinality(v_jobs) = 1 then
@@ -592,7 +645,10 @@ begin
       end if;
       -- A long row of jobs whose keys are taken is parked by several calls: many who has
       -- nothing yet, few who keeps others waiting with something in hand.
-      exit when v_met >= case when v_left < v_asked then 100 + 2 * v_asked else 5000 end;
+      v_most := case when v_left < v_asked then 100 + 2 * v_asked else least(1000 + 20 * v_asked, 5000) end;
+      exit when v_met >= v_most;
+      -- And it is not walked step by step by who wants few.
+      v_next := case when v_got = 0 then least(greatest(v_next * 4, 20), 1000, v_most - v_met) else 0 end;
     end loop;
     exit when v_left < v_asked or not v_parked;
   end loop;
