@@ -575,7 +575,8 @@ begin
           v_held, case when v_aged then v_at end, v_frozen)
         when v_frozen then array(select j from _claim_snapshot(p_queue, v_left, p_worker, p_lease) as j)
         else array(select j from _claim_lanes(p_queue, v_left, p_worker, p_lease) as j) end;
-      v_met := v_met + greatest(cardinality(v_jobs), 10);  -- a round costs as much as some jobs
+      -- A round costs as much as some jobs.
+      v_met := v_met + greatest(cardinality(v_jobs), case when v_left < v_asked then 10 else 50 end);
       exit when v_jobs = '{}';
       o_jobs := null;
       if cardinality(v_jobs) = 1 then
@@ -645,7 +646,7 @@ begin
       end if;
       -- A long row of jobs whose keys are taken is parked by several calls: many who has
       -- nothing yet, few who keeps others waiting with something in hand.
-      v_most := case when v_left < v_asked then 100 + 2 * v_asked else least(1000 + 20 * v_asked, 5000) end;
+      v_most := case when v_left < v_asked then 100 + 2 * v_asked else 5000 end;
       exit when v_met >= v_most;
       -- And it is not walked step by step by who wants few.
       v_next := case when v_got = 0 then least(greatest(v_next * 4, 20), 1000, v_most - v_met) else 0 end;
