@@ -134,9 +134,8 @@ func (s *keyHunter) step() {
 }
 
 // TestKeyHunt has sessions contend for few unique keys, each of which says that it found a
-// circle as soon as it has waited for a moment. Prune is left to TestHunt: while it waits
-// for the gate, who waits for one of its keys may be within, for less time than a
-// deadlock_timeout of any use.
+// circle soon, but after those who wait with something in hand, for 50 ms at most, have given
+// way. Prune is left to TestHunt.
 func TestKeyHunt(t *testing.T) {
 	url := pgtest.URL(t)
 	boss := pgtest.Conn(t, url)
@@ -155,7 +154,7 @@ func TestKeyHunt(t *testing.T) {
 	var sessions sync.WaitGroup
 	for i := range huntSessions {
 		conn := pgtest.Conn(t, url)
-		if _, err := conn.Exec(t.Context(), `set deadlock_timeout = '10 ms'`); err != nil {
+		if _, err := conn.Exec(t.Context(), `set deadlock_timeout = '200 ms'`); err != nil {
 			t.Fatal(err)
 		}
 		s := &keyHunter{session: &session{hunt: h, name: fmt.Sprintf("hunt/%d", i), conn: conn, rnd: rand.New(rand.NewPCG(seed, uint64(i)))}}
