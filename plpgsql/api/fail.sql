@@ -382,6 +382,18 @@ begin
 end;
 $$;
 
+create or replace function {{ .schema }}._check_retry_after (p_delay interval)
+  returns void
+  language plpgsql
+  volatile
+as $$
+begin
+  if p_delay < '0' or p_delay > '100 years' then
+    perform _invalid(format('retry_after is %s', p_delay), 'Pass a delay of zero or more, up to 100 years.');
+  end if;
+end;
+$$;
+
 create or replace function {{ .schema }}.fail_many (
   receipts    {{ .schema }}.receipt[],
   errors      text[]   default null,
@@ -404,9 +416,7 @@ begin
       format('%s receipts and %s errors', coalesce(cardinality(fail_many.receipts), 0), cardinality(fail_many.errors)),
       'Pass one error per receipt, or none.');
   end if;
-  if fail_many.retry_after < '0' or fail_many.retry_after > '100 years' then
-    perform _invalid(format('retry_after is %s', fail_many.retry_after), 'Pass a delay of zero or more, up to 100 years.');
-  end if;
+  perform _check_retry_after(fail_many.retry_after);
   if not coalesce(fail_many.terminal, false)
     and _defer_part(fail_many.receipts, fail_many.errors, fail_many.retry_after, 'r')
   then
@@ -439,14 +449,15 @@ create or replace function {{ .schema }}.fail (
   set jit = off
 as $$
 begin
-  if not coalesce(fail.terminal, false) and coalesce(fail.retry_after, '0') between '0' and '100 years'
+  perform _check_retry_after(fail.retry_after);
+  if not coalesce(fail.terminal, false)
     and _defer_part(array[fail.receipt], array[fail.error], fail.retry_after, 'r')
   then
     return 'retryable'::job_state;
   end if;
   return (
     select f.state
-    from fail_many(array[fail.receipt], array[fail.error], fail.retry_after, fail.terminal) as f);
+    from _fail_attempts(array[fail.receipt], array[fail.error], fail.retry_after, coalesce(fail.terminal, false), 'r') as f);
 end;
 $$;
 

@@ -71,12 +71,27 @@ begin
 end;
 $$;
 
+-- Keys that leave with a locked segment, by their places, whatever the planner knows of
+-- them. Whoever locks a key is inside the gate, so this waits for nobody but a hand.
+create or replace function {{ .schema }}._drop_keys (p_places tid[], p_jobs bigint[])
+  returns void
+  language plpgsql
+  volatile
+  set enable_seqscan = off
+  set lock_timeout = '1ms'
+as $$
+begin
+  delete from job_unique_claims as u
+  using unnest(p_places, p_jobs) as k (place, job_id)
+  where u.ctid = k.place and u.job_id = k.job_id;
+end;
+$$;
+
 create or replace function {{ .schema }}._prune_segment (p_generation bigint, p_current smallint)
   returns text
   language plpgsql
   volatile
   set work_mem = '64MB'
-  set enable_seqscan = on
   set lock_timeout = '50ms'
 as $$
 declare
@@ -234,13 +249,7 @@ begin
       raise exception using errcode = '55P03', message = 'the segment changed while it was pruned';
     end if;
 
-    -- Whoever locks a key is inside the gate, so this waits for nobody but a hand.
-    -- By their places, whatever the planner knows of them.
-    perform set_config('lock_timeout', '1ms', true), set_config('enable_seqscan', 'off', true);
-    delete from job_unique_claims as u
-    using unnest(k_places, k_jobs) as k (place, job_id)
-    where u.ctid = k.place and u.job_id = k.job_id;
-    perform set_config('enable_seqscan', 'on', true);
+    perform _drop_keys(k_places, k_jobs);
 
     -- A lane that claimed nowhere later keeps its cursor.
     insert into lane_cursors (
@@ -372,16 +381,14 @@ begin
     return 'busy';
   end if;
   perform _settle_epoch();
+  -- Who waits for a job must have seen its outcome before it goes.
+  if not (select d.settled from _release_dependents(10000) as d) then
+    return 'busy';
+  end if;
   select r.* into v_current from segment_rotations as r order by r.generation desc limit 1;
   select coalesce(max(p.generation) + 1, 0) into v_generation from segment_prunes as p;
   if v_generation >= v_current.generation then
     return 'empty';
-  end if;
-  -- Who waits for a job must have seen its outcome before it goes.
-  if (pg_current_xact_id_if_assigned() is not null or not _dependents_know((v_generation % {{ .segments }})::integer))
-    and not (select d.settled from _release_dependents(10000) as d)
-  then
-    return 'busy';
   end if;
   return _prune_segment(v_generation, v_current.slot);
 end;

@@ -306,8 +306,7 @@ begin
 end;
 $$;
 
--- Whether everything in a slot that tells of an end was seen by the newest pass, but for
--- what this transaction did: it has made that pass itself.
+-- Whether everything in a slot that tells of an end was seen by the newest pass.
 -- Called under the segment's lock, so by index only.
 create or replace function {{ .schema }}._dependents_know (p_slot integer)
   returns boolean
@@ -329,12 +328,6 @@ begin
         and o.xid <> pg_current_xact_id())
     and not exists (
       select from job_departures as d
-      where d.ready_slot = p_slot and d.xid >= pg_snapshot_xmin(v_seen) and not pg_visible_in_snapshot(d.xid, v_seen))
-    -- Who began to wait for a job of it since: its transaction may have looked long before.
-    and not exists (
-      select from job_dependencies as k
-      where k.xid >= pg_snapshot_xmin(v_seen) and not pg_visible_in_snapshot(k.xid, v_seen)
-        and k.xid <> pg_current_xact_id()
-        and exists (select from ready_entries as r where r.ready_slot = p_slot and r.job_id = k.after_id));
+      where d.ready_slot = p_slot and d.xid >= pg_snapshot_xmin(v_seen) and not pg_visible_in_snapshot(d.xid, v_seen));
 end;
 $$;
