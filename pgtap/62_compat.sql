@@ -1,7 +1,7 @@
 -- Compatibility: the view jobs with its triggers, insert_job_compat, and
 -- delete_job_compat for every place that a job can be in.
 begin;
-select plan(190);
+select plan(192);
 -- Alone: takes a relation away, rebuilds counters.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 select awa.reset() \g /dev/null
@@ -378,6 +378,15 @@ select is(awa.delete_job_compat(id), true, format('without any counter relation 
 from (values (:bare_completed, 'completed'), (:bare_failed, 'failed'), (:bare_dead, 'dead'), (:bare_running, 'running'), (:bare_scheduled, 'scheduled')) as v (id, what);
 select is((select count(*) from awa.jobs where queue = 'tap/62/none'), 0::bigint, 'and jobs shows none');
 rollback to bare;
+
+-- More than a text may hold where it is cut.
+savepoint large;
+select awa.enqueue_many('k', array_fill('{}'::jsonb, array[150]), queue => 'tap/62/large') \g /dev/null
+select is(pg_temp.rows($$ update awa.jobs set metadata = jsonb_build_object('x', repeat('x', 900000)), priority = 1 where queue = 'tap/62/large' $$),
+  150::bigint, 'one UPDATE writes 135 MB');
+select results_eq($$ select distinct priority::integer, length(metadata ->> 'x') from awa.jobs where queue = 'tap/62/large' $$, $$ values (1, 900000) $$, 'to every job');
+rollback to large;
+
 select is_empty('select * from awa.check()', 'the storage is sound after all of this');
 
 select * from finish();

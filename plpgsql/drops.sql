@@ -22,3 +22,6 @@ drop function if exists {{ .schema }}._need_key ({{ .schema }}.leases, {{ .schem
 drop function if exists {{ .schema }}._register_lane (bigint, text, integer, integer);
 drop function if exists {{ .schema }}._lock_free_keys (bigint[]);
 drop function if exists {{ .schema }}._queue_counts (text);
+drop function if exists {{ .schema }}._next_attempt ({{ .schema }}.deferred_jobs);
+drop function if exists {{ .schema }}._update_jobs (jsonb);
+drop function if exists {{ .schema }}._collected (text);

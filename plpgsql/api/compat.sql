@@ -88,9 +88,11 @@ end;
 $$;
 
 -- UPDATE and DELETE on jobs: each row leaves a JSON value in transaction-local
--- settings, a few kilobytes each; the statement's end acts on all of them at
--- once, in the common lock order and with one delta per key. A statement that
--- runs inside of another, or beside it as a CTE, has a frame of its own.
+-- settings; the statement's end acts on all of them at once, in the common lock
+-- order and with one delta per key. A statement that runs inside of another, or
+-- beside it as a CTE, has a frame of its own. Rows add to a small setting, which
+-- goes into larger ones when it is full: a row copies little, and there are few
+-- settings, which a session keeps and passes through at many a call.
 create or replace function {{ .schema }}._setting (p_name text)
   returns text
   language sql
@@ -116,33 +118,49 @@ create or replace function {{ .schema }}._collect (p_op text, p_value text)
 as $$
 declare
   v_frame text := p_op || _setting(p_op) || '_';
-  v_chunk text := _setting(v_frame || 'chunk');
-  v_held  text := _setting(v_frame || v_chunk);
+  v_few   text := _setting(v_frame || 'few');
+  v_chunk text;
+  v_held  text;
 begin
-  if length(v_held) > 8000 then
-    v_chunk := (v_chunk::integer + 1)::text;
-    v_held := '';
-    perform _set(v_frame || 'chunk', v_chunk);
+  if length(v_few) > 8000 then
+    v_chunk := _setting(v_frame || 'chunk');
+    v_held := _setting(v_frame || v_chunk);
+    if length(v_held) > 250000 then
+      v_chunk := (v_chunk::integer + 1)::text;
+      v_held := '';
+      perform _set(v_frame || 'chunk', v_chunk);
+    end if;
+    perform _set(v_frame || v_chunk, v_held || v_few);
+    v_few := '';
   end if;
-  perform _set(v_frame || v_chunk, v_held || p_value || ',');
+  perform _set(v_frame || 'few', v_few || p_value || ',');
 end;
 $$;
 
--- The values of the frame, which ends with that.
-create or replace function {{ .schema }}._collected (p_op text)
-  returns jsonb
+-- The values of the frame in their order. Chunk by chunk: together they may be more than
+-- a text or a jsonb can hold.
+create or replace function {{ .schema }}._rows_collected (p_op text)
+  returns setof jsonb
+  language plpgsql
+  stable
+as $$
+declare
+  v_frame text := p_op || _setting(p_op) || '_';
+begin
+  for v_chunk in 0 .. _setting(v_frame || 'chunk')::integer loop
+    return query select e.* from jsonb_array_elements(('[' || left(_setting(v_frame || v_chunk), -1) || ']')::jsonb) as e;
+  end loop;
+  return query select e.* from jsonb_array_elements(('[' || left(_setting(v_frame || 'few'), -1) || ']')::jsonb) as e;
+end;
+$$;
+
+create or replace function {{ .schema }}._jobs_end (p_op text)
+  returns void
   language plpgsql
   volatile
 as $$
-declare
-  v_depth  integer := _setting(p_op)::integer;
-  v_frame  text := p_op || v_depth || '_';
-  v_values jsonb;
 begin
-  select ('[' || rtrim(string_agg(_setting(v_frame || n), ''), ',') || ']')::jsonb into v_values
-  from generate_series(0, _setting(v_frame || 'chunk')::integer) as n;
-  perform _set(p_op, (v_depth - 1)::text);
-  return v_values;
+  perform _set(p_op, (_setting(p_op)::integer - 1)::text);
 end;
 $$;
 
@@ -158,7 +176,8 @@ declare
 begin
   perform _set(lower(tg_op), v_depth::text),
     _set(lower(tg_op) || v_depth || '_chunk', '0'),
-    _set(lower(tg_op) || v_depth || '_0', '');
+    _set(lower(tg_op) || v_depth || '_0', ''),
+    _set(lower(tg_op) || v_depth || '_few', '');
   return null;
 end;
 $$;
@@ -173,7 +192,8 @@ create or replace function {{ .schema }}._jobs_update ()
 as $$
 begin
   if tg_level = 'STATEMENT' then
-    perform _update_jobs(_collected('update'));
+    perform _update_jobs();
+    perform _jobs_end('update');
     return null;
   end if;
   if (new.id, new.kind, new.args, new.state, new.attempt, new.heartbeat_at, new.deadline_at, new.attempted_at,
@@ -207,70 +227,82 @@ begin
 end;
 $$;
 
+-- The changes of an UPDATE. A job that a join brought more than once is changed once.
+create or replace function {{ .schema }}._job_changes ()
+  returns table (
+    id bigint, queue text, priority smallint, run_at timestamptz, max_attempts smallint, metadata jsonb, tags text[],
+    unique_key bytea, unique_states bit(8)
+  )
+  language plpgsql
+  stable
+as $$
+begin
+  return query
+  select distinct on (n.id) n.*
+  from _rows_collected('update') with ordinality as e (change, nth)
+  cross join lateral jsonb_to_record(e.change) as n (
+    id bigint, queue text, priority smallint, run_at timestamptz, max_attempts smallint, metadata jsonb, tags text[],
+    unique_key bytea, unique_states bit(8))
+  order by n.id, e.nth;
+end;
+$$;
+
 -- Waiting jobs leave their place and come back changed.
-create or replace function {{ .schema }}._update_jobs (p_changes jsonb)
+create or replace function {{ .schema }}._update_jobs ()
   returns void
   language plpgsql
   volatile
+  set plan_cache_mode = force_generic_plan
   set enable_seqscan = off
 as $$
 declare
-  v_ids  bigint[];
-  v_jobs deferred_jobs[];
-  v_lost bigint;
+  v_ids   bigint[];
+  v_timed bigint[];
+  v_keyed boolean;
+  v_late  bigint[];
+  v_taken receipt[];
+  v_lost  bigint;
   v_state job_state;
-  c      record;
-  d      deferred_jobs;
+  v_lanes bigint[];
+  v_xid   xid8;
+  v_slot  smallint;
+  v_stale boolean;
 begin
-  -- A job that a join brought more than once is changed once.
-  select array_agg(f.id), jsonb_agg(f.change) into v_ids, p_changes
-  from (
-    select distinct on (n.id) n.id, n.change
-    from jsonb_array_elements(p_changes) with ordinality as e (change, nth)
-    cross join lateral (select (e.change ->> 'id')::bigint as id, e.change) as n
-    order by n.id, e.nth
-  ) as f;
+  select array_agg(n.id), array_agg(n.id) filter (where n.run_at < 'infinity'), bool_or(n.unique_key is not null)
+  into v_ids, v_timed, v_keyed
+  from _job_changes() as n;
   if v_ids is null then
     return;
   end if;
-  select max(n.id) into v_lost
-  from jsonb_to_recordset(p_changes) as n (id bigint, run_at timestamptz, unique_key bytea, unique_states bit(8))
-  where n.unique_key is not null
-    and _in_mask(case when n.run_at > _now() then 'scheduled' else 'available' end::job_state, n.unique_states)
-  group by n.unique_key
-  having count(distinct n.id) > 1
-  limit 1;
-  if v_lost is not null then
-    raise exception using errcode = 'AW004',
-      message = format('job %s: another job of this update would hold the same unique key', v_lost),
-      hint = 'Cancel or delete the other job first.';
-  end if;
-  perform _keep_key(k.unique_key, k.unique_states, k.id, k.run_at)
-  from (
-    select n.*
-    from jsonb_to_recordset(p_changes) as n (id bigint, run_at timestamptz, unique_key bytea, unique_states bit(8))
+  if v_keyed then
+    select max(n.id) into v_lost
+    from _job_changes() as n
     where n.unique_key is not null
-    order by n.unique_key
-  ) as k;
+      and _in_mask(case when n.run_at > _now() then 'scheduled' else 'available' end::job_state, n.unique_states)
+    group by n.unique_key
+    having count(*) > 1
+    limit 1;
+    if v_lost is not null then
+      raise exception using errcode = 'AW004',
+        message = format('job %s: another job of this update would hold the same unique key', v_lost),
+        hint = 'Cancel or delete the other job first.';
+    end if;
+    perform _keep_key(k.unique_key, k.unique_states, k.id, k.run_at)
+    from (select n.* from _job_changes() as n where n.unique_key is not null order by n.unique_key) as k;
+  end if;
 
   for v_round in 1 .. 10 loop
-    with gone as (
-      delete from deferred_jobs as e
-      where e.job_id = any (array(
-        select w.job_id from deferred_jobs as w where w.job_id = any (v_ids) order by w.job_id for update))
-      returning e.*
-    )
-    select array_agg(g::deferred_jobs) into v_jobs from gone as g;
-    v_ids := _less(v_ids, coalesce(array(select u.job_id from unnest(v_jobs) as u), '{}'));
-    v_jobs := v_jobs || array(
-      select _next_attempt(_body(t.ready_slot, t.job_id, t.run_lease::integer)) from _take_waiting(v_ids, 'm') as t);
-    v_lost := (_less(v_ids, array(select u.job_id from unnest(v_jobs) as u)))[1];
+    v_late := array(
+      select w.job_id from deferred_jobs as w where w.job_id = any (v_ids) order by w.job_id for update);
+    v_ids := _less(v_ids, v_late);
+    v_taken := array(select t from _take_waiting(v_ids, 'm') as t);
+    v_lost := (_less(v_ids, array(select t.job_id from unnest(v_taken) as t)))[1];
     exit when v_lost is null;
     v_state := (select k.state from _jobs_by_key as k where k.id = v_lost);
     if v_state in ('available', 'scheduled', 'retryable') then
       -- It went from a lane to a time, or back, in between. Whoever has taken nothing
       -- yet may wait once more.
-      continue when cardinality(v_jobs) = 0 and v_round < 10;
+      continue when v_late = '{}' and v_taken = '{}' and v_round < 10;
       perform _serialization_failure(format('job %s moved on while it was updated', v_lost));
     end if;
     raise exception using errcode = 'AW003',
@@ -278,33 +310,69 @@ begin
       hint = 'Restrict the update to jobs in state available, scheduled or retryable.';
   end loop;
 
-  for c in
-    select n.*, u::deferred_jobs as job
-    from jsonb_to_recordset(p_changes) as n (
-      id bigint, queue text, priority smallint, run_at timestamptz, max_attempts smallint, metadata jsonb, tags text[])
+  v_xid := pg_current_xact_id();  -- before the ring is read, see enqueue
+  v_slot := _current_slot();
+  v_stale := _snapshot_is_stale();
+  with late as (
+    delete from deferred_jobs as d where d.job_id = any (v_late) returning d.*
+  ),
+  job as materialized (
+    select d.*,
+      -- It waits for a slot of its key: back into its lane.
+      d.run_at = 'infinity' and d.metadata ? 'awa:run_at'
+        and not exists (select from job_dependencies as k where k.job_id = d.job_id) as parked
+    from late as d
+    union all
+    select r.job_id, r.lane, 'scheduled', r.run_at, r.created_at, r.run_lease + 1, r.attempt, r.max_attempts, r.kind, r.args,
+      r.metadata, r.tags, r.errors, r.progress, r.unique_key, r.unique_states, r.ordering_key, r.deadline, v_xid, false
+    from unnest(v_taken) as t
+    cross join lateral (
+      select e.* from ready_entries as e
+      where e.ready_slot = t.ready_slot and e.job_id = t.job_id and e.run_lease = t.run_lease
+      offset 0) as r
+  ),
+  changed as materialized (
+    select j.*, n.queue, n.priority, n.max_attempts as attempts, nullif(n.tags, '{}') as labels,
+      nullif(case when n.run_at = 'infinity' and j.parked then n.metadata - 'awa:run_at' else n.metadata end, '{}') as notes,
+      case when n.run_at = 'infinity' and j.parked then _due_at(j.metadata) else n.run_at end as due_at,
+      -- Jobs without a key are spread over the shards.
+      case when j.ordering_key is null then j.job_id % 64 end as spread
+    from _job_changes() as n
     -- Both have the same ids. A full join never goes through one side for each of the other.
-    full join unnest(v_jobs) as u on u.job_id = n.id
-    order by n.id
-  loop
-    d := c.job;
-    d.lane := _move_lane(d.lane, c.queue, c.priority, d.ordering_key);
-    -- A job that waits for a slot of its key goes back into its lane.
-    if c.run_at = 'infinity' and d.metadata ? 'awa:run_at'
-      and not exists (select from job_dependencies as k where k.job_id = d.job_id)
-    then
-      c.run_at := (_unpark(d)).run_at;
-      c.metadata := c.metadata - 'awa:run_at';
-    end if;
-    if c.run_at < 'infinity' then
-      -- Whoever gives it a time lets it go.
-      delete from job_dependencies as k where k.job_id = d.job_id;
-    end if;
-    d.run_at := c.run_at;
-    d.max_attempts := c.max_attempts;
-    d.metadata := nullif(c.metadata, '{}');
-    d.tags := nullif(c.tags, '{}');
-    perform _requeue(d);
-  end loop;
+    full join job as j on j.job_id = n.id
+  ),
+  target as materialized (
+    select k.*, _move_lane(k.lane, k.queue, k.priority, k.ordering_key) as to_lane
+    from (select distinct c.lane, c.queue, c.priority, c.ordering_key, c.spread from changed as c) as k
+  ),
+  moved as materialized (
+    select c.*, t.to_lane, c.due_at > _now() or v_stale as later
+    from changed as c
+    join target as t on (t.lane, t.queue, t.priority) = (c.lane, c.queue, c.priority)
+      and coalesce(t.ordering_key, '') = coalesce(c.ordering_key, '') and coalesce(t.spread, -1) = coalesce(c.spread, -1)
+    order by c.job_id
+  ),
+  deferred as (
+    insert into deferred_jobs
+    select m.job_id, m.to_lane, m.state, m.due_at, m.created_at, m.run_lease, m.attempt, m.attempts, m.kind, m.args,
+      m.notes, m.labels, m.errors, m.progress, m.unique_key, m.unique_states, m.ordering_key, m.deadline, v_xid
+    from moved as m
+    where m.later
+  ),
+  back as (
+    insert into ready_entries (
+      lane, xid, job_id, run_at, created_at, run_lease, ready_slot, attempt, max_attempts, kind, args,
+      metadata, tags, errors, progress, unique_key, unique_states, ordering_key, deadline)
+    select m.to_lane, v_xid, m.job_id, m.due_at, m.created_at, m.run_lease, v_slot, m.attempt, m.attempts, m.kind, m.args,
+      m.notes, m.labels, m.errors, m.progress, m.unique_key, m.unique_states, m.ordering_key, m.deadline
+    from moved as m
+    where not m.later
+    returning lane
+  )
+  select array_agg(distinct b.lane) into v_lanes from back as b;
+  perform _wake_lanes(v_lanes);
+  -- Whoever gives it a time lets it go.
+  delete from job_dependencies as k where k.job_id = any (v_timed);
 end;
 $$;
 
@@ -321,7 +389,8 @@ begin
     perform _collect('delete', old.id::text);
     return old;
   end if;
-  perform _delete_jobs(array(select distinct u.id::bigint from jsonb_array_elements(_collected('delete')) as u (id)));
+  perform _delete_jobs(array(select distinct u.id::bigint from _rows_collected('delete') as u (id)));
+  perform _jobs_end('delete');
   return null;
 end;
 $$;

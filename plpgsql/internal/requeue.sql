@@ -39,17 +39,6 @@ begin
 end;
 $$;
 
-create or replace function {{ .schema }}._next_attempt (p_job {{ .schema }}.deferred_jobs)
-  returns {{ .schema }}.deferred_jobs
-  language plpgsql
-  immutable
-as $$
-begin
-  p_job.run_lease := p_job.run_lease + 1;
-  return p_job;
-end;
-$$;
-
 -- The lane for a queue and priority that may differ from the ones a job has;
 -- registered, and chosen by the ordering key again when it changes.
 create or replace function {{ .schema }}._move_lane (p_lane bigint, p_queue text, p_priority integer, p_ordering_key text)
