@@ -5,7 +5,7 @@ select not exists (select from pg_extension as e where e.extname = 'plpgsql_chec
 \quit
 \endif
 begin;
-select plan(3);
+select plan(4);
 do $$ begin perform pg_advisory_xact_lock_shared(hashtext('awa pgtap')); end $$;
 
 -- Internal functions name tables bare: their public callers pin this path.
@@ -44,6 +44,10 @@ select ok((select count(*) > 10 from pg_proc as p join pg_language as l on l.oid
   'there are functions to check');
 select is_empty('select name, lineno, level, message, detail from pg_temp.findings where level = ''error'' order by 1, 2', 'no error');
 select is_empty('select name, lineno, level, message, detail from pg_temp.findings where level <> ''error'' order by 1, 2', 'no warning: extra, performance or security');
+-- PL/pgSQL appends in place only what it can compute without a query.
+select is_empty($$ select p.proname, m.found[1] from pg_proc as p
+  cross join lateral regexp_match(p.prosrc, '\m(\w+) := \1 \|\| \(\s*select\M') as m (found)
+  where p.pronamespace = 'awa'::regnamespace and m.found is not null $$, 'no array is copied for each element that it gets');
 
 select * from finish();
 rollback;

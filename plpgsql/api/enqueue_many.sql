@@ -267,6 +267,7 @@ declare
   v_job  jsonb;
   v_key  text;
   v_new  bigint[];
+  v_id   bigint;
   v_ids  bigint[] := array[]::bigint[];
 begin
   if enqueue_many.jobs is null or jsonb_typeof(enqueue_many.jobs) <> 'array' then
@@ -307,7 +308,9 @@ begin
     if v_run.fits and jsonb_array_length(v_run.jobs) >= v_few then
       v_new := _enqueue_plain(v_run.jobs, enqueue_many.queue);
       if v_new is not null then
-        v_ids := v_ids || v_new;
+        foreach v_id in array v_new loop
+          v_ids := v_ids || v_id;
+        end loop;
         continue;
       end if;
     end if;
@@ -326,7 +329,7 @@ begin
         perform _check_scalar(k.key, v_job -> k.key)
         from unnest(array['kind', 'queue', 'unique_key', 'deadline', 'concurrency_key']) as k (key);
       end if;
-      v_ids := v_ids || (
+      v_id := (
         select enqueue(
           kind          => o.kind,
           args          => coalesce(o.args, '{}'),
@@ -347,6 +350,8 @@ begin
           kind text, args jsonb, queue text, priority integer, run_at timestamptz, max_attempts integer,
           tags text[], metadata jsonb, unique_key bytea, unique_states bit(8), ordering_key text, deadline interval,
           concurrency_key text, after bigint[], follow_ups jsonb));
+      -- Nothing but this appends in place; else each job copies the ids of all before it.
+      v_ids := v_ids || v_id;
     end loop;
   end loop;
   perform _release_reserved();
