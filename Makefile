@@ -32,7 +32,7 @@ test/iso: setup build ## Isolation specs: every interleaving spelled out
 	$(AWA) server run -- scripts/isolation
 
 test/go: setup ## Go tests
-	go test ./...
+	go test -timeout 1h ./...
 
 test-chaos: setup ## 20 killed workers and 5 crashes of the server during 100,000 jobs
 	AWA_CHAOS=full go test -count=1 -v -run TestChaos ./gowrap/worker

@@ -166,7 +166,7 @@ func TestStartWaiting(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	n, err := listener.WaitForNotification(ctx)
 	if err != nil || n.Payload != waited[0] {

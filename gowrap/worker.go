@@ -11,7 +11,7 @@ import (
 // its heartbeat, not by their leases. info is a JSON document for operators, or
 // nil.
 //
-// Errors: ErrInvalidArgument for a bad name.
+// Errors: ErrInvalidArgument for a bad name, or info of more than 64 kB.
 func (c Client) RegisterWorker(ctx context.Context, db DBTX, worker string, info json.RawMessage) error {
 	err := c.value("register_worker").
 		arg("worker", "text", worker).

@@ -1,6 +1,6 @@
 -- Leases, heartbeats, deadlines and rescue.
 begin;
-select plan(49);
+select plan(56);
 -- Alone: calls maintain.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 
@@ -17,6 +17,11 @@ select ok(awa.complete(receipt), 'one of the batch is completed') from held wher
 select is_empty($$ select awa.extend_lease(array(select receipt from held where n = 2), '10 minutes') $$, 'one lease is extended');
 select set_eq($$ select awa.extend_lease(array(select receipt from held where n <= 2), '1 second') $$, 'select receipt from held where n = 1', 'a closed attempt is stale; a shorter lease changes nothing');
 select throws_ok($$ select awa.extend_lease(array(select receipt from held), '0') $$, 'AW006', null, 'a lease of zero is refused');
+-- A month is 30 days to a comparison; here it is as short as 28, or as long as 31.
+select throws_ok('select awa.' || call, 'AW006', null, call || ' is refused')
+from (values ($$claim('tap/71/lease', lease => '1 mon -28 days')$$), ($$extend_lease('{}', '-1 mon 31 days')$$), ($$register_callback(null, '1 mon -28 days')$$),
+  ($$enqueue('k', deadline => '-1 mon 31 days')$$), ($$enqueue_many('k', array['1']::jsonb[], deadline => '1 mon -28 days')$$),
+  ($$configure_storage('{"worker_silence": "1 mon -29 days"}')$$)) as c (call);
 select set_config('awa.now', (clock_timestamp() + interval '2 minutes')::text, true) \g /dev/null
 select is(pg_temp.rescued(), 2::bigint, 'two leases ran out');
 select is(pg_temp.state_of('tap/71/lease'), 'completed 1, running 1, retryable 1, retryable 1', 'their attempts count; the extended one goes on');
@@ -65,7 +70,8 @@ select is(pg_temp.state_of('tap/71/alive') || ', ' || pg_temp.state_of('tap/71/s
 select matches((select j.errors[1] ->> 'error' from awa.jobs as j where j.queue = 'tap/71/silent'), '^worker tap/71/silent is silent since', 'the error names the worker');
 select set_config('awa.now', '', true) \g /dev/null
 select throws_ok(format('select %s', call), 'AW006', null, call || ' is refused')
-from (values ($$awa.register_worker(null)$$), ($$awa.register_worker('')$$), ($$awa.heartbeat(repeat('w', 201))$$)) as c (call);
+from (values ($$awa.register_worker(null)$$), ($$awa.register_worker('')$$), ($$awa.heartbeat(repeat('w', 201))$$),
+  ($$awa.register_worker('tap/71/alive', to_jsonb(repeat('w', 70000)))$$)) as c (call);
 
 -- By deadline
 
@@ -87,6 +93,7 @@ update awa.ready_entries as r set attempt = 32767, max_attempts = 32767, errors 
 alter table awa.deferred_jobs add constraint tap_71 check (job_id is null or kind <> 'k' or metadata is null) not valid;
 update awa.ready_entries as r set metadata = '{"a": 1}', max_attempts = 5, attempt = 1 from bad as b where r.job_id = b.job_id and b.n = 2;
 select set_config('awa.now', (clock_timestamp() + interval '1 minute')::text, true) \g /dev/null
+select setval('awa.rescue_clock', 1) \g /dev/null
 select results_eq($$ select m.affected, m.detail like 'job % violates check constraint%' from awa.maintain() as m where m.task = 'rescue' $$,
   'values (2::bigint, true)', 'the others are rescued, and maintain names the one that could not be');
 alter table awa.deferred_jobs drop constraint tap_71;

@@ -1,6 +1,6 @@
 -- Promotion: one job that cannot be promoted keeps nobody else.
 begin;
-select plan(7);
+select plan(9);
 -- Alone: calls maintain.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 
@@ -35,6 +35,30 @@ select results_eq(
 delete from awa.ready_entries as r where r.job_id = pg_temp.id(2);
 select is((select m.affected from awa.maintain() as m where m.task = 'promote'), 1::bigint, 'healed, it comes with the next pass');
 select is((select c.job_id from awa.claim('tap/75') as c), pg_temp.id(2), 'and is claimed');
+-- So many that cannot be, slowly, that a pass ends before it met them all
+select set_config('awa.now', '', true) \g /dev/null
+select awa.enqueue('refused', queue => 'tap/75', run_at => now() + interval '20 minutes') from generate_series(1, 20) \g /dev/null
+select awa.enqueue('k', queue => 'tap/75', run_at => now() + interval '59 minutes') as behind \gset
+select set_config('awa.now', (now() + interval '1 hour')::text, true) \g /dev/null
+create sequence pg_temp.met;
+create function pg_temp.refuse () returns trigger
+  language plpgsql as $$
+begin
+  perform nextval('pg_temp.met'), pg_sleep(0.1);
+  raise 'refused';
+end;
+$$;
+create trigger tap_75 before insert on awa.ready_entries for each row when (new.kind = 'refused') execute function pg_temp.refuse();
+do $$ begin
+  for v_try in 1 .. 50 loop
+    exit when (select m.affected from awa.maintain() as m where m.task = 'promote') > 0;
+    perform setval('pg_temp.met', 1);
+  end loop;
+end $$;
+select cmp_ok((select m.last_value from pg_temp.met as m), '<', 20::bigint, 'a pass does not go on for long with those that cannot be promoted');
+select is((select c.job_id from awa.claim('tap/75') as c), :behind::bigint, 'and they do not keep those behind them for ever');
+drop trigger tap_75 on awa.ready_entries;
+
 select is_empty($$ select * from awa.check() $$, 'check() finds nothing');
 
 select * from finish();

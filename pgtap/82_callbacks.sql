@@ -21,8 +21,7 @@ create function pg_temp.counts (p_queue text) returns text
   select format('%s available %s scheduled %s retryable %s running %s waiting %s completed %s failed %s cancelled',
     c.available, c.scheduled, c.retryable, c.running, c.waiting_external, c.completed, c.failed, c.cancelled)
   from awa.queue_counts(p_queue) as c $$;
-create function pg_temp.rescued () returns bigint
-  language plpgsql as $$ begin return (select m.affected from awa.maintain() as m where m.task = 'rescue'); end; $$;
+\ir rescued.psql
 create function pg_temp.later (p_by interval) returns void
   language sql as $$ select set_config('awa.now', (clock_timestamp() + p_by)::text, true) $$;
 create function pg_temp.on_time () returns void

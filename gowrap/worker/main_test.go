@@ -27,6 +27,9 @@ func TestMain(m *testing.M) {
 
 var queue = awa.New()
 
+// patience is for what must come to pass, on a machine that is busy with other things.
+const patience = 2 * time.Minute
+
 // task is a kind of job.
 type task struct {
 	N int `json:"n"`
@@ -95,7 +98,7 @@ func newClient(t testing.TB, cfg worker.Config, mux *worker.Mux) *worker.Client 
 
 func stop(t testing.TB, c *worker.Client) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	if err := c.Stop(ctx); err != nil {
 		t.Error(err)
@@ -166,7 +169,7 @@ func until(t testing.TB, db awa.DBTX, id int64, wanted func(awa.JobInfo) bool) (
 // eventually waits until the condition holds.
 func eventually(t testing.TB, condition func() bool, state func() any) {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !condition(); time.Sleep(2 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); !condition(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("it did not come to pass; at last: %+v", state())
 		}
@@ -179,7 +182,7 @@ func receive[T any](t testing.TB, ch <-chan T) T {
 	select {
 	case v := <-ch:
 		return v
-	case <-time.After(30 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("nothing came")
 		panic("unreachable")
 	}

@@ -91,7 +91,7 @@ func (b *logbook) messages(t *testing.T, level slog.Level) map[string]int {
 // after the other.
 func TestFrozenConnections(t *testing.T) {
 	admin, net, url := behind(t)
-	exec(t, admin, `update awa.storage_settings set worker_silence = '3 seconds'`)
+	exec(t, admin, `update awa.storage_settings set worker_silence = '10 seconds'`)
 	pool := newPool(t, url, func(cfg *pgxpool.Config) { cfg.MaxConns = 40 })
 	ids := make([]int64, 5)
 	for i := range ids {

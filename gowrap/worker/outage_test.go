@@ -75,7 +75,8 @@ func TestServerCrash(t *testing.T) {
 	server := ownServer(t, opts)
 	leakless(t)
 	pool := newPool(t, server.URL(), nil)
-	exec(t, pool, `update awa.storage_settings set worker_silence = '500ms'`)
+	// Long enough that only a crash silences it.
+	exec(t, pool, `update awa.storage_settings set worker_silence = '2 seconds'`)
 	const jobs = 2000
 	enqueueMany(t, pool, "default", jobs)
 	runs := make([]atomic.Int32, jobs)
@@ -169,7 +170,6 @@ func TestPromotedStandby(t *testing.T) {
 	opts := localpg.Options{}
 	server := ownServer(t, opts)
 	pool := newPool(t, server.URL(), nil)
-	exec(t, pool, `update awa.storage_settings set worker_silence = '1 second'`)
 	receipts := map[string]awa.Receipt{}
 	for _, name := range []string{"alive", "dead"} {
 		enqueue(t, pool, awa.EnqueueParams{Queue: name})
@@ -182,7 +182,11 @@ func TestPromotedStandby(t *testing.T) {
 	}
 	rescue := func() (n int64) {
 		t.Helper()
-		if err := pool.QueryRow(t.Context(), `select affected from awa.maintain() where task = 'rescue'`).Scan(&n); err != nil {
+		// One statement, within which alive cannot fall silent; no pass is put off.
+		if err := pool.QueryRow(t.Context(), `
+			select m.affected
+			from (select count(*) + setval('awa.rescue_clock', 1) as n from awa.heartbeat('alive')) as beat
+			cross join lateral (select r.affected from awa.maintain() as r where r.task = 'rescue' and beat.n > 0) as m`).Scan(&n); err != nil {
 			t.Fatal(err)
 		}
 		return n
@@ -190,6 +194,7 @@ func TestPromotedStandby(t *testing.T) {
 	if n := rescue(); n != 0 {
 		t.Fatalf("%d attempts were rescued on the old primary", n)
 	}
+	exec(t, pool, `update awa.storage_settings set worker_silence = '1 second'`)
 
 	server.Crash()
 	if err := os.WriteFile(filepath.Join(server.Dir(), "data", "standby.signal"), nil, 0o666); err != nil {
@@ -224,10 +229,7 @@ func TestPromotedStandby(t *testing.T) {
 	if n := rescue(); n != 0 {
 		t.Errorf("the first pass after the failover rescued %d attempts", n)
 	}
-	eventually(t, func() bool {
-		exec(t, pool, `select awa.heartbeat('alive')`)
-		return rescue() == 1
-	}, func() any { return counts(t, pool, "dead") })
+	eventually(t, func() bool { return rescue() == 1 }, func() any { return counts(t, pool, "dead") })
 	for name, receipt := range receipts {
 		accepted, err := queue.Complete(t.Context(), pool, receipt)
 		if err != nil || accepted != (name == "alive") {

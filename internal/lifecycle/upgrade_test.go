@@ -359,7 +359,7 @@ func TestUpgradeCountsThePast(t *testing.T) {
 // awaitBlocked waits until a session waits for a lock.
 func awaitBlocked(t *testing.T, conn, session *pgx.Conn) {
 	t.Helper()
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
 		if lines(t, conn, `select count(*) from pg_locks where not granted and pid = $1`, session.PgConn().PID())[0] != "0" {
 			return
 		}

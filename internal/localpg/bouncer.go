@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"syscall"
 	"time"
 
@@ -71,7 +70,7 @@ func findBouncer() (string, error) {
 func (b *Bouncer) start(program string, account account, s *Server, size int) error {
 	config := filepath.Join(b.dir, "pgbouncer.ini")
 	err := account.writeFile(config, fmt.Sprintf(`[databases]
-* = host=%s port=%d user=%s
+* = host='%s' port=%d user=%s
 [pgbouncer]
 listen_addr =
 listen_port = %d
@@ -126,7 +125,7 @@ func (b *Bouncer) waitReady(ctx context.Context) error {
 // pooler.
 func (b *Bouncer) DatabaseURL(database string) string {
 	u := url.URL{Scheme: "postgres", User: url.User(superuser), Path: "/" + database}
-	u.RawQuery = url.Values{"host": {b.dir}, "port": {strconv.Itoa(b.port)}}.Encode()
+	u.RawQuery = socketQuery(b.dir, b.port)
 	return u.String()
 }
 

@@ -249,8 +249,13 @@ func (s *Server) URL() string { return s.DatabaseURL("postgres") }
 // DatabaseURL is URL for another database.
 func (s *Server) DatabaseURL(database string) string {
 	u := url.URL{Scheme: "postgres", User: url.User(superuser), Path: "/" + database}
-	u.RawQuery = url.Values{"host": {s.dir}, "port": {strconv.Itoa(s.port)}}.Encode()
+	u.RawQuery = socketQuery(s.dir, s.port)
 	return u.String()
+}
+
+// socketQuery leads to a Unix socket. To libpq and pgx a plus is a plus.
+func socketQuery(dir string, port int) string {
+	return strings.ReplaceAll(url.Values{"host": {dir}, "port": {strconv.Itoa(port)}}.Encode(), "+", "%20")
 }
 
 // TCPURL is the connection string of a database over TCP, for clients that

@@ -133,7 +133,7 @@ func (w *witness) work(lastClaims bool, pull func()) {
 		return err
 	})
 	until := int64(300 + rand.IntN(500))
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(2 * time.Minute)
 	for finished.Load() < until && time.Now().Before(deadline) && !w.t.Failed() {
 		time.Sleep(time.Millisecond)
 	}

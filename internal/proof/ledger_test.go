@@ -103,6 +103,9 @@ func (l *ledger) open() int { return lacking(l, l.terminal) }
 // unclaimed is how many committed jobs nobody was given.
 func (l *ledger) unclaimed() int { return lacking(l, l.leases) }
 
+// size is how many jobs were committed.
+func (l *ledger) size() int { return lacking(l, map[int64]bool{}) }
+
 // lacking is how many committed jobs a record of the ledger does not have.
 func lacking[V any](l *ledger, record map[int64]V) int {
 	l.mu.Lock()

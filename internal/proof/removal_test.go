@@ -116,12 +116,12 @@ func TestRemovalLosesNothing(t *testing.T) {
 	})
 
 	// Producers met many removals, then the rest is worked on.
-	for patience := time.Now().Add(time.Minute); removed.Load() < 25 && time.Now().Before(patience) && ctx.Err() == nil; {
+	for patience := time.Now().Add(2 * time.Minute); removed.Load() < 25 && time.Now().Before(patience) && ctx.Err() == nil; {
 		pause(ctx, 20*time.Millisecond)
 	}
 	stop()
 	producers.Wait()
-	for patience := time.Now().Add(20 * time.Second); (ledger.unclaimed() > 0 || dry.Load() < 3) && time.Now().Before(patience) && ctx.Err() == nil; {
+	for patience := time.Now().Add(2 * time.Minute); (ledger.unclaimed() > 0 || dry.Load() < 3) && time.Now().Before(patience) && ctx.Err() == nil; {
 		pause(ctx, 20*time.Millisecond)
 	}
 	failure := context.Cause(ctx)

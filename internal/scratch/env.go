@@ -32,6 +32,18 @@ func (db *Database) Env() ([]string, error) {
 // elsewhere are variables that would lead a libpq program to another server.
 var elsewhere = []string{"PGHOSTADDR", "PGSERVICE", "PGSERVICEFILE"}
 
+// forget is for a process whose server is a throw-away one: what the environment says
+// of others, such as a service file or a channel binding, would keep its clients away.
+// PGOPTIONS, with which tests are run under other settings, stays.
+func forget() {
+	for _, kv := range os.Environ() {
+		name, _, _ := strings.Cut(kv, "=")
+		if strings.HasPrefix(name, "PG") && !strings.HasPrefix(name, "PG_") && name != "PGOPTIONS" {
+			_ = os.Unsetenv(name) // only a name that the environment cannot have fails
+		}
+	}
+}
+
 func merge(env []string, set map[string]string) []string {
 	env = slices.DeleteFunc(slices.Clone(env), func(kv string) bool {
 		name, _, _ := strings.Cut(kv, "=")

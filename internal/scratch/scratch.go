@@ -25,11 +25,13 @@ type Server struct {
 }
 
 // Open returns the server of dsn, whose role must be allowed to create databases,
-// or starts a throw-away one with opts when dsn is empty.
+// or starts a throw-away one with opts when dsn is empty. Then this process's
+// environment has no settings of libpq any more, but for PGOPTIONS.
 func Open(ctx context.Context, dsn string, opts localpg.Options) (*Server, error) {
 	if dsn != "" {
 		return &Server{admin: dsn}, nil
 	}
+	forget()
 	local, err := localpg.Start(ctx, opts)
 	if err != nil {
 		return nil, err

@@ -50,6 +50,7 @@ select set_eq(
 select isnt(pg_temp.run('caller', 'select 1 from ' || c.call), '55P03', c.name || ' waits for nobody')
 from pg_temp.calls as c order by c.name;
 
+select pg_temp.tell('caller', $q$ set lock_timeout = '20s' $q$) \g /dev/null
 select is(pg_temp.waits('caller', format('select awa.extend_lease(array[%L]::awa.receipt[])', :'waits')), true,
   'extend_lease says that it waits for an answer, and does');
 select pg_temp.tell('holder', 'commit') \g /dev/null

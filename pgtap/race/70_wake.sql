@@ -73,7 +73,7 @@ select is((
     from generate_series(1, 60)), 'ERROR', 'sixty calls of a producer end half-way');
 select is((select count(*) from pg_locks as l where l.locktype = 'advisory' and l.pid = (select s.pid from pg_temp.sessions as s where s.name = 'producer')), 0::bigint,
   'and keep no lock of the wait either');
-select pg_temp.tell('worker', $q$ set statement_timeout = '20ms' $q$), pg_temp.run('worker', $q$ select awa.start_waiting(array['race/70 a']) $q$),
+select pg_temp.run('worker', $q$ select awa.start_waiting(array['race/70 a']) $q$), pg_temp.tell('worker', $q$ set statement_timeout = '20ms' $q$),
   pg_advisory_lock(awa._lock_class(2), awa._queue_key('race/70 b')) \g /dev/null
 select is(dblink_exec('worker', $q$ do $do$ begin perform awa.start_waiting(array['race/70 c', 'race/70 a', null, 'race/70 b', 'race/70 d']); end $do$ $q$, false), 'ERROR',
   'a worker gives up while it waits to wait');

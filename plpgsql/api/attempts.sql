@@ -120,7 +120,7 @@ declare
   v_open receipt[];
 begin
   perform _enter_ring();
-  if extend_lease.lease is null or extend_lease.lease <= '0' or extend_lease.lease > '100 years' then
+  if extend_lease.lease is null or _shortest(extend_lease.lease) <= '0' or extend_lease.lease > '100 years' then
     perform _invalid(format('lease is %s', coalesce(extend_lease.lease::text, 'null')), 'Give a lease above zero, up to 100 years.');
   end if;
   v_open := array(select o from _open_receipts(extend_lease.receipts) as o);

@@ -83,7 +83,7 @@ create or replace function {{ .schema }}._check_timeout (p_timeout interval)
   volatile
 as $$
 begin
-  if p_timeout is null or p_timeout <= '0' or p_timeout > '100 years' then
+  if p_timeout is null or _shortest(p_timeout) <= '0' or p_timeout > '100 years' then
     perform _invalid(format('timeout is %s', coalesce(p_timeout::text, 'null')), 'Give a timeout above zero, up to 100 years.');
   end if;
 end;

@@ -342,7 +342,7 @@ declare
   v_limit integer := (select m.concurrency_limit from queue_meta as m where m.queue = p_queue and not m.paused);
 begin
   -- Bad arguments are told of there.
-  if v_limit is null or p_max_jobs is null or p_max_jobs < 1 or p_lease is null or p_lease <= '0' or p_lease > '100 years' then
+  if v_limit is null or p_max_jobs is null or p_max_jobs < 1 or p_lease is null or _shortest(p_lease) <= '0' or p_lease > '100 years' then
     return query select j.* from _claim_snapshot(p_queue, p_max_jobs, p_worker, p_lease) as j;
   else
     return query select j.* from _claim_limited(p_queue, p_max_jobs, p_worker, p_lease, v_limit) as j;

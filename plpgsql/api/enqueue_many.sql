@@ -182,7 +182,7 @@ begin
           and (g.metadata is null or jsonb_typeof(g.metadata) = 'object')
           and (g.tags is null
             or (array_ndims(g.tags) = 1 and cardinality(g.tags) <= 20 and array_position(g.tags, null) is null))
-          and (g.deadline is null or (g.deadline > '0' and g.deadline <= '100 years')) and not g.nested
+          and (g.deadline is null or (_shortest(g.deadline) > '0' and g.deadline <= '100 years')) and not g.nested
           and (_is_light(g.args, coalesce(g.metadata, '{}'), g.tags, g.ordering_key)
             or _fits(g.args, coalesce(g.metadata, '{}'), g.tags, g.ordering_key))), false)
         and bool_and(g.kind is not null and g.queue is not null) as sound

@@ -34,7 +34,7 @@ begin
   end;
   if v_new.segment_max_age not between '1 second' and '100 years' or v_new.segment_max_bytes < 8192
     or v_new.history_retention not between '0' and '100 years' or v_new.straggler_limit not between 0 and 1000000
-    or v_new.worker_silence not between '1 second' and '1 day'
+    or _shortest(v_new.worker_silence) < '1 second' or v_new.worker_silence > '1 day'
   then
     perform _invalid(format('settings %s', configure_storage.settings),
       'segment_max_age goes from 1 second and worker_silence from 1 second to 1 day, history_retention and straggler_limit from zero, segment_max_bytes from 8192.');

@@ -25,6 +25,11 @@ create or replace function {{ .schema }}.register_worker (worker text, info json
   set enable_seqscan = off
 as $$
 begin
+  -- A copy, for it may come compressed.
+  if pg_column_size(register_worker.info #> '{}') > 65536 then
+    perform _invalid(format('info has %s bytes', pg_column_size(register_worker.info #> '{}')),
+      'Every heartbeat writes info again: it has up to 64 kB.');
+  end if;
   perform _enter_ring();
   -- What it was not told yet stays untold: only a heartbeat tells.
   perform _beat(register_worker.worker, coalesce((
@@ -34,7 +39,7 @@ end;
 $$;
 
 comment on function {{ .schema }}.register_worker is
-  'Makes a worker known. From then on its attempts live by its heartbeat, not by their leases: when it stays silent for longer than storage_settings.worker_silence, maintain() rescues them. info is shown to operators. Never blocks. Raises AW006 for a bad name.';
+  'Makes a worker known. From then on its attempts live by its heartbeat, not by their leases: when it stays silent for longer than storage_settings.worker_silence, maintain() rescues them. info is shown to operators. Never blocks. Raises AW006 for a bad name, or info of more than 64 kB.';
 
 create or replace function {{ .schema }}.heartbeat (worker text)
   returns table (receipt {{ .schema }}.receipt, job_id bigint, reason text)

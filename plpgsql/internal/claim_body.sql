@@ -66,7 +66,7 @@ declare
   v_rotator    xid8;
 begin
   if claim.queue is null or claim.max_jobs is null or claim.max_jobs < 1 or claim.lease is null
-    or claim.lease <= '0' or claim.lease > '100 years' or length(claim.worker) > 200
+    or _shortest(claim.lease) <= '0' or claim.lease > '100 years' or length(claim.worker) > 200
   then
     if length(claim.worker) > 200 then
       -- The index of notices has no room for any name: nobody but the worker could close

@@ -82,7 +82,9 @@ as $$
 $$;
 
 -- Due jobs one by one, for a pass that met one that cannot be promoted: it stays
--- where it is and keeps nobody else.
+-- where it is and keeps nobody else, nor do those that somebody holds. A pass has a second
+-- for this: half of it in the order in which they are due, and if that was too little, half
+-- from a place drawn by lot, or a great many that cannot be promoted would keep the rest.
 create or replace function {{ .schema }}._promote_singly (p_max integer, p_now timestamptz, out promoted bigint, out trouble text)
   language plpgsql
   volatile
@@ -90,23 +92,37 @@ create or replace function {{ .schema }}._promote_singly (p_max integer, p_now t
   set lock_timeout = '50ms'
 as $$
 declare
-  k record;
-  d deferred_jobs;
+  v_from  timestamptz := '-infinity'::timestamptz;
+  v_until timestamptz;
+  k       record;
+  d       deferred_jobs;
 begin
   promoted := 0;
-  for k in
-    select e.job_id from deferred_jobs as e where e.run_at <= p_now and not _gains_key(e) order by e.run_at, e.job_id
-  loop
-    begin
-      delete from deferred_jobs as e where e.job_id = k.job_id returning e.* into d;
-      if found then
-        perform _requeue(d);
-        promoted := promoted + 1;
+  for v_half in 1 .. 2 loop
+    v_until := clock_timestamp() + interval '0.5 seconds';
+    for k in
+      select e.job_id from deferred_jobs as e
+      where e.run_at >= v_from and e.run_at <= p_now and not _gains_key(e)
+      order by e.run_at, e.job_id
+    loop
+      begin
+        delete from deferred_jobs as e
+        where e.ctid = (select n.ctid from deferred_jobs as n where n.job_id = k.job_id for update skip locked)
+        returning e.* into d;
+        if found then
+          perform _requeue(d);
+          promoted := promoted + 1;
+        end if;
+      exception when others then
+        trouble := format('job %s: %s', k.job_id, sqlerrm);
+      end;
+      if promoted = p_max then
+        return;
       end if;
-    exception when others then
-      trouble := format('job %s: %s', k.job_id, sqlerrm);
-    end;
-    exit when promoted = p_max;
+      exit when clock_timestamp() > v_until;
+    end loop;
+    exit when clock_timestamp() <= v_until;
+    v_from := p_now - random() * (p_now - (select min(e.run_at) from deferred_jobs as e where e.run_at > '-infinity'));
   end loop;
 end;
 $$;

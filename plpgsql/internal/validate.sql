@@ -79,13 +79,25 @@ begin
 end;
 $$;
 
+-- What an interval comes to at least. A comparison takes a month for 30 days: by it '1 mon
+-- -28 days' are two, and from the first of February it is nothing.
+create or replace function {{ .schema }}._shortest (p_interval interval)
+  returns interval
+  language sql
+  immutable
+  parallel safe
+as $$
+  select case when p_interval between '-100 years' and '100 years'
+    then timestamp '2001-02-01' + p_interval - timestamp '2001-02-01' else p_interval end
+$$;
+
 create or replace function {{ .schema }}._check_deadline (p_deadline interval)
   returns void
   language plpgsql
   volatile
 as $$
 begin
-  if p_deadline <= '0' or p_deadline > '100 years' then
+  if _shortest(p_deadline) <= '0' or p_deadline > '100 years' then
     perform _invalid(format('deadline is %s', p_deadline), 'Give the time that an attempt may take, up to 100 years, or null.');
   end if;
 end;
