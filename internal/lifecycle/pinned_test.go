@@ -40,9 +40,10 @@ func TestCallsDoNotWalkTheDead(t *testing.T) {
 	few := touched()
 	exec(`call coming_and_going($1)`, 200)
 	letTimePass(exec, minutes)
-	many := touched()
+	// Twice: a plan made anew in between reads the ends of indexes.
+	many, again := touched(), touched()
 	for _, c := range apiCalls {
-		if n, before := many[c.name].sum(), few[c.name].sum(); n > before+before/2+100 {
+		if n, before := min(many[c.name].sum(), again[c.name].sum()), few[c.name].sum(); n > before+before/2+100 {
 			t.Errorf("%s touched %d pages, and beside 20 times as many dead rows %d, more by %v", c.name, before, n, many[c.name].since(few[c.name]))
 		}
 	}
