@@ -182,6 +182,21 @@ begin
 end;
 $$;
 
+-- Metadata as an UPDATE gives it, with the names of awa as they are.
+create or replace function {{ .schema }}._with_own (p_given jsonb, p_stored jsonb)
+  returns jsonb
+  language sql
+  immutable
+  parallel safe
+as $$
+  select coalesce(pg_catalog.jsonb_object_agg(e.key, e.value), '{}')
+  from (
+    select g.* from pg_catalog.jsonb_each(p_given) as g where g.key not like 'awa:%'
+    union all
+    select o.* from pg_catalog.jsonb_each(p_stored) as o where o.key like 'awa:%'
+  ) as e
+$$;
+
 create or replace function {{ .schema }}._jobs_update ()
   returns trigger
   language plpgsql
@@ -216,6 +231,9 @@ begin
   perform _check_size(new.args, new.metadata, new.tags, null);
   if new.run_at is null then
     perform _invalid(format('job %s: run_at is null', old.id), 'Give a time; now() makes the job available.');
+  end if;
+  if new.metadata <> old.metadata then
+    new.metadata := _with_own(new.metadata, old.metadata);
   end if;
   -- Only what it changes: another session may have changed the rest since.
   perform _collect('update', (jsonb_strip_nulls(jsonb_build_object('id', new.id,
@@ -338,7 +356,7 @@ begin
   due as materialized (
     select j.*, n.queue, n.priority, coalesce(n.max_attempts, j.max_attempts) as attempts,
       case when n.tags is null then j.tags else nullif(n.tags, '{}') end as labels,
-      coalesce(n.metadata, j.metadata) as notes, coalesce(n.run_at, j.run_at) as due_at,
+      case when n.metadata is null then j.metadata else _with_own(n.metadata, j.metadata) end as notes, coalesce(n.run_at, j.run_at) as due_at,
       -- Jobs without a key are spread over the shards.
       case when j.ordering_key is null then j.job_id % 64 end as spread
     from _job_changes() as n
