@@ -340,9 +340,10 @@ begin
   ),
   job as materialized (
     select d.*,
-      -- It waits for a slot of its key: back into its lane.
+      -- It waits for a slot of its key: back into its lane. Looked up: exists
+      -- may be planned to read them all.
       d.run_at = 'infinity' and d.metadata ? 'awa:run_at'
-        and not exists (select from job_dependencies as k where k.job_id = d.job_id) as parked
+        and (select k.job_id from job_dependencies as k where k.job_id = d.job_id limit 1) is null as parked
     from late as d
     union all
     select r.job_id, r.lane, 'scheduled', r.run_at, r.created_at, r.run_lease + 1, r.attempt, r.max_attempts, r.kind, r.args,
