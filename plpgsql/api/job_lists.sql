@@ -5,6 +5,7 @@ create or replace function {{ .schema }}.get_job (job_id bigint)
   language plpgsql
   volatile
   parallel unsafe
+  rows 1
   security definer
   set search_path = pg_catalog, {{ .schema }}, pg_temp
   set plan_cache_mode = force_generic_plan
