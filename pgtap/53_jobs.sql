@@ -1,7 +1,7 @@
 -- Of many jobs the view jobs does not look up each; of a few it does, whatever the planner
 -- believes.
 begin;
-select plan(15);
+select plan(16);
 set local track_functions = 'all';
 set local jit = off;
 
@@ -57,6 +57,19 @@ from (values
   ('and jobs that are joined', $$ select * from awa.jobs as j where j.id in (select s.id from few as s) $$),
   ('and the newest of all', $$ select * from awa.jobs as j order by j.id desc limit 20 $$)
 ) as q (name, query);
+
+-- What is joined with it is then looked up as well.
+create function pg_temp.planned (p_query text) returns numeric
+  language plpgsql as $$
+declare
+  v_plan json;
+begin
+  execute 'explain (format json) ' || p_query into v_plan;
+  return v_plan -> 0 -> 'Plan' ->> 'Plan Rows';
+end;
+$$;
+analyze few;
+select is(pg_temp.planned('select * from few as s cross join lateral awa.get_job(s.id) as j'), 20::numeric, 'get_job is planned as one job');
 
 select * from finish();
 rollback;

@@ -1,7 +1,7 @@
 -- Compatibility: the view jobs with its triggers, insert_job_compat, and
 -- delete_job_compat for every place that a job can be in.
 begin;
-select plan(192);
+select plan(195);
 -- Alone: takes a relation away, rebuilds counters.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 select awa.reset() \g /dev/null
@@ -378,6 +378,21 @@ select is(awa.delete_job_compat(id), true, format('without any counter relation 
 from (values (:bare_completed, 'completed'), (:bare_failed, 'failed'), (:bare_dead, 'dead'), (:bare_running, 'running'), (:bare_scheduled, 'scheduled')) as v (id, what);
 select is((select count(*) from awa.jobs where queue = 'tap/62/none'), 0::bigint, 'and jobs shows none');
 rollback to bare;
+
+-- What awa keeps in metadata is not the user's to lose.
+savepoint own;
+select awa.configure_queue('tap/62/own', '{"concurrency_limit": 1}'),
+  awa.enqueue('own', queue => 'tap/62/own', run_at => '2999-01-01', concurrency_key => 'a', follow_ups => '{"completed": [{"kind": "next"}]}',
+    after => array[awa.enqueue('first', queue => 'tap/62/own', concurrency_key => 'a')]) \g /dev/null
+update awa.jobs set metadata = '{"mine": 1}' where kind = 'first' and queue = 'tap/62/own' returning metadata as returned \gset
+select is(:'returned'::jsonb, '{"mine": 1, "awa:concurrency_key": "a"}', 'an UPDATE of metadata returns what awa has there');
+update awa.jobs set metadata = '{"mine": 1, "awa:run_at": "2000-01-01", "awa:concurrency_key": "b"}' where kind = 'own' and queue = 'tap/62/own';
+select is((select j.metadata - 'awa:run_at' from awa.jobs as j where j.kind = 'own' and j.queue = 'tap/62/own'),
+  '{"mine": 1, "awa:concurrency_key": "a", "awa:follow_ups": {"completed": [{"kind": "next"}]}}', 'and leaves it');
+select awa.complete(c.receipt) from awa.claim('tap/62/own') as c \g /dev/null
+select awa.maintain() \g /dev/null
+select is((select j.run_at from awa.jobs as j where j.kind = 'own' and j.queue = 'tap/62/own'), '2999-01-01'::timestamptz, 'so a job that waited for another has its time');
+rollback to own;
 
 -- More than a text may hold where it is cut.
 savepoint large;

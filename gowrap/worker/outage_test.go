@@ -3,6 +3,7 @@ package worker_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"sync/atomic"
@@ -237,4 +238,51 @@ func TestPromotedStandby(t *testing.T) {
 		}
 	}
 	requireHealthy(t, pool)
+}
+
+// The primary dies while jobs run, and another server takes its place. The client finds
+// it, and so does its listener; what was acknowledged is done once.
+func TestFailover(t *testing.T) {
+	opts := localpg.Options{}
+	primary := ownServer(t, opts)
+	standby, err := primary.Standby(t.Context(), opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = standby.Stop() })
+	leakless(t)
+	one, err := pgx.ParseConfig(primary.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := pgx.ParseConfig(standby.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool := newPool(t, fmt.Sprintf("postgres://postgres@/postgres?host=%s,%s&port=%d,%d&target_session_attrs=read-write",
+		one.Host, other.Host, one.Port, other.Port), nil)
+	exec(t, pool, `alter system set synchronous_standby_names = '*'`)
+	exec(t, pool, `select pg_reload_conf()`)
+	exec(t, pool, `update awa.storage_settings set worker_silence = '500ms'`)
+	eventually(t, func() bool {
+		return rows[string](t, pool, `select sync_state from pg_stat_replication`)[0] == "sync"
+	}, func() any { return "the standby is asynchronous" })
+	const jobs = 2000
+	enqueueMany(t, pool, "default", jobs)
+	var done atomic.Int64
+	start(t, worker.Config{Pool: pool, MaxWorkers: 10}, tasks(func(context.Context, *worker.Job[task]) error {
+		time.Sleep(time.Millisecond)
+		done.Add(1)
+		return nil
+	}))
+	eventually(t, func() bool { return done.Load() >= 400 }, func() any { return done.Load() })
+	primary.Crash()
+	exec(t, newPool(t, standby.URL(), nil), `select pg_promote()`)
+	eventually(t, func() bool {
+		n, err := queue.Counts(context.Background(), pool, "default")
+		return err == nil && n.Completed == jobs
+	}, func() any { return done.Load() })
+	t.Logf("%d jobs, %d repeats", jobs, done.Load()-jobs)
+	requireHealthy(t, pool)
+	eventually(t, func() bool { return waits(t, pool) == 1 }, func() any { return waits(t, pool) })
 }

@@ -28,6 +28,10 @@ func (a *app) config() (*pgx.ConnConfig, error) {
 	if _, set := config.RuntimeParams["client_encoding"]; !set {
 		config.RuntimeParams["client_encoding"] = "UTF8" // else it is the database's
 	}
+	if config.DefaultQueryExecMode == pgx.QueryExecModeCacheStatement {
+		// In a pooler's session prepared statements meet those of the command before.
+		config.DefaultQueryExecMode = pgx.QueryExecModeExec
+	}
 	if a.timeout > 0 {
 		config.ConnectTimeout = a.timeout
 		config.RuntimeParams["statement_timeout"] = strconv.FormatInt(max(1, a.timeout.Milliseconds()), 10)

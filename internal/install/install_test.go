@@ -169,6 +169,39 @@ func TestMigrateIsAtomic(t *testing.T) {
 	mustMigrate(t, conn, fixture(2, codeOne)) // the same connection goes on
 }
 
+// settled is told of a connection's statements, and finds those about advisory locks that
+// are outside of a transaction.
+type settled struct{ outside []string }
+
+func (s *settled) TraceQueryStart(ctx context.Context, conn *pgx.Conn, q pgx.TraceQueryStartData) context.Context {
+	if strings.Contains(q.SQL, "advisory") && conn.PgConn().TxStatus() == 'I' {
+		s.outside = append(s.outside, q.SQL)
+	}
+	return ctx
+}
+
+func (s *settled) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
+
+// Behind a pooler the next transaction may be another session's.
+func TestMigrateLocksForATransaction(t *testing.T) {
+	t.Parallel()
+	config, err := pgx.ParseConfig(pgtest.Empty(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var told settled
+	config.Tracer = &told
+	conn, err := pgx.ConnectConfig(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close(context.Background()) })
+	mustMigrate(t, conn, fixture(2, codeOne))
+	if told.outside != nil {
+		t.Errorf("a session's locks: %q", told.outside)
+	}
+}
+
 func TestMigrateConcurrently(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Empty(t)

@@ -43,12 +43,11 @@ func Migrate(ctx context.Context, conn *pgx.Conn, opts Options) (Result, error) 
 	if res, done, err := migrateStep(ctx, conn, o, check); done || err != nil {
 		return res, err
 	}
-	if err := lock(ctx, conn); err != nil {
-		return Result{}, err
-	}
-	defer unlock(ctx, conn)
 	var res Result
 	err = pgx.BeginTxFunc(ctx, conn, readCommitted, func(tx pgx.Tx) error {
+		if err := lock(ctx, tx); err != nil {
+			return err
+		}
 		res, _, err = migrateStep(ctx, tx, o, func(ctx context.Context, in installed, r release) error {
 			return apply(ctx, tx, o, in, r)
 		})
@@ -60,7 +59,7 @@ func Migrate(ctx context.Context, conn *pgx.Conn, opts Options) (Result, error) 
 	return res, nil
 }
 
-// Each statement sees what was committed before the locks that the upgrade took,
+// Each statement sees what was committed before the locks that were taken by then,
 // whatever the default of the database.
 var readCommitted = pgx.TxOptions{IsoLevel: pgx.ReadCommitted}
 
@@ -153,16 +152,17 @@ func exec(ctx context.Context, tx pgx.Tx, name, sql string) error {
 // package exclude each other.
 const lockNum = int64(9628173550095224)
 
-// lock is taken outside the transaction, so that its snapshot sees what the
-// previous holder committed.
-func lock(ctx context.Context, conn *pgx.Conn) error {
-	if _, err := conn.Exec(ctx, `select pg_advisory_lock($1)`, lockNum); err != nil {
+// lock ends with the transaction: behind a pooler nothing else is sure to meet the same
+// session again.
+func lock(ctx context.Context, tx pgx.Tx) error {
+	_, err := tx.Exec(ctx, `select pg_advisory_xact_lock($1)`, lockNum)
+	if err == nil {
+		// Opening a table has the session forget that it found no schema: the one who had
+		// the lock may have made it.
+		_, err = tx.Exec(ctx, `select from pg_namespace limit 1`)
+	}
+	if err != nil {
 		return fmt.Errorf("install: lock: %w", err)
 	}
 	return nil
-}
-
-func unlock(ctx context.Context, conn *pgx.Conn) {
-	// When this fails the connection is gone, and the lock with it.
-	_, _ = conn.Exec(context.WithoutCancel(ctx), `select pg_advisory_unlock($1)`, lockNum)
 }

@@ -93,8 +93,52 @@ func (s *Server) Create(ctx context.Context, template string) (*Database, error)
 	if err != nil {
 		return nil, err
 	}
-	return &Database{Name: name, URL: dsn, server: s}, nil
+	db := &Database{Name: name, URL: dsn, server: s}
+	if s.local == nil {
+		if err := db.settle(ctx); err != nil {
+			return nil, errors.Join(err, db.Drop(ctx))
+		}
+	}
+	return db, nil
 }
+
+// settled are the settings that change what a statement means, what an answer looks like
+// or how long it may take, as PostgreSQL has them by default. How a server plans is its
+// own affair.
+var settled = []string{
+	"statement_timeout = 0", "lock_timeout = 0", "idle_in_transaction_session_timeout = 0", "idle_session_timeout = 0",
+	"transaction_timeout = 0", "default_transaction_isolation = 'read committed'", "default_transaction_read_only = off",
+	"default_transaction_deferrable = off", "standard_conforming_strings = on", "quote_all_identifiers = off",
+	"array_nulls = on", "transform_null_equals = off", "datestyle = 'ISO, MDY'", "intervalstyle = postgres",
+	"timezone = 'UTC'", "bytea_output = hex", "extra_float_digits = 1", "row_security = on",
+	"search_path = '$user', public", "client_min_messages = notice", "default_table_access_method = heap",
+	"session_replication_role = origin", "lc_messages = 'C'",
+}
+
+// settle gives the database the settings that every test takes for granted, whatever the
+// given server or its role has. Those that it does not know or let be set stay.
+func (db *Database) settle(ctx context.Context) error {
+	return db.server.do(ctx, func(admin *pgx.Conn) error {
+		for _, setting := range settled {
+			for _, of := range []string{"database " + db.Name, "role current_user in database " + db.Name} {
+				_, err := admin.Exec(ctx, "alter "+of+" set "+setting)
+				var pgErr *pgconn.PgError
+				if errors.As(err, &pgErr) && (pgErr.Code == undefinedObject || pgErr.Code == insufficientPrivilege) {
+					continue
+				}
+				if err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+}
+
+const (
+	undefinedObject       = "42704"
+	insufficientPrivilege = "42501"
+)
 
 const objectInUse = "55006"
 
@@ -152,7 +196,13 @@ func (s *Server) do(ctx context.Context, f func(*pgx.Conn) error) error {
 		return fmt.Errorf("scratch: %w", err)
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
-	if err := f(conn); err != nil {
+	if s.local == nil {
+		_, err = conn.Exec(ctx, "set default_transaction_read_only = off; set statement_timeout = 0; set lock_timeout = 0")
+	}
+	if err == nil {
+		err = f(conn)
+	}
+	if err != nil {
 		return fmt.Errorf("scratch: %w", err)
 	}
 	return nil

@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/awaqueue/awa/internal/install"
 	"github.com/awaqueue/awa/internal/localpg"
 )
 
@@ -47,6 +48,55 @@ func TestOpenInAnyEnvironment(t *testing.T) {
 	for _, kv := range env {
 		if kv == "PGSERVICE=nowhere" || kv == "PGCHANNELBINDING=require" || kv == "PGDATABASE=none" {
 			t.Error(kv)
+		}
+	}
+}
+
+// A database on a given server has the settings that tests take for granted, whatever
+// the server, the role and the template have.
+func TestGivenServerSettings(t *testing.T) {
+	local, err := localpg.Start(t.Context(), localpg.Options{Settings: map[string]string{
+		"standard_conforming_strings": "off", "timezone": "Asia/Kathmandu", "default_transaction_isolation": "serializable",
+		"default_transaction_read_only": "on",
+	}})
+	if errors.Is(err, localpg.ErrNoBinaries) {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = local.Stop() })
+	role, err := pgx.Connect(t.Context(), local.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer role.Close(t.Context())
+	for _, sql := range []string{`set default_transaction_read_only = off`, `alter role postgres set statement_timeout = '1 min'`} {
+		if _, err := role.Exec(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	server, err := Open(t.Context(), local.URL(), localpg.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	db, err := server.CreateInstalled(t.Context(), install.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := pgx.Connect(t.Context(), db.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(t.Context())
+	for name, want := range map[string]string{
+		"standard_conforming_strings": "on", "timezone": "UTC", "default_transaction_isolation": "read committed",
+		"default_transaction_read_only": "off", "statement_timeout": "0", "search_path": `"$user", public`,
+	} {
+		var got string
+		if err := conn.QueryRow(t.Context(), "select current_setting($1)", name).Scan(&got); err != nil || got != want {
+			t.Errorf("%s is %s, want %s: %v", name, got, want, err)
 		}
 	}
 }

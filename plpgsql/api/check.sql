@@ -297,8 +297,9 @@ begin
   from lanes as l
   group by l.lane
   having count(*) > 1;
+  perform _refuse_torn('check');
 end;
 $$;
 
 comment on function {{ .schema }}.check is
-  'Checks every invariant of the storage and returns the violations; no row means healthy. Reads everything that is retained, so it takes seconds per million jobs; exact while others write, and blocks nobody but prune.';
+  'Checks every invariant of the storage and returns the violations; no row means healthy. Reads everything that is retained, so it takes seconds per million jobs; exact while others write, and blocks nobody but prune. Raises 40001 under a snapshot older than a prune.';

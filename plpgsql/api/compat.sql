@@ -182,6 +182,21 @@ begin
 end;
 $$;
 
+-- Metadata as an UPDATE gives it, with the names of awa as they are.
+create or replace function {{ .schema }}._with_own (p_given jsonb, p_stored jsonb)
+  returns jsonb
+  language sql
+  immutable
+  parallel safe
+as $$
+  select coalesce(pg_catalog.jsonb_object_agg(e.key, e.value), '{}')
+  from (
+    select g.* from pg_catalog.jsonb_each(p_given) as g where g.key not like 'awa:%'
+    union all
+    select o.* from pg_catalog.jsonb_each(p_stored) as o where o.key like 'awa:%'
+  ) as e
+$$;
+
 create or replace function {{ .schema }}._jobs_update ()
   returns trigger
   language plpgsql
@@ -217,9 +232,15 @@ begin
   if new.run_at is null then
     perform _invalid(format('job %s: run_at is null', old.id), 'Give a time; now() makes the job available.');
   end if;
-  perform _collect('update', jsonb_build_object('id', new.id, 'queue', new.queue, 'priority', new.priority, 'run_at', new.run_at,
-    'max_attempts', new.max_attempts, 'metadata', new.metadata, 'tags', to_jsonb(new.tags),
-    'unique_key', new.unique_key, 'unique_states', new.unique_states)::text);
+  if new.metadata <> old.metadata then
+    new.metadata := _with_own(new.metadata, old.metadata);
+  end if;
+  -- Only what it changes: another session may have changed the rest since.
+  perform _collect('update', (jsonb_strip_nulls(jsonb_build_object('id', new.id,
+      'queue', nullif(new.queue, old.queue), 'priority', nullif(new.priority, old.priority), 'run_at', nullif(new.run_at, old.run_at),
+      'max_attempts', nullif(new.max_attempts, old.max_attempts), 'tags', to_jsonb(nullif(coalesce(new.tags, '{}'), old.tags)),
+      'unique_key', new.unique_key, 'unique_states', new.unique_states, 'due_at', case when new.unique_key is not null then new.run_at end))
+    || case when new.metadata = old.metadata then '{}' else jsonb_build_object('metadata', new.metadata) end)::text);
   -- For RETURNING: as the job will be at the statement's end.
   new.tags := coalesce(new.tags, '{}');
   new.state := case when new.run_at <= _now() then 'available' when old.state = 'available' then 'scheduled' else old.state end;
@@ -227,11 +248,12 @@ begin
 end;
 $$;
 
--- The changes of an UPDATE. A job that a join brought more than once is changed once.
+-- The changes of an UPDATE; null is no change. A job that a join brought more than once is
+-- changed once.
 create or replace function {{ .schema }}._job_changes ()
   returns table (
     id bigint, queue text, priority smallint, run_at timestamptz, max_attempts smallint, metadata jsonb, tags text[],
-    unique_key bytea, unique_states bit(8)
+    unique_key bytea, unique_states bit(8), due_at timestamptz
   )
   language plpgsql
   stable
@@ -242,7 +264,7 @@ begin
   from _rows_collected('update') with ordinality as e (change, nth)
   cross join lateral jsonb_to_record(e.change) as n (
     id bigint, queue text, priority smallint, run_at timestamptz, max_attempts smallint, metadata jsonb, tags text[],
-    unique_key bytea, unique_states bit(8))
+    unique_key bytea, unique_states bit(8), due_at timestamptz)
   order by n.id, e.nth;
 end;
 $$;
@@ -278,7 +300,7 @@ begin
     select max(n.id) into v_lost
     from _job_changes() as n
     where n.unique_key is not null
-      and _in_mask(case when n.run_at > _now() then 'scheduled' else 'available' end::job_state, n.unique_states)
+      and _in_mask(case when n.due_at > _now() then 'scheduled' else 'available' end::job_state, n.unique_states)
     group by n.unique_key
     having count(*) > 1
     limit 1;
@@ -287,7 +309,7 @@ begin
         message = format('job %s: another job of this update would hold the same unique key', v_lost),
         hint = 'Cancel or delete the other job first.';
     end if;
-    perform _keep_key(k.unique_key, k.unique_states, k.id, k.run_at)
+    perform _keep_key(k.unique_key, k.unique_states, k.id, k.due_at)
     from (select n.* from _job_changes() as n where n.unique_key is not null order by n.unique_key) as k;
   end if;
 
@@ -318,9 +340,10 @@ begin
   ),
   job as materialized (
     select d.*,
-      -- It waits for a slot of its key: back into its lane.
+      -- It waits for a slot of its key: back into its lane. Looked up: exists
+      -- may be planned to read them all.
       d.run_at = 'infinity' and d.metadata ? 'awa:run_at'
-        and not exists (select from job_dependencies as k where k.job_id = d.job_id) as parked
+        and (select k.job_id from job_dependencies as k where k.job_id = d.job_id limit 1) is null as parked
     from late as d
     union all
     select r.job_id, r.lane, 'scheduled', r.run_at, r.created_at, r.run_lease + 1, r.attempt, r.max_attempts, r.kind, r.args,
@@ -331,15 +354,23 @@ begin
       where e.ready_slot = t.ready_slot and e.job_id = t.job_id and e.run_lease = t.run_lease
       offset 0) as r
   ),
-  changed as materialized (
-    select j.*, n.queue, n.priority, n.max_attempts as attempts, nullif(n.tags, '{}') as labels,
-      nullif(case when n.run_at = 'infinity' and j.parked then n.metadata - 'awa:run_at' else n.metadata end, '{}') as notes,
-      case when n.run_at = 'infinity' and j.parked then _due_at(j.metadata) else n.run_at end as due_at,
+  due as materialized (
+    select j.*, n.queue, n.priority, coalesce(n.max_attempts, j.max_attempts) as attempts,
+      case when n.tags is null then j.tags else nullif(n.tags, '{}') end as labels,
+      case when n.metadata is null then j.metadata else _with_own(n.metadata, j.metadata) end as notes, coalesce(n.run_at, j.run_at) as due_at,
       -- Jobs without a key are spread over the shards.
       case when j.ordering_key is null then j.job_id % 64 end as spread
     from _job_changes() as n
     -- Both have the same ids. A full join never goes through one side for each of the other.
     full join job as j on j.job_id = n.id
+  ),
+  changed as materialized (
+    select d.job_id, d.lane, d.state, d.created_at, d.run_lease, d.attempt, d.attempts, d.kind, d.args,
+      nullif(case when d.due_at = 'infinity' and d.parked then d.notes - 'awa:run_at' else d.notes end, '{}') as notes, d.labels,
+      d.errors, d.progress, d.unique_key, d.unique_states, d.ordering_key, d.deadline,
+      case when d.due_at = 'infinity' and d.parked then _due_at(d.metadata) else d.due_at end as due_at,
+      d.queue, d.priority, d.spread
+    from due as d
   ),
   target as materialized (
     select k.*, _move_lane(k.lane, k.queue, k.priority, k.ordering_key) as to_lane
@@ -348,7 +379,9 @@ begin
   moved as materialized (
     select c.*, t.to_lane, c.due_at > _now() or v_stale as later
     from changed as c
-    join target as t on (t.lane, t.queue, t.priority) = (c.lane, c.queue, c.priority)
+    -- By values that none of these has: a join that can hash.
+    join target as t on t.lane = c.lane
+      and coalesce(t.queue, '') = coalesce(c.queue, '') and coalesce(t.priority, 0) = coalesce(c.priority, 0)
       and coalesce(t.ordering_key, '') = coalesce(c.ordering_key, '') and coalesce(t.spread, -1) = coalesce(c.spread, -1)
     order by c.job_id
   ),

@@ -5,6 +5,7 @@ create or replace function {{ .schema }}.get_job (job_id bigint)
   language plpgsql
   volatile
   parallel unsafe
+  rows 1
   security definer
   set search_path = pg_catalog, {{ .schema }}, pg_temp
   set plan_cache_mode = force_generic_plan
@@ -14,11 +15,12 @@ as $$
 begin
   perform _enter_ring();
   return query select j.* from _jobs_by_key as j where j.id = get_job.job_id;
+  perform _refuse_torn(format('job %s', get_job.job_id));
 end;
 $$;
 
 comment on function {{ .schema }}.get_job is
-  'The job with that id as a row of jobs, in whatever state; none when it is unknown, pruned or a dead letter. Never blocks.';
+  'The job with that id as a row of jobs, in whatever state; none when it is unknown, pruned or a dead letter. Never blocks. Raises 40001 under a snapshot older than a prune.';
 
 create or replace function {{ .schema }}.list_jobs (
   queue    text          default null,
@@ -69,11 +71,12 @@ begin
     -- Where few match, more is read at a time.
     v_page := least(v_page * 2, 10000);
   end loop;
+  perform _refuse_torn('list of jobs');
 end;
 $$;
 
 comment on function {{ .schema }}.list_jobs is
-  'Up to max_jobs jobs, newest id first; null filters match all. Page on with before => the last id. Terminal states are found by the outcomes, deferred ones among the deferred jobs, running ones by the claims that rescue watches; available ones by their ready rows, which takes time when few of many match. Never blocks. Raises AW006 for a negative max_jobs.';
+  'Up to max_jobs jobs, newest id first; null filters match all. Page on with before => the last id. Terminal states are found by the outcomes, deferred ones among the deferred jobs, running ones by the claims that rescue watches; available ones by their ready rows, which takes time when few of many match. Never blocks. Raises AW006 for a negative max_jobs, 40001 under a snapshot older than a prune.';
 
 -- Ids of jobs outside of history that are in p_state (null: any) or may be, newest first,
 -- as far as a few rows of each place below p_before tell: complete says whether they were

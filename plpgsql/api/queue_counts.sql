@@ -118,8 +118,9 @@ begin
   cross join rolled as r
   cross join claimed as c
   cross join leased as x;
+  perform _refuse_torn(format('counts of queue %L', v_queue));
 end;
 $$;
 
 comment on function {{ .schema }}.queue_counts is
-  'The exact number of a queue''s jobs per state, of its dead letters and of terminal jobs pruned from history. One row, also for an unknown queue. Reads the tail since the last checkpoint, so run maintain(). Never blocks.';
+  'The exact number of a queue''s jobs per state, of its dead letters and of terminal jobs pruned from history. One row, also for an unknown queue. Reads the tail since the last checkpoint, so run maintain(). Never blocks. Raises 40001 under a snapshot older than a prune.';

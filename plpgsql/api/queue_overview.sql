@@ -126,8 +126,9 @@ begin
   full join queue_meta as m on m.queue = s.queue
   full join dead as x on x.queue = coalesce(s.queue, m.queue)
   order by 1;
+  perform _refuse_torn('overview');
 end;
 $$;
 
 comment on function {{ .schema }}.queue_overview is
-  'The figures of queue_counts for every queue, with how long its first claimable job has waited, the attempts enqueued and closed per second over about the last minute (as far as maintain() wrote checkpoints), and whether it is paused. Never blocks.';
+  'The figures of queue_counts for every queue, with how long its first claimable job has waited, the attempts enqueued and closed per second over about the last minute (as far as maintain() wrote checkpoints), and whether it is paused. Never blocks. Raises 40001 under a snapshot older than a prune.';

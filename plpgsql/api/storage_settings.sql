@@ -23,6 +23,11 @@ begin
     perform _invalid(format('unknown setting %L', v_key), format('The keys are %s.', array_to_string(v_known, ', ')));
   end if;
   perform _check_scalar(k.key, k.value) from jsonb_each(configure_storage.settings) as k (key, value);
+  -- Who only asks may do so on a standby. Whoever changes some keeps what others changed
+  -- before its turn.
+  if configure_storage.settings <> '{}' then
+    perform from storage_settings as s for update;
+  end if;
   begin
     select n.* into v_new
     from storage_settings as s
@@ -39,7 +44,6 @@ begin
     perform _invalid(format('settings %s', configure_storage.settings),
       'segment_max_age goes from 1 second and worker_silence from 1 second to 1 day, history_retention and straggler_limit from zero, segment_max_bytes from 8192.');
   end if;
-  -- Who only asks may do so on a standby.
   if configure_storage.settings <> '{}' then
     update storage_settings as s
     set segment_max_age = v_new.segment_max_age, segment_max_bytes = v_new.segment_max_bytes,

@@ -157,6 +157,7 @@ begin
       v_settles boolean;
       v_rest    boolean;
       v_unseen  boolean;
+      v_skipped boolean;
     begin
       if v_many then
         exit when v_left = 0 or (v_waits and v_left < v_asked);
@@ -352,6 +353,9 @@ begin
         end if;
         v_whole := not v_simple or v_hi_xid = pg_snapshot_xmax(c_cur);
         if not v_simple then
+          if c_skips > 0 then
+            v_skipped := true;
+          end if;
           w_lo_xid := v_late || v_lo_xid || v_open;
           w_hi_xid := v_late || v_open || pg_snapshot_xmax(c_cur);
           w_lo_id := array_fill(-1::bigint, array[coalesce(cardinality(v_late), 0)]) || v_lo_id
@@ -491,7 +495,16 @@ begin
       end loop;
 
       if v_got = 0 then
-        -- An empty poll writes nothing, yet the lane is this transaction's now.
+        -- Past jobs that were cancelled or moved, however many: once, not at every poll.
+        if v_skipped{{ if not .divert }} and not v_frozen{{ end }} then
+          insert into lane_cursors (
+            lane, generation, segment, last_segment, base_segment, pos_xid, pos_job_id, floor_xid, settled_segment, settled_xid,
+            claimed_total, ready_slot, skips, drained, s_prev, s_cur)
+          values (v_lane, c_generation + 1, c_segment, c_last, c_base, c_pos_xid, c_pos_id, c_floor,
+            c_settled, case when v_settles then pg_current_xact_id() else c_settler end,
+            c_claimed, v_slot, c_skips, true, c_prev, c_cur);
+        end if;
+        -- Any other empty poll writes nothing, yet the lane is this transaction's now.
         perform set_config('{{ .schema }}.lane', 'held', true);
         -- Where no cursor tells of another cluster, the rows themselves do. Two
         -- conditions, for a query in one would be started whatever the other is.
