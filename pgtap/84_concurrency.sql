@@ -1,6 +1,6 @@
 -- Limits of concurrency per key.
 begin;
-select plan(67);
+select plan(69);
 -- Alone: calls maintain.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 -- A segment that is due would be sealed by maintain.
@@ -206,6 +206,26 @@ delete from awa.jobs where queue = 'tap/84/row' and state = 'scheduled';
 select is(pg_temp.parked('tap/84/row'), 0::bigint, 'so does a DELETE');
 select awa.complete(pg_temp.receipt('tap/84/row', 'a')) \g /dev/null
 select is(pg_temp.claimed('tap/84/row'), null, 'and nothing is left to claim');
+
+-- A lookup by key is planned while hardly anything is parked, and must not be a walk
+-- through all of the queue's by the other index: there it is no way to it.
+
+create temp table parked (like awa.parked_jobs including indexes);
+alter table parked drop constraint parked_pkey;
+create function pg_temp.plan_of (p_query text) returns text
+  language plpgsql set enable_seqscan = off set enable_bitmapscan = off as $$
+declare v_line text; v_plan text := '';
+begin
+  for v_line in execute 'explain (costs off) ' || p_query loop
+    v_plan := v_plan || v_line;
+  end loop;
+  return v_plan;
+end;
+$$;
+select unalike(pg_temp.plan_of($$ select from pg_temp.parked as p where p.queue = 'q' and p.key = 'k' and p.job_id >= 1 order by p.job_id limit 1 $$),
+  '%Index%', 'the index for random jobs serves no lookup by key');
+select alike(pg_temp.plan_of($$ select from pg_temp.parked as p where p.queue = 'q' and hashint8extended(p.job_id, 0) >= 1 order by hashint8extended(p.job_id, 0) limit 1 $$),
+  '%Index%', 'but its own');
 
 -- Arguments
 

@@ -141,7 +141,9 @@ declare
     (select p.key from parked_jobs as p
      where p.queue = p_queue and hashint8extended(p.job_id, 0) >= v_start
      order by hashint8extended(p.job_id, 0) limit 1),
-    (select p.key from parked_jobs as p where p.queue = p_queue order by hashint8extended(p.job_id, 0) limit 1));
+    (select p.key from parked_jobs as p
+     where p.queue = p_queue and hashint8extended(p.job_id, 0) is not null
+     order by hashint8extended(p.job_id, 0) limit 1));
 begin
   return array(
     with recursive after as (
