@@ -553,7 +553,7 @@ begin
     if v_parked then
       -- Keys that came free since the last claim, and a few others: a limit may have been
       -- raised. Who would return with nothing looks at more.
-      w_keys := v_state.freed_keys || _parked_keys(p_queue, case when v_aged or v_pass = 2 then v_left * 2 + 100 else 10 end);
+      w_keys := v_state.freed_keys || _parked_keys(p_queue, case when v_aged then v_left * 2 + 100 when v_pass = 2 then 100 else 10 end);
       v_jobs := array(
         select j
         from _claim_parked(
@@ -671,14 +671,21 @@ begin
   end if;
   if v_parked and v_left = 0 then
     -- Keys that came free and have nobody yet. Where they are very many, a look at any
-    -- finds one.
+    -- finds one. The first such key of a batch tells: the others are not looked up.
     v_open := v_open || array(
-      select distinct f.point
-      from unnest(v_state.freed_keys, v_state.freed_points) as f (key, point)
-      where f.key not in (select h.key from unnest(v_held) as h (key) group by h.key having count(*) >= p_limit)
-        -- Not exists: it may be planned to read them all.
-        and coalesce((select true from parked_jobs as p where p.queue = p_queue and p.key = f.key order by p.job_id limit 1), false)
-        and f.point <> all (v_open)
+      select b.point
+      from (
+        select f.point, array_agg(f.key) as keys
+        from unnest(v_state.freed_keys, v_state.freed_points) as f (key, point)
+        where f.point <> all (v_open)
+        group by f.point
+      ) as b
+      where coalesce((
+        select true from unnest(b.keys) as f (key)
+        where f.key not in (select h.key from unnest(v_held) as h (key) group by h.key having count(*) >= p_limit)
+          -- Not exists: it may be planned to read them all.
+          and coalesce((select true from parked_jobs as p where p.queue = p_queue and p.key = f.key order by p.job_id limit 1), false)
+        limit 1), false)
       limit 64);
   end if;
   v_point := coalesce(v_point, 0);
