@@ -1,6 +1,6 @@
 -- Limits of concurrency per key.
 begin;
-select plan(67);
+select plan(76);
 -- Alone: calls maintain.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 -- A segment that is due would be sealed by maintain.
@@ -206,6 +206,51 @@ delete from awa.jobs where queue = 'tap/84/row' and state = 'scheduled';
 select is(pg_temp.parked('tap/84/row'), 0::bigint, 'so does a DELETE');
 select awa.complete(pg_temp.receipt('tap/84/row', 'a')) \g /dev/null
 select is(pg_temp.claimed('tap/84/row'), null, 'and nothing is left to claim');
+
+-- Many keys that came free: a claim of one looks up few of them, and none is forgotten.
+
+create function pg_temp.lookups () returns bigint
+  language sql volatile as $$
+  select t.idx_scan from pg_stat_xact_user_tables as t where t.schemaname = 'awa' and t.relname = 'parked_jobs' $$;
+create function pg_temp.claim_lookups (p_queue text, p_max integer) returns bigint
+  language plpgsql as $$
+declare v_before bigint := pg_temp.lookups();
+begin
+  perform pg_temp.claimed(p_queue, p_max);
+  return pg_temp.lookups() - v_before;
+end;
+$$;
+select awa.configure_queue('tap/84/free', '{"concurrency_limit": 1}') \g /dev/null
+select pg_temp.add('tap/84/free', (select string_agg('k' || n % 400, ' ' order by n) from generate_series(1, 800) as n)) \g /dev/null
+select pg_temp.claimed('tap/84/free', 400) \g /dev/null
+select is(pg_temp.claimed('tap/84/free', 1000), null, 'where all keys are taken');
+select is(pg_temp.parked('tap/84/free'), 400::bigint, 'the others are set aside');
+select cmp_ok(pg_temp.claim_lookups('tap/84/free', 1000), '<', 200::bigint, 'and the next large claim looks at some of them');
+select awa.complete_many(array(select h.receipt from held as h where h.queue = 'tap/84/free')) \g /dev/null
+select cmp_ok(pg_temp.claim_lookups('tap/84/free', 1), '<', 100::bigint, 'where many keys came free, a claim of one looks at few');
+select is(pg_temp.parked('tap/84/free'), 399::bigint, 'and has one');
+select is((select count(*) from awa.claim('tap/84/free', 300)), 300::bigint, 'the next claims know of the others');
+select is((select count(*) from awa.claim('tap/84/free', 300)), 99::bigint, 'down to the last one');
+
+-- A lookup by key is planned while hardly anything is parked, and must not be a walk
+-- through all of the queue's by the other index: there it is no way to it.
+
+create temp table parked (like awa.parked_jobs including indexes);
+alter table parked drop constraint parked_pkey;
+create function pg_temp.plan_of (p_query text) returns text
+  language plpgsql set enable_seqscan = off set enable_bitmapscan = off as $$
+declare v_line text; v_plan text := '';
+begin
+  for v_line in execute 'explain (costs off) ' || p_query loop
+    v_plan := v_plan || v_line;
+  end loop;
+  return v_plan;
+end;
+$$;
+select unalike(pg_temp.plan_of($$ select from pg_temp.parked as p where p.queue = 'q' and p.key = 'k' and p.job_id >= 1 order by p.job_id limit 1 $$),
+  '%Index%', 'the index for random jobs serves no lookup by key');
+select alike(pg_temp.plan_of($$ select from pg_temp.parked as p where p.queue = 'q' and hashint8extended(p.job_id, 0) >= 1 order by hashint8extended(p.job_id, 0) limit 1 $$),
+  '%Index%', 'but its own');
 
 -- Arguments
 

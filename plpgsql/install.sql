@@ -30,6 +30,8 @@ set local search_path = pg_catalog, {{ .schema }}, pg_temp;
 {{ template "internal/rescue.sql" . }}
 {{ template "internal/rate_limit.sql" . }}
 {{ template "internal/concurrency.sql" . }}
+{{ template "internal/parked.sql" . }}
+{{ template "internal/claim_limited.sql" . }}
 {{ template "internal/dependencies.sql" . }}
 {{ template "internal/follow_ups.sql" . }}
 {{ template "internal/flow.sql" . }}

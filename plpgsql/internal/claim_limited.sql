@@ -1,0 +1,306 @@
+-- How a queue with a limit of concurrency is claimed.
+
+-- Claims p_ask jobs, but fewer if more than p_left of them would have a slot: what was
+-- claimed then is undone, and so many are claimed that p_left have one. p_aged_at is
+-- null while no attempt has outlasted many claims.
+create or replace function {{ .schema }}._claim_ahead (
+  p_queue text, p_ask integer, p_left integer, p_worker text, p_lease interval, p_limit integer,
+  p_held text[], p_aged_at timestamptz, p_frozen boolean
+)
+  returns {{ .schema }}.claimed_job[]
+  language plpgsql
+  volatile
+as $$
+declare
+  v_ask  integer := p_ask;
+  v_jobs claimed_job[];
+  v_keys text[];
+begin
+  loop
+    begin
+      v_jobs := case when p_frozen then array(select j from _claim_snapshot(p_queue, v_ask, p_worker, p_lease) as j)
+        else array(select j from _claim_lanes(p_queue, v_ask, p_worker, p_lease) as j) end;
+      v_keys := array(select _concurrency_key(j.metadata) from unnest(v_jobs) as j);
+      select g.nth::integer - 1 into v_ask
+      from (
+        select f.nth, count(*) over (order by f.nth) as fit
+        from (
+          select u.key, u.nth, row_number() over (partition by u.key order by u.nth) as turn
+          from (
+            select h.key, 0 as nth
+            from unnest(p_held || case when p_aged_at is not null then _aged_keys(p_queue, v_keys, p_aged_at) end) as h (key)
+            union all
+            select k.key, k.nth from unnest(v_keys) with ordinality as k (key, nth)
+          ) as u
+        ) as f
+        where f.nth > 0 and (f.key is null or f.turn <= p_limit)
+      ) as g
+      where g.fit > p_left
+      order by g.nth
+      limit 1;
+      exit when not found;
+      raise exception using errcode = 'AW000', message = 'undo';
+    exception when sqlstate 'AW000' then
+      null;
+    end;
+  end loop;
+  return v_jobs;
+end;
+$$;
+
+-- claim, of a queue with a limit of concurrency. What is open is read once, and what
+-- this call takes is added to it: a claimer of the queue waits for the one before.
+-- First come parked jobs whose key has a slot again, then the lanes; a job there whose
+-- key has none is parked. A large call that has half of what it asked for does not go
+-- on: the rest would mostly meet keys that are taken.
+create or replace function {{ .schema }}._claim_limited (p_queue text, p_max integer, p_worker text, p_lease interval, p_limit integer)
+  returns setof {{ .schema }}.claimed_job
+  language plpgsql
+  volatile
+as $$
+#variable_conflict use_column
+declare
+  v_left   integer := least(p_max, 10000);
+  v_asked  integer;
+  v_enough integer;
+  v_got    integer;
+  v_met    integer := 0;
+  v_most   integer;
+  v_next   integer := 0;
+  v_at     timestamptz;
+  v_rate   double precision;
+  v_burst  integer;
+  v_slot   smallint;
+  v_point  bigint;
+  v_open   bigint[];
+  v_frozen boolean := current_setting('transaction_isolation') in ('repeatable read', 'serializable');
+  v_parked boolean;
+  v_leases boolean;
+  v_aged   boolean;
+  v_state  record;
+  v_held   text[];
+  v_jobs   claimed_job[];
+  -- What this call takes; of one round what it finds, takes and has to park.
+  n_keys    text[];
+  n_jobs    bigint[];
+  n_batches bigint[];
+  w_keys    text[];
+  w_jobs    bigint[];
+  w_batches bigint[];
+  w_slots   smallint[];
+  w_leases  bigint[];
+  o_keys    text[];
+  o_jobs    bigint[];
+  o_batches bigint[];
+  o_slots   smallint[];
+  o_leases  bigint[];
+  t_keys    text[];
+  t_jobs    bigint[];
+  t_batches bigint[];
+  v_key     text;
+  v_receipt receipt;
+begin
+  perform _enter_ring();
+  if not _await_turn(p_queue) then
+    return;
+  end if;
+  v_slot := _current_slot();
+  -- A claim writes into the segment that is current: if it has a row of a claim, it has
+  -- the newest one.
+  case v_slot
+{{ range $i := until (int .segments) }}
+  when {{ $i }} then
+    select m.rate_limit, m.rate_burst, b.point, b.open, b.aged,
+      exists (select from parked_jobs as p where p.queue = p_queue), exists (select from leases)
+    into v_rate, v_burst, v_point, v_open, v_aged, v_parked, v_leases
+    from queue_meta as m
+    left join lateral (
+      select o.point, o.open, o.aged from slot_batches_{{ $i }} as o
+      where o.queue = m.queue and o.open <> '{}'
+      order by o.point desc
+      limit 1
+    ) as b on true
+    where m.queue = p_queue;
+{{ end }}
+  end case;
+  if v_point is null then
+    select b.point, b.open, b.aged into v_point, v_open, v_aged
+    from slot_batches as b where b.queue = p_queue and b.open <> '{}' order by b.point desc limit 1;
+  end if;
+  if v_rate is not null then
+    v_left := least(v_left, _await_tokens(p_queue, v_rate, v_burst));
+    if v_left < 1 then
+      return;
+    end if;
+  end if;
+  v_asked := v_left;
+  v_enough := case when v_asked < 20 then 0 else v_asked / 2 end;
+  v_at := _now();
+  if v_aged is distinct from false then
+    v_aged := exists (select from slot_entries as e where e.queue = p_queue);
+  end if;
+  v_state := _slot_state(p_queue, coalesce(v_open, '{}'), v_at, v_slot, v_leases, v_parked);
+  v_held := v_state.held_keys;
+
+  for v_pass in 1 .. 2 loop
+    if v_parked then
+      -- Keys that came free since the last claim, and a few others: a limit may have been
+      -- raised. Who would return with nothing looks at more.
+      w_keys := v_state.freed_keys || _parked_keys(p_queue, case when v_aged then v_left * 2 + 100 when v_pass = 2 then 100 else 10 end);
+      v_jobs := array(
+        select j
+        from _claim_parked(
+          p_queue, w_keys, v_held || case when v_aged then _aged_keys(p_queue, w_keys, v_at) end, v_left, p_worker, p_lease, p_limit) as j);
+      if v_jobs <> '{}' then
+        return query select j.* from unnest(v_jobs) as j;
+        select array_agg(_concurrency_key(j.metadata)), array_agg(j.job_id), array_agg((j.receipt).batch_id)
+        into n_keys, n_jobs, n_batches
+        from unnest(v_jobs) as j;
+        v_held := v_held || n_keys;
+        v_left := v_left - cardinality(v_jobs);
+        if v_rate is not null then
+          perform _spend_tokens(p_queue, v_rate, v_burst, cardinality(v_jobs));
+        end if;
+      end if;
+    end if;
+    exit when v_pass = 2;
+    while v_left > v_enough loop
+      v_jobs := case
+        when v_next > v_left then _claim_ahead(p_queue, v_next, v_left, p_worker, p_lease, p_limit,
+          v_held, case when v_aged then v_at end, v_frozen)
+        when v_frozen then array(select j from _claim_snapshot(p_queue, v_left, p_worker, p_lease) as j)
+        else array(select j from _claim_lanes(p_queue, v_left, p_worker, p_lease) as j) end;
+      -- A round costs as much as some jobs.
+      v_met := v_met + greatest(cardinality(v_jobs), case when v_left < v_asked then 10 else 50 end);
+      exit when v_jobs = '{}';
+      o_jobs := null;
+      if cardinality(v_jobs) = 1 then
+        v_key := _concurrency_key(v_jobs[1].metadata);
+        if v_key is not null then
+          v_receipt := v_jobs[1].receipt;
+          if cardinality(array_positions(v_held || case when v_aged then _aged_keys(p_queue, array[v_key], v_at) end, v_key)) < p_limit then
+            v_held := v_held || v_key;
+            n_keys := n_keys || v_key;
+            n_jobs := n_jobs || v_receipt.job_id;
+            n_batches := n_batches || v_receipt.batch_id;
+          else
+            o_keys := array[v_key];
+            o_jobs := array[v_receipt.job_id];
+            o_batches := array[v_receipt.batch_id];
+            o_slots := array[v_receipt.ready_slot];
+            o_leases := array[v_receipt.run_lease];
+          end if;
+        end if;
+      else
+        select array_agg(j.key), array_agg(j.job_id), array_agg((j.receipt).batch_id), array_agg((j.receipt).ready_slot),
+          array_agg((j.receipt).run_lease)
+        into w_keys, w_jobs, w_batches, w_slots, w_leases
+        from (
+          select _concurrency_key(u.metadata) as key, u.job_id, u.receipt from unnest(v_jobs) as u offset 0
+        ) as j
+        where j.key is not null;
+        if w_keys is not null then
+          select array_agg(w.key) filter (where w.taken), array_agg(w.job_id) filter (where w.taken), array_agg(w.batch_id) filter (where w.taken),
+            array_agg(w.key) filter (where not w.taken), array_agg(w.job_id) filter (where not w.taken),
+            array_agg(w.batch_id) filter (where not w.taken), array_agg(w.slot) filter (where not w.taken),
+            array_agg(w.run_lease) filter (where not w.taken)
+          into t_keys, t_jobs, t_batches, o_keys, o_jobs, o_batches, o_slots, o_leases
+          from (
+            -- The open attempts of a key come first, so that its jobs count on from there.
+            select u.nth, u.key, u.job_id, u.batch_id, u.slot, u.run_lease,
+              row_number() over (partition by u.key collate "C" order by u.nth) <= p_limit as taken
+            from (
+              select 0 as nth, h.key, null::bigint as job_id, null::bigint as batch_id, null::smallint as slot, null::bigint as run_lease
+              from unnest(v_held || case when v_aged then _aged_keys(p_queue, w_keys, v_at) end) as h (key)
+              where (h.key in (select k.key from unnest(w_keys) as k (key))) is true
+              union all
+              select w.nth, w.key, w.job_id, w.batch_id, w.slot, w.run_lease
+              from unnest(w_keys, w_jobs, w_batches, w_slots, w_leases) with ordinality as w (key, job_id, batch_id, slot, run_lease, nth)
+            ) as u
+            -- As they were claimed: such a batch is known as a whole.
+            order by u.nth
+          ) as w
+          where w.nth > 0;
+          v_held := v_held || t_keys;
+          n_keys := n_keys || t_keys;
+          n_jobs := n_jobs || t_jobs;
+          n_batches := n_batches || t_batches;
+        end if;
+      end if;
+      if o_jobs is null then
+        return query select j.* from unnest(v_jobs) as j;
+      else
+        perform _park_jobs(p_queue, o_slots, o_batches, o_jobs, o_leases, o_keys);
+        return query select j.* from unnest(v_jobs) as j where j.job_id not in (select o.id from unnest(o_jobs) as o (id));
+      end if;
+      get diagnostics v_got = row_count;
+      v_left := v_left - v_got;
+      if v_rate is not null and v_got < cardinality(v_jobs) then
+        -- Those that were parked give their tokens back.
+        perform _spend_tokens(p_queue, v_rate, v_burst, v_got - cardinality(v_jobs));
+      end if;
+      -- A long row of jobs whose keys are taken is parked by several calls: many who has
+      -- nothing yet, few who keeps others waiting with something in hand.
+      v_most := case when v_left < v_asked then 100 + 2 * v_asked else 5000 end;
+      exit when v_met >= v_most;
+      -- And it is not walked step by step by who wants few.
+      v_next := case when v_got = 0 then least(greatest(v_next * 4, 20), 1000, v_most - v_met) else 0 end;
+    end loop;
+    exit when v_left < v_asked or not v_parked;
+  end loop;
+
+  if n_keys is null then
+    return;
+  end if;
+  v_open := v_state.open_points;
+  if cardinality(v_open) > 128 then
+    perform _age_slots(p_queue, array_agg(u.key), array_agg(u.job_id), array_agg(b.batch_id), v_at)
+    from unnest(v_open[:64]) as p (point)
+    cross join lateral (select n.* from slot_batches as n where n.queue = p_queue and n.point = p.point offset 0) as b
+    cross join lateral unnest(b.keys, b.job_ids) as u (key, job_id)
+    where _holds_slot(b.batch_id, u.job_id, v_at);
+    v_open := v_open[65:];
+    v_aged := true;
+  end if;
+  if v_parked and v_left = 0 then
+    -- Keys that came free and have nobody yet. Where they are very many, a look at any
+    -- finds one. The first such key of a batch tells: the others are not looked up.
+    v_open := v_open || array(
+      select b.point
+      from (
+        select f.point, array_agg(f.key) as keys
+        from unnest(v_state.freed_keys, v_state.freed_points) as f (key, point)
+        where f.point <> all (v_open)
+        group by f.point
+      ) as b
+      where coalesce((
+        select true from unnest(b.keys) as f (key)
+        where f.key not in (select h.key from unnest(v_held) as h (key) group by h.key having count(*) >= p_limit)
+          -- Not exists: it may be planned to read them all.
+          and coalesce((select true from parked_jobs as p where p.queue = p_queue and p.key = f.key order by p.job_id limit 1), false)
+        limit 1), false)
+      limit 64);
+  end if;
+  v_point := coalesce(v_point, 0);
+  if n_batches[1] = all (n_batches) then
+    case v_slot
+{{ range $i := until (int .segments) }}
+    when {{ $i }} then
+      insert into slot_batches_{{ $i }} (queue, point, batch_id, keys, job_ids, open, aged, ready_slot)
+      values (p_queue, v_point + 1, n_batches[1], n_keys, n_jobs, v_open || (v_point + 1), v_aged, {{ $i }});
+{{ end }}
+    end case;
+    return;
+  end if;
+  insert into slot_batches (queue, point, batch_id, keys, job_ids, open, aged, ready_slot)
+  select p_queue, g.point, g.batch_id, g.keys, g.job_ids, v_open || array_agg(g.point) over (), v_aged, v_slot
+  from (
+    select v_point + row_number() over () as point, n.batch_id, n.keys, n.job_ids
+    from (
+      select u.batch_id, array_agg(u.key) as keys, array_agg(u.job_id) as job_ids
+      from unnest(n_batches, n_keys, n_jobs) as u (batch_id, key, job_id)
+      group by u.batch_id
+    ) as n
+  ) as g;
+end;
+$$;

@@ -1,0 +1,311 @@
+-- Jobs that a claim met while their key had no slot: set aside, and claimed once it has one.
+
+-- Which keys with parked jobs to look at: some of them, from a random one on, so
+-- that many that are taken do not hide a free one for long.
+create or replace function {{ .schema }}._parked_keys (p_queue text, p_max integer)
+  returns text[]
+  language plpgsql
+  volatile
+  set enable_seqscan = off
+as $$
+declare
+  v_start bigint := hashint8extended((random() * 1e15)::bigint, 0);
+  -- The key of a random one of them.
+  v_from  text := coalesce(
+    (select p.key from parked_jobs as p
+     where p.queue = p_queue and hashint8extended(p.job_id, 0) >= v_start
+     order by hashint8extended(p.job_id, 0) limit 1),
+    (select p.key from parked_jobs as p
+     where p.queue = p_queue and hashint8extended(p.job_id, 0) is not null
+     order by hashint8extended(p.job_id, 0) limit 1));
+begin
+  return array(
+    with recursive after as (
+      (select p.key, 1 as n from parked_jobs as p where p.queue = p_queue and p.key >= coalesce(v_from, '') order by p.key limit 1)
+      union all
+      select x.key, a.n + 1
+      from after as a
+      cross join lateral (
+        select p.key from parked_jobs as p where p.queue = p_queue and p.key > a.key order by p.key limit 1
+      ) as x
+      where a.n < p_max
+    ),
+    before as (
+      (select p.key, 1 as n from parked_jobs as p where p.queue = p_queue and p.key < v_from order by p.key limit 1)
+      union all
+      select x.key, b.n + 1
+      from before as b
+      cross join lateral (
+        select p.key from parked_jobs as p where p.queue = p_queue and p.key > b.key and p.key < v_from order by p.key limit 1
+      ) as x
+      where b.n < p_max
+    )
+    select a.key from after as a
+    union all
+    select b.key from before as b
+    limit p_max);
+end;
+$$;
+
+-- Takes jobs off the list of those that are parked: each by its key and id, and not by a
+-- join, which may be planned as a walk through all of the queue's for each.
+create or replace function {{ .schema }}._forget_parked (p_queue text, p_keys text[], p_job_ids bigint[])
+  returns void
+  language plpgsql
+  volatile
+as $$
+begin
+  delete from parked_jobs as p
+  where p.ctid = any (array({{ template "internal/parked_rows.sql" (dict "queue" "p_queue" "keys" "p_keys" "ids" "p_job_ids") }}));
+end;
+$$;
+
+-- The same for jobs of any lanes that leave otherwise, so that no claim has to go through
+-- them. Waits for nobody: what is left on the list a claim forgets.
+create or replace function {{ .schema }}._forget_parked_of (p_lanes bigint[], p_keys text[], p_job_ids bigint[])
+  returns void
+  language plpgsql
+  volatile
+as $$
+declare
+  v_queue text;
+  v_keys  text[];
+  v_ids   bigint[];
+begin
+  if p_job_ids is null then
+    return;
+  end if;
+  for v_queue, v_keys, v_ids in
+    select l.queue, array_agg(u.key), array_agg(u.job_id)
+    from unnest(p_lanes, p_keys, p_job_ids) as u (lane, key, job_id)
+    join queue_lanes as l on l.lane = u.lane
+    where u.key is not null
+    group by l.queue
+  loop
+    delete from parked_jobs as p
+    where p.ctid = any (array(
+      select f.ctid from parked_jobs as f
+      where f.ctid = any (array({{ template "internal/parked_rows.sql" (dict "queue" "v_queue" "keys" "v_keys" "ids" "v_ids") }}))
+      for update skip locked));
+  end loop;
+end;
+$$;
+
+-- Claims parked jobs of some keys that have a slot again, oldest first within a key;
+-- p_held has a key for each attempt that is open. No window offers them any more:
+-- their claim is counted by a delta, as of jobs that a transaction enqueued itself.
+create or replace function {{ .schema }}._claim_parked (
+  p_queue text, p_keys text[], p_held text[], p_max integer, p_worker text, p_lease interval, p_limit integer
+)
+  returns setof {{ .schema }}.claimed_job
+  language plpgsql
+  volatile
+as $$
+declare
+  v_now   timestamptz := _now();
+  v_xid   xid8 := pg_current_xact_id();  -- before the ring is read, see enqueue
+  v_slot  smallint := _current_slot();
+  v_lanes bigint[] := array(select l.lane from queue_lanes as l where l.queue = p_queue);
+  v_held  text[] := p_held;
+  v_left  integer := p_max;
+  v_got   integer;
+  v_ids   bigint[];
+  v_keys  text[];
+  v_gone  bigint[];
+begin
+  loop
+    select array_agg(n.job_id), array_agg(n.key) into v_ids, v_keys
+    from (
+      select p.job_id, k.key
+      from (
+        select u.key, p_limit - sum(u.held) as free
+        from (
+          select c.key, 0 as held, true as asked from unnest(p_keys) as c (key)
+          union all
+          select h.key, 1, false from unnest(v_held) as h (key)
+        ) as u
+        group by u.key
+        having bool_or(u.asked) and sum(u.held) < p_limit
+      ) as k
+      cross join lateral (
+        select j.job_id from parked_jobs as j where j.queue = p_queue and j.key = k.key order by j.job_id limit k.free
+      ) as p
+      limit v_left
+    ) as n;
+    if v_ids is null then
+      return;
+    end if;
+    -- Those whose unique key counts from now on go by way of promotion.
+    if exists (select from deferred_jobs as d where d.run_at = 'infinity' and d.unique_key is not null) then
+      v_gone := array(
+        select d.job_id from deferred_jobs as d
+        where d.job_id = any (v_ids) and d.run_at = 'infinity' and d.lane = any (v_lanes) and _gains_key(d)
+        order by d.job_id
+        -- Whoever holds one may wait for a lane that this claim has in hand.
+        for update skip locked);
+      perform _forget_parked(p_queue, array_agg(u.key), array_agg(u.job_id))
+      from unnest(v_ids, v_keys) as u (job_id, key)
+      where u.job_id = any (v_gone);
+      perform _bring_back(v_gone);
+    end if;
+    return query
+    with taken as (
+      delete from deferred_jobs as d
+      where d.job_id = any (array(
+        select e.job_id from deferred_jobs as e
+        -- By its id and by no other index, whatever the statistics say.
+        where e.job_id = any (v_ids) and (e.run_at = 'infinity' and e.lane = any (v_lanes)) is true and not _gains_key(e)
+        order by e.job_id
+        for update skip locked))
+      returning d.*
+    ),
+    gone as (
+      delete from parked_jobs as p
+      where p.ctid = any (array({{ template "internal/parked_rows.sql" (dict "queue" "p_queue" "keys" "v_keys" "ids" "v_ids") }}
+          -- Not a join: those few may be many.
+          and (u.job_id in (select t.job_id from taken as t)) is true))
+    ),
+    put as (
+      insert into ready_entries (
+        lane, xid, job_id, run_at, created_at, run_lease, ready_slot, attempt, max_attempts, kind, args,
+        metadata, tags, errors, progress, unique_key, unique_states, ordering_key, deadline)
+      select t.lane, '0', t.job_id, coalesce(nullif(_instant(t.metadata ->> 'awa:run_at'), 'infinity'), t.created_at), t.created_at, t.run_lease, v_slot, t.attempt, t.max_attempts,
+        t.kind, t.args, nullif(t.metadata - 'awa:run_at', '{}'), t.tags, t.errors, t.progress, t.unique_key, t.unique_states,
+        t.ordering_key, t.deadline
+      from taken as t
+      returning *
+    ),
+    batch as materialized (
+      select p.lane, _batch_id(v_slot, max(p.job_id * 16 + p.run_lease % 16), max(p.run_lease)) as batch_id, count(*)::integer as jobs,
+        min(p.deadline) as deadline, bool_or(p.metadata ? 'awa:follow_ups') as follows, array_agg(p.job_id order by p.job_id) as job_ids,
+        array_agg(p.run_lease order by p.job_id) as run_leases,
+        (select q.priority from queue_lanes as q where q.lane = p.lane limit 1) as priority
+      from put as p
+      group by p.lane
+    ),
+    claimed as (
+      insert into claims (
+        batch_id, lane, claimed_at, lease_expires_at, ready_slot, job_ids, run_leases, worker, deadline_at, bypassed_by,
+        follows)
+      select b.batch_id, b.lane, v_now, v_now + p_lease, v_slot, b.job_ids, b.run_leases, p_worker, v_now + b.deadline, v_xid,
+        nullif(b.follows, false)
+      from batch as b
+    ),
+    counted as (
+      insert into terminal_count_deltas (lane, xid, ready_slot, closed, completed, failed, cancelled)
+      select b.lane, v_xid, v_slot, -b.jobs, 0, 0, 0 from batch as b
+    ),
+    watched as (
+      insert into watched_claims (batch_id, lane, ready_slot, look_at)
+      select b.batch_id, b.lane, v_slot, v_now + least(p_lease, b.deadline) from batch as b
+    )
+    select row(v_slot, b.batch_id, p.job_id, p.run_lease)::receipt,
+      p.job_id, p.kind, p.args, p_queue, b.priority, p.attempt, p.max_attempts, p.run_at, p.created_at,
+      coalesce(p.tags, '{}'), coalesce(p.metadata, '{}'), p.progress, coalesce(p.errors, '{}'),
+      v_now + p.deadline, v_now + p_lease
+    from put as p
+    join batch as b on b.lane = p.lane
+    order by b.priority, p.job_id;
+    get diagnostics v_got = row_count;
+    exit when v_got = cardinality(v_ids);
+    v_left := v_left - v_got;
+    -- Those that were cancelled, deleted or moved meanwhile leave the list, and others
+    -- are looked for in their stead: one may wait for a slot of another queue by now.
+    -- Those that somebody holds stay.
+    v_gone := array(
+      select u.job_id
+      from unnest(v_ids, v_keys) as u (job_id, key)
+      cross join lateral (
+        select from parked_jobs as p where p.queue = p_queue and p.key = u.key and p.job_id = u.job_id limit 1
+      ) as p
+      where not exists (
+        select from deferred_jobs as d where d.job_id = u.job_id and (d.run_at = 'infinity' and d.lane = any (v_lanes)) is true));
+    exit when v_gone = '{}';
+    -- As they may be many, those behind them as well.
+    perform _forget_parked(p_queue, array_agg(j.key), array_agg(j.job_id))
+    from unnest(v_ids, v_keys) as u (job_id, key)
+    cross join lateral (
+      select n.key, n.job_id from parked_jobs as n
+      where n.queue = p_queue and n.key = u.key and n.job_id >= u.job_id
+      order by n.job_id
+      limit 1000
+    ) as j
+    where u.job_id in (select g.job_id from unnest(v_gone) as g (job_id))
+      and not exists (
+        select from deferred_jobs as d where d.job_id = j.job_id and (d.run_at = 'infinity' and d.lane = any (v_lanes)) is true);
+    v_held := v_held || array(
+      select u.key from unnest(v_ids, v_keys) as u (job_id, key)
+      where u.job_id not in (select g.job_id from unnest(v_gone) as g (job_id)));
+  end loop;
+end;
+$$;
+
+-- Jobs that were claimed just now although their key has no slot: set aside. Nobody
+-- else has seen these attempts, so they are closed without a look at other outcomes.
+create or replace function {{ .schema }}._park_jobs (
+  p_queue text, p_slots smallint[], p_batches bigint[], p_jobs bigint[], p_leases bigint[], p_keys text[]
+)
+  returns void
+  language plpgsql
+  volatile
+as $$
+begin
+  with job as materialized (
+    select r.*, u.batch_id, u.key
+    from unnest(p_slots, p_batches, p_jobs, p_leases, p_keys) as u (slot, batch_id, job_id, run_lease, key)
+    cross join lateral (
+      select e.* from ready_entries as e
+      where e.ready_slot = u.slot and e.job_id = u.job_id and e.run_lease = u.run_lease
+      limit 1
+    ) as r
+  ),
+  closed as (
+    insert into attempt_outcomes (batch_id, lane, xid, finalized_at, seq, jobs, ready_slot, outcome, job_ids, run_leases)
+    select j.batch_id, j.lane, pg_current_xact_id(), _now(), 0, count(*), j.ready_slot, 'm',
+      array_agg(j.job_id order by j.job_id), case when max(j.run_lease) > 1 then array_agg(j.run_lease order by j.job_id) end
+    from job as j
+    group by j.batch_id, j.lane, j.ready_slot
+  ),
+  deferred as (
+    insert into deferred_jobs (
+      job_id, lane, state, run_at, created_at, run_lease, attempt, max_attempts, kind, args,
+      metadata, tags, errors, progress, unique_key, unique_states, ordering_key, deadline, xid)
+    select j.job_id, j.lane, 'scheduled', 'infinity', j.created_at, j.run_lease + 1, j.attempt, j.max_attempts, j.kind, j.args,
+      j.metadata || jsonb_build_object('awa:run_at', j.run_at), j.tags, j.errors, j.progress, j.unique_key, j.unique_states,
+      j.ordering_key, j.deadline, pg_current_xact_id()
+    from job as j
+  )
+  insert into parked_jobs (queue, key, job_id)
+  select p_queue, j.key, j.job_id from job as j
+  on conflict do nothing;
+end;
+$$;
+
+-- Parked jobs of a queue whose limit is gone go back into their lanes. The jobs are locked
+-- before they leave the list, as a claim and a move do.
+create or replace function {{ .schema }}._unpark_queue (p_queue text)
+  returns void
+  language plpgsql
+  volatile
+  set enable_seqscan = off
+as $$
+declare
+  v_ids bigint[];
+begin
+  perform from deferred_jobs as e
+  where e.job_id = any (array(select p.job_id from parked_jobs as p where p.queue = p_queue))
+  order by e.job_id
+  for update;
+  for v_ids in
+    with unlisted as (
+      delete from parked_jobs as p where p.queue = p_queue returning p.job_id
+    )
+    select array_agg(n.job_id order by n.nth)
+    from (select u.job_id, row_number() over (order by u.job_id) as nth from unlisted as u) as n
+    group by (n.nth - 1) / 1000
+    order by (n.nth - 1) / 1000
+  loop
+    perform _bring_back(v_ids);
+  end loop;
+end;
+$$;
