@@ -226,7 +226,8 @@ begin
         where k.lane = v_lane
         order by k.generation desc
         limit 1;
-        -- One more job out of an open window's last interval: its bounds are the cursor's.
+        -- One more job of an open window, below its oldest transaction in progress: the
+        -- bounds are the cursor's own.
         if v_left = 1 and c_segment = v_ring and v_segment = v_ring and not c_drained and c_skips = 0
           and c_pos_xid >= pg_snapshot_xmax(c_prev) and c_pos_xid < pg_snapshot_xmin(c_cur)
           and pg_snapshot_xmax(c_cur) <= pg_snapshot_xmax(v_snap){{ if not $.divert }} and not v_frozen{{ end }}
