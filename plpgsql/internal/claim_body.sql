@@ -7,11 +7,12 @@
 -- claim instead.
 declare
   v_asked    integer := least(claim.max_jobs, 10000);
-  v_left     integer := least(claim.max_jobs, 10000);
+  v_left     integer := v_asked;
   v_got      integer;
   v_take     integer;
   v_lanes    bigint[];
   v_many     boolean;
+  v_ruled    boolean;
   v_paused   boolean;
   v_aging    interval;
   v_rate     double precision;
@@ -19,10 +20,10 @@ declare
 {{- if .divert }}
   v_limit    integer;
 {{- end }}
-  v_at       integer := 0;
+  v_at       integer;
   v_busy     bigint[];
-  v_waits    boolean := false;
-  v_holds    boolean := false;
+  v_waits    boolean;
+  v_holds    boolean;
   v_lane     bigint;
 {{- if not .divert }}
   v_frozen   boolean := current_setting('transaction_isolation') in ('repeatable read', 'serializable');
@@ -30,6 +31,7 @@ declare
   v_priority smallint;
   v_now      timestamptz := _now();
   v_snap     pg_snapshot;
+  v_ring     bigint;
   v_segment  bigint;
   v_slot     smallint;
   v_costly   boolean;
@@ -62,8 +64,6 @@ declare
   c_drained    boolean;
   c_prev       pg_snapshot;
   c_cur        pg_snapshot;
-  v_guess      smallint;
-  v_rotator    xid8;
 begin
   if claim.queue is null or claim.max_jobs is null or claim.max_jobs < 1 or claim.lease is null
     or _shortest(claim.lease) <= '0' or claim.lease > '100 years' or length(claim.worker) > 200
@@ -80,38 +80,52 @@ begin
       'Name a queue, ask for at least one job and give a lease above zero, up to 100 years.');
   end if;
 
-  select q.lane, q.priority, m.paused, m.priority_aging_interval, m.rate_limit, m.rate_burst,{{ if .divert }} m.concurrency_limit,{{ end }}
+  select q.lane, q.priority,
     (select g.generation from segment_rotations as g order by g.generation desc limit 1),
-    exists (select from queue_lanes as o where o.queue = q.queue and o.lane <> q.lane)
-  into v_lane, v_priority, v_paused, v_aging, v_rate, v_burst,{{ if .divert }} v_limit,{{ end }} v_segment, v_many
+    exists (select from queue_lanes as o where o.queue = q.queue and o.lane <> q.lane),
+    exists (
+      select from queue_meta as m
+      where m.queue = q.queue and (m.paused or coalesce(m.rate_limit, m.concurrency_limit) is not null
+        or m.priority_aging_interval is not null))
+  into v_lane, v_priority, v_ring, v_many, v_ruled
   from queue_lanes as q
-  left join queue_meta as m on m.queue = q.queue
   where q.queue = claim.queue
   limit 1;
-  if v_lane is null or v_paused then
+  if v_lane is null then
     return;
   end if;
-{{- if .divert }}
-  if v_limit is not null then
-    return query
-    select j.* from _claim_limited(claim.queue, claim.max_jobs, claim.worker, claim.lease, v_limit) as j;
-    return;
-  end if;
-{{- end }}
-  if v_rate is not null then
-    v_asked := least(v_asked, _await_tokens(claim.queue, v_rate, v_burst));
-    if v_asked < 1 then
+  if v_ruled then
+    select m.paused, m.priority_aging_interval, m.rate_limit, m.rate_burst{{ if .divert }}, m.concurrency_limit{{ end }}
+    into v_paused, v_aging, v_rate, v_burst{{ if .divert }}, v_limit{{ end }}
+    from queue_meta as m
+    where m.queue = claim.queue;
+    if v_paused then
       return;
     end if;
-    v_left := v_asked;
+{{- if .divert }}
+    if v_limit is not null then
+      return query
+      select j.* from _claim_limited(claim.queue, claim.max_jobs, claim.worker, claim.lease, v_limit) as j;
+      return;
+    end if;
+{{- end }}
+    if v_rate is not null then
+      v_asked := least(v_asked, _await_tokens(claim.queue, v_rate, v_burst));
+      if v_asked < 1 then
+        return;
+      end if;
+      v_left := v_asked;
+    end if;
   end if;
-  v_guess := (v_segment % {{ .segments }})::smallint;
   if v_many then
+    v_at := 0;
+    v_waits := false;
+    v_holds := false;
     -- Lanes where rows wait, by effective priority: one step less per interval
     -- that the head has waited. Among equals the longer wait goes first, in
     -- steps of the interval; shards otherwise at random, or the first would
     -- starve the others.
-    case v_guess
+    case v_ring % {{ .segments }}
 {{ range $i := until (int .segments) }}
     when {{ $i }} then
       select coalesce(array_agg(l.lane order by l.rank, l.since, l.mixed), '{}') into v_lanes
@@ -138,7 +152,7 @@ begin
         ) as h on true
         cross join lateral (
           select coalesce(h.run_at, case
-            when not (k.drained and k.base_segment = v_segment and k.floor_xid <= pg_snapshot_xmin(k.s_cur)
+            when not (k.drained and k.base_segment = v_ring and k.floor_xid <= pg_snapshot_xmin(k.s_cur)
               and pg_snapshot_xmin(k.s_cur) = pg_snapshot_xmax(k.s_cur)) or k.lane is null
             then _lane_head(u.lane) end) as run_at
         ) as w
@@ -198,44 +212,60 @@ begin
       -- Ring and snapshot are read together: a transaction numbered after
       -- them writes into this segment or a newer one.
       -- A number that this transaction draws only now comes after them, too.
-      case v_guess
+      case v_ring % {{ .segments }}
 {{ range $i := until (int .segments) }}
       when {{ $i }} then
-        select g.generation, g.slot, g.xid, pg_current_snapshot(), pg_current_xact_id_if_assigned() is null,
+        select (select n.generation from segment_rotations as n order by n.generation desc limit 1),
+          pg_current_snapshot(), pg_current_xact_id_if_assigned() is null,
           k.generation, k.segment, k.last_segment, k.base_segment, k.pos_xid, k.pos_job_id, k.floor_xid,
           k.settled_segment, k.settled_xid,
           k.claimed_total, k.skips, k.drained, k.s_prev, k.s_cur
-        into v_segment, v_slot, v_rotator, v_snap, v_fresh,
+        into v_segment, v_snap, v_fresh,
           c_generation, c_segment, c_last, c_base, c_pos_xid, c_pos_id, c_floor,
           c_settled, c_settler, c_claimed, c_skips, c_drained, c_prev, c_cur
-        from (select n.generation, n.slot, n.xid from segment_rotations as n order by n.generation desc limit 1) as g
-        left join lateral (
-          select o.* from lane_cursors_{{ $i }} as o where o.lane = v_lane order by o.generation desc limit 1
-        ) as k on true;
+        from lane_cursors_{{ $i }} as k
+        where k.lane = v_lane
+        order by k.generation desc
+        limit 1;
+        -- One more job of an open window, below its oldest transaction in progress: the
+        -- bounds are the cursor's own.
+        if v_left = 1 and c_segment = v_ring and v_segment = v_ring and not c_drained and c_skips = 0
+          and c_pos_xid >= pg_snapshot_xmax(c_prev) and c_pos_xid < pg_snapshot_xmin(c_cur)
+          and pg_snapshot_xmax(c_cur) <= pg_snapshot_xmax(v_snap){{ if not $.divert }} and not v_frozen{{ end }}
+        then
+{{ template "internal/claim_one.sql" (dict "slot" $i "lo_xid" "c_pos_xid" "lo_id" "c_pos_id" "hi_xid" "pg_snapshot_xmin(c_cur)" "moves" true) }}
+          if pg_snapshot_xmin(c_cur) < pg_snapshot_xmax(c_cur) then
+            v_rest := true;
+          else
+            c_drained := true;
+          end if;
+        end if;
 {{ end }}
       end case;
-      if c_generation is null or v_slot <> v_guess then
+      if c_generation is null or v_segment <> v_ring then
         perform _enter_ring();
-        select g.generation, g.slot, g.xid, pg_current_snapshot(), pg_current_xact_id_if_assigned() is null,
+        select g.generation, pg_current_snapshot(), pg_current_xact_id_if_assigned() is null,
           k.generation, k.segment, k.last_segment, k.base_segment, k.pos_xid, k.pos_job_id, k.floor_xid,
           k.settled_segment, k.settled_xid,
           k.claimed_total, k.skips, k.drained, k.s_prev, k.s_cur
-        into v_segment, v_slot, v_rotator, v_snap, v_fresh,
+        into v_segment, v_snap, v_fresh,
           c_generation, c_segment, c_last, c_base, c_pos_xid, c_pos_id, c_floor,
           c_settled, c_settler, c_claimed, c_skips, c_drained, c_prev, c_cur
-        from (select n.generation, n.slot, n.xid from segment_rotations as n order by n.generation desc limit 1) as g
+        from (select n.generation from segment_rotations as n order by n.generation desc limit 1) as g
         left join lateral (
           select o.* from lane_cursors as o where o.lane = v_lane order by o.generation desc limit 1
         ) as k on true;
       end if;
+      v_slot := (v_segment % {{ .segments }})::smallint;
       if not v_fresh then
         v_snap := _hide_own(v_snap);
-        if v_rotator = pg_current_xact_id_if_assigned() then
-          -- Others do not see this transaction's own rotation and go on
-          -- writing into the segment before it.
-          select max(g.generation) into v_segment
-          from segment_rotations as g where g.xid <> v_rotator;
-        end if;
+        -- Others do not see this transaction's own rotation and go on writing into
+        -- the segment before it.
+        select g.generation into v_segment
+        from segment_rotations as g
+        where g.generation <= v_segment and g.xid <> pg_current_xact_id_if_assigned()
+        order by g.generation desc
+        limit 1;
       end if;
 
       if c_generation is null then
@@ -372,35 +402,14 @@ begin
           case (c_segment + {{ mul (int .segments) 2 }}) % {{ .segments }}
 {{ range $i := until (int .segments) }}
           when {{ $i }} then
-            select e.*, _batch_id({{ $i }}, e.job_id * 16 + e.run_lease % 16, e.run_lease) as batch_id into r
-            from ready_entries_{{ $i }} as e
-            where e.lane = v_lane and (e.xid, e.job_id) > (v_lo_xid, v_lo_id) and e.xid < v_hi_xid
-            order by e.xid, e.job_id
-            limit 1;
-            if found then
-              v_got := 1;
-              insert into claims_{{ $i }} (
-                batch_id, lane, claimed_at, lease_expires_at, ready_slot, job_ids, run_leases, worker, deadline_at, follows)
-              values (r.batch_id, v_lane, v_now, v_now + claim.lease, {{ $i }}, array[r.job_id],
-                case when r.run_lease > 1 then array[r.run_lease] end, claim.worker, v_now + r.deadline, nullif(r.metadata ? 'awa:follow_ups', false));
-            end if;
+{{ template "internal/claim_one.sql" (dict "slot" $i "lo_xid" "v_lo_xid" "lo_id" "v_lo_id" "hi_xid" "v_hi_xid" "moves" false) }}
 {{ end }}
           end case;
-          if v_got = 1 then
-            return next row(
-              row(r.ready_slot, r.batch_id, r.job_id, r.run_lease)::receipt,
-              r.job_id, r.kind, r.args, claim.queue, v_priority, r.attempt, r.max_attempts, r.run_at, r.created_at,
-              coalesce(r.tags, '{}'), coalesce(r.metadata, '{}'), r.progress, coalesce(r.errors, '{}'),
-              v_now + r.deadline, v_now + claim.lease)::claimed_job;
+          if found then
             case v_slot
 {{ range $i := until (int .segments) }}
             when {{ $i }} then
-              insert into lane_cursors_{{ $i }} (
-                lane, generation, segment, last_segment, base_segment, pos_xid, pos_job_id, floor_xid, settled_segment, settled_xid,
-                claimed_total, batch_id, look_at, ready_slot, skips, drained, s_prev, s_cur)
-              values (v_lane, c_generation + 1, c_segment, c_last, c_base, r.xid, r.job_id, c_floor,
-                c_settled, case when v_settles then pg_current_xact_id() else c_settler end,
-                c_claimed + 1, r.batch_id, v_now + least(claim.lease, r.deadline), {{ $i }}, 0, false, c_prev, c_cur);
+{{ template "internal/claim_moves.sql" $i }}
 {{ end }}
             end case;
             v_left := 0;
