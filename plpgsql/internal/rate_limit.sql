@@ -114,9 +114,16 @@ create or replace function {{ .schema }}._check_depth (p_queue text, p_max_depth
   volatile
 as $$
 declare
-  v_depth bigint := (select c.available + c.scheduled + c.retryable from queue_counts(p_queue) as c);
-  v_what  text := format('queue %L holds %s waiting jobs, its max_depth is %s', p_queue, v_depth, p_max_depth);
+  v_depth bigint;
+  v_what  text;
 begin
+  perform _enter_ring();
+  -- Then nobody can tell, and a producer is not refused.
+  if _is_torn() then
+    return;
+  end if;
+  v_depth := (select c.available + c.scheduled + c.retryable from queue_counts(p_queue) as c);
+  v_what := format('queue %L holds %s waiting jobs, its max_depth is %s', p_queue, v_depth, p_max_depth);
   if v_depth + p_jobs <= p_max_depth then
     return;
   elsif (select m.on_full = 'warn' from queue_meta as m where m.queue = p_queue) then

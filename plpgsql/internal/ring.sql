@@ -130,19 +130,32 @@ $$;
 
 -- TRUNCATE is not versioned. A reader whose snapshot is older than one misses what that
 -- snapshot shows: it has another file of the table than is there now. Asked after reading,
--- when what was read is locked; in READ COMMITTED it is locked before the snapshot.
+-- when what was read is locked, or within the ring; in READ COMMITTED it is locked before
+-- the snapshot.
+create or replace function {{ .schema }}._is_torn ()
+  returns boolean
+  language plpgsql
+  stable
+as $$
+begin
+  if pg_catalog.current_setting('transaction_isolation') in ('read committed', 'read uncommitted') then
+    return false;
+  end if;
+  return exists (
+    select from pg_class as c
+    where c.oid in (
+{{- range $i := until (int .segments) }}{{ if $i }}, {{ end }}'{{ $.schema }}.ready_entries_{{ $i }}'::regclass{{ end }})
+      and c.relfilenode <> pg_relation_filenode(c.oid));
+end;
+$$;
+
 create or replace function {{ .schema }}._refuse_torn (p_what text)
   returns void
   language plpgsql
   volatile
 as $$
 begin
-  if pg_catalog.current_setting('transaction_isolation') in ('repeatable read', 'serializable') and exists (
-    select from pg_class as c
-    where c.oid in (
-{{- range $i := until (int .segments) }}{{ if $i }}, {{ end }}'{{ $.schema }}.ready_entries_{{ $i }}'::regclass{{ end }})
-      and c.relfilenode <> pg_relation_filenode(c.oid)
-  ) then
+  if _is_torn() then
     perform _stale_snapshot(p_what);
   end if;
 end;
