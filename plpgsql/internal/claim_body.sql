@@ -412,6 +412,7 @@ begin
 {{ template "internal/claim_moves.sql" $i }}
 {{ end }}
             end case;
+            v_got := 1;
             v_left := 0;
             exit;
           end if;
