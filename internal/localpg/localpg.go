@@ -67,21 +67,9 @@ func NotifyContext(ctx context.Context) (context.Context, context.CancelFunc) {
 // process runs as root the server runs as an unprivileged user, as PostgreSQL
 // demands.
 func Start(ctx context.Context, opts Options) (*Server, error) {
-	bin, err := FindBinaries()
+	s, bin, account, err := newServer(rand.Text())
 	if err != nil {
 		return nil, err
-	}
-	account, err := serverAccount()
-	if err != nil {
-		return nil, err
-	}
-	dir, err := account.makeDir()
-	if err != nil {
-		return nil, err
-	}
-	s := &Server{dir: dir, password: rand.Text()}
-	if s.reaper, err = startReaper(dir); err != nil {
-		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
 	if err := s.initdb(ctx, bin, account); err != nil {
 		return nil, errors.Join(err, s.Stop())
@@ -90,6 +78,26 @@ func Start(ctx context.Context, opts Options) (*Server, error) {
 		return nil, errors.Join(err, s.Stop())
 	}
 	return s, nil
+}
+
+// newServer makes a server's directory, which goes with this process, and finds what it is
+// started by and as.
+func newServer(password string) (s *Server, bin string, account account, err error) {
+	if bin, err = FindBinaries(); err != nil {
+		return nil, "", account, err
+	}
+	if account, err = serverAccount(); err != nil {
+		return nil, "", account, err
+	}
+	dir, err := account.makeDir()
+	if err != nil {
+		return nil, "", account, err
+	}
+	s = &Server{dir: dir, password: password}
+	if s.reaper, err = startReaper(dir); err != nil {
+		return nil, "", account, errors.Join(err, os.RemoveAll(dir))
+	}
+	return s, bin, account, nil
 }
 
 // initdb makes the cluster: UTF8 and the C locale, so that every machine sorts

@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -15,21 +14,9 @@ import (
 // Standby starts a hot standby of s that follows it by streaming, and returns when it
 // does. s crashes and is restarted with opts meanwhile: its files are copied.
 func (s *Server) Standby(ctx context.Context, opts Options) (*Server, error) {
-	bin, err := FindBinaries()
+	standby, bin, account, err := newServer(s.password)
 	if err != nil {
 		return nil, err
-	}
-	account, err := serverAccount()
-	if err != nil {
-		return nil, err
-	}
-	dir, err := account.makeDir()
-	if err != nil {
-		return nil, err
-	}
-	standby := &Server{dir: dir, password: s.password}
-	if standby.reaper, err = startReaper(dir); err != nil {
-		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
 	s.Crash()
 	if err = standby.copyData(s, account); err == nil {
@@ -59,7 +46,7 @@ func (s *Server) copyData(from *Server, account account) error {
 	if err != nil {
 		return err
 	}
-	line := fmt.Sprintf("primary_conninfo = 'host=%s port=%s user=%s'\n", from.dir, strconv.Itoa(from.port), superuser)
+	line := fmt.Sprintf("primary_conninfo = 'host=%s port=%d user=%s'\n", from.dir, from.port, superuser)
 	if err := account.writeFile(filepath.Join(s.dataDir(), "postgresql.auto.conf"), string(conf)+line); err != nil {
 		return err
 	}
