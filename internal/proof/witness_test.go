@@ -201,15 +201,20 @@ func (w *witness) recover() int {
 		}
 	}
 
-	// A claim that was forgotten is waiting again.
+	// A claim that was forgotten is waiting again. If the promotion before it was forgotten
+	// as well, it waits for that.
 	var forgotten, kept []awa.Receipt
 	for r := range d.hand {
-		if states[r.JobID] == awa.StateAvailable && !d.asked[r] {
+		waits := states[r.JobID] == awa.StateAvailable || states[r.JobID] == awa.StateRetryable && r.RunLease > 1
+		if waits && !d.asked[r] {
 			forgotten = append(forgotten, r)
 			delete(d.hand, r)
 		} else {
 			kept = append(kept, r)
 		}
+	}
+	if _, err := queue.Maintain(ctx, conn); err != nil {
+		t.Fatal(err)
 	}
 	again := map[int64]bool{}
 	for {
