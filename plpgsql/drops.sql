@@ -25,3 +25,6 @@ drop function if exists {{ .schema }}._queue_counts (text);
 drop function if exists {{ .schema }}._next_attempt ({{ .schema }}.deferred_jobs);
 drop function if exists {{ .schema }}._update_jobs (jsonb);
 drop function if exists {{ .schema }}._collected (text);
+drop function if exists {{ .schema }}._lane_head (bigint);
+drop function if exists {{ .schema }}._window_head (bigint, pg_snapshot, pg_snapshot, xid8, bigint);
+drop function if exists {{ .schema }}._window (pg_snapshot, pg_snapshot, xid8, bigint);

@@ -2,7 +2,7 @@
 -- transactions across rotations and prunes.
 \ir sessions.psql
 select pg_temp.forget('race/40') \g /dev/null
-select plan(46);
+select plan(51);
 select pg_temp.open(s) from unnest(array['a', 'b', 'd', 'ring']) as s \g /dev/null
 select count(*) as segments from pg_inherits where inhparent = 'awa.ready_entries'::regclass \gset
 
@@ -151,6 +151,26 @@ select is(pg_temp.turn(1), 'empty rotated', 'its segment is sealed and pruned');
 select results_eq($$ select pruned_terminal_count, pruned_completed_count from awa.queue_terminal_rollups where queue = 'race/40/poison' $$,
   'values (30::bigint, 30::bigint)', 'the rollup holds what history held');
 select is(pg_temp.figures('race/40/poison'), '0 0 0 0 30', 'the poison is gone');
+
+-- Lanes of one queue: which comes first, and which are drained
+
+create function pg_temp.in_lane (p_name text, p_priority integer, p_waited interval default '0') returns text
+  language sql as $$
+  select format('select awa.enqueue(%L, to_jsonb(%L::text), queue => %L, priority => %s, run_at => now() - interval %L)',
+    'k', p_name, 'race/40/lanes', p_priority, p_waited)
+$$;
+select pg_temp.run('b', pg_temp.in_lane('old', 4, '2 hours')), pg_temp.run('b', pg_temp.in_lane('first', 1)) \g /dev/null
+select is(pg_temp.rotate(), 'rotated', 'four lanes, of which two have jobs of before a rotation');
+select pg_temp.run('b', pg_temp.in_lane('new', 4)), pg_temp.run('b', pg_temp.in_lane('second', 1)) \g /dev/null
+select is((select string_agg(pg_temp.claim('race/40/lanes', 1), ' ' order by i) from generate_series(1, 5) as i),
+  'old first second new', 'a lane is as old as its first job, whatever came after a rotation');
+
+select pg_temp.run('b', pg_temp.in_lane(n, 1)), pg_temp.claim('race/40/lanes') from unnest(array['x1', 'x2']) as n \g /dev/null
+select pg_temp.tell('a', 'begin'), pg_temp.run('a', pg_temp.in_lane('late', 1)), pg_temp.run('b', pg_temp.in_lane('x3', 1)) \g /dev/null
+select is(pg_temp.claim('race/40/lanes'), 'x3', 'a claim beside a producer');
+select is(pg_temp.claim('race/40/lanes'), null, 'after which its lane is drained');
+select pg_temp.tell('a', 'commit') \g /dev/null
+select is(pg_temp.claim('race/40/lanes'), 'late', 'until that producer commits');
 
 -- A failed prune leaves nothing half done
 

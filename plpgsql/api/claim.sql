@@ -173,66 +173,78 @@ exception
 end;
 $$;
 
--- Since when the first claimable row of a lane waits, or null. Read without the
--- lane's lock, so only a reason to try; it is claim that tells what is wrong
--- with rows or cursors of another cluster.
-create or replace function {{ .schema }}._lane_head (p_lane bigint)
-  returns timestamptz
+-- Since when the first claimable row of each of these lanes waits; lanes without are left
+-- out. Read without the lanes' locks, so only a reason to try; it is claim that tells what
+-- is wrong with rows or cursors of another cluster.
+create or replace function {{ .schema }}._lane_heads (p_lanes bigint[])
+  returns table (lane bigint, run_at timestamptz)
   language plpgsql
   volatile
+  set enable_seqscan = off
 as $$
 declare
-  v_snap pg_snapshot := _hide_own(pg_current_snapshot());
-  v_head timestamptz;
-  c      lane_cursors;
+  v_own xid8 := pg_current_xact_id_if_assigned();
 begin
   perform _enter_ring();
-  select k.* into c from lane_cursors as k where k.lane = p_lane order by k.generation desc limit 1;
-  if not found then
-    return coalesce(
-      _window_head(p_lane, '1:1:', v_snap, '0', -1),
-      (select r.run_at from ready_entries as r
-       where r.lane = p_lane and r.xid >= pg_snapshot_xmax(v_snap)
-         and r.xid is distinct from pg_current_xact_id_if_assigned()
-       limit 1));
-  elsif pg_snapshot_xmax(c.s_cur) > pg_snapshot_xmax(v_snap) then
-    return timestamptz '-infinity';
-  end if;
-  -- The rest of the open window, then the next one.
-  if not c.drained then
-    v_head := _window_head(p_lane, c.s_prev, c.s_cur,
-      case when c.segment = c.last_segment then c.pos_xid else '0' end,
-      case when c.segment = c.last_segment then c.pos_job_id else -1 end);
-  end if;
-  return coalesce(v_head, _window_head(p_lane, c.s_cur, v_snap, '0', -1));
-end;
-$$;
-
-create or replace function {{ .schema }}._window_head (
-  p_lane bigint, p_prev pg_snapshot, p_cur pg_snapshot, p_pos_xid xid8, p_pos_job_id bigint
-)
-  returns timestamptz
-  language plpgsql
-  stable
-as $$
-declare
-  w record;
-begin
-  w := _window(p_prev, p_cur, p_pos_xid, p_pos_job_id);
-  if w.lo_xid is null then
-    return null;
-  end if;
-  return (
+  return query
+  select u.lane, case when pg_snapshot_xmax(c.s_cur) > pg_snapshot_xmax(pg_current_snapshot()) then '-infinity' else w.run_at end
+  from (select n.generation as ring from segment_rotations as n order by n.generation desc limit 1) as g
+  cross join unnest(p_lanes) as u (lane)
+  left join lateral (
+    select o.segment, o.drained, o.pos_xid, o.pos_job_id, o.s_prev, o.s_cur,
+      -- Where the first row can be: what s_cur does not show is numbered from the floor on.
+      case when o.floor_xid <= pg_snapshot_xmin(o.s_cur) then
+        case when o.drained then o.base_segment else least(o.segment, o.base_segment) end end as first
+    from lane_cursors as o
+    where o.lane = u.lane
+    order by o.generation desc
+    limit 1
+  ) as c on true
+  left join lateral (
     select r.run_at
-    from unnest(w.lo_xid, w.lo_id, w.hi_xid, w.hi_id) with ordinality as i (lo_xid, lo_id, hi_xid, hi_id, n)
+    from generate_series(greatest(c.first, g.ring - {{ sub (int .segments) 1 }}, 0), g.ring) as s (segment)
+    -- The rest of the open window and what comes after it, as far as this segment
+    -- holds it, around this transaction's own rows.
+    cross join lateral (
+      select x.xid, -1, x.xid, 9223372036854775807
+      from pg_snapshot_xip(c.s_cur) as x (xid)
+      where x.xid is distinct from v_own
+      union all
+      select x.xid, case when s.segment = c.segment and x.xid = c.pos_xid then c.pos_job_id else -1 end, x.xid, 9223372036854775807
+      from pg_snapshot_xip(c.s_prev) as x (xid)
+      where not c.drained and (s.segment > c.segment or s.segment = c.segment and x.xid >= c.pos_xid)
+        and x.xid is distinct from v_own
+      union all
+      select o.lo_xid, o.lo_id, o.hi_xid, -1
+      from (
+        select case
+            when c.s_cur is null then '0'
+            when c.drained or s.segment < c.segment then pg_snapshot_xmax(c.s_cur)
+            when s.segment = c.segment then greatest(c.pos_xid, pg_snapshot_xmax(c.s_prev))
+            else pg_snapshot_xmax(c.s_prev) end as xid,
+          case
+            when c.s_cur is null then 9223372036854775807
+            when not c.drained and s.segment = c.segment and c.pos_xid >= pg_snapshot_xmax(c.s_prev) then c.pos_job_id
+            else -1 end as job_id
+      ) as b
+      cross join lateral (
+        select b.xid, b.job_id, case when b.xid < v_own then v_own else '18446744073709551615' end
+        union all
+        select v_own, 9223372036854775807, '18446744073709551615'
+        where b.xid < v_own
+      ) as o (lo_xid, lo_id, hi_xid)
+    ) as p (lo_xid, lo_id, hi_xid, hi_id)
     cross join lateral (
       select e.run_at
       from ready_entries as e
-      where e.lane = p_lane and (e.xid, e.job_id) > (i.lo_xid, i.lo_id) and (e.xid, e.job_id) < (i.hi_xid, i.hi_id)
+      where e.ready_slot = s.segment % {{ .segments }} and e.lane = u.lane
+        and (e.xid, e.job_id) > (p.lo_xid, p.lo_id) and (e.xid, e.job_id) < (p.hi_xid, p.hi_id)
       order by e.xid, e.job_id
       limit 1
     ) as r
-    limit 1);
+    limit 1
+  ) as w on true
+  where w.run_at is not null or pg_snapshot_xmax(c.s_cur) > pg_snapshot_xmax(pg_current_snapshot());
 end;
 $$;
 

@@ -95,7 +95,13 @@ declare
 begin
   perform _enter_ring();
   return query
-  with leased as (
+  with counts as materialized (
+    select k.* from _lane_counts() as k
+  ),
+  heads as materialized (
+    select h.* from _lane_heads(array(select k.lane from counts as k where k.available > 0)) as h
+  ),
+  leased as (
     select e.lane, count(*) filter (where e.state = 'running') as running,
       count(*) filter (where e.state = 'waiting_external') as waiting
     from leases as e
@@ -109,8 +115,9 @@ begin
       sum(k.running + coalesce(x.running, 0)) as running, sum(coalesce(x.waiting, 0)) as waiting,
       sum(k.completed) as completed, sum(k.failed) as failed, sum(k.cancelled) as cancelled, sum(k.pruned) as pruned,
       sum(k.lately_enqueued) as enqueued, sum(k.lately_closed) as closed,
-      min(case when k.available > 0 then _lane_head(k.lane) end) as head
-    from _lane_counts() as k
+      min(h.run_at) as head
+    from counts as k
+    left join heads as h on h.lane = k.lane
     left join leased as x on x.lane = k.lane
     group by k.queue
   )

@@ -11,6 +11,8 @@ declare
   v_got      integer;
   v_take     integer;
   v_lanes    bigint[];
+  v_heads    timestamptz[];
+  v_unknown  bigint[];
   v_many     boolean;
   v_ruled    boolean;
   v_paused   boolean;
@@ -128,38 +130,60 @@ begin
     case v_ring % {{ .segments }}
 {{ range $i := until (int .segments) }}
     when {{ $i }} then
-      select coalesce(array_agg(l.lane order by l.rank, l.since, l.mixed), '{}') into v_lanes
+      select array_agg(u.lane order by u.lane) filter (where not u.drained and u.head is null),
+        array_agg(u.lane order by u.lane) filter (where u.head is not null),
+        array_agg(u.head order by u.lane) filter (where u.head is not null)
+      into v_unknown, v_lanes, v_heads
       from (
-        select u.lane, random() as mixed, greatest(u.priority - _lane_age(w.run_at, v_now, v_aging), 1) as rank,
-          _lane_since(w.run_at, v_aging) as since
-        from (select distinct n.lane, n.priority from queue_lanes as n where n.queue = claim.queue) as u
-        -- Most lanes can be told by the current segment: a row after the
-        -- cursor, any row where no cursor is, or none where none can be
-        -- elsewhere.
+        -- A lane whose cursor stands in the current segment, and whose next window
+        -- begins there, can be told by it: a row after the cursor, or of a
+        -- transaction that its snapshot shows in progress. Without either it is
+        -- drained, if no transaction that may write elsewhere is missing there, nor
+        -- the cursor another cluster's.
+        select n.lane, coalesce(h.run_at, d.run_at) as head,
+          k.alone is true and h.run_at is null and d.run_at is null as drained
+        from (select distinct q.lane from queue_lanes as q where q.queue = claim.queue) as n
         left join lateral (
-          select o.* from lane_cursors_{{ $i }} as o where o.lane = u.lane order by o.generation desc limit 1
-        ) as k on true
+          select o.s_cur,
+            o.base_segment = v_ring and o.floor_xid <= pg_snapshot_xmin(o.s_cur)
+              and pg_snapshot_xmax(o.s_cur) <= (select pg_snapshot_xmax(pg_current_snapshot()))
+              and (o.drained or o.pos_xid >= pg_snapshot_xmax(o.s_prev)) as alone,
+            case when o.drained then pg_snapshot_xmax(o.s_cur) else greatest(o.pos_xid, pg_snapshot_xmax(o.s_prev)) end as xid,
+            case when o.drained or o.pos_xid < pg_snapshot_xmax(o.s_prev) then -1 else o.pos_job_id end as job_id,
+            case when o.drained then o.base_segment else o.segment end as segment
+          from lane_cursors_{{ $i }} as o
+          where o.lane = n.lane
+          order by o.generation desc
+          limit 1
+        ) as k on k.segment = v_ring
         left join lateral (
           select e.run_at
           from ready_entries_{{ $i }} as e
-          where e.lane = u.lane
-            and (e.xid, e.job_id) > (
-              coalesce(case when k.drained then pg_snapshot_xmax(k.s_cur) else k.pos_xid end, '1'),
-              coalesce(case when k.drained then -1 else k.pos_job_id end, 9223372036854775807))
+          where e.lane = n.lane and (e.xid, e.job_id) > (k.xid, k.job_id)
             and e.xid is distinct from pg_current_xact_id_if_assigned()
           order by e.xid, e.job_id
           limit 1
         ) as h on true
-        cross join lateral (
-          select coalesce(h.run_at, case
-            when not (k.drained and k.base_segment = v_ring and k.floor_xid <= pg_snapshot_xmin(k.s_cur)
-              and pg_snapshot_xmin(k.s_cur) = pg_snapshot_xmax(k.s_cur)) or k.lane is null
-            then _lane_head(u.lane) end) as run_at
-        ) as w
-        where w.run_at is not null
-      ) as l;
+        left join lateral (
+          select e.run_at
+          from pg_snapshot_xip(k.s_cur) as x (xid)
+          cross join lateral (select o.run_at from ready_entries_{{ $i }} as o where o.lane = n.lane and o.xid = x.xid limit 1) as e
+          where h.run_at is null and x.xid is distinct from pg_current_xact_id_if_assigned()
+          limit 1
+        ) as d on true
+      ) as u;
 {{ end }}
     end case;
+    if v_unknown is not null then
+      select v_lanes || array_agg(h.lane), v_heads || array_agg(h.run_at) into v_lanes, v_heads
+      from _lane_heads(v_unknown) as h;
+    end if;
+    if cardinality(v_lanes) > 1 then
+      v_lanes := array(
+        select u.lane
+        from unnest(v_lanes, v_heads) as u (lane, head)
+        order by greatest(_lane_priority(u.lane) - _lane_age(u.head, v_now, v_aging), 1), _lane_since(u.head, v_aging), random());
+    end if;
   end if;
 
   -- With several lanes, a lock is first taken only where rows wait and it is
@@ -176,7 +200,7 @@ begin
       if v_many then
         exit when v_left = 0 or (v_waits and v_left < v_asked);
         v_at := v_at + 1;
-        if v_at > cardinality(v_lanes) then
+        if v_at > coalesce(cardinality(v_lanes), 0) then
           exit when v_waits or v_left < v_asked or v_busy is null;
           v_waits := true;
           v_lanes := array(select u.lane from unnest(v_busy) as u (lane) order by _lane_rank(u.lane));
