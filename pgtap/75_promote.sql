@@ -65,10 +65,10 @@ create function pg_temp.pass_reads (p_new integer, out rows_read bigint, out due
   language plpgsql as $$
 begin
   perform awa.enqueue_many('k', array_fill('1'::jsonb, array[p_new]), queue => 'tap/75', run_at => now() + interval '1 day');
-  rows_read := pg_stat_get_xact_tuples_fetched('awa.deferred_jobs'::regclass);
+  rows_read := pg_stat_get_xact_tuples_fetched('awa.deferred_jobs_xid_idx'::regclass);
   due_entries := pg_stat_get_xact_tuples_returned('awa.deferred_jobs_due_idx'::regclass);
   perform awa.maintain();
-  rows_read := pg_stat_get_xact_tuples_fetched('awa.deferred_jobs'::regclass) - rows_read;
+  rows_read := pg_stat_get_xact_tuples_fetched('awa.deferred_jobs_xid_idx'::regclass) - rows_read;
   due_entries := pg_stat_get_xact_tuples_returned('awa.deferred_jobs_due_idx'::regclass) - due_entries;
 end;
 $$;
