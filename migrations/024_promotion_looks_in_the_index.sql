@@ -1,4 +1,4 @@
--- 023: what is due later a promotion tells by the index alone.
+-- 024: what is due later a promotion tells by the index alone.
 -- changes: deferred_jobs
 
 -- Each pass looks at all that was deferred since the one before, and most of it is due
