@@ -1,6 +1,6 @@
 -- Promotion: one job that cannot be promoted keeps nobody else.
 begin;
-select plan(9);
+select plan(11);
 -- Alone: calls maintain.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 
@@ -58,6 +58,28 @@ end $$;
 select cmp_ok((select m.last_value from pg_temp.met as m), '<', 20::bigint, 'a pass does not go on for long with those that cannot be promoted');
 select is((select c.job_id from awa.claim('tap/75') as c), :behind::bigint, 'and they do not keep those behind them for ever');
 drop trigger tap_75 on awa.ready_entries;
+
+-- What came since the last pass and is due later is told by the index: of ten times as
+-- many, no more rows are read, nor entries of what was promoted before.
+create function pg_temp.pass_reads (p_new integer, out rows_read bigint, out due_entries bigint)
+  language plpgsql as $$
+begin
+  perform awa.enqueue_many('k', array_fill('1'::jsonb, array[p_new]), queue => 'tap/75', run_at => now() + interval '1 day');
+  rows_read := pg_stat_get_xact_tuples_fetched('awa.deferred_jobs_xid_idx'::regclass);
+  due_entries := pg_stat_get_xact_tuples_returned('awa.deferred_jobs_due_idx'::regclass);
+  perform awa.maintain();
+  rows_read := pg_stat_get_xact_tuples_fetched('awa.deferred_jobs_xid_idx'::regclass) - rows_read;
+  due_entries := pg_stat_get_xact_tuples_returned('awa.deferred_jobs_due_idx'::regclass) - due_entries;
+end;
+$$;
+select awa.enqueue_many('k', array_fill('1'::jsonb, array[500]), queue => 'tap/75', run_at => now() + interval '61 minutes') \g /dev/null
+select set_config('awa.now', (now() + interval '62 minutes')::text, true) \g /dev/null
+select awa.maintain() \g /dev/null
+create temp table reads as select 100 as n, r.* from pg_temp.pass_reads(100) as r;
+insert into reads select 1000, r.* from pg_temp.pass_reads(1000) as r;
+select cmp_ok((select r.rows_read from reads as r where r.n = 1000), '<=', (select r.rows_read from reads as r where r.n = 100) + 50,
+  'a pass reads no row of what came since the last one and is due later');
+select cmp_ok((select max(r.due_entries) from reads as r), '<', 400::bigint, 'nor what was promoted before');
 
 select is_empty($$ select * from awa.check() $$, 'check() finds nothing');
 

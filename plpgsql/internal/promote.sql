@@ -136,7 +136,8 @@ create or replace function {{ .schema }}._promote (p_max integer, out promoted b
   set plan_cache_mode = force_generic_plan
   set enable_seqscan = off
   set enable_bitmapscan = off
-  -- A hash join would read what vacuum may not remove.
+  -- Sorted or hashed would be what vacuum may not remove.
+  set enable_sort = off
   set enable_hashjoin = off
   set enable_mergejoin = off
 as $$
@@ -179,11 +180,18 @@ begin
   v_late := array(
     select d.job_id
     from (
-      select x.job_id, x.run_at from deferred_jobs as x where x.xid >= pg_snapshot_xmax(p.seen)
+      -- Most of them are due later, which the index alone tells. In its order: by run_at
+      -- it would be all that was ever promoted.
+      (select x.job_id, x.run_at from deferred_jobs as x
+       where x.xid >= pg_snapshot_xmax(p.seen) and x.run_at <= p.run_at
+       order by x.xid)
       union all
       select x.job_id, x.run_at
       from pg_snapshot_xip(p.seen) as late (xid)
-      cross join lateral (select y.* from deferred_jobs as y where y.xid = late.xid offset 0) as x
+      cross join lateral (
+        select y.* from deferred_jobs as y
+        where (y.xid, y.run_at) >= (late.xid, '-infinity') and (y.xid, y.run_at) <= (late.xid, p.run_at)
+        offset 0) as x
     ) as d
     where (d.run_at, d.job_id) <= (p.run_at, p.job_id)
     limit p_max);
