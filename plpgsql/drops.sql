@@ -25,3 +25,6 @@ drop function if exists {{ .schema }}._queue_counts (text);
 drop function if exists {{ .schema }}._next_attempt ({{ .schema }}.deferred_jobs);
 drop function if exists {{ .schema }}._update_jobs (jsonb);
 drop function if exists {{ .schema }}._collected (text);
+drop function if exists {{ .schema }}._delete_round (bigint[]);
+drop function if exists {{ .schema }}._delete_round_holding (bigint[]);
+drop function if exists {{ .schema }}._delete_jobs (bigint[]);
