@@ -87,7 +87,7 @@ $$;
 create or replace function {{ .schema }}._part_after (p_seen pg_snapshot, p_cur pg_snapshot, p_max integer)
   returns pg_snapshot
   language plpgsql
-  volatile
+  stable
   set plan_cache_mode = force_generic_plan
   set enable_seqscan = off
   set enable_bitmapscan = off

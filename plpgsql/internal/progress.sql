@@ -59,9 +59,8 @@ begin
     values (v_open.job_id, v_open.run_lease, coalesce(v_at, 'epoch') + interval '1 microsecond', v_open.ready_slot,
       case when p_percent is null then v_before else _progress(v_before, p_percent, p_message, p_metadata) end)
     on conflict do nothing;
-    if found then
-      return true;
-    end if;
+    exit when found;
   end loop;
+  return true;
 end;
 $$;
