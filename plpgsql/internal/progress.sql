@@ -6,12 +6,18 @@ create or replace function {{ .schema }}._progress_of (p_slot smallint, p_job_id
   set enable_seqscan = off
 as $$
 begin
-  return coalesce(
-    (select p.progress from progress_entries as p
-     where p.ready_slot = p_slot and p.job_id = p_job_id and p.run_lease = p_run_lease
-     order by p.at desc limit 1),
-    (select r.progress from ready_entries as r
-     where r.ready_slot = p_slot and r.job_id = p_job_id and r.run_lease = p_run_lease));
+  -- That segment alone: a finish is not in the ring.
+  case p_slot
+{{ range $i := until (int .segments) }}
+  when {{ $i }} then
+    return coalesce(
+      (select p.progress from progress_entries_{{ $i }} as p
+       where p.job_id = p_job_id and p.run_lease = p_run_lease
+       order by p.at desc limit 1),
+      (select r.progress from ready_entries_{{ $i }} as r
+       where r.job_id = p_job_id and r.run_lease = p_run_lease));
+{{ end }}
+  end case;
 end;
 $$;
 
