@@ -55,6 +55,10 @@ var bySQLState = map[string]error{
 	"55P03": ErrBusy,
 }
 
+// strangeSession has the SQLSTATEs of a prepared statement that is there already, or
+// not: a pooler gave the connection another session than the one that prepared it.
+var strangeSession = map[string]bool{"42P05": true, "26000": true}
+
 // dataException is the class of SQLSTATEs with which the server refuses a value
 // before a function sees it.
 const dataException = "22"
@@ -73,6 +77,10 @@ func wrap(op string, err error) error {
 		}
 		if sentinel != nil {
 			return fmt.Errorf("awa: %s: %w: %w", op, sentinel, err)
+		}
+		if strangeSession[pgErr.Code] {
+			return fmt.Errorf("awa: %s: %w; behind a pooler in transaction mode set "+
+				"DefaultQueryExecMode to pgx.QueryExecModeExec", op, err)
 		}
 	}
 	return fmt.Errorf("awa: %s: %w", op, err)

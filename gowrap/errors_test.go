@@ -50,3 +50,14 @@ func TestWrapLeavesOtherErrorsAlone(t *testing.T) {
 		}
 	}
 }
+
+// A prepared statement that is there already, or not: another session than it was.
+func TestWrapTellsOfAPooler(t *testing.T) {
+	for _, state := range []string{"42P05", "26000"} {
+		err := wrap("op", &pgconn.PgError{Code: state, Message: "the message"})
+		var pgErr *pgconn.PgError
+		if !errors.As(err, &pgErr) || !strings.Contains(err.Error(), "the message") || !strings.Contains(err.Error(), "QueryExecModeExec") {
+			t.Errorf("%s: %v", state, err)
+		}
+	}
+}

@@ -1,7 +1,7 @@
 -- Check: every invariant, by damaging the tables by hand and seeing exactly
 -- that violation.
 begin;
-select plan(40);
+select plan(41);
 -- Alone: damages ledgers.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 select awa.reset() \g /dev/null
@@ -177,6 +177,19 @@ select is_empty(
   $$ select n.* from awa.queue_overview() as o cross join lateral awa.queue_counts(o.queue) as n
      except select o.queue, o.available, o.scheduled, o.retryable, o.running, o.waiting_external, o.completed, o.failed, o.cancelled, o.terminal,
        o.dlq, o.pruned_terminal from awa.queue_overview() as o $$, 'the overview says of each queue what its counts do');
+
+-- As a session has it that planned the overview when there was one lane.
+select awa.reset() \g /dev/null
+select awa.enqueue('k', queue => 'tap/44/0') \g /dev/null
+select awa.claim('tap/44/0') \g /dev/null
+analyze awa.ready_entries, awa.lane_cursors, awa.queue_lanes, awa.leases;
+select o.queue from awa.queue_overview() as o \g /dev/null
+select awa.enqueue('k', queue => 'tap/44/' || n), awa.enqueue('k', queue => 'tap/44/' || n) from generate_series(1, 50) as n \g /dev/null
+select awa.claim('tap/44/' || n) from generate_series(1, 50) as n \g /dev/null
+create temp view scanned as select sum(s.seq_tup_read) as rows from pg_stat_xact_user_tables as s where s.schemaname = 'awa';
+select rows as before from scanned \gset
+select o.queue from awa.queue_overview() as o \g /dev/null
+select is(rows, :before::numeric, 'the overview reads no table from end to end, whatever was there when it was planned') from scanned;
 
 select * from finish();
 rollback;

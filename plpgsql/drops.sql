@@ -28,3 +28,7 @@ drop function if exists {{ .schema }}._collected (text);
 drop function if exists {{ .schema }}._lane_head (bigint);
 drop function if exists {{ .schema }}._window_head (bigint, pg_snapshot, pg_snapshot, xid8, bigint);
 drop function if exists {{ .schema }}._window (pg_snapshot, pg_snapshot, xid8, bigint);
+drop function if exists {{ .schema }}._delete_round (bigint[]);
+drop function if exists {{ .schema }}._delete_round_holding (bigint[]);
+drop function if exists {{ .schema }}._delete_jobs (bigint[]);
+drop function if exists {{ .schema }}._closed_since (pg_snapshot);

@@ -174,10 +174,6 @@ create or replace function {{ .schema }}.set_progress (
   set enable_seqscan = off
   set jit = off
 as $$
-declare
-  v_open   receipt;
-  v_at     timestamptz;
-  v_before jsonb;
 begin
   perform _enter_ring();
   if set_progress.percent is null then
@@ -186,32 +182,20 @@ begin
   if jsonb_typeof(set_progress.metadata) <> 'object' then
     perform _invalid(format('metadata is a JSON %s', jsonb_typeof(set_progress.metadata)), 'metadata is a JSON object.');
   end if;
-  select o.* into v_open from _open_receipts(array[set_progress.receipt]) as o;
-  if not found then
-    update leases as l
-    set progress = _progress(l.progress, set_progress.percent, set_progress.message, set_progress.metadata)
-    where l.job_id = (set_progress.receipt).job_id and l.batch_id = (set_progress.receipt).batch_id
-      and l.receipt_lease = (set_progress.receipt).run_lease;
-    if found then
-      return true;
-    end if;
-    perform _refuse_unseen(array[set_progress.receipt]);
-    return false;
+  if _report(set_progress.receipt, set_progress.percent, set_progress.message, set_progress.metadata) then
+    return true;
   end if;
-  select p.at, p.progress into v_at, v_before
-  from progress_entries as p
-  where p.ready_slot = v_open.ready_slot and p.job_id = v_open.job_id and p.run_lease = v_open.run_lease
-  order by p.at desc
-  limit 1;
-  insert into progress_entries (job_id, run_lease, at, ready_slot, progress)
-  values (v_open.job_id, v_open.run_lease,
-    -- The newest row counts, also after the clock was set back.
-    greatest(clock_timestamp(), v_at + interval '1 microsecond'), v_open.ready_slot,
-    _progress(coalesce(v_before, _progress_of(v_open.ready_slot, v_open.job_id, v_open.run_lease::integer)),
-      set_progress.percent, set_progress.message, set_progress.metadata));
-  return true;
+  update leases as l
+  set progress = _progress(l.progress, set_progress.percent, set_progress.message, set_progress.metadata)
+  where l.job_id = (set_progress.receipt).job_id and l.batch_id = (set_progress.receipt).batch_id
+    and l.receipt_lease = (set_progress.receipt).run_lease;
+  if found then
+    return true;
+  end if;
+  perform _refuse_unseen(array[set_progress.receipt]);
+  return false;
 end;
 $$;
 
 comment on function {{ .schema }}.set_progress is
-  'Records how far a running attempt has come: percent (kept within 0 to 100), a message that replaces the last one, and metadata whose keys are merged into the earlier ones. Kept when the job is retried, snoozed or rescued and handed to its next attempt; gone once it completes. False when the receipt is stale. Waits only for another call about the same attempt, and only once that has registered a callback. Raises AW006 without a percent or for metadata that is not an object.';
+  'Records how far a running attempt has come: percent (kept within 0 to 100), a message that replaces the last one, and metadata whose keys are merged into the earlier ones. Kept when the job is retried, snoozed or rescued and handed to its next attempt; gone once it completes. False when the receipt is stale. Waits only for another report or callback of the same attempt, and goes on from what that left. Raises AW006 without a percent or for metadata that is not an object.';

@@ -108,13 +108,18 @@ begin
   perform _enter_ring();
   perform _check_timeout(register_callback.timeout);
   v_due := _now() + register_callback.timeout;
-  update leases as l
-  set state = 'waiting_external', callback_id = v_id, due_at = v_due, deadline_at = null, stays = true
-  where l.job_id = (register_callback.receipt).job_id and l.batch_id = (register_callback.receipt).batch_id
-    and l.receipt_lease = (register_callback.receipt).run_lease;
-  if found then
-    return v_id;
-  end if;
+  for v_look in 1 .. 2 loop
+    update leases as l
+    set state = 'waiting_external', callback_id = v_id, due_at = v_due, deadline_at = null, stays = true
+    where l.job_id = (register_callback.receipt).job_id and l.batch_id = (register_callback.receipt).batch_id
+      and l.receipt_lease = (register_callback.receipt).run_lease;
+    if found then
+      return v_id;
+    end if;
+    -- A report that somebody has in hand comes along. So may another callback, and then
+    -- the attempt is in leases by now.
+    exit when _report(register_callback.receipt, null, null, null);
+  end loop;
   select k.* into c from _close_in_order(array[register_callback.receipt], array['m'::"char"], null) as k;
   if not found then
     perform _refuse_unseen(array[register_callback.receipt]);
@@ -136,7 +141,7 @@ end;
 $$;
 
 comment on function {{ .schema }}.register_callback is
-  'Makes a running job wait for an answer from outside, as waiting_external, and returns the id that the answer must name; an earlier id of the job is void. The attempt stays open without lease or heartbeat, and without a deadline, until it is answered, finished by its receipt, or timeout has passed: then it fails like any attempt. Null when the receipt is stale. Waits only for a concurrent finish of the same batch. Raises AW006 for a timeout of zero or less.';
+  'Makes a running job wait for an answer from outside, as waiting_external, and returns the id that the answer must name; an earlier id of the job is void. The attempt stays open without lease or heartbeat, and without a deadline, until it is answered, finished by its receipt, or timeout has passed: then it fails like any attempt. Null when the receipt is stale. Waits only for a concurrent finish of the same batch, or report or callback of the same attempt. Raises AW006 for a timeout of zero or less.';
 
 create or replace function {{ .schema }}.complete_callback (callback_id uuid, result jsonb default null)
   returns boolean

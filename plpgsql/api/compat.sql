@@ -417,12 +417,19 @@ create or replace function {{ .schema }}._jobs_delete ()
   set search_path = pg_catalog, {{ .schema }}, pg_temp
   set jit = off
 as $$
+declare
+  v_ids   bigint[];
+  v_ended bigint[];
 begin
   if tg_level = 'ROW' then
-    perform _collect('delete', old.id::text);
+    -- The sign says whether the job was over.
+    perform _collect('delete', (case when old.state in ('completed', 'failed', 'cancelled') then -old.id else old.id end)::text);
     return old;
   end if;
-  perform _delete_jobs(array(select distinct u.id::bigint from _rows_collected('delete') as u (id)));
+  select array_agg(distinct u.id::bigint) filter (where u.id::bigint > 0), array_agg(distinct -u.id::bigint) filter (where u.id::bigint < 0)
+  into v_ids, v_ended
+  from _rows_collected('delete') as u (id);
+  perform _delete_jobs(coalesce(v_ids, '{}'), coalesce(v_ended, '{}'));
   perform _jobs_end('delete');
   return null;
 end;

@@ -3,8 +3,8 @@
 -- removals from history, dead letters; each class in ascending order.
 
 -- One round. A job that meanwhile moved back to an earlier class is not among
--- the returned ones.
-create or replace function {{ .schema }}._delete_round (p_ids bigint[])
+-- the returned ones. Of p_ended only those in history are taken.
+create or replace function {{ .schema }}._delete_round (p_ids bigint[], p_ended bigint[])
   returns bigint[]
   language plpgsql
   volatile
@@ -69,7 +69,7 @@ begin
   v_gone := v_gone || v_more;
 
   v_left := _less(v_left, v_more);
-  v_more := array(select t.job_id from _take_terminal(v_left, array['c', 'f', 'x']::"char"[]) as t);
+  v_more := array(select t.job_id from _take_terminal(v_left || p_ended, array['c', 'f', 'x']::"char"[]) as t);
   v_gone := v_gone || v_more;
 
   with gone as (
@@ -94,51 +94,66 @@ as $$
 $$;
 
 -- A round with locks of an earlier one in hand must not wait.
-create or replace function {{ .schema }}._delete_round_holding (p_ids bigint[])
+create or replace function {{ .schema }}._delete_round_holding (p_ids bigint[], p_ended bigint[])
   returns bigint[]
   language plpgsql
   volatile
   set lock_timeout = '50ms'
 as $$
 begin
-  return _delete_round(p_ids);
+  return _delete_round(p_ids, p_ended);
 exception when lock_not_available then
-  perform _serialization_failure(format('job %s moved on while it was deleted', p_ids[1]));
+  perform _serialization_failure(format('job %s moved on while it was deleted', (p_ids || p_ended)[1]));
   return null;
 end;
 $$;
 
 -- Removes the jobs and returns how many there were. Goes round for those that
--- somebody else moved meanwhile, until they are gone or nowhere.
-create or replace function {{ .schema }}._delete_jobs (p_ids bigint[])
+-- somebody else moved meanwhile, until they are gone or nowhere. Those of p_ended were
+-- over when the caller found them: one that was brought back since is not what it meant.
+create or replace function {{ .schema }}._delete_jobs (p_ids bigint[], p_ended bigint[] default '{}')
   returns bigint
   language plpgsql
   volatile
   set enable_seqscan = off
 as $$
 declare
-  v_left bigint[] := p_ids;
-  v_gone bigint[];
-  v_jobs bigint := 0::bigint;
+  v_left  bigint[] := p_ids;
+  v_ended bigint[] := p_ended;
+  v_gone  bigint[];
+  v_jobs  bigint := 0::bigint;
+  v_back  bigint;
 begin
-  perform _refuse_stale(format('delete of job %s', p_ids[1]));
-  perform _lock_keys(p_ids);
+  perform _refuse_stale(format('delete of job %s', (p_ids || p_ended)[1]));
+  perform _lock_keys(p_ids || p_ended);
   loop
     if v_jobs = 0 then
-      v_gone := _delete_round(v_left);
+      v_gone := _delete_round(v_left, v_ended);
     else
-      v_gone := _delete_round_holding(v_left);
+      v_gone := _delete_round_holding(v_left, v_ended);
     end if;
     v_jobs := v_jobs + cardinality(v_gone);
     v_left := _less(v_left, v_gone);
-    exit when v_left = '{}';
+    v_ended := _less(v_ended, v_gone);
+    exit when v_left = '{}' and v_ended = '{}';
     -- One snapshot over every place. Not exists, as in _holds_key.
     v_left := array(
       select u.id from unnest(v_left) as u (id)
       where (select count(*) from _jobs_by_key as j where j.id = u.id) > 0 or exists (select from dlq_entries as q where q.id = u.id));
-    exit when v_left = '{}';
+    select array_agg(u.id), min(u.id) filter (where u.state not in ('completed', 'failed', 'cancelled')) into v_ended, v_back
+    from (
+      select n.id, coalesce((select min(j.state) from _jobs_by_key as j where j.id = n.id)::text,
+          (select 'a dead letter' from dlq_entries as q where q.id = n.id)) as state
+      from unnest(v_ended) as n (id)
+    ) as u
+    where u.state is not null;
+    if v_back is not null then
+      perform _serialization_failure(format('job %s was over when this DELETE found it, and is not any more', v_back));
+    end if;
+    v_ended := coalesce(v_ended, '{}');
+    exit when v_left = '{}' and v_ended = '{}';
   end loop;
-  perform _release_keys(p_ids);
+  perform _release_keys(p_ids || p_ended);
   return v_jobs;
 end;
 $$;

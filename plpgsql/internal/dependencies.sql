@@ -53,8 +53,8 @@ begin
 end;
 $$;
 
--- What was closed since p_seen and is waited for.
-create or replace function {{ .schema }}._closed_since (p_seen pg_snapshot)
+-- What was closed since p_seen, by transactions below p_until, and is waited for.
+create or replace function {{ .schema }}._closed_between (p_seen pg_snapshot, p_until xid8)
   returns table (after_id bigint, standing text)
   language plpgsql
   volatile
@@ -68,7 +68,7 @@ begin
   select distinct j.job_id,
     case o.outcome when 'c' then 'completed' when 'f' then 'failed' when 'x' then 'cancelled' when 'q' then 'a dead letter' else 'gone' end
   from (
-    select x.* from attempt_outcomes as x where x.xid >= pg_snapshot_xmax(p_seen)
+    select x.* from attempt_outcomes as x where x.xid >= pg_snapshot_xmax(p_seen) and x.xid < p_until
     union all
     select x.*
     from pg_snapshot_xip(p_seen) as late (xid)
@@ -82,8 +82,41 @@ begin
 end;
 $$;
 
+-- As much of p_cur as brings no more than about p_max ends that p_seen does not show; all
+-- of a transaction.
+create or replace function {{ .schema }}._part_after (p_seen pg_snapshot, p_cur pg_snapshot, p_max integer)
+  returns pg_snapshot
+  language plpgsql
+  stable
+  set plan_cache_mode = force_generic_plan
+  set enable_seqscan = off
+  set enable_bitmapscan = off
+as $$
+declare
+  v_end xid8;
+begin
+  select (min(n.xid)::text::numeric + 1)::text::xid8 into v_end
+  from (
+    select o.xid, sum(o.jobs) over (order by o.xid) as jobs
+    from (
+      select x.xid, x.jobs from attempt_outcomes as x where x.xid >= pg_snapshot_xmax(p_seen) order by x.xid limit p_max
+    ) as o
+  ) as n
+  where n.jobs >= p_max;
+  if v_end is null or v_end >= pg_snapshot_xmax(p_cur) then
+    return p_cur;
+  end if;
+  return (
+    select format('%s:%s:%s', coalesce(min(x.xid), v_end), v_end, string_agg(x.xid::text, ',' order by x.xid))::pg_snapshot
+    from pg_snapshot_xip(p_cur) as x (xid)
+    where x.xid < v_end);
+end;
+$$;
+
 -- One pass: releases the jobs whose last predecessor completed, and cancels those
--- with one that will not. settled is false when some were left for the next pass.
+-- with one that will not. settled is false when some were left for the next pass. It goes
+-- part by part through what closed, and the next pass goes on where this one was done: else
+-- each would begin with all that closed for the sake of the few that it has time for.
 create or replace function {{ .schema }}._release_dependents (p_max integer, out released bigint, out settled boolean)
   language plpgsql
   volatile
@@ -92,16 +125,23 @@ create or replace function {{ .schema }}._release_dependents (p_max integer, out
   set enable_bitmapscan = off
 as $$
 declare
-  p        dependency_points;
-  v_seen   pg_snapshot;
-  v_new    bigint[];
-  v_ids    bigint[];
-  v_states text[];
-  v_next   bigint[];
-  v_held   bigint[];
-  v_done   bigint[];
-  b        record;
-  d        deferred_jobs;
+  p         dependency_points;
+  v_now     pg_snapshot;
+  v_seen    pg_snapshot;
+  v_known   pg_snapshot;
+  v_older   boolean;
+  v_last    boolean;
+  v_below   xid8;
+  v_settled boolean := true;
+  v_until   timestamptz := clock_timestamp() + interval '1 second';
+  v_new     bigint[];
+  v_ids     bigint[];
+  v_states  text[];
+  v_next    bigint[];
+  v_held    bigint[];
+  v_done    bigint[];
+  b         record;
+  d         deferred_jobs;
 begin
   released := 0;
   settled := true;
@@ -113,88 +153,105 @@ begin
   end if;
   select n.* into p from dependency_points as n order by n.point desc limit 1;
   p.seen := coalesce(p.seen, '1:1:');
-  v_seen := _hide_own(pg_current_snapshot());
-  -- Dependencies and departures that the last pass did not see: where do they stand?
-  v_new := array(
-    select k.after_id
-    from job_dependencies as k
-    where k.xid >= pg_snapshot_xmin(p.seen) and not pg_visible_in_snapshot(k.xid, p.seen)
-    union
-    select i.id
-    from job_departures as g
-    cross join lateral unnest(g.job_ids) as i (id)
-    where g.xid >= pg_snapshot_xmin(p.seen) and not pg_visible_in_snapshot(g.xid, p.seen)
-      and exists (select from job_dependencies as k where k.after_id = i.id));
-  select array_agg(s.job_id), array_agg(s.standing) into v_ids, v_states
-  from _lasting_standing(v_new) as s
-  where s.standing is not null;
-  -- The others: what closed since?
-  if exists (select from job_dependencies as k where pg_visible_in_snapshot(k.xid, p.seen)) then
-    -- One that failed and was retried since is still to come.
-    select v_ids || array_agg(s.after_id) filter (where s.standing = 'completed'),
-      v_states || array_agg(s.standing) filter (where s.standing = 'completed'),
-      array_agg(s.after_id) filter (where s.standing <> 'completed')
-    into v_ids, v_states, v_new
-    from _closed_since(p.seen) as s;
-    if v_new is not null then
-      select v_ids || array_agg(s.job_id), v_states || array_agg(s.standing) into v_ids, v_states
-      from _lasting_standing(v_new) as s
-      where s.standing is not null;
+  v_now := _hide_own(pg_current_snapshot());
+  loop
+    v_older := exists (select from job_dependencies as k where pg_visible_in_snapshot(k.xid, p.seen));
+    v_seen := case when v_older then _part_after(p.seen, v_now, 5000) else v_now end;
+    v_last := v_seen::text = v_now::text;
+    -- The last part has what this transaction did itself.
+    v_below := case when v_last then '9223372036854775807' else pg_snapshot_xmax(v_seen) end;
+    -- Dependencies and departures that the last pass did not see: where do they stand?
+    v_new := array(
+      select k.after_id
+      from job_dependencies as k
+      where k.xid >= pg_snapshot_xmin(p.seen) and not pg_visible_in_snapshot(k.xid, p.seen)
+        and k.xid < v_below
+      union
+      select i.id
+      from job_departures as g
+      cross join lateral unnest(g.job_ids) as i (id)
+      where g.xid >= pg_snapshot_xmin(p.seen) and not pg_visible_in_snapshot(g.xid, p.seen)
+        and g.xid < v_below
+        and exists (select from job_dependencies as k where k.after_id = i.id));
+    select array_agg(s.job_id), array_agg(s.standing) into v_ids, v_states
+    from _lasting_standing(v_new) as s
+    where s.standing is not null;
+    -- The others: what closed since?
+    if v_older then
+      -- One that failed and was retried since is still to come.
+      select v_ids || array_agg(s.after_id) filter (where s.standing = 'completed'),
+        v_states || array_agg(s.standing) filter (where s.standing = 'completed'),
+        array_agg(s.after_id) filter (where s.standing <> 'completed')
+      into v_ids, v_states, v_new
+      from _closed_between(p.seen, v_below) as s;
+      if v_new is not null then
+        select v_ids || array_agg(s.job_id), v_states || array_agg(s.standing) into v_ids, v_states
+        from _lasting_standing(v_new) as s
+        where s.standing is not null;
+      end if;
     end if;
-  end if;
 
-  if v_ids is not null then
-    -- The first that wait for these, as many as fit. From here on rows are looked up by
-    -- their jobs: "is true" and scalar subqueries keep other indexes and joins out, which
-    -- may be planned over all that are left.
-    v_next := array(
-      select distinct n.job_id
-      from unnest(v_ids) as u (id)
-      cross join lateral (
-        -- In the order of the primary key; asked for, it may be had from the index of all jobs.
-        select k.job_id from job_dependencies as k where k.after_id = u.id limit p_max
-      ) as n
-      order by n.job_id
-      limit p_max);
-    -- One that somebody holds comes another time.
-    v_held := array(
-      select e.job_id
-      from deferred_jobs as e
-      where e.job_id = any (v_next) and (e.run_at = 'infinity') is true
-      order by e.job_id
-      for update skip locked);
-    -- Whoever no longer waits needs none of its rows.
-    delete from job_dependencies as k
-    where k.job_id = any (v_next)
-      and (select true from deferred_jobs as e where e.job_id = k.job_id and e.run_at = 'infinity') is null;
+    v_next := '{}';
+    if v_ids is not null then
+      -- The first that wait for these, as many as fit. From here on rows are looked up by
+      -- their jobs: "is true" and scalar subqueries keep other indexes and joins out, which
+      -- may be planned over all that are left.
+      v_next := array(
+        select distinct n.job_id
+        from unnest(v_ids) as u (id)
+        cross join lateral (
+          -- In the order of the primary key; asked for, it may be had from the index of all jobs.
+          select k.job_id from job_dependencies as k where k.after_id = u.id limit p_max
+        ) as n
+        order by n.job_id
+        limit p_max);
+      -- One that somebody holds comes another time.
+      v_held := array(
+        select e.job_id
+        from deferred_jobs as e
+        where e.job_id = any (v_next) and (e.run_at = 'infinity') is true
+        order by e.job_id
+        for update skip locked);
+      -- Whoever no longer waits needs none of its rows.
+      delete from job_dependencies as k
+      where k.job_id = any (v_next)
+        and (select true from deferred_jobs as e where e.job_id = k.job_id and e.run_at = 'infinity') is null;
 
-    for b in
-      select k.job_id, min(k.after_id) as after_id, min(u.standing) as standing
-      from unnest(v_ids, v_states) as u (id, standing)
-      join (select n.* from job_dependencies as n where n.job_id = any (v_held) offset 0) as k on k.after_id = u.id
-      where u.standing <> 'completed'
-      group by k.job_id
-      order by k.job_id
-    loop
-      delete from job_dependencies as k where k.job_id = b.job_id;
-      delete from deferred_jobs as e where e.job_id = b.job_id returning e.* into d;
-      perform _file_closed(_unpark(d), 'x', jsonb_build_object(
-        'error', format('job %s, which it waits for, is %s', b.after_id, b.standing), 'at', _now()));
-      released := released + 1;
-    end loop;
+      for b in
+        select k.job_id, min(k.after_id) as after_id, min(u.standing) as standing
+        from unnest(v_ids, v_states) as u (id, standing)
+        join (select n.* from job_dependencies as n where n.job_id = any (v_held) offset 0) as k on k.after_id = u.id
+        where u.standing <> 'completed'
+        group by k.job_id
+        order by k.job_id
+      loop
+        delete from job_dependencies as k where k.job_id = b.job_id;
+        delete from deferred_jobs as e where e.job_id = b.job_id returning e.* into d;
+        perform _file_closed(_unpark(d), 'x', jsonb_build_object(
+          'error', format('job %s, which it waits for, is %s', b.after_id, b.standing), 'at', _now()));
+        released := released + 1;
+      end loop;
 
-    v_done := array(select u.id from unnest(v_ids, v_states) as u (id, standing) where u.standing = 'completed');
-    delete from job_dependencies as k where k.job_id = any (v_held) and (k.after_id = any (v_done)) is true;
-    released := released + _bring_back(array(
-      select e.job_id from deferred_jobs as e
-      where e.job_id = any (v_held)
-        and (select true from job_dependencies as k where k.job_id = e.job_id limit 1) is null));
-    settled := not exists (
+      v_done := array(select u.id from unnest(v_ids, v_states) as u (id, standing) where u.standing = 'completed');
+      delete from job_dependencies as k where k.job_id = any (v_held) and (k.after_id = any (v_done)) is true;
+      released := released + _bring_back(array(
+        select e.job_id from deferred_jobs as e
+        where e.job_id = any (v_held)
+          and (select true from job_dependencies as k where k.job_id = e.job_id limit 1) is null));
+    end if;
+    v_settled := v_settled and not exists (
       select from unnest(v_ids) as u (id)
       where (select true from job_dependencies as k where k.after_id = u.id limit 1));
-  end if;
-  if settled then
-    insert into dependency_points (point, ready_slot, seen) values (coalesce(p.point, 0) + 1, _current_slot(), v_seen);
+    if v_settled then
+      v_known := v_seen;
+    end if;
+    settled := v_settled and v_last;
+    -- Beside a job that somebody holds there is no other way than to the end.
+    exit when v_last or cardinality(v_next) >= p_max or released >= p_max or (v_settled and clock_timestamp() > v_until);
+    p.seen := v_seen;
+  end loop;
+  if v_known is not null then
+    insert into dependency_points (point, ready_slot, seen) values (coalesce(p.point, 0) + 1, _current_slot(), v_known);
   end if;
 end;
 $$;

@@ -6,12 +6,18 @@ create or replace function {{ .schema }}._progress_of (p_slot smallint, p_job_id
   set enable_seqscan = off
 as $$
 begin
-  return coalesce(
-    (select p.progress from progress_entries as p
-     where p.ready_slot = p_slot and p.job_id = p_job_id and p.run_lease = p_run_lease
-     order by p.at desc limit 1),
-    (select r.progress from ready_entries as r
-     where r.ready_slot = p_slot and r.job_id = p_job_id and r.run_lease = p_run_lease));
+  -- That segment alone: a finish is not in the ring.
+  case p_slot
+{{ range $i := until (int .segments) }}
+  when {{ $i }} then
+    return coalesce(
+      (select p.progress from progress_entries_{{ $i }} as p
+       where p.job_id = p_job_id and p.run_lease = p_run_lease
+       order by p.at desc limit 1),
+      (select r.progress from ready_entries_{{ $i }} as r
+       where r.job_id = p_job_id and r.run_lease = p_run_lease));
+{{ end }}
+  end case;
 end;
 $$;
 
@@ -27,5 +33,40 @@ begin
   perform _check_size('{}', v_metadata, null, null);
   return jsonb_strip_nulls(jsonb_build_object('percent', least(greatest(p_percent, 0), 100), 'message', left(p_message, 1000)))
     || case when v_metadata = '{}' then '{}' else jsonb_build_object('metadata', v_metadata) end;
+end;
+$$;
+
+-- Adds a report to an open attempt; without a percent the newest one again. False when
+-- the attempt is not open. The next row of an attempt has the next at, so of two that
+-- saw the same newest row one waits for the other's commit, and then goes on from that.
+create or replace function {{ .schema }}._report (p_receipt {{ .schema }}.receipt, p_percent integer, p_message text, p_metadata jsonb)
+  returns boolean
+  language plpgsql
+  volatile
+  set enable_seqscan = off
+as $$
+declare
+  v_open   receipt;
+  v_at     timestamptz;
+  v_before jsonb;
+begin
+  loop
+    select o.* into v_open from _open_receipts(array[p_receipt]) as o;
+    if not found then
+      return false;
+    end if;
+    select p.at, p.progress into v_at, v_before
+    from progress_entries as p
+    where p.ready_slot = v_open.ready_slot and p.job_id = v_open.job_id and p.run_lease = v_open.run_lease
+    order by p.at desc
+    limit 1;
+    v_before := coalesce(v_before, _progress_of(v_open.ready_slot, v_open.job_id, v_open.run_lease::integer));
+    insert into progress_entries (job_id, run_lease, at, ready_slot, progress)
+    values (v_open.job_id, v_open.run_lease, coalesce(v_at, 'epoch') + interval '1 microsecond', v_open.ready_slot,
+      case when p_percent is null then v_before else _progress(v_before, p_percent, p_message, p_metadata) end)
+    on conflict do nothing;
+    exit when found;
+  end loop;
+  return true;
 end;
 $$;
