@@ -135,7 +135,7 @@ begin
         from (select distinct n.lane, n.priority from queue_lanes as n where n.queue = claim.queue) as u
         -- Most lanes can be told by the current segment: a row after the
         -- cursor, any row where no cursor is, or none where none can be
-        -- elsewhere.
+        -- elsewhere. Behind a cursor of another cluster any may be.
         left join lateral (
           select o.* from lane_cursors_{{ $i }} as o where o.lane = u.lane order by o.generation desc limit 1
         ) as k on true
@@ -153,7 +153,8 @@ begin
         cross join lateral (
           select coalesce(h.run_at, case
             when not (k.drained and k.base_segment = v_ring and k.floor_xid <= pg_snapshot_xmin(k.s_cur)
-              and pg_snapshot_xmin(k.s_cur) = pg_snapshot_xmax(k.s_cur)) or k.lane is null
+              and pg_snapshot_xmin(k.s_cur) = pg_snapshot_xmax(k.s_cur)
+              and pg_snapshot_xmax(k.s_cur) <= (select pg_snapshot_xmax(pg_current_snapshot()))) or k.lane is null
             then _lane_head(u.lane) end) as run_at
         ) as w
         where w.run_at is not null
