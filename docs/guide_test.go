@@ -70,9 +70,9 @@ func fields(row string) string {
 }
 
 // Every statement of the guide runs, in order and in one session, and returns
-// what the guide says. So do those of the page for clients.
+// what the guide says. So do those of the page for clients and of the README.
 func TestGuide(t *testing.T) {
-	for _, page := range []string{"guide.md", "clients.md"} {
+	for _, page := range inOrder {
 		t.Run(page, func(t *testing.T) { testPage(t, page) })
 	}
 }
@@ -82,11 +82,7 @@ func testPage(t *testing.T, page string) {
 	if err != nil {
 		t.Skip("psql is not installed")
 	}
-	guide, err := os.ReadFile(page)
-	if err != nil {
-		t.Fatal(err)
-	}
-	all := statements(string(guide))
+	all := statements(read(t, page))
 	const separator = "--- next ---"
 	script := "set client_min_messages = warning;\ncreate table users (name text);\n"
 	for _, s := range all {
@@ -111,4 +107,13 @@ func testPage(t *testing.T, page string) {
 			t.Errorf("%s\nreturned\n%s\nthe page says\n%s", s.sql, strings.Join(got, "\n"), strings.Join(s.want, "\n"))
 		}
 	}
+}
+
+func read(t *testing.T, path string) string {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
 }

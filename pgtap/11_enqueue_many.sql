@@ -48,7 +48,7 @@ select is((select (r.state, r.hinted, r.message like '%' || named || '%') from p
 from (values
   ('null args',              'null',    $$ select awa.enqueue_many('k', null::jsonb[], queue => 'tap/11/refused') $$),
   ('a null element',         '2',       $$ select awa.enqueue_many('k', array['1', null, '3']::jsonb[], queue => 'tap/11/refused') $$),
-  ('two dimensions',         'args',    $$ select awa.enqueue_many('k', array[['1', '2'], ['3', '4']]::jsonb[], queue => 'tap/11/refused') $$),
+  ('two dimensions',         'args has 2 dimensions',    $$ select awa.enqueue_many('k', array[['1', '2'], ['3', '4']]::jsonb[], queue => 'tap/11/refused') $$),
   ('a null kind',            'NULL',    $$ select awa.enqueue_many(null, array['1']::jsonb[], queue => 'tap/11/refused') $$),
   ('a long kind',            '201',     $$ select awa.enqueue_many(repeat('k', 201), array['1']::jsonb[], queue => 'tap/11/refused') $$),
   ('a long queue',           '201',     $$ select awa.enqueue_many('k', array['1']::jsonb[], queue => repeat('q', 201)) $$),

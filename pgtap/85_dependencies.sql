@@ -64,7 +64,7 @@ select pg_temp.released() \g /dev/null
 select is(pg_temp.states('h i'), 'failed cancelled', 'a failure cancels what comes after');
 select throws_ok(format('select awa.enqueue(''k'', after => array[%s::bigint])', pg_temp.id('h')), 'AW003', null, 'nothing can come after a failed job');
 select throws_ok('select awa.enqueue(''k'', after => array[9999999999])', 'AW002', null, 'or after one that does not exist');
-select throws_ok('select awa.enqueue(''k'', after => array[null]::bigint[])', 'AW006', null, 'or after null');
+select throws_ok('select awa.enqueue(''k'', after => array[null]::bigint[])', 'AW006', 'after is {NULL}', 'or after null');
 select lives_ok('select awa.enqueue(''k'', after => ''{}'')', 'after nothing is after nothing');
 select awa.configure_queue('tap/85', '{"dlq_enabled": true}') \g /dev/null
 select pg_temp.add('j'), pg_temp.add('k', 'j') \g /dev/null

@@ -24,12 +24,8 @@ begin
     perform _invalid(format('operation %L', left(p_operation, 40)),
       'The operations are retry, cancel, reprioritize, move, discard and delete.');
   end if;
-  if p_filter is null or jsonb_typeof(p_filter) <> 'object' then
-    perform _invalid('filter is not a JSON object', format('The keys are %s.', array_to_string(v_filters, ', ')));
-  end if;
-  if p_settings is null or jsonb_typeof(p_settings) <> 'object' then
-    perform _invalid('settings is not a JSON object', 'An empty object is the default.');
-  end if;
+  perform _check_object('filter', p_filter, format('Give a JSON object; its keys are %s.', array_to_string(v_filters, ', ')));
+  perform _check_object('settings', p_settings, 'Give a JSON object; an empty one is the default.');
   if p_filter = '{}' and p_all_jobs is not true then
     perform _invalid('the filter is empty', 'Name the jobs by a filter, or say all_jobs => true.');
   end if;
@@ -206,7 +202,7 @@ begin
   select b.* into o from batch_operations as b where b.id = run_batch_operation.id for update;
   if not found then
     raise exception using errcode = 'AW002',
-      message = format('there is no batch operation %s', run_batch_operation.id),
+      message = format('there is no batch operation %s', coalesce(run_batch_operation.id::text, 'null')),
       hint = 'See list_batch_operations(); finished ones are forgotten after 90 days.';
   end if;
   if o.finished_at is null then

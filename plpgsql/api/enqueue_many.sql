@@ -40,7 +40,8 @@ begin
     enqueue_many.max_attempts, enqueue_many.tags, '{}', enqueue_many.metadata);
   perform _check_deadline(enqueue_many.deadline);
   if v_jobs is null or array_ndims(enqueue_many.args) > 1 then
-    perform _invalid('args is null or has more than one dimension', 'Pass one jsonb per job in a plain array.');
+    perform _invalid(format('args %s', coalesce('has ' || array_ndims(enqueue_many.args) || ' dimensions', 'is null')),
+      'Pass one jsonb per job in a plain array.');
   elsif array_position(enqueue_many.args, null) is not null then
     perform _invalid(format('args[%s] is null', array_position(enqueue_many.args, null)),
       'Pass a JSON value for every job.');

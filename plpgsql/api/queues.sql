@@ -16,9 +16,7 @@ begin
   if configure_queue.queue is null or length(configure_queue.queue) not between 1 and 200 then
     perform _invalid(format('queue %L', left(configure_queue.queue, 40)), 'A queue name is a text of 1 to 200 characters.');
   end if;
-  if configure_queue.settings is null or jsonb_typeof(configure_queue.settings) <> 'object' then
-    perform _invalid('settings is not a JSON object', format('The keys are %s.', array_to_string(v_known, ', ')));
-  end if;
+  perform _check_object('settings', configure_queue.settings, format('Give a JSON object; its keys are %s.', array_to_string(v_known, ', ')));
   select k.key into v_key from jsonb_object_keys(configure_queue.settings) as k (key) where k.key <> all (v_known) limit 1;
   if found then
     perform _invalid(format('unknown setting %L', v_key), format('The keys are %s.', array_to_string(v_known, ', ')));

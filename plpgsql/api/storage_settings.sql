@@ -15,9 +15,7 @@ declare
   v_key text;
   v_new storage_settings;
 begin
-  if configure_storage.settings is null or jsonb_typeof(configure_storage.settings) <> 'object' then
-    perform _invalid('settings is not a JSON object', format('The keys are %s.', array_to_string(v_known, ', ')));
-  end if;
+  perform _check_object('settings', configure_storage.settings, format('Give a JSON object; its keys are %s.', array_to_string(v_known, ', ')));
   select k.key into v_key from jsonb_object_keys(configure_storage.settings) as k (key) where k.key <> all (v_known) limit 1;
   if found then
     perform _invalid(format('unknown setting %L', v_key), format('The keys are %s.', array_to_string(v_known, ', ')));

@@ -14,7 +14,7 @@ declare
 begin
   perform _enter_ring();
   if array_ndims(p_after) > 1 or array_position(p_after, null) is not null then
-    perform _invalid('after is not a plain array of job ids', 'Name the jobs that must complete first.');
+    perform _invalid(format('after is %s', left(p_after::text, 80)), 'Give a plain array of the ids of the jobs that must complete first, none of them null.');
   end if;
   v_after := array(select distinct u.id from unnest(p_after) as u (id) order by u.id);
   select array_agg(s.job_id), array_agg(coalesce(s.standing, 'pending')) into v_after, v_states from _standing(v_after) as s;

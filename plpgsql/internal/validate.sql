@@ -64,6 +64,18 @@ begin
 end;
 $$;
 
+create or replace function {{ .schema }}._check_object (p_name text, p_value jsonb, p_hint text)
+  returns void
+  language plpgsql
+  volatile
+as $$
+begin
+  if p_value is null or jsonb_typeof(p_value) <> 'object' then
+    perform _invalid(format('%s is %s', p_name, coalesce('a JSON ' || jsonb_typeof(p_value) || ': ' || left(p_value::text, 80), 'null')), p_hint);
+  end if;
+end;
+$$;
+
 -- A name is read from any JSON, and an interval from any text with digits in it:
 -- {"hours": 5} would be 5 seconds.
 create or replace function {{ .schema }}._check_scalar (p_name text, p_value jsonb)
