@@ -86,7 +86,7 @@ create or replace function {{ .schema }}.queue_overview ()
   security definer
   set search_path = pg_catalog, {{ .schema }}, pg_temp
   set plan_cache_mode = force_generic_plan
-  -- A session may have planned this, and _lane_head, when there was one lane.
+  -- A session may have planned this when there was one lane.
   set enable_seqscan = off
   set enable_bitmapscan = off
   set enable_nestloop = off
