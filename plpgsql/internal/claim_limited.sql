@@ -104,6 +104,14 @@ begin
   if not _await_turn(p_queue) then
     return;
   end if;
+  -- What others take after a rotation they note in another segment, where the key of this
+  -- call's row meets none of theirs.
+  if v_frozen then
+    lock table lane_cursors in access share mode;
+    if _snapshot_is_stale() then
+      perform _stale_snapshot(format('claim of queue %L', p_queue));
+    end if;
+  end if;
   v_slot := _current_slot();
   -- A claim writes into the segment that is current: if it has a row of a claim, it has
   -- the newest one.
