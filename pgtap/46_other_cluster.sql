@@ -12,16 +12,23 @@ create table pg_temp.given (queue text, priority integer, id bigint);
 insert into pg_temp.given
 select q.queue, q.priority, awa.enqueue('k', queue => q.queue, priority => q.priority, concurrency_key => 'c')
 from (values ('tap/46/one', 2), ('tap/46/two', 1), ('tap/46/two', 2), ('tap/46/limit', 2)) as q (queue, priority);
+create function pg_temp.outcome (queue text, jobs integer) returns text language plpgsql as $$
+begin
+  perform awa.claim(queue, jobs);
+  return 'accepted';
+exception when sqlstate 'AW005' then
+  return sqlerrm;
+end;
+$$;
 create function pg_temp.refused (queue text, jobs integer, what text, description text) returns text language sql as $$
-  select throws_ok(format('select * from awa.claim(%L, %s)', queue, jobs), 'AW005',
-    format('queue %L: ', queue) || what, description)
+  select alike(pg_temp.outcome(queue, jobs), format('queue %L: ', queue) || what, description)
 $$;
 
 -- Rows that are ahead, in lanes without a cursor.
 update awa.ready_entries set xid = '4000000000000';
 create table pg_temp.what as
 select 'waiting jobs are of transactions that this cluster has not reached' as rows,
-  format('stored snapshot 4000000000000:4000000000000: is ahead of this cluster''s %s', awa._hide_own(pg_current_snapshot())) as cursor;
+  'stored snapshot 4000000000000:4000000000000: is ahead of this cluster''s %' as cursor;
 
 select pg_temp.refused('tap/46/one', 1, w.rows, 'jobs that are ahead are no empty queue') from pg_temp.what as w;
 select pg_temp.refused('tap/46/one', 10, w.rows, 'nor to a claim of many') from pg_temp.what as w;
