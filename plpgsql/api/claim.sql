@@ -183,11 +183,18 @@ create or replace function {{ .schema }}._lane_heads (p_lanes bigint[])
   set enable_seqscan = off
 as $$
 declare
-  v_own xid8 := pg_current_xact_id_if_assigned();
+  -- In progress counts this transaction, too: its own jobs are no window's.
+  v_snap pg_snapshot;
+  v_hi   xid8[];
+  v_lo   xid8[];
+  v_top  xid8 := '18446744073709551615'::xid8;
 begin
   perform _enter_ring();
+  v_snap := _hide_own(pg_current_snapshot());
+  v_hi := _in_progress(v_snap) || pg_snapshot_xmax(v_snap);
+  v_lo := '0'::xid8 || v_hi;
   return query
-  select u.lane, case when pg_snapshot_xmax(c.s_cur) > pg_snapshot_xmax(pg_current_snapshot()) then '-infinity' else w.run_at end
+  select u.lane, case when pg_snapshot_xmax(c.s_cur) > pg_snapshot_xmax(v_snap) then '-infinity' else w.run_at end
   from (select n.generation as ring from segment_rotations as n order by n.generation desc limit 1) as g
   cross join unnest(p_lanes) as u (lane)
   left join lateral (
@@ -204,47 +211,43 @@ begin
     select r.run_at
     from generate_series(greatest(c.first, g.ring - {{ sub (int .segments) 1 }}, 0), g.ring) as s (segment)
     -- The rest of the open window and what comes after it, as far as this segment
-    -- holds it, around this transaction's own rows.
+    -- holds it, around what is in progress: below hi_xid and up to to_xid.
     cross join lateral (
-      select x.xid, -1, x.xid, 9223372036854775807
+      select x.xid, -1, v_top, x.xid
       from pg_snapshot_xip(c.s_cur) as x (xid)
-      where x.xid is distinct from v_own
+      where pg_visible_in_snapshot(x.xid, v_snap)
       union all
-      select x.xid, case when s.segment = c.segment and x.xid = c.pos_xid then c.pos_job_id else -1 end, x.xid, 9223372036854775807
+      select x.xid, case when s.segment = c.segment and x.xid = c.pos_xid then c.pos_job_id else -1 end, v_top, x.xid
       from pg_snapshot_xip(c.s_prev) as x (xid)
       where not c.drained and (s.segment > c.segment or s.segment = c.segment and x.xid >= c.pos_xid)
-        and x.xid is distinct from v_own
+        and pg_visible_in_snapshot(x.xid, v_snap)
       union all
-      select o.lo_xid, o.lo_id, o.hi_xid, -1
+      select greatest(b.xid, o.lo_xid), case when b.xid > o.lo_xid then b.job_id else 9223372036854775807 end,
+        -- Where there is no cursor, jobs of another cluster are seen by their numbers.
+        case when c.s_cur is null and o.hi_xid = pg_snapshot_xmax(v_snap) then v_top else o.hi_xid end, v_top
       from (
         select case
             when c.s_cur is null then '0'
             when c.drained or s.segment < c.segment then pg_snapshot_xmax(c.s_cur)
             when s.segment = c.segment then greatest(c.pos_xid, pg_snapshot_xmax(c.s_prev))
             else pg_snapshot_xmax(c.s_prev) end as xid,
-          case
-            when c.s_cur is null then 9223372036854775807
-            when not c.drained and s.segment = c.segment and c.pos_xid >= pg_snapshot_xmax(c.s_prev) then c.pos_job_id
+          case when not c.drained and s.segment = c.segment and c.pos_xid >= pg_snapshot_xmax(c.s_prev) then c.pos_job_id
             else -1 end as job_id
       ) as b
-      cross join lateral (
-        select b.xid, b.job_id, case when b.xid < v_own then v_own else '18446744073709551615' end
-        union all
-        select v_own, 9223372036854775807, '18446744073709551615'
-        where b.xid < v_own
-      ) as o (lo_xid, lo_id, hi_xid)
-    ) as p (lo_xid, lo_id, hi_xid, hi_id)
+      cross join unnest(v_lo, v_hi) as o (lo_xid, hi_xid)
+      where b.xid < o.hi_xid
+    ) as p (lo_xid, lo_id, hi_xid, to_xid)
     cross join lateral (
       select e.run_at
       from ready_entries as e
       where e.ready_slot = s.segment % {{ .segments }} and e.lane = u.lane
-        and (e.xid, e.job_id) > (p.lo_xid, p.lo_id) and (e.xid, e.job_id) < (p.hi_xid, p.hi_id)
+        and (e.xid, e.job_id) > (p.lo_xid, p.lo_id) and e.xid < p.hi_xid and e.xid <= p.to_xid
       order by e.xid, e.job_id
       limit 1
     ) as r
     limit 1
   ) as w on true
-  where w.run_at is not null or pg_snapshot_xmax(c.s_cur) > pg_snapshot_xmax(pg_current_snapshot());
+  where w.run_at is not null or pg_snapshot_xmax(c.s_cur) > pg_snapshot_xmax(v_snap);
 end;
 $$;
 

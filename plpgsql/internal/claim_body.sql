@@ -49,7 +49,7 @@ declare
   w_lo_xid   xid8[];
   w_lo_id    bigint[];
   w_hi_xid   xid8[];
-  w_hi_id    bigint[];
+  w_to_xid   xid8[];
   r          record;
   -- The lane's cursor, column by column: assigning to a record costs more.
   c_generation bigint;
@@ -127,6 +127,9 @@ begin
     -- that the head has waited. Among equals the longer wait goes first, in
     -- steps of the interval; shards otherwise at random, or the first would
     -- starve the others.
+    v_snap := pg_current_snapshot();
+    w_hi_xid := _in_progress(v_snap) || pg_snapshot_xmax(v_snap);
+    w_lo_xid := '0'::xid8 || w_hi_xid;
     case v_ring % {{ .segments }}
 {{ range $i := until (int .segments) }}
     when {{ $i }} then
@@ -139,14 +142,15 @@ begin
         -- begins there, can be told by it: a row after the cursor, or of a
         -- transaction that its snapshot shows in progress. Without either it is
         -- drained, if no transaction that may write elsewhere is missing there, nor
-        -- the cursor another cluster's.
+        -- the cursor another cluster's. Not where this transaction has written: its own
+        -- jobs, perhaps many, would be walked.
         select n.lane, coalesce(h.run_at, d.run_at) as head,
           k.alone is true and h.run_at is null and d.run_at is null as drained
         from (select distinct q.lane from queue_lanes as q where q.queue = claim.queue) as n
         left join lateral (
           select o.s_cur,
             o.base_segment = v_ring and o.floor_xid <= pg_snapshot_xmin(o.s_cur)
-              and pg_snapshot_xmax(o.s_cur) <= (select pg_snapshot_xmax(pg_current_snapshot()))
+              and pg_snapshot_xmax(o.s_cur) <= pg_snapshot_xmax(v_snap)
               and (o.drained or o.pos_xid >= pg_snapshot_xmax(o.s_prev)) as alone,
             case when o.drained then pg_snapshot_xmax(o.s_cur) else greatest(o.pos_xid, pg_snapshot_xmax(o.s_prev)) end as xid,
             case when o.drained or o.pos_xid < pg_snapshot_xmax(o.s_prev) then -1 else o.pos_job_id end as job_id,
@@ -155,20 +159,26 @@ begin
           where o.lane = n.lane
           order by o.generation desc
           limit 1
-        ) as k on k.segment = v_ring
+        ) as k on k.segment = v_ring and pg_current_xact_id_if_assigned() is null
         left join lateral (
           select e.run_at
-          from ready_entries_{{ $i }} as e
-          where e.lane = n.lane and (e.xid, e.job_id) > (k.xid, k.job_id)
-            and e.xid is distinct from pg_current_xact_id_if_assigned()
-          order by e.xid, e.job_id
+          from unnest(w_lo_xid, w_hi_xid) as p (lo_xid, hi_xid)
+          cross join lateral (
+            select o.run_at
+            from ready_entries_{{ $i }} as o
+            where o.lane = n.lane and o.xid < p.hi_xid
+              and (o.xid, o.job_id) > (greatest(k.xid, p.lo_xid), case when k.xid > p.lo_xid then k.job_id else 9223372036854775807 end)
+            order by o.xid, o.job_id
+            limit 1
+          ) as e
+          where k.xid < p.hi_xid
           limit 1
         ) as h on true
         left join lateral (
           select e.run_at
           from pg_snapshot_xip(k.s_cur) as x (xid)
           cross join lateral (select o.run_at from ready_entries_{{ $i }} as o where o.lane = n.lane and o.xid = x.xid limit 1) as e
-          where h.run_at is null and x.xid is distinct from pg_current_xact_id_if_assigned()
+          where h.run_at is null and pg_visible_in_snapshot(x.xid, v_snap)
           limit 1
         ) as d on true
       ) as u;
@@ -411,11 +421,12 @@ begin
             v_skipped := true;
           end if;
           w_lo_xid := v_late || v_lo_xid || v_open;
-          w_hi_xid := v_late || v_open || pg_snapshot_xmax(c_cur);
+          -- Below the one and up to the other: were they one bound with an id, as the
+          -- lower is, all entries of a transaction in progress would be walked there.
+          w_hi_xid := array_fill('18446744073709551615'::xid8, array[coalesce(cardinality(v_late), 0)]) || v_open || pg_snapshot_xmax(c_cur);
+          w_to_xid := v_late || array_fill('18446744073709551615'::xid8, array[coalesce(cardinality(v_open), 0) + 1]);
           w_lo_id := array_fill(-1::bigint, array[coalesce(cardinality(v_late), 0)]) || v_lo_id
             || array_fill(9223372036854775807, array[coalesce(cardinality(v_open), 0)]);
-          w_hi_id := array_fill(9223372036854775807, array[coalesce(cardinality(v_late), 0)])
-            || array_fill(-1::bigint, array[coalesce(cardinality(v_open), 0) + 1]);
           if v_late[1] = c_pos_xid then
             w_lo_id[1] := c_pos_id;
           end if;
@@ -467,13 +478,13 @@ begin
             with got as materialized (
               select e.xid, e.job_id, e.run_lease, e.attempt, e.max_attempts, e.kind, e.args, e.run_at,
                 e.created_at, e.tags, e.metadata, e.progress, e.errors, e.deadline
-              from unnest(w_lo_xid, w_lo_id, w_hi_xid, w_hi_id) as p (lo_xid, lo_id, hi_xid, hi_id)
+              from unnest(w_lo_xid, w_lo_id, w_hi_xid, w_to_xid) as p (lo_xid, lo_id, hi_xid, to_xid)
               cross join lateral (
                 select u.*
                 from ready_entries_{{ $i }} as u
                 where u.lane = v_lane
                   and (u.xid, u.job_id) > (p.lo_xid, p.lo_id)
-                  and (u.xid, u.job_id) < (p.hi_xid, p.hi_id)
+                  and u.xid < p.hi_xid and u.xid <= p.to_xid
                   and not exists (
                     select from ready_tombstones_{{ $i }} as t
                     where t.job_id = u.job_id and t.run_lease = u.run_lease)

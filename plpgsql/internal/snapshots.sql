@@ -26,3 +26,19 @@ begin
     ) as x);
 end;
 $$;
+
+-- The transactions that a snapshot shows in progress, in their order: what they have
+-- written is not to be walked. Above the snapshot's xmax nothing is seen.
+create or replace function {{ .schema }}._in_progress (p_snapshot pg_snapshot)
+  returns xid8[]
+  language plpgsql
+  immutable
+  parallel safe
+as $$
+begin
+  if pg_catalog.pg_snapshot_xmin(p_snapshot) = pg_catalog.pg_snapshot_xmax(p_snapshot) then
+    return '{}'::xid8[];
+  end if;
+  return array(select x.xid from pg_catalog.pg_snapshot_xip(p_snapshot) as x (xid) order by x.xid);
+end;
+$$;
