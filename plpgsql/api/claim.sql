@@ -223,7 +223,7 @@ begin
         and pg_visible_in_snapshot(x.xid, v_snap)
       union all
       select greatest(b.xid, o.lo_xid), case when b.xid > o.lo_xid then b.job_id else 9223372036854775807 end,
-        -- Where there is no cursor, jobs of another cluster are seen by their numbers.
+        -- Where there is no cursor, jobs of another cluster are known by their numbers.
         case when c.s_cur is null and o.hi_xid = pg_snapshot_xmax(v_snap) then v_top else o.hi_xid end, v_top
       from (
         select case
@@ -242,6 +242,7 @@ begin
       from ready_entries as e
       where e.ready_slot = s.segment % {{ .segments }} and e.lane = u.lane
         and (e.xid, e.job_id) > (p.lo_xid, p.lo_id) and e.xid < p.hi_xid and e.xid <= p.to_xid
+        and e.xid is distinct from pg_current_xact_id_if_assigned()
       order by e.xid, e.job_id
       limit 1
     ) as r
