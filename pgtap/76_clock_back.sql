@@ -1,7 +1,7 @@
 -- A clock that ran ahead by a day and is right again: what was noted meanwhile
 -- holds nothing up.
 begin;
-select plan(21);
+select plan(22);
 -- Alone: turns the ring, sets the clock.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 select awa.reset() \g /dev/null
@@ -89,6 +89,16 @@ select cmp_ok((select k.last_value from awa.checkpoint_clock as k), '<=', (extra
 update awa.segment_rotations set rotated_at = clock_timestamp() + interval '1 day';
 select results_eq($$ select m.outcome from awa.maintain() as m where m.task = 'rotate' $$, $$ values ('rotated') $$, 'a segment that was opened ahead is sealed');
 select is((select count(*) from awa.maintain() as m where m.task = 'rotate'), 0::bigint, 'once');
+
+-- Progress
+
+select awa.enqueue('k', queue => 'tap/76/progress') \g /dev/null
+create temp table moved as select c.* from awa.claim('tap/76/progress') as c;
+select awa.set_progress(receipt, 10, metadata => '{"a": 1}') from moved \g /dev/null
+update awa.progress_entries set at = at + interval '1 day';
+select awa.set_progress(receipt, 20, metadata => '{"b": 2}') from moved \g /dev/null
+select awa.set_progress(receipt, 30, metadata => '{"c": 3}') from moved \g /dev/null
+select is((select j.progress from awa.jobs as j where j.queue = 'tap/76/progress'), '{"percent": 30, "metadata": {"a": 1, "b": 2, "c": 3}}'::jsonb, 'the last report counts');
 
 select is_empty('select * from awa.check()', 'the storage is sound');
 select * from finish();
