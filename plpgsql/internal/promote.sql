@@ -24,46 +24,46 @@ create or replace function {{ .schema }}._promote_keyed (
   set lock_timeout = '1ms'
 as $$
 declare
-  v_jobs  bigint[];
-  v_keys  bytea[];
-  v_masks bit(8)[];
-  v_nth   integer := 1;
-  v_met   integer := 0;
-  d       deferred_jobs;
+  k      record;
+  d      deferred_jobs;
+  v_met  integer := 0;
+  v_past bigint := 0::bigint;
 begin
-  promoted := 0;
-  select array_agg(e.job_id order by e.unique_key, e.run_at, e.job_id), array_agg(e.unique_key order by e.unique_key, e.run_at, e.job_id),
-    array_agg(e.unique_states order by e.unique_key, e.run_at, e.job_id)
-  into v_jobs, v_keys, v_masks
-  from (
-    (select n.* from deferred_jobs as n
-     where (n.run_at, n.job_id) > (p_from_at, p_from_id) and (n.run_at, n.job_id) <= (p_to_at, p_to_id)
-       and n.unique_key is not null and _gains_key(n)
-     order by n.run_at, n.job_id
-     limit p_max)
-    union all
-    select l.*
-    from unnest(p_late) as u (job_id)
-    cross join lateral (select m.* from deferred_jobs as m where m.job_id = u.job_id offset 0) as l
-    where l.unique_key is not null and _gains_key(l::deferred_jobs)
-  ) as e;
-  while v_nth <= cardinality(v_jobs) loop
+  promoted := 0::bigint;
+  for k in
+    select e.job_id, e.unique_key, e.unique_states,
+      row_number() over (order by e.unique_key, e.run_at, e.job_id) as nth, count(*) over () as jobs
+    from (
+      (select n.* from deferred_jobs as n
+       where (n.run_at, n.job_id) > (p_from_at, p_from_id) and (n.run_at, n.job_id) <= (p_to_at, p_to_id)
+         and n.unique_key is not null and _gains_key(n)
+       order by n.run_at, n.job_id
+       limit p_max)
+      union all
+      select l.*
+      from unnest(p_late) as u (job_id)
+      cross join lateral (select m.* from deferred_jobs as m where m.job_id = u.job_id offset 0) as l
+      where l.unique_key is not null and _gains_key(l::deferred_jobs)
+    ) as e
+    order by nth
+  loop
+    continue when k.nth <= v_past;
     begin
-      perform from job_unique_claims as u where u.unique_key = v_keys[v_nth] for update nowait;
+      perform from job_unique_claims as u where u.unique_key = k.unique_key for update nowait;
       -- As in _lock_free_keys.
       if not found and _is_awaited() then
         raise lock_not_available;
       end if;
-      if _take_key(v_keys[v_nth], v_masks[v_nth], v_jobs[v_nth], 'available') = v_jobs[v_nth] then
-        delete from deferred_jobs as e where e.job_id = v_jobs[v_nth] returning e.* into d;
+      if _take_key(k.unique_key, k.unique_states, k.job_id, 'available') = k.job_id then
+        delete from deferred_jobs as e where e.job_id = k.job_id returning e.* into d;
         if found then
           perform _requeue(d);
           promoted := promoted + 1;
         else
-          perform _release_absent(array[v_jobs[v_nth]]);
+          perform _release_absent(array[k.job_id]);
         end if;
       else
-        delete from deferred_jobs as e where e.job_id = v_jobs[v_nth] returning e.* into d;
+        delete from deferred_jobs as e where e.job_id = k.job_id returning e.* into d;
         if found then
           perform _file_closed(d, 'x', jsonb_build_object('error', 'another job has its unique key', 'at', _now()));
         end if;
@@ -74,10 +74,9 @@ begin
       v_met := v_met + 1;
       exit when v_met = 100;
       if v_met = 50 then
-        v_nth := v_nth + floor(random() * (cardinality(v_jobs) - v_nth))::integer;
+        v_past := k.nth + floor(random() * (k.jobs - k.nth))::bigint;
       end if;
     end;
-    v_nth := v_nth + 1;
   end loop;
 end;
 $$;
