@@ -113,10 +113,83 @@ begin
 end;
 $$;
 
--- One pass: releases the jobs whose last predecessor completed, and cancels those
--- with one that will not. settled is false when some were left for the next pass. It goes
--- part by part through what closed, and the next pass goes on where this one was done: else
--- each would begin with all that closed for the sake of the few that it has time for.
+-- Of the jobs that wait for p_ids, which stand as p_states says, the first that fit: those
+-- are released whose last predecessor completed, and cancelled those with one that will
+-- not. met is how many fitted, settled whether nobody is left that waits for one of p_ids.
+create or replace function {{ .schema }}._release_waiting (
+  p_ids bigint[], p_states text[], p_max integer, out met integer, out released bigint, out settled boolean
+)
+  language plpgsql
+  volatile
+as $$
+declare
+  v_next bigint[];
+  v_held bigint[];
+  v_done bigint[];
+  b      record;
+  d      deferred_jobs;
+begin
+  met := 0;
+  released := 0;
+  settled := true;
+  if p_ids is null then
+    return;
+  end if;
+  -- The first that wait for these, as many as fit. From here on rows are looked up by
+  -- their jobs: "is true" and scalar subqueries keep other indexes and joins out, which
+  -- may be planned over all that are left.
+  v_next := array(
+    select distinct n.job_id
+    from unnest(p_ids) as u (id)
+    cross join lateral (
+      -- In the order of the primary key; asked for, it may be had from the index of all jobs.
+      select k.job_id from job_dependencies as k where k.after_id = u.id limit p_max
+    ) as n
+    order by n.job_id
+    limit p_max);
+  met := cardinality(v_next);
+  -- One that somebody holds comes another time.
+  v_held := array(
+    select e.job_id
+    from deferred_jobs as e
+    where e.job_id = any (v_next) and (e.run_at = 'infinity') is true
+    order by e.job_id
+    for update skip locked);
+  -- Whoever no longer waits needs none of its rows.
+  delete from job_dependencies as k
+  where k.job_id = any (v_next)
+    and (select true from deferred_jobs as e where e.job_id = k.job_id and e.run_at = 'infinity') is null;
+
+  for b in
+    select k.job_id, min(k.after_id) as after_id, min(u.standing) as standing
+    from unnest(p_ids, p_states) as u (id, standing)
+    join (select n.* from job_dependencies as n where n.job_id = any (v_held) offset 0) as k on k.after_id = u.id
+    where u.standing <> 'completed'
+    group by k.job_id
+    order by k.job_id
+  loop
+    delete from job_dependencies as k where k.job_id = b.job_id;
+    delete from deferred_jobs as e where e.job_id = b.job_id returning e.* into d;
+    perform _file_closed(_unpark(d), 'x', jsonb_build_object(
+      'error', format('job %s, which it waits for, is %s', b.after_id, b.standing), 'at', _now()));
+    released := released + 1;
+  end loop;
+
+  v_done := array(select u.id from unnest(p_ids, p_states) as u (id, standing) where u.standing = 'completed');
+  delete from job_dependencies as k where k.job_id = any (v_held) and (k.after_id = any (v_done)) is true;
+  released := released + _bring_back(array(
+    select e.job_id from deferred_jobs as e
+    where e.job_id = any (v_held)
+      and (select true from job_dependencies as k where k.job_id = e.job_id limit 1) is null));
+  settled := not exists (
+    select from unnest(p_ids) as u (id)
+    where (select true from job_dependencies as k where k.after_id = u.id limit 1));
+end;
+$$;
+
+-- One pass over what closed, part by part. settled is false when some were left for the next
+-- pass. That goes on where this one was done: else each would begin with all that closed
+-- for the sake of the few that it has time for.
 create or replace function {{ .schema }}._release_dependents (p_max integer, out released bigint, out settled boolean)
   language plpgsql
   volatile
@@ -137,11 +210,7 @@ declare
   v_new     bigint[];
   v_ids     bigint[];
   v_states  text[];
-  v_next    bigint[];
-  v_held    bigint[];
-  v_done    bigint[];
-  b         record;
-  d         deferred_jobs;
+  r         record;
 begin
   released := 0;
   settled := true;
@@ -191,63 +260,15 @@ begin
       end if;
     end if;
 
-    v_next := '{}';
-    if v_ids is not null then
-      -- The first that wait for these, as many as fit. From here on rows are looked up by
-      -- their jobs: "is true" and scalar subqueries keep other indexes and joins out, which
-      -- may be planned over all that are left.
-      v_next := array(
-        select distinct n.job_id
-        from unnest(v_ids) as u (id)
-        cross join lateral (
-          -- In the order of the primary key; asked for, it may be had from the index of all jobs.
-          select k.job_id from job_dependencies as k where k.after_id = u.id limit p_max
-        ) as n
-        order by n.job_id
-        limit p_max);
-      -- One that somebody holds comes another time.
-      v_held := array(
-        select e.job_id
-        from deferred_jobs as e
-        where e.job_id = any (v_next) and (e.run_at = 'infinity') is true
-        order by e.job_id
-        for update skip locked);
-      -- Whoever no longer waits needs none of its rows.
-      delete from job_dependencies as k
-      where k.job_id = any (v_next)
-        and (select true from deferred_jobs as e where e.job_id = k.job_id and e.run_at = 'infinity') is null;
-
-      for b in
-        select k.job_id, min(k.after_id) as after_id, min(u.standing) as standing
-        from unnest(v_ids, v_states) as u (id, standing)
-        join (select n.* from job_dependencies as n where n.job_id = any (v_held) offset 0) as k on k.after_id = u.id
-        where u.standing <> 'completed'
-        group by k.job_id
-        order by k.job_id
-      loop
-        delete from job_dependencies as k where k.job_id = b.job_id;
-        delete from deferred_jobs as e where e.job_id = b.job_id returning e.* into d;
-        perform _file_closed(_unpark(d), 'x', jsonb_build_object(
-          'error', format('job %s, which it waits for, is %s', b.after_id, b.standing), 'at', _now()));
-        released := released + 1;
-      end loop;
-
-      v_done := array(select u.id from unnest(v_ids, v_states) as u (id, standing) where u.standing = 'completed');
-      delete from job_dependencies as k where k.job_id = any (v_held) and (k.after_id = any (v_done)) is true;
-      released := released + _bring_back(array(
-        select e.job_id from deferred_jobs as e
-        where e.job_id = any (v_held)
-          and (select true from job_dependencies as k where k.job_id = e.job_id limit 1) is null));
-    end if;
-    v_settled := v_settled and not exists (
-      select from unnest(v_ids) as u (id)
-      where (select true from job_dependencies as k where k.after_id = u.id limit 1));
+    select w.* into r from _release_waiting(v_ids, v_states, p_max) as w;
+    released := released + r.released;
+    v_settled := v_settled and r.settled;
     if v_settled then
       v_known := v_seen;
     end if;
     settled := v_settled and v_last;
     -- Beside a job that somebody holds there is no other way than to the end.
-    exit when v_last or cardinality(v_next) >= p_max or released >= p_max or (v_settled and clock_timestamp() > v_until);
+    exit when v_last or r.met >= p_max or released >= p_max or (v_settled and clock_timestamp() > v_until);
     p.seen := v_seen;
   end loop;
   if v_known is not null then
