@@ -78,10 +78,7 @@ func TestGuide(t *testing.T) {
 }
 
 func testPage(t *testing.T, page string) {
-	psql, err := exec.LookPath("psql")
-	if err != nil {
-		t.Skip("psql is not installed")
-	}
+	psql := psqlPath(t)
 	all := statements(read(t, page))
 	const separator = "--- next ---"
 	script := "set client_min_messages = warning;\ncreate table users (name text);\n"
@@ -116,4 +113,13 @@ func read(t *testing.T, path string) string {
 		t.Fatal(err)
 	}
 	return string(text)
+}
+
+func psqlPath(t *testing.T) string {
+	t.Helper()
+	path, err := exec.LookPath("psql")
+	if err != nil {
+		t.Skip("psql is not installed")
+	}
+	return path
 }

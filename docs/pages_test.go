@@ -16,10 +16,7 @@ var inOrder = []string{"guide.md", "clients.md", "../README.md"}
 // Every block of SQL of the other pages runs by itself, and a table that follows it has
 // the columns that psql prints.
 func TestBlocks(t *testing.T) {
-	psql, err := exec.LookPath("psql")
-	if err != nil {
-		t.Skip("psql is not installed")
-	}
+	psql := psqlPath(t)
 	url := pgtest.URL(t)
 	for _, page := range pages(t) {
 		if slices.Contains(inOrder, page) {
