@@ -32,3 +32,4 @@ drop function if exists {{ .schema }}._delete_round (bigint[]);
 drop function if exists {{ .schema }}._delete_round_holding (bigint[]);
 drop function if exists {{ .schema }}._delete_jobs (bigint[]);
 drop function if exists {{ .schema }}._closed_since (pg_snapshot);
+drop function if exists {{ .schema }}._in_progress (pg_snapshot);

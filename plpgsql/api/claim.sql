@@ -191,7 +191,7 @@ declare
 begin
   perform _enter_ring();
   v_snap := _hide_own(pg_current_snapshot());
-  v_hi := _in_progress(v_snap) || pg_snapshot_xmax(v_snap);
+  v_hi := _bounds(v_snap);
   v_lo := '0'::xid8 || v_hi;
   return query
   select u.lane, case when pg_snapshot_xmax(c.s_cur) > pg_snapshot_xmax(v_snap) then '-infinity' else w.run_at end

@@ -128,7 +128,7 @@ begin
     -- steps of the interval; shards otherwise at random, or the first would
     -- starve the others.
     v_snap := pg_current_snapshot();
-    w_hi_xid := _in_progress(v_snap) || pg_snapshot_xmax(v_snap);
+    w_hi_xid := _bounds(v_snap);
     w_lo_xid := '0'::xid8 || w_hi_xid;
     case v_ring % {{ .segments }}
 {{ range $i := until (int .segments) }}

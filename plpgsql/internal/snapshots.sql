@@ -27,9 +27,9 @@ begin
 end;
 $$;
 
--- The transactions that a snapshot shows in progress, in their order: what they have
--- written is not to be walked. Above the snapshot's xmax nothing is seen.
-create or replace function {{ .schema }}._in_progress (p_snapshot pg_snapshot)
+-- Between these transaction ids lies what a snapshot may show: those in progress, in their
+-- order, whose rows are not to be walked, and its xmax.
+create or replace function {{ .schema }}._bounds (p_snapshot pg_snapshot)
   returns xid8[]
   language plpgsql
   immutable
@@ -37,8 +37,9 @@ create or replace function {{ .schema }}._in_progress (p_snapshot pg_snapshot)
 as $$
 begin
   if pg_catalog.pg_snapshot_xmin(p_snapshot) = pg_catalog.pg_snapshot_xmax(p_snapshot) then
-    return '{}'::xid8[];
+    return array[pg_catalog.pg_snapshot_xmax(p_snapshot)];
   end if;
-  return array(select x.xid from pg_catalog.pg_snapshot_xip(p_snapshot) as x (xid) order by x.xid);
+  return array(select x.xid from pg_catalog.pg_snapshot_xip(p_snapshot) as x (xid) order by x.xid)
+    || pg_catalog.pg_snapshot_xmax(p_snapshot);
 end;
 $$;
