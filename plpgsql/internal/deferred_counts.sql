@@ -15,16 +15,11 @@ begin
   -- As in _take_terminal: without counters the call goes on, and a rebuild
   -- heals.
   if to_regclass('{{ .schema }}.terminal_count_deltas') is not null then
-    case v_slot
-{{ range $i := until (int .segments) }}
-    when {{ $i }} then
-      insert into terminal_count_deltas_{{ $i }} (lane, xid, ready_slot, closed, completed, failed, cancelled, scheduled, retryable)
-      select d.lane, v_xid, {{ $i }}, 0, 0, 0, 0,
-        v_sign * count(*) filter (where d.state = 'scheduled'), v_sign * count(*) filter (where d.state = 'retryable')
-      from moved as d
-      group by d.lane;
-{{ end }}
-    end case;
+    insert into terminal_count_deltas (lane, xid, ready_slot, closed, completed, failed, cancelled, scheduled, retryable)
+    select d.lane, v_xid, v_slot, 0, 0, 0, 0,
+      v_sign * count(*) filter (where d.state = 'scheduled'), v_sign * count(*) filter (where d.state = 'retryable')
+    from moved as d
+    group by d.lane;
   end if;
   return null;
 end;
