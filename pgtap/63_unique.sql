@@ -1,6 +1,6 @@
 -- Unique keys: who holds one in which state, and when it is given back.
 begin;
-select plan(92);
+select plan(111);
 -- Alone: turns the ring.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 select awa.reset() \g /dev/null
@@ -162,6 +162,46 @@ select is(awa.fail(receipt, 'e', retry_after => '0'), 'retryable', 'its retryabl
 select count(*) from awa.maintain() \g /dev/null
 select is((select state::text from awa.jobs where id = :runs), 'cancelled', 'but being available does: it is cancelled instead of promoted');
 select is(pg_temp.holder('\x6362'), :waits::bigint, 'the key stays where it is');
+
+-- Of attempts with one key that one call fails one comes back
+
+create temp table failing (kind text, receipt awa.receipt);
+create function pg_temp.fail_both (p_queue text, p_key bytea, p_attempts integer[], p_leased boolean[], p_first boolean) returns text[]
+  language plpgsql as $$
+declare
+  v_states text[];
+begin
+  for i in 1 .. 2 loop
+    perform awa.enqueue('k' || i, queue => p_queue, unique_key => p_key, unique_states => b'11001000', max_attempts => p_attempts[i]);
+    insert into failing select c.kind, c.receipt from awa.claim(p_queue) as c;
+    perform awa.register_callback(f.receipt, '1 hour') from failing as f where p_leased[i] and f.kind = 'k' || i;
+  end loop;
+  v_states := array(
+    select f.state::text
+    from awa.fail_many(array(select g.receipt from failing as g order by (g.kind = 'k1') = p_first desc)) as f
+    join failing as g on (g.receipt).job_id = (f.receipt).job_id
+    order by g.kind);
+  truncate failing;
+  return v_states || (select j.kind from awa.jobs as j where j.id = pg_temp.holder(p_key));
+end;
+$$;
+select is(pg_temp.fail_both('tap/63/both/' || n, ('\x63a0'::bytea || decode(lpad(to_hex(n), 2, '0'), 'hex')), attempts, leased, n % 2 = 0),
+  expected, format('attempts %s, leased %s: %s', attempts, leased, expected))
+from (
+  select row_number() over () as n, e.*
+  from (values
+    (array[5, 5], array[false, false], array['retryable', 'cancelled', 'k1']),
+    (array[5, 5], array[true, false], array['retryable', 'cancelled', 'k1']),
+    (array[5, 5], array[false, true], array['retryable', 'cancelled', 'k1']),
+    (array[5, 5], array[true, true], array['retryable', 'cancelled', 'k1']),
+    (array[1, 5], array[false, true], array['failed', 'retryable', 'k2']),
+    (array[1, 5], array[true, false], array['failed', 'retryable', 'k2']),
+    (array[1, 5], array[true, true], array['failed', 'retryable', 'k2']),
+    (array[5, 1], array[true, false], array['retryable', 'failed', 'k1']),
+    (array[5, 1], array[true, true], array['retryable', 'failed', 'k1'])) as e (attempts, leased, expected)
+  cross join generate_series(1, 2) as twice
+) as e;
+select is_empty('select * from awa.check()', 'and it has the key');
 
 -- Keys that are taken later
 

@@ -115,27 +115,35 @@ begin
   v_free := array(
     select k.job_id
     from (
-      select n.job_id, n.unique_key, n.unique_states
-      from unnest(p_receipts) as r
-      cross join lateral (
-        select l.* from leases as l
-        where l.job_id = r.job_id and l.batch_id = r.batch_id and l.receipt_lease = r.run_lease
-        offset 0
-      ) as n
-      where n.unique_key is not null
-      union
-      select e.job_id, e.unique_key, e.unique_states
-      from _open_receipts(p_receipts) as o
-      cross join lateral (
-        select r.* from ready_entries as r
-        where r.ready_slot = o.ready_slot and r.job_id = o.job_id and r.run_lease = o.run_lease
-        offset 0
-      ) as e
-      where e.unique_key is not null
-      order by 2, 1
+      select c.job_id, c.unique_key, c.unique_states,
+        -- Of several with one key one may come back: its holder, or the first.
+        row_number() over (
+          partition by c.unique_key order by (u.job_id is not null and _in_mask(c.state, c.unique_states)) desc, c.job_id) as nth
+      from (
+        select n.job_id, n.state, n.attempt, n.max_attempts, n.unique_key, n.unique_states
+        from unnest(p_receipts) as r
+        cross join lateral (
+          select l.* from leases as l
+          where l.job_id = r.job_id and l.batch_id = r.batch_id and l.receipt_lease = r.run_lease
+          offset 0
+        ) as n
+        union
+        select e.job_id, 'running', e.attempt, e.max_attempts, e.unique_key, e.unique_states
+        from _open_receipts(p_receipts) as o
+        cross join lateral (
+          select r.* from ready_entries as r
+          where r.ready_slot = o.ready_slot and r.job_id = o.job_id and r.run_lease = o.run_lease
+          offset 0
+        ) as e
+      ) as c
+      left join job_unique_claims as u on u.unique_key = c.unique_key and u.job_id = c.job_id
+      where c.unique_key is not null and _in_mask(v_state, c.unique_states)
+        and (p_how = 's' or not p_terminal and c.attempt < c.max_attempts)
+      order by c.unique_key
+      -- Or the keys would be taken before they are sorted.
       offset 0
     ) as k
-    where _take_key(k.unique_key, k.unique_states, k.job_id, v_state) = k.job_id);
+    where k.nth = 1 and _take_key(k.unique_key, k.unique_states, k.job_id, v_state) = k.job_id);
   for l in
     select t.* from _take_leases(p_receipts, p_callback_id, case when p_how = 'e' then v_now end) as t
   loop
@@ -162,7 +170,7 @@ begin
       end if;
       v_came := 'failed';
       perform _follow_job(l.job_id, l.lane, l.metadata, case when l.attempt >= l.max_attempts then 'exhausted' else 'failed' end);
-    elsif l.unique_key is not null and l.job_id <> all (v_free) then
+    elsif l.unique_key is not null and _in_mask(v_state, l.unique_states) and l.job_id <> all (v_free) then
       perform _file_closed(d, 'x', v_entry, l.claimed_at);
       v_came := 'cancelled';
     else
