@@ -74,7 +74,12 @@ end;
 $$;
 select awa.enqueue_many('k', array_fill('1'::jsonb, array[500]), queue => 'tap/75', run_at => now() + interval '61 minutes') \g /dev/null
 select set_config('awa.now', (now() + interval '62 minutes')::text, true) \g /dev/null
-select awa.maintain() \g /dev/null
+do $$ begin
+  for v_try in 1 .. 50 loop
+    perform awa.maintain();
+    exit when not exists (select from awa.deferred_jobs as d where d.run_at <= awa._now());
+  end loop;
+end $$;
 create temp table reads as select 100 as n, r.* from pg_temp.pass_reads(100) as r;
 insert into reads select 1000, r.* from pg_temp.pass_reads(1000) as r;
 select cmp_ok((select r.rows_read from reads as r where r.n = 1000), '<=', (select r.rows_read from reads as r where r.n = 100) + 50,
