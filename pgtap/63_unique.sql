@@ -1,6 +1,6 @@
 -- Unique keys: who holds one in which state, and when it is given back.
 begin;
-select plan(96);
+select plan(98);
 -- Alone: turns the ring.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 select awa.reset() \g /dev/null
@@ -244,6 +244,17 @@ select set_eq($$ select l.state, j.state::text as now from late as l join awa.jo
 select is_empty($$ select l.state from late as l where pg_temp.holder(l.key) is distinct from l.rival $$, 'the holder keeps the key');
 drop trigger later on awa.outcome_removals;
 drop trigger later on awa.dlq_entries;
+-- The same for an update, which takes another job out of its lane meanwhile.
+create trigger later after insert on awa.claims for each statement execute function pg_temp.later();
+create temp table moved as select awa.enqueue('k', queue => 'tap/63/rival', unique_key => '\x63af', unique_states => pg_temp.mask(2)) as rival,
+  awa.enqueue('k', queue => 'tap/63/moved', run_at => clock_timestamp() + interval '1 minute', unique_key => '\x63af', unique_states => pg_temp.mask(2)) as id,
+  awa.enqueue('k', queue => 'tap/63/moved') as other;
+update awa.jobs as j set priority = 4 from moved as m where j.id in (m.id, m.other);
+set local awa.now = '';
+select results_eq('select j.state::text, j.priority::integer from moved as m join awa.jobs as j on j.id = m.id', $$ values ('scheduled', 4) $$,
+  'an update leaves it scheduled');
+select is_empty('select * from awa.check()', 'and nobody waits without its key');
+drop trigger later on awa.claims;
 
 -- Prune and reset
 
