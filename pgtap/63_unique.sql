@@ -1,6 +1,6 @@
 -- Unique keys: who holds one in which state, and when it is given back.
 begin;
-select plan(111);
+select plan(117);
 -- Alone: turns the ring.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 select awa.reset() \g /dev/null
@@ -256,6 +256,45 @@ select is((awa.enqueue_many('[{"kind": "k", "unique_key": "\\x6381"}, {"kind": "
 select throws_ok($$ select awa.enqueue_many('[{"kind": "k", "unique_key": "\\x6383"}, {"kind": "k", "unique_key": "\\x6384"}, {"kind": ""}]'::jsonb) $$, 'AW006', null, 'a call with a bad job is refused');
 select is(pg_temp.claimed('\x6383') or pg_temp.claimed('\x6384'), false, 'and leaves no key behind');
 select is_empty('select * from awa.job_unique_claims where job_id = 0', 'no key is reserved for nobody');
+
+-- A job that comes back for a time that is over before it is in its place
+
+create function pg_temp.later () returns trigger language plpgsql as $$
+begin
+  perform set_config('awa.now', (clock_timestamp() + interval '1 hour')::text, true);
+  return null;
+end;
+$$;
+create temp table late as
+select s.state, ('\x63a0'::bytea || convert_to(s.state, 'UTF8')) as key, 0::bigint as id, 0::bigint as rival from states as s where s.state in ('failed', 'dead');
+update late set id = pg_temp.job_in(state, key, pg_temp.mask(2));
+update late set rival = awa.enqueue('k', queue => 'tap/63/rival', unique_key => key, unique_states => pg_temp.mask(2));
+create trigger later after insert on awa.outcome_removals for each statement execute function pg_temp.later();
+create trigger later after delete on awa.dlq_entries for each statement execute function pg_temp.later();
+select bag_eq($$
+  select l.state, case l.state when 'dead' then awa.retry_from_dlq(l.id, run_at => clock_timestamp() + interval '1 minute')
+    else awa.retry(l.id, run_at => clock_timestamp() + interval '1 minute') end, set_config('awa.now', '', true)
+  from late as l $$,
+  $$ values ('failed', true, ''), ('dead', true, '') $$, 'it may come back for a time at which its key does not count yet');
+select is_empty($$ select j.id, j.state from late as l join awa.jobs as j on j.id = l.id where j.state = 'available' $$, 'it is not available beside the holder of its key');
+select set_config('awa.now', (clock_timestamp() + interval '1 hour')::text, true), awa.maintain() \g /dev/null
+set local awa.now = '';
+select set_eq($$ select l.state, j.state::text as now from late as l join awa.jobs as j on j.id = l.id $$,
+  $$ values ('failed', 'cancelled'), ('dead', 'cancelled') $$, 'and gives way to it');
+select is_empty($$ select l.state from late as l where pg_temp.holder(l.key) is distinct from l.rival $$, 'the holder keeps the key');
+drop trigger later on awa.outcome_removals;
+drop trigger later on awa.dlq_entries;
+-- The same for an update, which takes another job out of its lane meanwhile.
+create trigger later after insert on awa.claims for each statement execute function pg_temp.later();
+create temp table moved as select awa.enqueue('k', queue => 'tap/63/rival', unique_key => '\x63af', unique_states => pg_temp.mask(2)) as rival,
+  awa.enqueue('k', queue => 'tap/63/moved', run_at => clock_timestamp() + interval '1 minute', unique_key => '\x63af', unique_states => pg_temp.mask(2)) as id,
+  awa.enqueue('k', queue => 'tap/63/moved') as other;
+update awa.jobs as j set priority = 4 from moved as m where j.id in (m.id, m.other);
+set local awa.now = '';
+select results_eq('select j.state::text, j.priority::integer from moved as m join awa.jobs as j on j.id = m.id', $$ values ('scheduled', 4) $$,
+  'an update leaves it scheduled');
+select is_empty('select * from awa.check()', 'and nobody waits without its key');
+drop trigger later on awa.claims;
 
 -- Prune and reset
 

@@ -278,6 +278,8 @@ create or replace function {{ .schema }}._update_jobs ()
   set enable_seqscan = off
 as $$
 declare
+  -- One moment for the keys and for the places: a job does not become due in between.
+  v_now   timestamptz := _now();
   v_ids   bigint[];
   v_timed bigint[];
   v_keyed boolean;
@@ -300,7 +302,7 @@ begin
     select max(n.id) into v_lost
     from _job_changes() as n
     where n.unique_key is not null
-      and _in_mask(case when n.due_at > _now() then 'scheduled' else 'available' end::job_state, n.unique_states)
+      and _in_mask(case when n.due_at > v_now then 'scheduled' else 'available' end::job_state, n.unique_states)
     group by n.unique_key
     having count(*) > 1
     limit 1;
@@ -309,7 +311,8 @@ begin
         message = format('job %s: another job of this update would hold the same unique key', v_lost),
         hint = 'Cancel or delete the other job first.';
     end if;
-    perform _keep_key(k.unique_key, k.unique_states, k.id, k.due_at)
+    perform _need_key(k.unique_key, k.unique_states, k.id,
+      case when k.due_at > v_now then 'scheduled' else 'available' end::job_state)
     from (select n.* from _job_changes() as n where n.unique_key is not null order by n.unique_key) as k;
   end if;
 
@@ -377,7 +380,7 @@ begin
     from (select distinct c.lane, c.queue, c.priority, c.ordering_key, c.spread from changed as c) as k
   ),
   moved as materialized (
-    select c.*, t.to_lane, c.due_at > _now() or v_stale as later
+    select c.*, t.to_lane, c.due_at > v_now or v_stale as later
     from changed as c
     -- By values that none of these has: a join that can hash.
     join target as t on t.lane = c.lane

@@ -102,7 +102,14 @@ begin
   if (v_old.cron, v_old.timezone) is distinct from (upsert_schedule.cron, upsert_schedule.timezone) then
     perform _set_next_fire(v_id);
   end if;
-  return (select s.next_fire_at from cron_schedules as s where s.name = upsert_schedule.name);
+  -- By its id: a transaction-long snapshot may show one of this name that was removed since.
+  return (
+    select f.next_fire_at
+    from schedules as s
+    join cron_fires as f on f.schedule_id = s.id
+    where s.id = v_id and s.paused_at is null
+    order by f.point desc
+    limit 1);
 end;
 $$;
 

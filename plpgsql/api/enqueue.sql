@@ -80,16 +80,16 @@ begin
     or current_setting('transaction_isolation') in ('repeatable read', 'serializable')
   then
     v_later := enqueue.run_at > _now();
+    if _snapshot_is_stale() then
+      v_later := true;
+      v_lane := _register_lane(enqueue.queue, enqueue.priority, coalesce(v_shard, 0));
+    end if;
     if enqueue.unique_key is not null then
       v_holder := _take_key(enqueue.unique_key, enqueue.unique_states, v_job_id,
         case when v_later then 'scheduled' else 'available' end::job_state);
       if v_holder <> v_job_id then
         return v_holder;
       end if;
-    end if;
-    if _snapshot_is_stale() then
-      v_later := true;
-      v_lane := _register_lane(enqueue.queue, enqueue.priority, coalesce(v_shard, 0));
     end if;
   end if;
 

@@ -421,7 +421,7 @@ begin
         o.state := 'done';
         o.finished_at := _now();
       end if;
-      exit when clock_timestamp() > p_until;
+      exit when clock_timestamp() > p_until or _is_awaited();
     end loop;
     perform _release_reserved();
   exception
@@ -448,7 +448,8 @@ end;
 $$;
 
 -- What maintain does: a bite of the oldest operation. No row when there is
--- none, or another session is at it.
+-- none, or another session is at it. With jobs in hand that somebody waits for it does not
+-- begin: it may wait itself, see _is_awaited.
 create or replace function {{ .schema }}._batch_maintain (p_max integer, p_time interval)
   returns table (outcome text, affected bigint, detail text)
   language plpgsql
@@ -468,6 +469,13 @@ begin
   limit 1
   for update skip locked;
   if not found then
+    return;
+  end if;
+  if _is_awaited() then
+    outcome := 'busy';
+    affected := 0;
+    detail := format('operation %s: another session waits for jobs of this pass', o.id);
+    return next;
     return;
   end if;
   select b.met, b.trouble into affected, detail from _batch_bite(o, p_max, clock_timestamp() + p_time) as b;

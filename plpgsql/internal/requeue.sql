@@ -9,7 +9,11 @@ declare
   v_xid  xid8 := pg_current_xact_id();  -- before the ring is read, see enqueue
   v_slot smallint := (select r.slot from segment_rotations as r order by r.generation desc limit 1);
 begin
-  if p_job.run_at > _now() or _snapshot_is_stale() then
+  -- One that became due only after its key was looked at has no key that counts from
+  -- now on: promotion sees to it.
+  if p_job.run_at > _now() or _snapshot_is_stale() or (_gains_key(p_job)
+      and (select u.job_id from job_unique_claims as u where u.unique_key = p_job.unique_key) is distinct from p_job.job_id)
+  then
     p_job.xid := v_xid;
     insert into deferred_jobs select p_job.*;
     return;

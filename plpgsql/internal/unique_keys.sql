@@ -151,8 +151,13 @@ begin
     select l.job_id, l.unique_key from leases as l
     where l.job_id = any (p_job_ids) and l.unique_key is not null and _in_mask(p_state, l.unique_states)
   ) as k;
-  v_free := array(
-    select u.unique_key from job_unique_claims as u where u.unique_key = any (v_keys) for update skip locked);
+  begin
+    v_free := array(
+      select u.unique_key from job_unique_claims as u where u.unique_key = any (v_keys) for update skip locked);
+  exception when lock_not_available then
+    -- Of a row whose holder commits just then, the next holder is waited for after all.
+    v_free := '{}';
+  end;
   v_new := array(
     select distinct k.key from unnest(v_keys) as k (key)
     -- Not exists: it may be planned to read them all.
