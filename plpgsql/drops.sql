@@ -36,3 +36,4 @@ drop function if exists {{ .schema }}._in_progress (pg_snapshot);
 drop function if exists {{ .schema }}._take_many (bigint[], "char"[], text, text, integer);
 drop function if exists {{ .schema }}._count_removals ({{ .schema }}.taken_job[]);
 drop function if exists {{ .schema }}._retry_dead ({{ .schema }}.dlq_entries, text, integer, timestamptz);
+drop function if exists {{ .schema }}._retained_failures (integer);
