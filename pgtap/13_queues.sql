@@ -1,6 +1,6 @@
 -- Queues: settings, pause and resume.
 begin;
-select plan(34);
+select plan(36);
 do $$ begin perform pg_advisory_xact_lock_shared(hashtext('awa pgtap')); end $$;
 
 select lives_ok($$ select awa.configure_queue('tap/13/all', '{"enqueue_shards": 3, "dlq_enabled": true, "priority_aging_interval": "10 minutes",
@@ -47,6 +47,8 @@ from (values
   ('65 shards',                '65',        $$ select awa.configure_queue('tap/13/bad', '{"enqueue_shards": 65}') $$),
   ('shards in words',          'many',      $$ select awa.configure_queue('tap/13/bad', '{"enqueue_shards": "many"}') $$),
   ('a retention in words',     'a while',   $$ select awa.configure_queue('tap/13/bad', '{"failed_retention": "a while"}') $$),
+  ('a retention below zero in some months', '29', $$ select awa.configure_queue('tap/13/bad', '{"failed_retention": "1 month -29 days"}') $$),
+  ('one of dead letters, too', '29',        $$ select awa.configure_queue('tap/13/bad', '{"dlq_retention": "1 month -29 days"}') $$),
   ('a rate that is no number', 'NaN',       $$ select awa.configure_queue('tap/13/bad', '{"rate_limit": "NaN"}') $$),
   ('an endless rate',          'Infinity',  $$ select awa.configure_queue('tap/13/bad', '{"rate_limit": "Infinity"}') $$),
   ('a rate without an effect', '5e-324',    $$ select awa.configure_queue('tap/13/bad', '{"rate_limit": "5e-324"}') $$),

@@ -133,7 +133,9 @@ select results_eq($$ select args from awa.claim('tap/20/savepoint', 10) $$, $$ v
 
 select results_eq($$ select available, running, terminal from awa.queue_counts('tap/20/fifo') $$, 'values (0::bigint, 25::bigint, 0::bigint)',
   'claimed jobs count as running');
+set local client_min_messages = error;
 select awa.pause_queue('tap/20/paused') \g /dev/null
+reset client_min_messages;
 select awa.enqueue('k', queue => 'tap/20/paused') \g /dev/null
 select is_empty($$ select * from awa.claim('tap/20/paused', 10) $$, 'a queue paused before its first job hands nothing out');
 select results_eq($$ select available, running from awa.queue_counts('tap/20/paused') $$, 'values (1::bigint, 0::bigint)', 'its jobs stay available');

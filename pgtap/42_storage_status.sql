@@ -1,6 +1,6 @@
 -- Storage status: each slot of the ring and what holds it.
 begin;
-select plan(29);
+select plan(31);
 -- Alone: turns the ring.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 select awa.reset() \g /dev/null
@@ -58,7 +58,8 @@ select results_eq('select history_retention, straggler_limit, worker_silence fro
 select is(awa.configure_storage('{"history_retention": null}') ->> 'history_retention', '01:00:00', 'null resets one');
 select is(awa.configure_storage('{}') -> 'straggler_limit', '5', 'nothing changes nothing');
 select throws_ok(format('select awa.configure_storage(%L)', s), 'AW006', null, 'refused: ' || coalesce(s, 'null'))
-from unnest(array[null, '[]', '{"segments": 4}', '{"worker_silence": "0"}', '{"straggler_limit": "many"}', '{"history_retention": {"hours": 5}}']) as s;
+from unnest(array[null, '[]', '{"segments": 4}', '{"worker_silence": "0"}', '{"straggler_limit": "many"}', '{"history_retention": {"hours": 5}}',
+  '{"segment_max_age": "1 month -29 days"}', '{"history_retention": "1 month -29 days"}']) as s;
 
 -- No transition
 

@@ -10,7 +10,9 @@ begin
   perform awa.enqueue_many('k', array_fill('1'::jsonb, array[20]), queue => 'tap/43');
   perform awa.enqueue('k', queue => 'tap/43', run_at => now() + interval '1 day');
   perform awa.configure_queue('tap/43', '{"enqueue_shards": 4}');
+  set local client_min_messages = error;
   perform awa.pause_queue('tap/43/paused');
+  reset client_min_messages;
   perform awa.complete(c.receipt) from awa.claim('tap/43', 5) as c;
   perform awa.fail(c.receipt, 'e', terminal => true) from awa.claim('tap/43', 3) as c;
   perform awa.fail(c.receipt, 'e', retry_after => '1 day') from awa.claim('tap/43', 3) as c;

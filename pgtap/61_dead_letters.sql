@@ -1,6 +1,6 @@
 -- Dead letters: the ways in, the ways back and the ways out, with the counts of each.
 begin;
-select plan(119);
+select plan(124);
 -- Alone: calls maintain.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 
@@ -234,6 +234,28 @@ create temp table lowest as select id from awa.dlq_entries where queue = 'tap/61
 select is(awa.bulk_retry_from_dlq('tap/61/b3', max_jobs => 100), 100::bigint, 'a hundred of three hundred');
 select bag_eq($$ select id from awa.jobs where queue = 'tap/61/b3' $$, 'select id from lowest', 'are those of the lowest ids');
 select results_eq('select available, dlq from awa.queue_counts(''tap/61/b3'')', 'values (100::bigint, 200::bigint)', 'and are counted as available');
+
+-- Of many places in one call.
+select awa.configure_queue('tap/61/s', '{"enqueue_shards": 4, "dlq_enabled": true}'), awa.configure_queue('tap/61/s2', '{"dlq_enabled": true}') \g /dev/null
+select awa.enqueue_many('spread61', array_fill('1'::jsonb, array[60]), queue => 'tap/61/s'),
+  awa.enqueue_many('spread61', array_fill('2'::jsonb, array[20]), queue => 'tap/61/s', priority => 1, ordering_key => 'o', metadata => '{"m": 1}', deadline => '1 hour'),
+  awa.enqueue_many('spread61', array_fill('3'::jsonb, array[10]), queue => 'tap/61/s2', priority => 4, tags => array['t']) \g /dev/null
+select awa.set_progress(c.receipt, 70), awa.fail(c.receipt, 'e', terminal => true)
+from (select * from awa.claim('tap/61/s', 100) union all select * from awa.claim('tap/61/s', 100) union all select * from awa.claim('tap/61/s2', 100)) as c \g /dev/null
+create temp table spread as select * from awa.dlq_entries where kind = 'spread61';
+select results_eq($$ select count(*), count(*) filter (where progress ->> 'percent' = '70') from spread $$, 'values (90::bigint, 90::bigint)', 'ninety letters, each with the progress of its attempt');
+select is(awa.bulk_retry_from_dlq(kind => 'spread61'), 90::bigint, 'come back by one call');
+select results_eq(
+  $$ select l.queue, l.priority::integer, count(distinct l.enqueue_shard) > 1, count(*), bool_and(l.enqueue_shard = awa._shard(r.ordering_key, 4) or r.ordering_key is null)
+     from awa.ready_entries as r join (select distinct q.lane, q.queue, q.priority, q.enqueue_shard from awa.queue_lanes as q) as l on l.lane = r.lane
+     where r.kind = 'spread61' and r.run_lease = 2 group by 1, 2 order by 1, 2 $$,
+  $$ values ('tap/61/s', 1, false, 20::bigint, true), ('tap/61/s', 2, true, 60, true), ('tap/61/s2', 4, false, 10, true) $$,
+  'each into its queue and priority, those without an ordering key over the shards');
+select results_eq(
+  $$ select id, args, tags, metadata, created_at, errors[1] ->> 'error', attempt::integer, run_lease from awa.jobs where kind = 'spread61' order by id $$,
+  $$ select id, args, tags, metadata, created_at, 'e', 0, 1::bigint from spread order by id $$, 'as they were');
+select is((select count(*) from awa.ready_entries as r join spread as s on s.id = r.job_id
+  where r.run_lease = 2 and (r.ordering_key, r.deadline, r.max_attempts) is not distinct from (s.ordering_key, s.deadline, s.max_attempts)), 90::bigint, 'to the last value');
 
 -- Purge
 

@@ -33,3 +33,7 @@ drop function if exists {{ .schema }}._delete_round_holding (bigint[]);
 drop function if exists {{ .schema }}._delete_jobs (bigint[]);
 drop function if exists {{ .schema }}._closed_since (pg_snapshot);
 drop function if exists {{ .schema }}._in_progress (pg_snapshot);
+drop function if exists {{ .schema }}._take_many (bigint[], "char"[], text, text, integer);
+drop function if exists {{ .schema }}._count_removals ({{ .schema }}.taken_job[]);
+drop function if exists {{ .schema }}._retry_dead ({{ .schema }}.dlq_entries, text, integer, timestamptz);
+drop function if exists {{ .schema }}._retained_failures (integer);

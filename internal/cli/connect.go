@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"log/slog"
 	"os"
 	"strconv"
 	"time"
@@ -37,7 +38,11 @@ func (a *app) config() (*pgx.ConnConfig, error) {
 		config.RuntimeParams["statement_timeout"] = strconv.FormatInt(max(1, a.timeout.Milliseconds()), 10)
 	}
 	config.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) {
-		a.log.Info(n.Message, "severity", n.Severity)
+		level := slog.LevelInfo
+		if n.SeverityUnlocalized == "WARNING" {
+			level = slog.LevelWarn
+		}
+		a.log.Log(context.Background(), level, n.Message, "severity", n.Severity)
 	}
 	return config, nil
 }

@@ -28,6 +28,7 @@ create or replace function {{ .schema }}._move_to_dlq (
   returns bigint
   language plpgsql
   volatile
+  set enable_seqscan = off
 as $$
 declare
   v_jobs bigint;
@@ -40,13 +41,19 @@ begin
     k.claimed_at, k.finalized_at, r.created_at,
     case when k.error is null then coalesce(r.errors, '{}') else _bounded_errors(r.errors, k.error) end,
     coalesce(r.metadata, '{}'), coalesce(r.tags, '{}'), r.unique_key, r.unique_states,
-    r.run_lease, _progress_of(r.ready_slot, r.job_id, r.run_lease), p_reason, r.run_lease, r.ordering_key, r.deadline
+    r.run_lease, coalesce(n.progress, r.progress), p_reason, r.run_lease, r.ordering_key, r.deadline
   from _take_terminal(p_job_ids, array['f']::"char"[], p_queue, p_kind, p_max) as k
   cross join lateral (
     select e.* from ready_entries as e
     where e.ready_slot = k.ready_slot and e.job_id = k.job_id and e.run_lease = k.run_lease
     offset 0
   ) as r
+  left join lateral (
+    select p.progress from progress_entries as p
+    where p.ready_slot = k.ready_slot and p.job_id = k.job_id and p.run_lease = k.run_lease
+    order by p.at desc
+    limit 1
+  ) as n on true
   cross join lateral (select q.queue, q.priority from queue_lanes as q where q.lane = r.lane limit 1) as l;
   get diagnostics v_jobs = row_count;
   return v_jobs;
@@ -97,24 +104,75 @@ $$;
 comment on function {{ .schema }}.bulk_move_failed_to_dlq is
   'Moves failed jobs, oldest first, from history to the dead letters and returns their number; a null filter matches all. Waits only for others that take the same jobs. Raises AW006 for a negative max_jobs.';
 
-create or replace function {{ .schema }}._retry_dead (p_entry {{ .schema }}.dlq_entries, p_queue text, p_priority integer, p_run_at timestamptz)
-  returns void
+-- Letters back into their queues, or the given place: those that nobody took before.
+-- Their keys, where these count, are theirs by now.
+create or replace function {{ .schema }}._retry_dead (p_ids bigint[], p_queue text, p_priority integer, p_run_at timestamptz)
+  returns bigint
   language plpgsql
   volatile
+  set plan_cache_mode = force_generic_plan
+  set enable_seqscan = off
+  set enable_nestloop = off
 as $$
 declare
-  v_queue    text := coalesce(p_queue, p_entry.queue);
-  v_priority integer := coalesce(p_priority, p_entry.priority);
-  v_shard    integer;
-  d          deferred_jobs;
+  v_ids   bigint[] := array(select e.id from dlq_entries as e where e.id = any (p_ids) order by e.id for update);
+  v_now   timestamptz := _now();
+  v_xid   xid8;
+  v_slot  smallint;
+  v_later boolean;
+  v_lanes bigint[];
 begin
-  perform _check_job(p_entry.kind, v_queue, v_priority, p_entry.max_attempts, '{}', '{}', '{}');
-  v_shard := _shard(p_entry.ordering_key, coalesce((select m.enqueue_shards from queue_meta as m where m.queue = v_queue), 1));
-  d := row(p_entry.id, _register_lane(v_queue, v_priority, v_shard), 'scheduled', coalesce(p_run_at, _now()),
-    p_entry.created_at, p_entry.run_lease + 1, 1, p_entry.max_attempts, p_entry.kind, p_entry.args,
-    nullif(p_entry.metadata, '{}'), nullif(p_entry.tags, '{}'), nullif(p_entry.errors, '{}'), null,
-    p_entry.unique_key, p_entry.unique_states, p_entry.ordering_key, p_entry.deadline, null)::deferred_jobs;
-  perform _requeue(d);
+  if v_ids = '{}' then
+    return 0::bigint;
+  end if;
+  v_xid := pg_current_xact_id();  -- before the ring is read, see enqueue
+  v_slot := _current_slot();
+  v_later := p_run_at > v_now or _snapshot_is_stale();
+  with gone as (
+    delete from dlq_entries as e where e.id = any (v_ids) returning e.*
+  ),
+  letter as materialized (
+    select g.*, q.to_queue, coalesce(p_priority, g.priority) as to_priority, _shard(g.ordering_key, q.shards) as shard
+    from gone as g
+    join (
+      select n.queue, coalesce(p_queue, n.queue) as to_queue,
+        coalesce((select m.enqueue_shards from queue_meta as m where m.queue = coalesce(p_queue, n.queue)), 1) as shards
+      from (select distinct o.queue from gone as o) as n
+    ) as q on q.queue = g.queue
+  ),
+  target as materialized (
+    select t.*, _register_lane(t.to_queue, t.to_priority, t.shard) as lane
+    from (select distinct l.to_queue, l.to_priority, l.shard from letter as l) as t
+  ),
+  job as materialized (
+    select l.id, t.lane, coalesce(p_run_at, v_now) as due_at, l.created_at, l.run_lease + 1 as run_lease, l.max_attempts, l.kind, l.args,
+      nullif(l.metadata, '{}') as notes, nullif(l.tags, '{}') as labels, nullif(l.errors, '{}') as errors,
+      l.unique_key, l.unique_states, l.ordering_key, l.deadline
+    from letter as l
+    join target as t on t.to_queue = l.to_queue and t.to_priority = l.to_priority and t.shard = l.shard
+    order by l.id
+  ),
+  deferred as (
+    insert into deferred_jobs
+    select j.id, j.lane, 'scheduled', j.due_at, j.created_at, j.run_lease, 1, j.max_attempts, j.kind, j.args,
+      j.notes, j.labels, j.errors, null, j.unique_key, j.unique_states, j.ordering_key, j.deadline, v_xid
+    from job as j
+    where v_later
+  ),
+  back as (
+    insert into ready_entries (
+      lane, xid, job_id, run_at, created_at, run_lease, ready_slot, attempt, max_attempts, kind, args,
+      metadata, tags, errors, unique_key, unique_states, ordering_key, deadline)
+    select j.lane, v_xid, j.id, j.due_at, j.created_at, j.run_lease, v_slot, 1, j.max_attempts, j.kind, j.args,
+      j.notes, j.labels, j.errors, j.unique_key, j.unique_states, j.ordering_key, j.deadline
+    from job as j
+    where v_later is not true
+  )
+  select array_agg(t.lane) into v_lanes from target as t;
+  if v_later is not true then
+    perform _wake_lanes(v_lanes);
+  end if;
+  return cardinality(v_ids)::bigint;
 end;
 $$;
 
@@ -142,12 +200,10 @@ begin
     return false;
   end if;
   perform _keep_key(q.unique_key, q.unique_states, q.id, retry_from_dlq.run_at);
-  delete from dlq_entries as e where e.id = retry_from_dlq.job_id returning e.* into q;
-  if not found then
-    perform _release_absent(array[retry_from_dlq.job_id]);
+  if _retry_dead(array[q.id], retry_from_dlq.queue, retry_from_dlq.priority, retry_from_dlq.run_at) = 0 then
+    perform _release_absent(array[q.id]);
     return false;
   end if;
-  perform _retry_dead(q, retry_from_dlq.queue, retry_from_dlq.priority, retry_from_dlq.run_at);
   return true;
 end;
 $$;
@@ -167,14 +223,14 @@ create or replace function {{ .schema }}.bulk_retry_from_dlq (
   parallel unsafe
   security definer
   set search_path = pg_catalog, {{ .schema }}, pg_temp
+  set work_mem = '64MB'
   set jit = off
   -- In the order of ids, up to max_jobs.
   set enable_seqscan = off
 as $$
 declare
   v_ids  bigint[];
-  q      dlq_entries;
-  v_jobs bigint := 0::bigint;
+  v_jobs bigint;
 begin
   perform _enter_ring();
   perform _check_max_jobs(bulk_retry_from_dlq.max_jobs);
@@ -212,15 +268,7 @@ begin
     offset 0
   ) as k
   where k.unique_key is null or _take_key(k.unique_key, k.unique_states, k.id, 'available') = k.id;
-  for q in
-    delete from dlq_entries as e
-    where e.id = any (array(
-      select d.id from dlq_entries as d where d.id = any (v_ids) order by d.id for update))
-    returning e.*
-  loop
-    perform _retry_dead(q, null, null, null);
-    v_jobs := v_jobs + 1;
-  end loop;
+  v_jobs := _retry_dead(v_ids, null, null, null);
   if v_jobs < cardinality(v_ids) then
     perform _release_absent(v_ids);
   end if;

@@ -113,7 +113,7 @@ declare
   f_leases   integer[];
   f_batches  bigint[];
   f_seqs     integer[];
-  f_errors   jsonb[];
+  f_nths     integer[];
   -- Keys that leave.
   k_places   tid[];
   k_jobs     bigint[];
@@ -134,8 +134,8 @@ begin
   if cardinality(v_jobs) > v_limit then
     return 'blocked';
   end if;
-  select array_agg(f.lane), array_agg(f.job_id), array_agg(f.run_lease), array_agg(f.batch_id), array_agg(f.seq), array_agg(f.error)
-  into f_lanes, f_jobs, f_leases, f_batches, f_seqs, f_errors
+  select array_agg(f.lane), array_agg(f.job_id), array_agg(f.run_lease), array_agg(f.batch_id), array_agg(f.seq), array_agg(f.nth)
+  into f_lanes, f_jobs, f_leases, f_batches, f_seqs, f_nths
   from _retained_failures(v_slot) as f;
 
   -- What survives goes to the current segment. Bodies of claimed and of
@@ -176,8 +176,8 @@ begin
       _batch_id(p_current, max(f.job_id * 16 + f.run_lease % 16), max(f.run_lease)) as batch_id,
       array_agg(f.job_id order by f.job_id) as job_ids,
       array_agg(f.run_lease order by f.job_id) as run_leases,
-      array_agg(f.error order by f.job_id) as errors
-    from unnest(f_lanes, f_jobs, f_leases, f_batches, f_seqs, f_errors) as f (lane, job_id, run_lease, batch_id, seq, error)
+      f.batch_id as old_batch, f.seq, array_agg(f.nth order by f.job_id) as nths
+    from unnest(f_lanes, f_jobs, f_leases, f_batches, f_seqs, f_nths) as f (lane, job_id, run_lease, batch_id, seq, nth)
     join claims as c on c.ready_slot = v_slot and c.batch_id = f.batch_id
     join attempt_outcomes as o on o.ready_slot = v_slot and o.batch_id = f.batch_id and o.seq = f.seq
     group by f.lane, f.batch_id, f.seq, o.finalized_at, c.claimed_at, c.lease_expires_at, c.worker
@@ -189,8 +189,14 @@ begin
   )
   insert into attempt_outcomes (
     batch_id, lane, xid, finalized_at, seq, jobs, ready_slot, outcome, job_ids, run_leases, errors)
-  select k.batch_id, k.lane, v_own, k.finalized_at, 0, cardinality(k.job_ids), p_current, 'f', null, null, k.errors
-  from kept as k;
+  select k.batch_id, k.lane, v_own, k.finalized_at, 0, cardinality(k.job_ids), p_current, 'f', null, null,
+    -- Taken apart once: each element by its number would unpack all of them.
+    case when o.errors is not null then (
+      select array_agg(e.error order by u.n)
+      from unnest(k.nths) with ordinality as u (nth, n)
+      left join unnest(o.errors) with ordinality as e (error, nth) on e.nth = u.nth) end
+  from kept as k
+  join attempt_outcomes as o on o.ready_slot = v_slot and o.batch_id = k.old_batch and o.seq = k.seq;
 
   insert into progress_entries (job_id, run_lease, at, ready_slot, progress)
   select distinct on (p.job_id) p.job_id, p.run_lease, p.at, p_current, p.progress

@@ -27,6 +27,14 @@ begin
     perform _invalid(format('rate_limit is %s', configure_queue.settings ->> 'rate_limit'),
       'Give jobs a second, from 1e-9 to 1e9, or null for no limit.');
   end if;
+  select k.key into v_key
+  from jsonb_each_text(configure_queue.settings) as k (key, value)
+  where case when k.key in ('failed_retention', 'dlq_retention') then _shortest(k.value::interval) < '0' end
+  limit 1;
+  if found then
+    perform _invalid(format('%s is %s', v_key, configure_queue.settings ->> v_key),
+      'Give a time that is zero or more in every month, up to 100 years.');
+  end if;
   insert into queue_meta (queue) values (configure_queue.queue) on conflict do nothing;
   update queue_meta as m
   set (enqueue_shards, dlq_enabled, priority_aging_interval, rate_limit, rate_burst, failed_retention,
@@ -58,13 +66,19 @@ create or replace function {{ .schema }}.pause_queue (queue text)
 as $$
 begin
   perform _check_job('k', pause_queue.queue, 1, 1, '{}', '{}', '{}');
+  if not exists (select from queue_lanes as l where l.queue = pause_queue.queue)
+    and not exists (select from queue_meta as m where m.queue = pause_queue.queue)
+  then
+    raise warning using message = format('queue %L is new', pause_queue.queue),
+      hint = 'It is paused before its first job. If the name is wrong, resume_queue ends that and remove_queue forgets it.';
+  end if;
   insert into queue_meta as m (queue, paused, paused_at) values (pause_queue.queue, true, _now())
   on conflict on constraint queue_meta_pkey do update set paused = true, paused_at = excluded.paused_at;
 end;
 $$;
 
 comment on function {{ .schema }}.pause_queue is
-  'Claims of the queue yield nothing until resume_queue; enqueueing and finishing go on. Waits for a concurrent change of the same queue. Raises AW006 for a bad name.';
+  'Claims of the queue yield nothing until resume_queue; enqueueing and finishing go on. Warns of a name that no queue had before. Waits for a concurrent change of the same queue. Raises AW006 for a bad name.';
 
 create or replace function {{ .schema }}.resume_queue (queue text)
   returns void

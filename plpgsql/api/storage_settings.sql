@@ -35,8 +35,8 @@ begin
   exception when data_exception then
     perform _invalid(format('settings %s: %s', configure_storage.settings, sqlerrm), 'Give intervals, bytes and numbers.');
   end;
-  if v_new.segment_max_age not between '1 second' and '100 years' or v_new.segment_max_bytes < 8192
-    or v_new.history_retention not between '0' and '100 years' or v_new.straggler_limit not between 0 and 1000000
+  if _shortest(v_new.segment_max_age) < '1 second' or v_new.segment_max_age > '100 years' or v_new.segment_max_bytes < 8192
+    or _shortest(v_new.history_retention) < '0' or v_new.history_retention > '100 years' or v_new.straggler_limit not between 0 and 1000000
     or _shortest(v_new.worker_silence) < '1 second' or v_new.worker_silence > '1 day'
   then
     perform _invalid(format('settings %s', configure_storage.settings),

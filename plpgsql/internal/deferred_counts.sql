@@ -12,7 +12,7 @@ declare
   v_slot smallint := (select r.slot from segment_rotations as r order by r.generation desc limit 1);
   v_sign integer := case tg_op when 'INSERT' then 1 else -1 end;
 begin
-  -- As in _take_terminal: without counters the call goes on, and a rebuild
+  -- As in _count_removed: without counters the call goes on, and a rebuild
   -- heals.
   if to_regclass('{{ .schema }}.terminal_count_deltas') is not null then
     insert into terminal_count_deltas (lane, xid, ready_slot, closed, completed, failed, cancelled, scheduled, retryable)

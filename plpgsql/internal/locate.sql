@@ -249,11 +249,12 @@ end;
 $$;
 
 -- _take_terminal for more jobs than are worth an index lookup each: reads all
--- outcomes and joins by hash.
+-- outcomes and joins by hash. Nothing here is an array of them: what does not fit into
+-- work_mem goes to disk.
 create or replace function {{ .schema }}._take_many (
-  p_job_ids bigint[], p_outcomes "char"[], p_queue text, p_kind text, p_max integer,
-  out taken {{ .schema }}.taken_job[]
+  p_job_ids bigint[], p_outcomes "char"[], p_queue text, p_kind text, p_max integer
 )
+  returns setof {{ .schema }}.taken_job
   language plpgsql
   volatile
   set plan_cache_mode = force_custom_plan
@@ -262,6 +263,7 @@ create or replace function {{ .schema }}._take_many (
   set work_mem = '64MB'
 as $$
 begin
+  return query
   with found as materialized (
     select o.ready_slot, o.lane, j.job_id, coalesce(j.run_lease, 1) as run_lease, o.outcome, j.error,
       nullif(c.claimed_at, c.lease_expires_at) as claimed_at, o.finalized_at
@@ -288,15 +290,20 @@ begin
     select f.job_id, f.lane, pg_current_xact_id(), f.run_lease, f.ready_slot, f.outcome
     from found as f
     on conflict do nothing
-    returning ready_slot, job_id, run_lease
+    returning ready_slot, lane, job_id, run_lease, outcome
+  ),
+  counted as materialized (
+    select _count_removed(k.lane, k.ready_slot, k.outcome, k.jobs)
+    from (select g.lane, g.ready_slot, g.outcome, count(*) as jobs from gone as g group by g.lane, g.ready_slot, g.outcome) as k
   )
-  select array_agg(f::taken_job) into taken
+  select f.*
   from gone as g
-  join found as f on f.job_id = g.job_id and f.run_lease = g.run_lease and f.ready_slot = g.ready_slot;
+  join found as f on f.job_id = g.job_id and f.run_lease = g.run_lease and f.ready_slot = g.ready_slot
+  where (select count(*) from counted) > 0;
 end;
 $$;
 
--- Takes terminal jobs out of history and counts that: one delta per key. Of
+-- Takes terminal jobs out of history and counts that: one delta per key and outcome. Of
 -- several that want a job the first gets it; the unique index makes the
 -- others wait, in the order of ids, and then add nothing. p_job_ids null means
 -- all that match. Returns those it took.
@@ -308,39 +315,37 @@ create or replace function {{ .schema }}._take_terminal (
   volatile
 as $$
 #variable_conflict use_column
-declare
-  v_taken taken_job[];
 begin
+  if not cardinality(p_job_ids) <= 200 is true then
+    return query select t.* from _take_many(p_job_ids, p_outcomes, p_queue, p_kind, p_max) as t;
+    return;
+  end if;
   -- Each statement finds and takes at once: it locks the segments before its
   -- snapshot, so no prune comes between.
-  if cardinality(p_job_ids) <= 200 then
-    with found as (
-      select r.ready_slot, r.lane, r.job_id, r.run_lease, k.outcome, k.error, k.claimed_at, k.finalized_at
-      from (select distinct u.job_id from unnest(p_job_ids) as u (job_id)) as u
-      join ready_entries as r on r.job_id = u.job_id
-      cross join lateral _attempt_of(r.ready_slot, r.lane, r.job_id, r.run_lease, true) as k
-      where k.outcome = any (p_outcomes) and not k.removed
-    ),
-    gone as (
-      insert into outcome_removals (job_id, lane, xid, run_lease, ready_slot, outcome)
-      select f.job_id, f.lane, pg_current_xact_id(), f.run_lease, f.ready_slot, f.outcome
-      from found as f
-      order by f.job_id, f.run_lease
-      on conflict do nothing
-      returning ready_slot, job_id, run_lease
-    )
-    select array_agg(f::taken_job) into v_taken
-    from gone as g
-    join found as f on f.job_id = g.job_id and f.run_lease = g.run_lease and f.ready_slot = g.ready_slot;
-  else
-    v_taken := _take_many(p_job_ids, p_outcomes, p_queue, p_kind, p_max);
-  end if;
-  -- A storage whose counters do not exist yet still loses the job; check()
-  -- then reports the key and a rebuild heals it.
-  if v_taken is not null and to_regclass('{{ .schema }}.terminal_count_deltas') is not null then
-    perform _count_removals(v_taken);
-  end if;
-  return query select t.* from unnest(v_taken) as t;
+  return query
+  with found as materialized (
+    select r.ready_slot, r.lane, r.job_id, r.run_lease, k.outcome, k.error, k.claimed_at, k.finalized_at
+    from (select distinct u.job_id from unnest(p_job_ids) as u (job_id)) as u
+    join ready_entries as r on r.job_id = u.job_id
+    cross join lateral _attempt_of(r.ready_slot, r.lane, r.job_id, r.run_lease, true) as k
+    where k.outcome = any (p_outcomes) and not k.removed
+  ),
+  gone as (
+    insert into outcome_removals (job_id, lane, xid, run_lease, ready_slot, outcome)
+    select f.job_id, f.lane, pg_current_xact_id(), f.run_lease, f.ready_slot, f.outcome
+    from found as f
+    order by f.job_id, f.run_lease
+    on conflict do nothing
+    returning ready_slot, lane, job_id, run_lease, outcome
+  ),
+  counted as materialized (
+    select _count_removed(k.lane, k.ready_slot, k.outcome, k.jobs)
+    from (select g.lane, g.ready_slot, g.outcome, count(*) as jobs from gone as g group by g.lane, g.ready_slot, g.outcome) as k
+  )
+  select f.*
+  from gone as g
+  join found as f on f.job_id = g.job_id and f.run_lease = g.run_lease and f.ready_slot = g.ready_slot
+  where (select count(*) from counted) > 0;
 end;
 $$;
 
@@ -358,17 +363,18 @@ begin
 end;
 $$;
 
-create or replace function {{ .schema }}._count_removals (p_taken {{ .schema }}.taken_job[])
+-- Jobs that left history. A storage whose counters do not exist yet still loses them;
+-- check() then reports the key and a rebuild heals it.
+create or replace function {{ .schema }}._count_removed (p_lane bigint, p_slot smallint, p_outcome "char", p_jobs bigint)
   returns void
   language plpgsql
   volatile
 as $$
 begin
-  insert into terminal_count_deltas (lane, xid, ready_slot, closed, completed, failed, cancelled)
-  select t.lane, pg_current_xact_id(), t.ready_slot, 0,
-    -count(*) filter (where t.outcome = 'c'), -count(*) filter (where t.outcome = 'f'), -count(*) filter (where t.outcome = 'x')
-  from unnest(p_taken) as t
-  group by t.ready_slot, t.lane
-  order by t.ready_slot, t.lane;
+  if to_regclass('{{ .schema }}.terminal_count_deltas') is not null then
+    insert into terminal_count_deltas (lane, xid, ready_slot, closed, completed, failed, cancelled)
+    values (p_lane, pg_current_xact_id(), p_slot, 0, case when p_outcome = 'c' then -p_jobs else 0 end,
+      case when p_outcome = 'f' then -p_jobs else 0 end, case when p_outcome = 'x' then -p_jobs else 0 end);
+  end if;
 end;
 $$;

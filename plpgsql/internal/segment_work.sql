@@ -38,9 +38,10 @@ begin
 end;
 $$;
 
--- Failed jobs of a slot that their queue's failed_retention still keeps.
+-- Failed jobs of a slot that their queue's failed_retention still keeps, and which of its
+-- outcome's errors is theirs: of a million jobs they may be more than an array can hold.
 create or replace function {{ .schema }}._retained_failures (p_slot integer)
-  returns table (lane bigint, job_id bigint, run_lease integer, batch_id bigint, seq integer, error jsonb)
+  returns table (lane bigint, job_id bigint, run_lease integer, batch_id bigint, seq integer, nth integer)
   language plpgsql
   stable
 as $$
@@ -49,7 +50,7 @@ begin
 {{ range $i := until (int .segments) }}
   when {{ $i }} then
     return query
-    select o.lane, j.job_id, coalesce(j.run_lease, 1), o.batch_id, o.seq, o.errors[j.n]
+    select o.lane, j.job_id, coalesce(j.run_lease, 1), o.batch_id, o.seq, j.n::integer
     from attempt_outcomes_{{ $i }} as o
     join (select distinct q.lane, q.queue from queue_lanes as q) as l on l.lane = o.lane
     left join queue_meta as m on m.queue = l.queue
