@@ -104,9 +104,23 @@ $$;
 comment on function {{ .schema }}.bulk_move_failed_to_dlq is
   'Moves failed jobs, oldest first, from history to the dead letters and returns their number; a null filter matches all. Waits only for others that take the same jobs. Raises AW006 for a negative max_jobs.';
 
--- Letters back into their queues, or the given place: those that nobody took before.
--- Their keys, where these count, are theirs by now.
-create or replace function {{ .schema }}._retry_dead (p_ids bigint[], p_queue text, p_priority integer, p_run_at timestamptz)
+-- Whether a job for p_run_at waits to be promoted; decided once, for its key and for its place.
+create or replace function {{ .schema }}._comes_later (p_run_at timestamptz)
+  returns boolean
+  language plpgsql
+  volatile
+as $$
+begin
+  perform pg_current_xact_id();  -- before the ring is read, see enqueue
+  return p_run_at > _now() is true or _snapshot_is_stale();
+end;
+$$;
+
+-- Letters back into their queues, or the given place: those that nobody took before. With
+-- p_later they wait to be promoted. Their keys, where these count, are theirs by now.
+create or replace function {{ .schema }}._retry_dead (
+  p_ids bigint[], p_queue text, p_priority integer, p_run_at timestamptz, p_later boolean
+)
   returns bigint
   language plpgsql
   volatile
@@ -119,7 +133,6 @@ declare
   v_now   timestamptz := _now();
   v_xid   xid8;
   v_slot  smallint;
-  v_later boolean;
   v_lanes bigint[];
 begin
   if v_ids = '{}' then
@@ -127,7 +140,6 @@ begin
   end if;
   v_xid := pg_current_xact_id();  -- before the ring is read, see enqueue
   v_slot := _current_slot();
-  v_later := p_run_at > v_now or _snapshot_is_stale();
   with gone as (
     delete from dlq_entries as e where e.id = any (v_ids) returning e.*
   ),
@@ -157,7 +169,7 @@ begin
     select j.id, j.lane, 'scheduled', j.due_at, j.created_at, j.run_lease, 1, j.max_attempts, j.kind, j.args,
       j.notes, j.labels, j.errors, null, j.unique_key, j.unique_states, j.ordering_key, j.deadline, v_xid
     from job as j
-    where v_later
+    where p_later
   ),
   back as (
     insert into ready_entries (
@@ -166,10 +178,10 @@ begin
     select j.lane, v_xid, j.id, j.due_at, j.created_at, j.run_lease, v_slot, 1, j.max_attempts, j.kind, j.args,
       j.notes, j.labels, j.errors, j.unique_key, j.unique_states, j.ordering_key, j.deadline
     from job as j
-    where v_later is not true
+    where not p_later
   )
   select array_agg(t.lane) into v_lanes from target as t;
-  if v_later is not true then
+  if not p_later then
     perform _wake_lanes(v_lanes);
   end if;
   return cardinality(v_ids)::bigint;
@@ -192,15 +204,17 @@ create or replace function {{ .schema }}.retry_from_dlq (
   set enable_seqscan = off
 as $$
 declare
-  q dlq_entries;
+  v_later boolean;
+  q       dlq_entries;
 begin
   perform _check_place(retry_from_dlq.queue, retry_from_dlq.priority);
   select e.* into q from dlq_entries as e where e.id = retry_from_dlq.job_id;
   if not found then
     return false;
   end if;
-  perform _keep_key(q.unique_key, q.unique_states, q.id, retry_from_dlq.run_at);
-  if _retry_dead(array[q.id], retry_from_dlq.queue, retry_from_dlq.priority, retry_from_dlq.run_at) = 0 then
+  v_later := _comes_later(retry_from_dlq.run_at);
+  perform _need_key(q.unique_key, q.unique_states, q.id, case when v_later then 'scheduled' else 'available' end::job_state);
+  if _retry_dead(array[q.id], retry_from_dlq.queue, retry_from_dlq.priority, retry_from_dlq.run_at, v_later) = 0 then
     perform _release_absent(array[q.id]);
     return false;
   end if;
@@ -229,11 +243,13 @@ create or replace function {{ .schema }}.bulk_retry_from_dlq (
   set enable_seqscan = off
 as $$
 declare
-  v_ids  bigint[];
-  v_jobs bigint;
+  v_later boolean;
+  v_ids   bigint[];
+  v_jobs  bigint;
 begin
   perform _enter_ring();
   perform _check_max_jobs(bulk_retry_from_dlq.max_jobs);
+  v_later := _comes_later(null);
   -- Of letters with one key the oldest may take it, unless another job has it
   -- by now; the others stay.
   select array_agg(k.id) into v_ids
@@ -267,8 +283,9 @@ begin
     -- Or the keys would be taken before they are sorted.
     offset 0
   ) as k
-  where k.unique_key is null or _take_key(k.unique_key, k.unique_states, k.id, 'available') = k.id;
-  v_jobs := _retry_dead(v_ids, null, null, null);
+  where k.unique_key is null
+    or _take_key(k.unique_key, k.unique_states, k.id, case when v_later then 'scheduled' else 'available' end::job_state) = k.id;
+  v_jobs := _retry_dead(v_ids, null, null, null, v_later);
   if v_jobs < cardinality(v_ids) then
     perform _release_absent(v_ids);
   end if;
