@@ -107,7 +107,7 @@ call pg_temp.live_with('other forms', array['datestyle=German', 'intervalstyle=i
 reset all;
 set client_min_messages = warning;
 discard plans;
-call pg_temp.live_with('plans', array['enable_hashjoin=off', 'enable_indexscan=off', 'enable_bitmapscan=off', 'enable_sort=off', 'enable_hashagg=off',
+call pg_temp.live_with('plans', array['jit=off', 'enable_nestloop=off', 'enable_hashjoin=off', 'enable_indexscan=off', 'enable_bitmapscan=off', 'enable_sort=off', 'enable_hashagg=off',
   'enable_material=off', 'enable_memoize=off', 'join_collapse_limit=1', 'from_collapse_limit=1', 'plan_cache_mode=force_generic_plan', 'work_mem=64kB']);
 reset all;
 set client_min_messages = warning;

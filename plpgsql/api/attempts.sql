@@ -64,6 +64,7 @@ create or replace function {{ .schema }}.snooze (receipt {{ .schema }}.receipt, 
   parallel unsafe
   security definer
   set search_path = pg_catalog, {{ .schema }}, pg_temp
+  set jit = off
 as $$
 begin
   return not exists (select from snooze_many(array[snooze.receipt], snooze.delay));

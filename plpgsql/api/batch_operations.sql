@@ -222,6 +222,7 @@ create or replace function {{ .schema }}.get_batch_operation (id bigint)
   parallel unsafe
   security definer
   set search_path = pg_catalog, {{ .schema }}, pg_temp
+  set jit = off
 as $$
 begin
   return query
@@ -242,6 +243,7 @@ create or replace function {{ .schema }}.list_batch_operations (state text defau
   parallel unsafe
   security definer
   set search_path = pg_catalog, {{ .schema }}, pg_temp
+  set jit = off
 as $$
 begin
   if list_batch_operations.max_operations < 0 then
@@ -270,6 +272,7 @@ create or replace function {{ .schema }}.cancel_batch_operation (id bigint)
   parallel unsafe
   security definer
   set search_path = pg_catalog, {{ .schema }}, pg_temp
+  set jit = off
 as $$
 begin
   update batch_operations as b

@@ -289,6 +289,7 @@ create or replace function {{ .schema }}.park (receipt {{ .schema }}.receipt)
   parallel unsafe
   security definer
   set search_path = pg_catalog, {{ .schema }}, pg_temp
+  set jit = off
   set enable_seqscan = off
 as $$
 declare
@@ -322,6 +323,7 @@ create or replace function {{ .schema }}.heartbeat_callback (callback_id uuid, t
   parallel unsafe
   security definer
   set search_path = pg_catalog, {{ .schema }}, pg_temp
+  set jit = off
   set enable_seqscan = off
 as $$
 begin
@@ -345,6 +347,7 @@ create or replace function {{ .schema }}.callback_status (receipt {{ .schema }}.
   parallel unsafe
   security definer
   set search_path = pg_catalog, {{ .schema }}, pg_temp
+  set jit = off
   set enable_seqscan = off
 as $$
 begin

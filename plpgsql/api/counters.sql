@@ -72,6 +72,7 @@ create or replace function {{ .schema }}.checkpoint_terminal_counters ()
   parallel unsafe
   security definer
   set search_path = pg_catalog, {{ .schema }}, pg_temp
+  set jit = off
 as $$
 begin
   return _checkpoint(array(select generate_series(0, {{ sub (int .segments) 1 }})));

@@ -11,6 +11,7 @@ create or replace function {{ .schema }}.cron_next (
   parallel unsafe
   security definer
   set search_path = pg_catalog, {{ .schema }}, pg_temp
+  set jit = off
 as $$
 declare
   v_spec cron_spec := _parse_cron(cron_next.cron);
@@ -44,6 +45,7 @@ create or replace function {{ .schema }}.upsert_schedule (
   parallel unsafe
   security definer
   set search_path = pg_catalog, {{ .schema }}, pg_temp
+  set jit = off
 as $$
 declare
   v_spec cron_spec := _parse_cron(upsert_schedule.cron);
@@ -123,6 +125,7 @@ create or replace function {{ .schema }}.remove_schedule (name text)
   parallel unsafe
   security definer
   set search_path = pg_catalog, {{ .schema }}, pg_temp
+  set jit = off
 as $$
 begin
   delete from schedules as s where s.name = remove_schedule.name;
@@ -140,6 +143,7 @@ create or replace function {{ .schema }}.pause_schedule (name text)
   parallel unsafe
   security definer
   set search_path = pg_catalog, {{ .schema }}, pg_temp
+  set jit = off
 as $$
 begin
   update schedules as s set paused_at = _now() where s.name = pause_schedule.name and s.paused_at is null;
@@ -157,6 +161,7 @@ create or replace function {{ .schema }}.resume_schedule (name text)
   parallel unsafe
   security definer
   set search_path = pg_catalog, {{ .schema }}, pg_temp
+  set jit = off
 as $$
 declare
   v_id bigint;

@@ -365,6 +365,7 @@ create or replace function {{ .schema }}.purge_dlq (
   parallel unsafe
   security definer
   set search_path = pg_catalog, {{ .schema }}, pg_temp
+  set jit = off
   set enable_seqscan = off
 as $$
 begin
@@ -393,6 +394,7 @@ create or replace function {{ .schema }}.dlq_depth (queue text default null)
   parallel unsafe
   security definer
   set search_path = pg_catalog, {{ .schema }}, pg_temp
+  set jit = off
 as $$
 begin
   return query

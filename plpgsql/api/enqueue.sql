@@ -23,6 +23,7 @@ create or replace function {{ .schema }}.enqueue (
   parallel unsafe
   security definer
   set search_path = pg_catalog, {{ .schema }}, pg_temp
+  set jit = off
   set plan_cache_mode = force_generic_plan
   set enable_seqscan = off
 as $$

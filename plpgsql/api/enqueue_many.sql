@@ -18,6 +18,7 @@ create or replace function {{ .schema }}.enqueue_many (
   parallel unsafe
   security definer
   set search_path = pg_catalog, {{ .schema }}, pg_temp
+  set jit = off
   set plan_cache_mode = force_generic_plan
   set enable_seqscan = off
 as $$
@@ -254,6 +255,7 @@ create or replace function {{ .schema }}.enqueue_many (
   parallel unsafe
   security definer
   set search_path = pg_catalog, {{ .schema }}, pg_temp
+  set jit = off
 as $$
 declare
   v_known constant text[] := array['kind', 'args', 'queue', 'priority', 'run_at', 'max_attempts', 'tags',

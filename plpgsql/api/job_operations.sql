@@ -66,6 +66,7 @@ create or replace function {{ .schema }}.cancel_by_unique_key (unique_key bytea)
   parallel unsafe
   security definer
   set search_path = pg_catalog, {{ .schema }}, pg_temp
+  set jit = off
   set enable_seqscan = off
 as $$
 begin

@@ -7,6 +7,7 @@ create or replace function {{ .schema }}.configure_queue (queue text, settings j
   parallel unsafe
   security definer
   set search_path = pg_catalog, {{ .schema }}, pg_temp
+  set jit = off
 as $$
 declare
   v_known constant text[] := array['enqueue_shards', 'dlq_enabled', 'priority_aging_interval', 'rate_limit',
@@ -63,6 +64,7 @@ create or replace function {{ .schema }}.pause_queue (queue text)
   parallel unsafe
   security definer
   set search_path = pg_catalog, {{ .schema }}, pg_temp
+  set jit = off
 as $$
 begin
   perform _check_job('k', pause_queue.queue, 1, 1, '{}', '{}', '{}');
@@ -87,6 +89,7 @@ create or replace function {{ .schema }}.resume_queue (queue text)
   parallel unsafe
   security definer
   set search_path = pg_catalog, {{ .schema }}, pg_temp
+  set jit = off
 as $$
 declare
   v_notify boolean;

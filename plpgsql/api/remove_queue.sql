@@ -78,6 +78,7 @@ create or replace function {{ .schema }}.remove_queue (queue text)
   parallel unsafe
   security definer
   set search_path = pg_catalog, {{ .schema }}, pg_temp
+  set jit = off
   set lock_timeout = '5s'
 as $$
 declare

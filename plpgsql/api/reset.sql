@@ -7,6 +7,7 @@ create or replace function {{ .schema }}.reset (keep_config boolean default fals
   parallel unsafe
   security definer
   set search_path = pg_catalog, {{ .schema }}, pg_temp
+  set jit = off
   set lock_timeout = '200ms'
 as $$
 begin

@@ -7,6 +7,7 @@ create or replace function {{ .schema }}.rotate ()
   parallel unsafe
   security definer
   set search_path = pg_catalog, {{ .schema }}, pg_temp
+  set jit = off
 as $$
 declare
   v_current segment_rotations;

@@ -37,6 +37,7 @@ create or replace function {{ .schema }}.storage_prepare (schema text)
   parallel unsafe
   security definer
   set search_path = pg_catalog, {{ .schema }}, pg_temp
+  set jit = off
 as $$
 begin
   if storage_prepare.schema is null or length(storage_prepare.schema) not between 1 and 63 then
@@ -56,6 +57,7 @@ create or replace function {{ .schema }}.storage_enter_mixed_transition ()
   parallel unsafe
   security definer
   set search_path = pg_catalog, {{ .schema }}, pg_temp
+  set jit = off
 as $$
 begin
   perform _no_transition('enter mixed transition');
@@ -72,6 +74,7 @@ create or replace function {{ .schema }}.storage_finalize ()
   parallel unsafe
   security definer
   set search_path = pg_catalog, {{ .schema }}, pg_temp
+  set jit = off
 as $$
 begin
   perform _no_transition('finalize');

@@ -22,6 +22,7 @@ create or replace function {{ .schema }}.register_worker (worker text, info json
   parallel unsafe
   security definer
   set search_path = pg_catalog, {{ .schema }}, pg_temp
+  set jit = off
   set enable_seqscan = off
 as $$
 begin
@@ -48,6 +49,7 @@ create or replace function {{ .schema }}.heartbeat (worker text)
   parallel unsafe
   security definer
   set search_path = pg_catalog, {{ .schema }}, pg_temp
+  set jit = off
   set plan_cache_mode = force_generic_plan
   set enable_seqscan = off
 as $$
@@ -104,6 +106,7 @@ create or replace function {{ .schema }}.start_waiting (queues text[])
   parallel unsafe
   security definer
   set search_path = pg_catalog, {{ .schema }}, pg_temp
+  set jit = off
 as $$
 declare
   v_class integer := _lock_class(2);
@@ -129,6 +132,7 @@ create or replace function {{ .schema }}.stop_waiting (queues text[])
   parallel unsafe
   security definer
   set search_path = pg_catalog, {{ .schema }}, pg_temp
+  set jit = off
 as $$
 begin
   perform pg_advisory_unlock_shared(_lock_class(2), _queue_key(u.queue)) from unnest(stop_waiting.queues) as u (queue);
