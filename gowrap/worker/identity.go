@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -52,6 +53,11 @@ func (id *identity) name(ctx context.Context, c awa.Client, db awa.DBTX) (string
 	}
 	// Nobody claims under this name yet, so nobody doubts it: it stays the current one.
 	name := id.unknown()
+	// A claim that cannot be read has taken its jobs all the same.
+	var t time.Time
+	if err := db.QueryRow(ctx, "select 'epoch'::timestamptz").Scan(&t); err != nil {
+		return "", fmt.Errorf("read a time, which without binary results needs datestyle ISO: %w", err)
+	}
 	if err := c.RegisterWorker(ctx, db, name, id.info); err != nil {
 		return "", err
 	}
