@@ -8,18 +8,19 @@ create or replace function {{ .schema }}._count_deferred ()
   set search_path = pg_catalog, {{ .schema }}, pg_temp
 as $$
 declare
-  v_xid  xid8 := pg_current_xact_id();
-  v_slot smallint := (select r.slot from segment_rotations as r order by r.generation desc limit 1);
   v_sign integer := case tg_op when 'INSERT' then 1 else -1 end;
 begin
   -- As in _take_terminal: without counters the call goes on, and a rebuild
   -- heals.
   if to_regclass('{{ .schema }}.terminal_count_deltas') is not null then
     insert into terminal_count_deltas (lane, xid, ready_slot, closed, completed, failed, cancelled, scheduled, retryable)
-    select d.lane, v_xid, v_slot, 0, 0, 0, 0,
-      v_sign * count(*) filter (where d.state = 'scheduled'), v_sign * count(*) filter (where d.state = 'retryable')
-    from moved as d
-    group by d.lane;
+    select d.lane, pg_current_xact_id(), r.slot, 0, 0, 0, 0, v_sign * d.scheduled, v_sign * (d.jobs - d.scheduled)
+    from (
+      select m.lane, count(*) as jobs, count(*) filter (where m.state = 'scheduled') as scheduled
+      from moved as m
+      group by m.lane
+    ) as d
+    cross join (select n.slot from segment_rotations as n order by n.generation desc limit 1) as r;
   end if;
   return null;
 end;
