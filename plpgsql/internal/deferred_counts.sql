@@ -14,13 +14,10 @@ begin
   -- heals.
   if to_regclass('{{ .schema }}.terminal_count_deltas') is not null then
     insert into terminal_count_deltas (lane, xid, ready_slot, closed, completed, failed, cancelled, scheduled, retryable)
-    select d.lane, pg_current_xact_id(), r.slot, 0, 0, 0, 0, v_sign * d.scheduled, v_sign * (d.jobs - d.scheduled)
-    from (
-      select m.lane, count(*) as jobs, count(*) filter (where m.state = 'scheduled') as scheduled
-      from moved as m
-      group by m.lane
-    ) as d
-    cross join (select n.slot from segment_rotations as n order by n.generation desc limit 1) as r;
+    select d.lane, pg_current_xact_id(), (select r.slot from segment_rotations as r order by r.generation desc limit 1), 0, 0, 0, 0,
+      v_sign * count(*) filter (where d.state = 'scheduled'), v_sign * count(*) filter (where d.state = 'retryable')
+    from moved as d
+    group by d.lane;
   end if;
   return null;
 end;
