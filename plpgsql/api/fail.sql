@@ -26,8 +26,8 @@ $$;
 comment on function {{ .schema }}.backoff is
   'The default delay before the attempt after this one: 1 s doubled per attempt, up to a quarter more at random, at most 24 hours.';
 
--- Attempts of one batch that all come back, without a unique key, no more than
--- one outcome row holds. Returns false, with nothing done, when one of them is
+-- Up to 50 attempts of one batch that all come back, without a unique key. Their errors
+-- go with the jobs, not into the outcome. Returns false, with nothing done, when one of them is
 -- closed, its last, keyed, given twice, not where its receipt says, or when the
 -- race for the next outcome was lost.
 create or replace function {{ .schema }}._defer_part (
@@ -88,13 +88,10 @@ begin
     ),
     closed as (
       insert into attempt_outcomes_{{ $i }} (
-        batch_id, lane, xid, finalized_at, seq, jobs, ready_slot, outcome, job_ids, run_leases, errors)
+        batch_id, lane, xid, finalized_at, seq, jobs, ready_slot, outcome, job_ids, run_leases)
       select v_batch, v_lane, v_xid, v_now, v_seq, cardinality(v_ids), {{ $i }}, p_how, v_ids,
-        case when 1 <> any (v_leases) then v_leases end, k.errors
-      from (
-        select count(*) as jobs, case when p_how <> 's' then array_agg(n.entry) end as errors from coming as n
-      ) as k
-      where k.jobs = cardinality(v_ids)
+        case when 1 <> any (v_leases) then v_leases end
+      where (select count(*) from coming) = cardinality(v_ids)
       on conflict (batch_id, seq) do nothing
       returning jobs
     )
@@ -159,10 +156,10 @@ begin
       ) as b
     ),
     coming as materialized (
-      select b.batch_id, (u.n - 1) / 50 as part, r.*,
+      select b.batch_id, r.*,
         case when p_how <> 's' then jsonb_build_object('error', u.error, 'attempt', r.attempt, 'at', v_now) end as entry
       from batch as b
-      cross join lateral unnest(b.job_ids, b.run_leases, b.errors) with ordinality as u (job_id, run_lease, error, n)
+      cross join lateral unnest(b.job_ids, b.run_leases, b.errors) as u (job_id, run_lease, error)
       cross join lateral (
         select e.* from ready_entries_{{ $i }} as e where e.job_id = u.job_id and e.run_lease = u.run_lease offset 0
       ) as r
@@ -170,18 +167,16 @@ begin
     ),
     closed as (
       insert into attempt_outcomes_{{ $i }} (
-        batch_id, lane, xid, finalized_at, seq, jobs, ready_slot, outcome, job_ids, run_leases, errors)
-      select b.batch_id, b.lane, v_xid, v_now, b.seq + k.part, cardinality(k.job_ids), {{ $i }}, p_how, k.job_ids,
-        k.run_leases, k.errors
+        batch_id, lane, xid, finalized_at, seq, jobs, ready_slot, outcome, job_ids, run_leases)
+      select b.batch_id, b.lane, v_xid, v_now, b.seq, cardinality(k.job_ids), {{ $i }}, p_how, k.job_ids, k.run_leases
       from (
-        select n.batch_id, n.part, array_agg(n.job_id) as job_ids,
-          case when max(n.run_lease) > 1 then array_agg(n.run_lease) end as run_leases,
-          case when p_how <> 's' then array_agg(n.entry) end as errors
-        from (select m.batch_id, m.part, m.job_id, m.run_lease, m.entry from coming as m order by m.batch_id, m.job_id) as n
-        group by n.batch_id, n.part
+        select n.batch_id, array_agg(n.job_id) as job_ids,
+          case when max(n.run_lease) > 1 then array_agg(n.run_lease) end as run_leases
+        from (select m.batch_id, m.job_id, m.run_lease from coming as m order by m.batch_id, m.job_id) as n
+        group by n.batch_id
       ) as k
       join batch as b on b.batch_id = k.batch_id
-      order by b.batch_id, k.part
+      order by b.batch_id
       on conflict (batch_id, seq) do nothing
       returning jobs
     ),

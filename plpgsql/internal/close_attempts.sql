@@ -86,7 +86,8 @@ $$;
 
 -- Closes one batch after the other, each until it is won or found closed.
 -- p_outcomes has one code per receipt; p_errors, when given, maps job ids to
--- the error that closes them. Returns the receipts it closed.
+-- the error that closes them. An outcome has the errors of jobs that end with it: others
+-- carry theirs with them. Returns the receipts it closed.
 create or replace function {{ .schema }}._close_in_order (
   p_receipts {{ .schema }}.receipt[], p_outcomes "char"[], p_errors jsonb
 )
@@ -108,7 +109,7 @@ begin
     select r.batch_id, r.outcome, array_agg(r.job_id) as job_ids, array_agg(_as_lease(r.run_lease)) as run_leases
     from (
       select u.batch_id, u.job_id, u.run_lease, u.outcome,
-        case when p_errors is not null then
+        case when p_errors is not null and u.outcome in ('f', 'x') then
           (row_number() over (partition by u.batch_id, u.outcome order by u.job_id) - 1) / 50 end as part
       from unnest(p_receipts, p_outcomes) as u (ready_slot, batch_id, job_id, run_lease, outcome)
       where u.batch_id is not null and u.job_id is not null and u.run_lease is not null
@@ -120,7 +121,7 @@ begin
       insert into attempt_outcomes (
         batch_id, lane, xid, finalized_at, seq, jobs, ready_slot, outcome, job_ids, run_leases, errors)
       select c.batch_id, c.lane, pg_current_xact_id(), v_now, s.seq, cardinality(a.job_ids), c.ready_slot, g.outcome,
-        a.job_ids, a.run_leases, _errors_of(a.job_ids, p_errors)
+        a.job_ids, a.run_leases, case when g.outcome in ('f', 'x') then _errors_of(a.job_ids, p_errors) end
       from claims as c
       cross join lateral (
         select coalesce(max(o.seq) + 1, 0) as seq, coalesce(bool_or(o.job_ids is null), false) as whole,

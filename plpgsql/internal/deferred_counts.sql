@@ -8,15 +8,13 @@ create or replace function {{ .schema }}._count_deferred ()
   set search_path = pg_catalog, {{ .schema }}, pg_temp
 as $$
 declare
-  v_xid  xid8 := pg_current_xact_id();
-  v_slot smallint := (select r.slot from segment_rotations as r order by r.generation desc limit 1);
   v_sign integer := case tg_op when 'INSERT' then 1 else -1 end;
 begin
   -- As in _count_removed: without counters the call goes on, and a rebuild
   -- heals.
   if to_regclass('{{ .schema }}.terminal_count_deltas') is not null then
     insert into terminal_count_deltas (lane, xid, ready_slot, closed, completed, failed, cancelled, scheduled, retryable)
-    select d.lane, v_xid, v_slot, 0, 0, 0, 0,
+    select d.lane, pg_current_xact_id(), (select r.slot from segment_rotations as r order by r.generation desc limit 1), 0, 0, 0, 0,
       v_sign * count(*) filter (where d.state = 'scheduled'), v_sign * count(*) filter (where d.state = 'retryable')
     from moved as d
     group by d.lane;
