@@ -190,8 +190,9 @@ end;
 $$;
 
 -- Since when the first claimable row of each of these lanes waits; lanes without are left
--- out. Read without the lanes' locks, so only a reason to try; it is claim that tells what
--- is wrong with rows or cursors of another cluster.
+-- out. To a claim, which does not have the lanes' locks yet, only a reason to try: it tells
+-- then what is wrong with rows or cursors of another cluster. _move_idle_lanes has them, and
+-- what is left out here is passed for good; so a cursor from ahead counts as a head.
 create or replace function {{ .schema }}._lane_heads (p_lanes bigint[])
   returns table (lane bigint, run_at timestamptz)
   language plpgsql
