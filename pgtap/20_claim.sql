@@ -1,7 +1,7 @@
 -- Claim: which jobs, in which order, with which receipt. Inside one
 -- transaction; race/20_claim_windows.sql claims what others committed.
 begin;
-select plan(47);
+select plan(51);
 do $$ begin perform pg_advisory_xact_lock_shared(hashtext('awa pgtap')); end $$;
 
 -- Result
@@ -105,6 +105,24 @@ select awa.enqueue('own', '43', queue => 'tap/20/own', priority => 4) \g /dev/nu
 select results_eq($$ select args from awa.claim('tap/20/own', 10) $$, $$ values ('42'::jsonb), ('43') $$,
   'and what it enqueues after a claim, once');
 select is_empty($$ select * from awa.claim('tap/20/own', 10) $$, 'after that there is no more');
+
+-- One by one, without going through the others each time
+
+create function pg_temp.entries_read () returns bigint
+  language sql as $$
+  select sum(pg_stat_get_xact_tuples_returned(c.oid))::bigint
+  from pg_class as c
+  where c.relnamespace = 'awa'::regnamespace and c.relname ~ '^ready_entries_\d+_lane_idx$'
+$$;
+select awa.enqueue_many('own', array_fill('1'::jsonb, array[1000]), queue => 'tap/20/single') \g /dev/null
+select is((select count(*) from awa.claim('tap/20/single', 500)), 500::bigint, 'of many own jobs half are claimed');
+select pg_temp.entries_read() as entries \gset
+select is((select count(*) from generate_series(1, 10) as n cross join lateral awa.claim('tap/20/single') as c), 10::bigint, 'then some one by one');
+select cmp_ok(pg_temp.entries_read() - :entries, '<', 500::bigint, 'which reads neither what is taken nor what is left');
+select job_id as older, awa.fail(receipt, terminal => true) from awa.claim('tap/20/single') \gset
+select count(*) from awa.claim('tap/20/single', 1000) \g /dev/null
+select awa.retry(:older) \g /dev/null
+select is((select job_id from awa.claim('tap/20/single')), :older::bigint, 'a job that comes back under its old id is found');
 
 -- Savepoints
 

@@ -3,7 +3,9 @@
 -- Jobs that this very transaction enqueued. No window may show them, for the
 -- transaction may still add more; they are taken by restamping them below
 -- every window. Nobody else sees them, so no lane lock is needed and no
--- cursor moves: the claim is counted by a delta instead.
+-- cursor moves: the claim is counted by a delta instead. What was taken leaves
+-- index entries behind, until the transaction's end: the next claim of the lane goes on
+-- after them. A job with an older id, that was retried say, is found when no other is.
 create or replace function {{ .schema }}._claim_own (
   p_queue text, p_lane bigint, p_priority smallint, p_max integer, p_worker text, p_lease interval
 )
@@ -15,22 +17,32 @@ create or replace function {{ .schema }}._claim_own (
   set enable_mergejoin = off
 as $$
 declare
-  v_own xid8 := pg_current_xact_id_if_assigned();
-  v_now timestamptz := _now();
+  v_own  xid8 := pg_current_xact_id_if_assigned();
+  v_now  timestamptz := _now();
+  -- Lane and job id, until commit.
+  v_last text[] := string_to_array(current_setting('{{ .schema }}.own', true), ' ');
+  v_from bigint := case when v_last[1] = p_lane::text then v_last[2] else '-1' end;
 begin
   if v_own is null then
     return;
   end if;
   perform _enter_ring();
-  if not exists (select from ready_entries as r where r.lane = p_lane and r.xid = v_own) then
-    return;
-  end if;
+  while not exists (
+    select from ready_entries as r
+    where r.lane = p_lane and (r.xid, r.job_id) > (v_own, v_from) and r.xid <= v_own)
+  loop
+    if v_from < 0 then
+      return;
+    end if;
+    v_from := -1;
+  end loop;
   return query
   with got as materialized (
-    -- Sorted once they are found: in the order of ids it may be planned as such a walk.
-    select o.*
-    from (select r.ready_slot, r.job_id, r.run_lease from ready_entries as r where r.lane = p_lane and r.xid = v_own offset 0) as o
-    order by o.job_id
+    -- By a range: in the order of ids alone it may be planned as such a walk.
+    select r.ready_slot, r.job_id, r.run_lease
+    from ready_entries as r
+    where r.lane = p_lane and (r.xid, r.job_id) > (v_own, v_from) and r.xid <= v_own
+    order by r.xid, r.job_id
     limit p_max
   ),
   restamped as (
@@ -67,6 +79,9 @@ begin
     insert into watched_claims (batch_id, lane, ready_slot, look_at)
     select b.batch_id, p_lane, b.ready_slot, v_now + least(p_lease, b.deadline)
     from batch as b
+  ),
+  noted as materialized (
+    select set_config('{{ .schema }}.own', p_lane || ' ' || max(s.job_id), true) from restamped as s
   )
   select row(b.ready_slot, b.batch_id, s.job_id, s.run_lease)::receipt,
     s.job_id, s.kind, s.args, p_queue, p_priority, s.attempt, s.max_attempts, s.run_at, s.created_at,
@@ -74,6 +89,7 @@ begin
     v_now + s.deadline, v_now + p_lease
   from restamped as s
   join batch as b on b.ready_slot = s.ready_slot
+  cross join noted
   order by s.job_id;
 end;
 $$;
@@ -174,8 +190,9 @@ end;
 $$;
 
 -- Since when the first claimable row of each of these lanes waits; lanes without are left
--- out. Read without the lanes' locks, so only a reason to try; it is claim that tells what
--- is wrong with rows or cursors of another cluster.
+-- out. To a claim, which does not have the lanes' locks yet, only a reason to try: it tells
+-- then what is wrong with rows or cursors of another cluster. _move_idle_lanes has them, and
+-- what is left out here is passed for good; so a cursor from ahead counts as a head.
 create or replace function {{ .schema }}._lane_heads (p_lanes bigint[])
   returns table (lane bigint, run_at timestamptz)
   language plpgsql

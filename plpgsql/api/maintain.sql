@@ -88,6 +88,11 @@ begin
   -- So does a bite of a batch operation: one or the other.
   if outcome is distinct from 'pruned' then
     return query select 'batch', b.* from _batch_maintain(1000, '100 milliseconds') as b;
+    -- Last, for it keeps the lanes until it commits.
+    v_rows := _move_idle_lanes(50);
+    if v_rows > 0 then
+      return query select 'lanes', 'moved', v_rows, null::text;
+    end if;
   end if;
 end;
 $$;

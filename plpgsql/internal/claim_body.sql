@@ -556,8 +556,9 @@ begin
         if v_unseen then
           if exists (
             select from ready_entries as e
-            where e.lane = v_lane and e.xid >= pg_snapshot_xmax(pg_current_snapshot())
-              and e.xid is distinct from pg_current_xact_id_if_assigned())
+            where e.lane = v_lane and (e.xid, e.job_id) > (
+              greatest(pg_snapshot_xmax(pg_current_snapshot()), pg_current_xact_id_if_assigned()),
+              case when pg_current_xact_id_if_assigned() >= pg_snapshot_xmax(pg_current_snapshot()) then 9223372036854775807 else -1 end))
           then
             raise exception using errcode = 'AW005',
               message = format('queue %L: waiting jobs are of transactions that this cluster has not reached', claim.queue),
