@@ -24,6 +24,14 @@ begin
   with lanes as materialized (
     select distinct q.lane from queue_lanes as q where q.queue = v_queue
   ),
+  -- What no checkpoint holds, by segment.
+  unseen as materialized (
+    select u.*, array(select l.lane from lanes as l) as lanes
+    from _unseen(array[
+{{ range $i := until (int .segments) }}{{ if $i }},
+{{ end }}        coalesce((select s.snapshot from checkpoint_snapshots_{{ $i }} as s order by s.checkpoint desc limit 1), '1:1:'){{ end }}
+      ], pg_current_snapshot(), pg_current_xact_id_if_assigned(), 8) as u
+  ),
   counted as (
     select sum(t.enqueued) as enqueued, sum(t.closed) as closed, sum(t.completed) as completed,
       sum(t.failed) as failed, sum(t.cancelled) as cancelled,
@@ -40,37 +48,25 @@ begin
       ) as b
       union all
       select t.enqueued, t.closed, t.completed, t.failed, t.cancelled, t.scheduled, t.retryable
-      from (
-        select coalesce((
-          select s.snapshot from checkpoint_snapshots_{{ $i }} as s
-          order by s.checkpoint desc limit 1), '1:1:'::pg_snapshot) as snapshot
-      ) as h
+      from unseen as u
       cross join lateral (
-        -- What the snapshot does not show: late transactions and all above.
-        select x.xid as lo, x.xid as hi from pg_snapshot_xip(h.snapshot) as x (xid)
-        union all
-        select pg_snapshot_xmax(h.snapshot), '9223372036854775807'::xid8
-      ) as u
-      cross join lateral (
-        select sum(r.rows) as enqueued, 0::bigint as closed, 0::bigint as completed, 0::bigint as failed, 0::bigint as cancelled,
+        select count(*) as enqueued, 0::bigint as closed, 0::bigint as completed, 0::bigint as failed, 0::bigint as cancelled,
           0::bigint as scheduled, 0::bigint as retryable
-        from lanes as l
-        cross join lateral (
-          select count(*) as rows from ready_entries_{{ $i }} as r
-          where r.lane = l.lane and r.xid >= u.lo and r.xid <= u.hi
-        ) as r
+        from ready_entries_{{ $i }} as r
+        where r.lane = any (u.lanes) and r.xid >= u.lo and r.xid <= u.hi and r.xid > u.after and r.xid < u.before
         union all
         select 0, sum(o.jobs),
           sum(o.jobs) filter (where o.outcome = 'c'),
           sum(o.jobs) filter (where o.outcome = 'f'),
           sum(o.jobs) filter (where o.outcome = 'x'), 0, 0
         from attempt_outcomes_{{ $i }} as o
-        where o.xid >= u.lo and o.xid <= u.hi and o.lane in (select l.lane from lanes as l)
+        where o.xid >= u.lo and o.xid <= u.hi and o.xid > u.after and o.xid < u.before and o.lane = any (u.lanes)
         union all
         select 0, sum(d.closed), sum(d.completed), sum(d.failed), sum(d.cancelled), sum(d.scheduled), sum(d.retryable)
         from terminal_count_deltas_{{ $i }} as d
-        where d.xid >= u.lo and d.xid <= u.hi and d.lane in (select l.lane from lanes as l)
+        where d.xid >= u.lo and d.xid <= u.hi and d.xid > u.after and d.xid < u.before and d.lane = any (u.lanes)
       ) as t
+      where u.n = {{ add $i 1 }}
 {{ end }}    ) as t
   ),
   rolled as (

@@ -49,7 +49,7 @@ begin
       union all
       select t.lane, t.enqueued, t.closed, t.completed, t.failed, t.cancelled, t.scheduled, t.retryable, 0, 0
       from slots as s
-      cross join lateral _segment_tail(s.slot, s.snapshot, '9223372036854775807:9223372036854775807:') as t
+      cross join lateral _segment_tail(s.slot, s.snapshot, null) as t
     ) as t
     group by t.lane
   ),

@@ -43,3 +43,55 @@ begin
     || pg_catalog.pg_snapshot_xmax(p_snapshot);
 end;
 $$;
+
+-- Where rows can be that the n-th of these snapshots does not show and a statement with
+-- snapshot p_cur does: numbered from lo to hi, above after and below before. p_own is the
+-- statement's transaction, where its rows are wanted. Left out are the oldest p_cuts of the
+-- transactions that are in progress and began later, for they may have written the most,
+-- and each is another search. Ids that p_cur cannot know are another cluster's.
+create or replace function {{ .schema }}._unseen (p_seen pg_snapshot[], p_cur pg_snapshot, p_own xid8, p_cuts integer)
+  returns table (n integer, lo xid8, hi xid8, after xid8, before xid8)
+  language plpgsql
+  immutable
+  parallel safe
+as $$
+declare
+  v_bounds xid8[] := _bounds(p_cur);
+  v_max    xid8 := pg_snapshot_xmax(p_cur);
+  v_top    xid8 := '9223372036854775807'::xid8;
+  v_seen   pg_snapshot;
+  v_at     integer;
+begin
+  for i in 1 .. cardinality(p_seen) loop
+    v_seen := p_seen[i];
+    if pg_snapshot_xmin(v_seen) < pg_snapshot_xmax(v_seen) then
+      return query
+      select i, x.xid, x.xid, '0'::xid8, v_top
+      from pg_snapshot_xip(v_seen) as x (xid)
+      where pg_visible_in_snapshot(x.xid, p_cur) or x.xid >= v_max;
+    end if;
+    n := i;
+    lo := pg_snapshot_xmax(v_seen);
+    hi := v_top;
+    if lo > v_max then
+      after := '0'::xid8;
+      before := v_top;
+      return next;
+    else
+      v_at := width_bucket(lo, v_bounds);  -- as many are below it or equal
+      for k in v_at + 1 .. least(v_at + p_cuts + 1, cardinality(v_bounds)) loop
+        after := coalesce(v_bounds[k - 1], '0');
+        before := case when k = v_at + p_cuts + 1 then v_max else v_bounds[k] end;
+        return next;
+      end loop;
+    end if;
+    if p_own >= v_max then
+      lo := p_own;
+      hi := p_own;
+      after := '0'::xid8;
+      before := v_top;
+      return next;
+    end if;
+  end loop;
+end;
+$$;

@@ -58,8 +58,8 @@ begin
 end;
 $$;
 
--- What the counters add up to for rows visible in p_cur and not in p_prev,
--- the snapshot of the newest checkpoint.
+-- What the counters add up to for rows visible in p_cur, or without it to the caller's
+-- statement, and not in p_prev, the snapshot of the newest checkpoint.
 create or replace function {{ .schema }}._segment_tail (p_slot integer, p_prev pg_snapshot, p_cur pg_snapshot)
   returns table (
     lane bigint, enqueued bigint, closed bigint, completed bigint, failed bigint, cancelled bigint, scheduled bigint, retryable bigint)
@@ -67,30 +67,38 @@ create or replace function {{ .schema }}._segment_tail (p_slot integer, p_prev p
   stable
 as $$
 declare
-  v_late xid8[] := array(select x from pg_snapshot_xip(p_prev) as x where pg_visible_in_snapshot(x, p_cur));
+  v_snap   pg_snapshot := coalesce(p_cur, pg_current_snapshot());
+  v_shown  pg_snapshot := coalesce(p_cur, '9223372036854775807:9223372036854775807:');
+  v_filled boolean;
+  v_cuts   integer := 8;
+  v_lo     xid8[];
+  v_hi     xid8[];
+  v_after  xid8[];
+  v_before xid8[];
 begin
+  -- Every lane is searched in every part.
+  if pg_snapshot_xmin(v_snap) < pg_snapshot_xmax(v_snap) then
+    v_cuts := (select case when count(*) < 100 then 8 else 1 end from (select from queue_lanes limit 100) as l);
+  end if;
+  select array_agg(u.lo), array_agg(u.hi), array_agg(u.after), array_agg(u.before)
+  into v_lo, v_hi, v_after, v_before
+  from _unseen(array[p_prev], v_snap, case when p_cur is null then pg_current_xact_id_if_assigned() end, v_cuts) as u;
   case p_slot
 {{ range $i := until (int .segments) }}
   when {{ $i }} then
+    v_filled := pg_relation_size('ready_entries_{{ $i }}') > 0;
     return query
     select t.lane, sum(t.enqueued)::bigint, sum(t.closed)::bigint, sum(t.completed)::bigint,
       sum(t.failed)::bigint, sum(t.cancelled)::bigint, sum(t.scheduled)::bigint, sum(t.retryable)::bigint
-    from (
+    from unnest(v_lo, v_hi, v_after, v_before) as u (lo, hi, after, before)
+    cross join lateral (
       select l.lane, r.rows as enqueued, 0::bigint as closed, 0::bigint as completed, 0::bigint as failed, 0::bigint as cancelled,
         0::bigint as scheduled, 0::bigint as retryable
-      from (select distinct q.lane from queue_lanes as q) as l
+      from (select distinct q.lane from queue_lanes as q where v_filled) as l
       cross join lateral (
         select count(*) as rows from ready_entries_{{ $i }} as r
-        where r.lane = l.lane and r.xid >= pg_snapshot_xmax(p_prev) and r.xid < pg_snapshot_xmax(p_cur)
-          and pg_visible_in_snapshot(r.xid, p_cur)
-      ) as r
-      where r.rows > 0
-      union all
-      select l.lane, r.rows, 0, 0, 0, 0, 0, 0
-      from (select distinct q.lane from queue_lanes as q where v_late <> '{}') as l
-      cross join unnest(v_late) as late (xid)
-      cross join lateral (
-        select count(*) as rows from ready_entries_{{ $i }} as r where r.lane = l.lane and r.xid = late.xid
+        where r.lane = l.lane and r.xid >= u.lo and r.xid <= u.hi and r.xid > u.after and r.xid < u.before
+          and pg_visible_in_snapshot(r.xid, v_shown)
       ) as r
       where r.rows > 0
       union all
@@ -100,27 +108,13 @@ begin
         case when o.outcome = 'x' then o.jobs else 0 end,
         0, 0
       from attempt_outcomes_{{ $i }} as o
-      where o.xid >= pg_snapshot_xmax(p_prev) and pg_visible_in_snapshot(o.xid, p_cur)
-      union all
-      select o.lane, 0, o.jobs,
-        case when o.outcome = 'c' then o.jobs else 0 end,
-        case when o.outcome = 'f' then o.jobs else 0 end,
-        case when o.outcome = 'x' then o.jobs else 0 end,
-        0, 0
-      from unnest(v_late) as late (xid)
-      cross join lateral (
-        select x.* from attempt_outcomes_{{ $i }} as x where x.xid = late.xid offset 0
-      ) as o
+      where o.xid >= u.lo and o.xid <= u.hi and o.xid > u.after and o.xid < u.before
+        and pg_visible_in_snapshot(o.xid, v_shown)
       union all
       select d.lane, 0, d.closed, d.completed, d.failed, d.cancelled, d.scheduled, d.retryable
       from terminal_count_deltas_{{ $i }} as d
-      where d.xid >= pg_snapshot_xmax(p_prev) and pg_visible_in_snapshot(d.xid, p_cur)
-      union all
-      select d.lane, 0, d.closed, d.completed, d.failed, d.cancelled, d.scheduled, d.retryable
-      from unnest(v_late) as late (xid)
-      cross join lateral (
-        select x.* from terminal_count_deltas_{{ $i }} as x where x.xid = late.xid offset 0
-      ) as d
+      where d.xid >= u.lo and d.xid <= u.hi and d.xid > u.after and d.xid < u.before
+        and pg_visible_in_snapshot(d.xid, v_shown)
     ) as t
     group by t.lane;
 {{ end }}
