@@ -1,6 +1,6 @@
 -- Unique keys: who holds one in which state, and when it is given back.
 begin;
-select plan(117);
+select plan(121);
 -- Alone: turns the ring.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 select awa.reset() \g /dev/null
@@ -256,6 +256,22 @@ select is((awa.enqueue_many('[{"kind": "k", "unique_key": "\\x6381"}, {"kind": "
 select throws_ok($$ select awa.enqueue_many('[{"kind": "k", "unique_key": "\\x6383"}, {"kind": "k", "unique_key": "\\x6384"}, {"kind": ""}]'::jsonb) $$, 'AW006', null, 'a call with a bad job is refused');
 select is(pg_temp.claimed('\x6383') or pg_temp.claimed('\x6384'), false, 'and leaves no key behind');
 select is_empty('select * from awa.job_unique_claims where job_id = 0', 'no key is reserved for nobody');
+
+-- A job that is parked as long as its concurrency key has no slot
+
+select awa.configure_queue('tap/63/parked', '{"concurrency_limit": 1}') \g /dev/null
+select awa.enqueue('one', queue => 'tap/63/parked', concurrency_key => 'k'),
+  awa.enqueue('keeps', queue => 'tap/63/parked', concurrency_key => 'k', unique_key => '\x6365', unique_states => b'11000000'),
+  awa.enqueue('gives', queue => 'tap/63/parked', concurrency_key => 'k', unique_key => '\x6366', unique_states => b'01000000') \g /dev/null
+select awa.claim('tap/63/parked', 5) \g /dev/null
+select awa.enqueue('k', queue => 'tap/63/rival', unique_key => '\x6366', unique_states => b'01000000') as rival \gset
+update awa.jobs set priority = 3 where queue = 'tap/63/parked' and state = 'scheduled';
+select is_empty('select * from awa.check()', 'an update brings none back beside the holder of its key');
+select is((select array_agg(j.kind order by j.kind) from awa.jobs as j where j.queue = 'tap/63/parked' and j.state = 'available'), array['keeps'], 'but one that has it');
+select awa.maintain() \g /dev/null
+select results_eq($$ select j.kind, j.state::text, j.priority::integer from awa.jobs as j where j.queue = 'tap/63/parked' and j.kind <> 'one' order by 1 $$,
+  $$ values ('gives', 'cancelled', 3), ('keeps', 'available', 3) $$, 'the other gives way');
+select is(pg_temp.holder('\x6366'), :rival::bigint, 'to the holder');
 
 -- A job that comes back for a time that is over before it is in its place
 

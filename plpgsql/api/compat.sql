@@ -380,7 +380,11 @@ begin
     from (select distinct c.lane, c.queue, c.priority, c.ordering_key, c.spread from changed as c) as k
   ),
   moved as materialized (
-    select c.*, t.to_lane, c.due_at > v_now or v_stale as later
+    select c.*, t.to_lane,
+      -- One that waited for a slot may have given its key away: promotion sees to it.
+      c.due_at > v_now or v_stale or case when c.unique_key is not null and _in_mask('available', c.unique_states)
+        then (select u.job_id from job_unique_claims as u where u.unique_key = c.unique_key) is distinct from c.job_id
+        else false end as later
     from changed as c
     -- By values that none of these has: a join that can hash.
     join target as t on t.lane = c.lane
