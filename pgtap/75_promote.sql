@@ -72,6 +72,9 @@ begin
   due_entries := pg_stat_get_xact_tuples_returned('awa.deferred_jobs_due_idx'::regclass) - due_entries;
 end;
 $$;
+-- As vacuum finds the table when all were promoted: plans are made for an empty one.
+update pg_class as c set reltuples = 0, relpages = 1
+where c.oid = 'awa.deferred_jobs'::regclass or c.oid in (select i.indexrelid from pg_index as i where i.indrelid = 'awa.deferred_jobs'::regclass);
 select awa.enqueue_many('k', array_fill('1'::jsonb, array[500]), queue => 'tap/75', run_at => now() + interval '61 minutes') \g /dev/null
 select set_config('awa.now', (now() + interval '62 minutes')::text, true) \g /dev/null
 do $$ begin

@@ -256,7 +256,12 @@ begin
   limit 1;
   insert into promotion_points (point, run_at, job_id, ready_slot, seen)
   values (p.point + 1, coalesce(r.run_at, v_now), coalesce(r.job_id, 9223372036854775807), v_slot,
-    case when cardinality(v_late) = p_max or exists (select from deferred_jobs as d where d.job_id = any (v_late))
+    case when cardinality(v_late) = p_max
+      -- One by one, or where the table is believed to be empty it is a walk over the index
+      -- on run_at, which has the ids as well.
+      or exists (
+        select from unnest(v_late) as u (job_id)
+        cross join lateral (select d.* from deferred_jobs as d where d.job_id = u.job_id offset 0) as l)
       then p.seen else v_seen end);
 end;
 $$;
