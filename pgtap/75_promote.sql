@@ -61,17 +61,20 @@ drop trigger tap_75 on awa.ready_entries;
 
 -- What came since the last pass and is due later is told by the index: of ten times as
 -- many, no more rows are read, nor entries of what was promoted before.
-create function pg_temp.pass_reads (p_new integer, out rows_read bigint, out due_entries bigint)
+create function pg_temp.pass_reads (p_new integer, out rows_read bigint, out entries bigint)
   language plpgsql as $$
 begin
   perform awa.enqueue_many('k', array_fill('1'::jsonb, array[p_new]), queue => 'tap/75', run_at => now() + interval '1 day');
   rows_read := pg_stat_get_xact_tuples_fetched('awa.deferred_jobs_xid_idx'::regclass);
-  due_entries := pg_stat_get_xact_tuples_returned('awa.deferred_jobs_due_idx'::regclass);
+  entries := pg_stat_get_xact_tuples_returned('awa.deferred_jobs_due_idx'::regclass) + pg_stat_get_xact_tuples_returned('awa.deferred_jobs_pkey'::regclass);
   perform awa.maintain();
   rows_read := pg_stat_get_xact_tuples_fetched('awa.deferred_jobs_xid_idx'::regclass) - rows_read;
-  due_entries := pg_stat_get_xact_tuples_returned('awa.deferred_jobs_due_idx'::regclass) - due_entries;
+  entries := pg_stat_get_xact_tuples_returned('awa.deferred_jobs_due_idx'::regclass) + pg_stat_get_xact_tuples_returned('awa.deferred_jobs_pkey'::regclass) - entries;
 end;
 $$;
+-- As vacuum finds the table when all were promoted: plans are made for an empty one.
+update pg_class as c set reltuples = 0, relpages = 1
+where c.oid = 'awa.deferred_jobs'::regclass or c.oid in (select i.indexrelid from pg_index as i where i.indrelid = 'awa.deferred_jobs'::regclass);
 select awa.enqueue_many('k', array_fill('1'::jsonb, array[500]), queue => 'tap/75', run_at => now() + interval '61 minutes') \g /dev/null
 select set_config('awa.now', (now() + interval '62 minutes')::text, true) \g /dev/null
 do $$ begin
@@ -84,7 +87,7 @@ create temp table reads as select 100 as n, r.* from pg_temp.pass_reads(100) as 
 insert into reads select 1000, r.* from pg_temp.pass_reads(1000) as r;
 select cmp_ok((select r.rows_read from reads as r where r.n = 1000), '<=', (select r.rows_read from reads as r where r.n = 100) + 50,
   'a pass reads no row of what came since the last one and is due later');
-select cmp_ok((select max(r.due_entries) from reads as r), '<', 400::bigint, 'nor what was promoted before');
+select cmp_ok((select max(r.entries) from reads as r), '<', 400::bigint, 'nor walks what was promoted before, or is due later');
 
 select is_empty($$ select * from awa.check() $$, 'check() finds nothing');
 

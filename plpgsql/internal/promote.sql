@@ -207,11 +207,14 @@ begin
   begin
     with
     late as materialized (
-      select d.ctid as place
+      -- One by one: where the table is believed to be empty a join walks all of it.
+      select l.place
       from unnest(v_late) as u (job_id)
-      join deferred_jobs as d on d.job_id = u.job_id
-      where not _gains_key(d)
-      for update of d skip locked
+      cross join lateral (
+        select d.ctid as place from deferred_jobs as d
+        where d.job_id = u.job_id and not _gains_key(d)
+        for update skip locked
+      ) as l
     ),
     next as materialized (
       select d.ctid as place, d.run_at, d.job_id
@@ -256,7 +259,11 @@ begin
   limit 1;
   insert into promotion_points (point, run_at, job_id, ready_slot, seen)
   values (p.point + 1, coalesce(r.run_at, v_now), coalesce(r.job_id, 9223372036854775807), v_slot,
-    case when cardinality(v_late) = p_max or exists (select from deferred_jobs as d where d.job_id = any (v_late))
+    case when cardinality(v_late) = p_max
+      -- Likewise, or over the index on run_at, which has the ids as well.
+      or exists (
+        select from unnest(v_late) as u (job_id)
+        cross join lateral (select d.* from deferred_jobs as d where d.job_id = u.job_id offset 0) as l)
       then p.seen else v_seen end);
 end;
 $$;
