@@ -21,7 +21,7 @@ declare
   v_now  timestamptz := _now();
   -- Lane and job id, until commit.
   v_last text[] := string_to_array(current_setting('{{ .schema }}.own', true), ' ');
-  v_from bigint := case when v_last[1] = p_lane::text then v_last[2] else '-1' end;
+  v_from bigint := case when v_last[1] = p_lane::text then v_last[2]::bigint else -1::bigint end;
 begin
   if v_own is null then
     return;

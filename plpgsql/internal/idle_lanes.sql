@@ -15,7 +15,7 @@ create or replace function {{ .schema }}._move_idle_lanes (p_max integer)
 as $$
 declare
   v_ring  segment_rotations;
-  v_from  bigint := (random() - 0.5) * 18446744073709551615;
+  v_from  bigint := ((random() - 0.5) * 18446744073709551615)::bigint;
   v_floor xid8;
   v_lanes bigint[];
   v_snap  pg_snapshot;
@@ -47,7 +47,7 @@ begin
   ) as u;
   v_snap := _hide_own(pg_current_snapshot());
   if v_lanes is null or v_floor is null or v_floor > pg_snapshot_xmin(v_snap) then
-    return 0;
+    return 0::bigint;
   end if;
 
   v_lanes := array(select u.lane from unnest(v_lanes) as u (lane) except select h.lane from _lane_heads(v_lanes) as h);
@@ -56,7 +56,7 @@ begin
     where case when exists (select from lane_cursors as c where c.lane = u.lane)
       then pg_try_advisory_xact_lock(_lock_class(1), _lane_key(u.lane)) end);
   if v_lanes = '{}' then
-    return 0;
+    return 0::bigint;
   end if;
   perform set_config('{{ .schema }}.lane', 'held', true);
   -- Before they are searched once more, now that nobody else moves them.
