@@ -235,11 +235,12 @@ select results_eq($$ select running, completed, retryable from awa.queue_counts(
   'the figures follow what was right');
 
 -- The same over two batches, and of one more than the short way takes.
-select awa.enqueue_many('k', array(select to_jsonb(i) from generate_series(1, 240) as i), queue => 'tap/22/over') \g /dev/null
+select awa.enqueue_many('k', array(select to_jsonb(i) from generate_series(1, 60) as i), queue => 'tap/22/over') \g /dev/null
 select awa.snooze_many((select array_agg(c.receipt) from awa.claim('tap/22/over', 60) as c), '0') \g /dev/null
 create temp table over_two as
-select c.receipt, c.job_id, 1 as batch from awa.claim('tap/22/over', 40) as c
-union all select c.receipt, c.job_id, 2 from awa.claim('tap/22/over', 200) as c;
+select c.receipt, c.job_id, 1 as batch from awa.claim('tap/22/over', 40) as c;
+select awa.enqueue_many('k', array(select to_jsonb(i) from generate_series(61, 240) as i), queue => 'tap/22/over') \g /dev/null
+insert into over_two select c.receipt, c.job_id, 2 from awa.claim('tap/22/over', 200) as c;
 alter table over_two add n integer;
 update over_two as o set n = s.n from (select job_id, row_number() over (order by batch, (receipt).run_lease desc, job_id) as n from over_two) as s where s.job_id = o.job_id;
 create function pg_temp.over_given (p_which integer[], p_wrong integer default 0) returns awa.receipt[] language sql as $$

@@ -5,7 +5,7 @@
 -- every window. Nobody else sees them, so no lane lock is needed and no
 -- cursor moves: the claim is counted by a delta instead. What was taken leaves
 -- index entries behind, until the transaction's end: the next claim of the lane goes on
--- after them. A job with an older id, that was retried say, is found when no other is.
+-- after them, and looks among them, for a job that was retried say, only for want of others.
 create or replace function {{ .schema }}._claim_own (
   p_queue text, p_lane bigint, p_priority smallint, p_max integer, p_worker text, p_lease interval
 )
@@ -27,22 +27,30 @@ begin
     return;
   end if;
   perform _enter_ring();
-  while not exists (
-    select from ready_entries as r
-    where r.lane = p_lane and (r.xid, r.job_id) > (v_own, v_from) and r.xid <= v_own)
-  loop
-    if v_from < 0 then
-      return;
-    end if;
-    v_from := -1;
-  end loop;
+  if not exists (
+      select from ready_entries as r
+      where r.lane = p_lane and (r.xid, r.job_id) > (v_own, v_from) and r.xid <= v_own)
+    and not exists (
+      select from ready_entries as r
+      where r.lane = p_lane and r.xid >= v_own and (r.xid, r.job_id) <= (v_own, v_from))
+  then
+    return;
+  end if;
   return query
   with got as materialized (
     -- By a range: in the order of ids alone it may be planned as such a walk.
-    select r.ready_slot, r.job_id, r.run_lease
-    from ready_entries as r
-    where r.lane = p_lane and (r.xid, r.job_id) > (v_own, v_from) and r.xid <= v_own
-    order by r.xid, r.job_id
+    (select r.ready_slot, r.job_id, r.run_lease
+     from ready_entries as r
+     where r.lane = p_lane and (r.xid, r.job_id) > (v_own, v_from) and r.xid <= v_own
+     order by r.xid, r.job_id
+     limit p_max)
+    union all
+    -- Read when those were too few.
+    (select r.ready_slot, r.job_id, r.run_lease
+     from ready_entries as r
+     where r.lane = p_lane and r.xid >= v_own and (r.xid, r.job_id) <= (v_own, v_from)
+     order by r.xid, r.job_id
+     limit p_max)
     limit p_max
   ),
   restamped as (
