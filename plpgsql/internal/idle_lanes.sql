@@ -12,6 +12,9 @@ create or replace function {{ .schema }}._move_idle_lanes (p_max integer)
   language plpgsql
   volatile
   set enable_seqscan = off
+  -- The newest cursor is the first of its index, not one of all.
+  set enable_bitmapscan = off
+  set enable_sort = off
 as $$
 declare
   v_ring  segment_rotations;
