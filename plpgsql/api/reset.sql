@@ -22,20 +22,21 @@ begin
         parked_jobs, job_dependencies, dependency_points, job_departures,
         schedules, cron_fires, cron_points, batch_operations, batch_operation_pages
         in access exclusive mode;
+      -- Each has parts that no lock on it covers, and that autovacuum may be at.
+      truncate ready_entries, claims, attempt_outcomes, ready_tombstones, outcome_removals, lane_cursors,
+        terminal_count_deltas, checkpoint_snapshots, terminal_count_checkpoints, terminal_rollup_entries,
+        deferred_jobs, leases, dlq_entries, job_unique_claims, queue_lanes, queue_removals, segment_rotations, segment_prunes,
+        workers, worker_notices, lease_extensions, progress_entries, rescue_points, primaries, promotion_points, watched_claims,
+        watch_points, rate_points, slot_entries, slot_batches, parked_jobs, job_dependencies, dependency_points, job_departures,
+        cron_fires, cron_points, batch_operations, batch_operation_pages;
+      if not coalesce(reset.keep_config, false) then
+        truncate queue_meta, schedules;
+      end if;
       exit;
     exception when lock_not_available then
       perform pg_sleep(0.05);
     end;
   end loop;
-  truncate ready_entries, claims, attempt_outcomes, ready_tombstones, outcome_removals, lane_cursors,
-    terminal_count_deltas, checkpoint_snapshots, terminal_count_checkpoints, terminal_rollup_entries,
-    deferred_jobs, leases, dlq_entries, job_unique_claims, queue_lanes, queue_removals, segment_rotations, segment_prunes,
-    workers, worker_notices, lease_extensions, progress_entries, rescue_points, primaries, promotion_points, watched_claims, watch_points,
-    rate_points, slot_entries, slot_batches, parked_jobs, job_dependencies, dependency_points, job_departures,
-    cron_fires, cron_points, batch_operations, batch_operation_pages;
-  if not coalesce(reset.keep_config, false) then
-    truncate queue_meta, schedules;
-  end if;
   perform setval('rescue_clock', 1), setval('checkpoint_clock', 1);
   -- Job ids go on: a receipt from before never meets a job of after.
   insert into segment_rotations (generation, slot, epoch, xid)
