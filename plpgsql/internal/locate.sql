@@ -285,22 +285,7 @@ begin
     order by j.job_id, 4
     limit p_max
   ),
-  gone as (
-    insert into outcome_removals (job_id, lane, xid, run_lease, ready_slot, outcome)
-    select f.job_id, f.lane, pg_current_xact_id(), f.run_lease, f.ready_slot, f.outcome
-    from found as f
-    on conflict do nothing
-    returning ready_slot, lane, job_id, run_lease, outcome
-  ),
-  counted as materialized (
-    select _count_removed(k.lane, k.ready_slot, k.outcome, k.jobs)
-    from (select g.lane, g.ready_slot, g.outcome, count(*) as jobs from gone as g group by g.lane, g.ready_slot, g.outcome) as k
-  )
-  select f.*
-  from gone as g
-  join found as f on f.job_id = g.job_id and f.run_lease = g.run_lease and f.ready_slot = g.ready_slot
-  where (select count(*) from counted) > 0;
-end;
+{{ template "internal/take_found.sql" . }}end;
 $$;
 
 -- Takes terminal jobs out of history and counts that: one delta per key and outcome. Of
@@ -329,24 +314,9 @@ begin
     join ready_entries as r on r.job_id = u.job_id
     cross join lateral _attempt_of(r.ready_slot, r.lane, r.job_id, r.run_lease, true) as k
     where k.outcome = any (p_outcomes) and not k.removed
+    order by r.job_id, r.run_lease
   ),
-  gone as (
-    insert into outcome_removals (job_id, lane, xid, run_lease, ready_slot, outcome)
-    select f.job_id, f.lane, pg_current_xact_id(), f.run_lease, f.ready_slot, f.outcome
-    from found as f
-    order by f.job_id, f.run_lease
-    on conflict do nothing
-    returning ready_slot, lane, job_id, run_lease, outcome
-  ),
-  counted as materialized (
-    select _count_removed(k.lane, k.ready_slot, k.outcome, k.jobs)
-    from (select g.lane, g.ready_slot, g.outcome, count(*) as jobs from gone as g group by g.lane, g.ready_slot, g.outcome) as k
-  )
-  select f.*
-  from gone as g
-  join found as f on f.job_id = g.job_id and f.run_lease = g.run_lease and f.ready_slot = g.ready_slot
-  where (select count(*) from counted) > 0;
-end;
+{{ template "internal/take_found.sql" . }}end;
 $$;
 
 -- Claims that no cursor counts: the closures that follow must not count either.
