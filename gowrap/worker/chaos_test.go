@@ -21,6 +21,7 @@ import (
 	awa "github.com/awaqueue/awa/gowrap"
 	"github.com/awaqueue/awa/gowrap/worker"
 	"github.com/awaqueue/awa/internal/localpg"
+	"github.com/awaqueue/awa/internal/pgtest"
 )
 
 // TestChaos kills worker processes and crashes the server in the middle of work:
@@ -32,7 +33,7 @@ func TestChaos(t *testing.T) {
 		jobs, kills, crashes = 100_000, 20, 5
 	}
 	opts := localpg.Options{Settings: map[string]string{"wal_writer_delay": "10s"}}
-	server := ownServer(t, opts)
+	server := pgtest.Server(t, opts)
 	pool := newPool(t, server.URL(), nil)
 	exec(t, pool, `update awa.storage_settings set worker_silence = '4 seconds', history_retention = '1 day'`)
 	enqueueMany(t, pool, "default", jobs)

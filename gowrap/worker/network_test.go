@@ -375,7 +375,7 @@ func TestRefusedService(t *testing.T) {
 // A server finds out soon that a client is gone without a word: its session holds the
 // lock of the one that maintains, and others maintain seldom while it does.
 func TestSessionOfLostClient(t *testing.T) {
-	server := ownServer(t, localpg.Options{})
+	server := pgtest.Server(t, localpg.Options{})
 	url := server.TCPURL("postgres")
 	c := newClient(t, worker.Config{Pool: newPool(t, url, nil)}, worker.NewMux())
 	conn := pgtest.Conn(t, url)

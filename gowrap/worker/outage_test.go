@@ -16,28 +16,9 @@ import (
 
 	awa "github.com/awaqueue/awa/gowrap"
 	"github.com/awaqueue/awa/gowrap/worker"
-	"github.com/awaqueue/awa/internal/install"
 	"github.com/awaqueue/awa/internal/localpg"
 	"github.com/awaqueue/awa/internal/pgtest"
 )
-
-// ownServer is a server that the test may harm.
-func ownServer(t *testing.T, opts localpg.Options) *localpg.Server {
-	t.Helper()
-	server, err := localpg.Start(t.Context(), opts)
-	if errors.Is(err, localpg.ErrNoBinaries) {
-		t.Skip(err) // the rest of the suite may run on DATABASE_URL
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = server.Stop() })
-	conn := pgtest.Conn(t, server.URL())
-	if _, err := install.Migrate(t.Context(), conn, install.Options{}); err != nil {
-		t.Fatal(err)
-	}
-	return server
-}
 
 // Every connection is terminated again and again while jobs run. A claim whose
 // answer was lost is rescued once its worker's name has fallen silent.
@@ -73,7 +54,7 @@ func TestLostConnections(t *testing.T) {
 // whose claim it forgot run again; what was finished stays finished.
 func TestServerCrash(t *testing.T) {
 	opts := localpg.Options{Settings: map[string]string{"wal_writer_delay": "10s"}}
-	server := ownServer(t, opts)
+	server := pgtest.Server(t, opts)
 	leakless(t)
 	pool := newPool(t, server.URL(), nil)
 	// Long enough that only a crash silences it.
@@ -115,7 +96,7 @@ func TestServerCrash(t *testing.T) {
 
 // A client that is started while the server is down begins when it is there.
 func TestStartsBeforeServer(t *testing.T) {
-	server := ownServer(t, localpg.Options{})
+	server := pgtest.Server(t, localpg.Options{})
 	pool := newPool(t, server.URL(), nil)
 	id := enqueue(t, pool, awa.EnqueueParams{})
 	server.Crash()
@@ -132,7 +113,7 @@ func TestStartsBeforeServer(t *testing.T) {
 
 // Behind PgBouncer in transaction mode nothing needs a session.
 func TestPgBouncer(t *testing.T) {
-	server := ownServer(t, localpg.Options{})
+	server := pgtest.Server(t, localpg.Options{})
 	bouncer, err := server.StartBouncer(t.Context(), 4)
 	if errors.Is(err, localpg.ErrNoBouncer) {
 		t.Skip(err)
@@ -169,7 +150,7 @@ func TestPgBouncer(t *testing.T) {
 // The standby answers reads and refuses writes.
 func TestPromotedStandby(t *testing.T) {
 	opts := localpg.Options{}
-	server := ownServer(t, opts)
+	server := pgtest.Server(t, opts)
 	pool := newPool(t, server.URL(), nil)
 	receipts := map[string]awa.Receipt{}
 	for _, name := range []string{"alive", "dead"} {
@@ -244,7 +225,7 @@ func TestPromotedStandby(t *testing.T) {
 // it, and so does its listener; what was acknowledged is done once.
 func TestFailover(t *testing.T) {
 	opts := localpg.Options{}
-	primary := ownServer(t, opts)
+	primary := pgtest.Server(t, opts)
 	standby, err := primary.Standby(t.Context(), opts)
 	if err != nil {
 		t.Fatal(err)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -16,7 +15,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
-	"github.com/awaqueue/awa/internal/install"
+	awa "github.com/awaqueue/awa/gowrap"
 	"github.com/awaqueue/awa/internal/localpg"
 	"github.com/awaqueue/awa/internal/pgtest"
 )
@@ -55,13 +54,6 @@ type caller struct {
 	pocket    []held // receipts, of claims that were rolled back as well
 	callbacks []string
 	completes []int64 // what the transaction under way completed
-}
-
-// querier is a connection, a transaction or a savepoint.
-type querier interface {
-	Exec(context.Context, string, ...any) (pgconn.CommandTag, error)
-	Query(context.Context, string, ...any) (pgx.Rows, error)
-	QueryRow(context.Context, string, ...any) pgx.Row
 }
 
 func sqlState(err error) string {
@@ -127,7 +119,7 @@ var wideEnqueues = []string{
 	`awa.enqueue('own', queue => $2) from awa.claim($2, 3)`,
 }
 
-func (c *caller) enqueue(on querier) error {
+func (c *caller) enqueue(on awa.DBTX) error {
 	var id *int64
 	err := on.QueryRow(context.Background(), `with a (n, q, id1, id2, key, mask) as (values ($1::integer, $2::text, $3::bigint, $4::bigint, $5::bytea, $6::text)) select `+
 		strings.NewReplacer("$1", "(select n from a)", "$2", "(select q from a)", "$3", "(select id1 from a)", "$4", "(select id2 from a)", "$5", "(select key from a)",
@@ -142,7 +134,7 @@ func (c *caller) enqueue(on querier) error {
 	return c.told("enqueue", err)
 }
 
-func (c *caller) claim(on querier) error {
+func (c *caller) claim(on awa.DBTX) error {
 	rows, err := on.Query(context.Background(), `select c.job_id, c.receipt::text from awa.claim($1, $2, nullif($3, ''), $4::text::interval) as c`,
 		c.queue(), 1+c.rnd.IntN(20), c.pick("", c.worker, "wide/nobody"), c.pick("30 ms", "1 s", "1 minute"))
 	var got []held
@@ -166,7 +158,7 @@ var wideFinishes = []string{
 }
 
 // finish ends attempts or goes on with them, and keeps some of their receipts for another time.
-func (c *caller) finish(on querier) error {
+func (c *caller) finish(on awa.DBTX) error {
 	c.rnd.Shuffle(len(c.pocket), func(i, j int) { c.pocket[i], c.pocket[j] = c.pocket[j], c.pocket[i] })
 	n := min(c.rnd.IntN(len(c.pocket)+1), 30)
 	if n == 0 {
@@ -214,7 +206,7 @@ func (c *caller) finish(on querier) error {
 	return c.told(call, err)
 }
 
-func (c *caller) answer(on querier) error {
+func (c *caller) answer(on awa.DBTX) error {
 	if len(c.callbacks) == 0 {
 		return nil
 	}
@@ -267,7 +259,7 @@ var wideCalls = []string{
 	`select awa.queue_counts($1)`, `select awa.list_jobs($1)`, `select awa.get_job($2)`, `select awa.queue_overview()`, `select count(*) from awa.jobs where queue = $1`,
 }
 
-func (c *caller) call(on querier) error {
+func (c *caller) call(on awa.DBTX) error {
 	switch n := c.rnd.IntN(100); {
 	case n < 25:
 		return c.enqueue(on)
@@ -412,31 +404,15 @@ func (c *caller) step() {
 // deadlock is a fault. What becomes of each job is noted by triggers, so one that is lost
 // shows, whatever the calls did to it.
 func TestWide(t *testing.T) {
-	length := 5 * time.Second
-	if text := os.Getenv("AWA_WIDE"); text != "" {
-		var err error
-		if length, err = time.ParseDuration(text); err != nil {
-			t.Fatal(err)
-		}
-	}
-	server, err := localpg.Start(t.Context(), localpg.Options{Settings: map[string]string{
+	length := pgtest.Length(t, "AWA_WIDE", 5*time.Second)
+	server := pgtest.Server(t, localpg.Options{Settings: map[string]string{
 		"max_prepared_transactions": "64", "deadlock_timeout": "60ms",
 	}})
-	if errors.Is(err, localpg.ErrNoBinaries) {
-		t.Skip(err) // the rest of the suite may run on DATABASE_URL
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = server.Stop() })
 	cfg, err := pgx.ParseConfig(server.URL())
 	if err != nil {
 		t.Fatal(err)
 	}
 	boss := pgtest.Conn(t, server.URL())
-	if _, err := install.Migrate(t.Context(), boss, install.Options{}); err != nil {
-		t.Fatal(err)
-	}
 	exec := execOn(t, boss)
 	exec(noting)
 	exec(`update awa.storage_settings set segment_max_age = '300 ms', history_retention = '300 ms', worker_silence = '1 second', straggler_limit = 200`)

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -86,6 +87,39 @@ func Conn(t testing.TB, url string) *pgx.Conn {
 	}
 	t.Cleanup(func() { _ = conn.Close(context.Background()) })
 	return conn
+}
+
+// Server is a server of the test's own, which it may harm, with awa installed.
+func Server(t testing.TB, opts localpg.Options) *localpg.Server {
+	t.Helper()
+	server, err := localpg.Start(t.Context(), opts)
+	if errors.Is(err, localpg.ErrNoBinaries) {
+		t.Skip(err) // the rest of the suite may run on DATABASE_URL
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = server.Stop() })
+	conn := Conn(t, server.URL())
+	if _, err := install.Migrate(t.Context(), conn, install.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	_ = conn.Close(t.Context())
+	return server
+}
+
+// Length is how long a random test runs at least: what the variable says, or as usual.
+func Length(t testing.TB, variable string, usual time.Duration) time.Duration {
+	t.Helper()
+	text := os.Getenv(variable)
+	if text == "" {
+		return usual
+	}
+	length, err := time.ParseDuration(text)
+	if err != nil {
+		t.Fatalf("%s: %v", variable, err)
+	}
+	return length
 }
 
 // Deadlock is what the throw-away server logged of the first deadlock: both statements,

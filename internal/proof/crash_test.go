@@ -2,7 +2,6 @@ package proof
 
 import (
 	"context"
-	"errors"
 	"math/rand/v2"
 	"os"
 	"strconv"
@@ -14,8 +13,8 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	awa "github.com/awaqueue/awa/gowrap"
-	"github.com/awaqueue/awa/internal/install"
 	"github.com/awaqueue/awa/internal/localpg"
+	"github.com/awaqueue/awa/internal/pgtest"
 )
 
 // TestCrash ends a server of its own in the middle of work, again and again:
@@ -32,19 +31,9 @@ func TestCrash(t *testing.T) {
 	// The server writes an asynchronous commit when a durable one follows, and
 	// rarely by itself.
 	opts := localpg.Options{Settings: map[string]string{"wal_writer_delay": "10s"}}
-	server, err := localpg.Start(t.Context(), opts)
-	if errors.Is(err, localpg.ErrNoBinaries) {
-		t.Skip(err) // the rest of the suite may run on DATABASE_URL
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = server.Stop() })
+	server := pgtest.Server(t, opts)
 	w := &witness{t: t, url: server.URL(), queue: "crash", diary: newDiary()}
 	conn := w.connect()
-	if _, err := install.Migrate(t.Context(), conn, install.Options{}); err != nil {
-		t.Fatal(err)
-	}
 	exec(t, conn, `update awa.storage_settings set segment_max_age = '150ms', history_retention = '300ms'`)
 	exec(t, conn, `select awa.configure_queue('crash', '{"enqueue_shards": 2}')`)
 

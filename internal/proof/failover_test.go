@@ -1,11 +1,10 @@
 package proof
 
 import (
-	"errors"
 	"testing"
 
-	"github.com/awaqueue/awa/internal/install"
 	"github.com/awaqueue/awa/internal/localpg"
+	"github.com/awaqueue/awa/internal/pgtest"
 )
 
 // TestFailover ends the primary in the middle of work and promotes its synchronous
@@ -13,19 +12,9 @@ import (
 // a crash.
 func TestFailover(t *testing.T) {
 	opts := localpg.Options{Settings: map[string]string{"wal_writer_delay": "10s"}}
-	primary, err := localpg.Start(t.Context(), opts)
-	if errors.Is(err, localpg.ErrNoBinaries) {
-		t.Skip(err) // the rest of the suite may run on DATABASE_URL
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = primary.Stop() })
+	primary := pgtest.Server(t, opts)
 	w := &witness{t: t, url: primary.URL(), queue: "failover", diary: newDiary()}
 	conn := w.connect()
-	if _, err := install.Migrate(t.Context(), conn, install.Options{}); err != nil {
-		t.Fatal(err)
-	}
 	exec(t, conn, `update awa.storage_settings set segment_max_age = '150ms', history_retention = '300ms'`)
 	exec(t, conn, `select awa.configure_queue('failover', '{"enqueue_shards": 2}')`)
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -20,13 +19,7 @@ import (
 // AWA_KILLING says for how long at least, 2 s by default. What a session was told stays
 // true, what it was not told happened as a whole or not at all.
 func TestKilledBackends(t *testing.T) {
-	length := 2 * time.Second
-	if s := os.Getenv("AWA_KILLING"); s != "" {
-		var err error
-		if length, err = time.ParseDuration(s); err != nil {
-			t.Fatal(err)
-		}
-	}
+	length := pgtest.Length(t, "AWA_KILLING", 2*time.Second)
 	w := &witness{t: t, url: pgtest.URL(t), queue: "kill", diary: newDiary()}
 	conn := w.connect()
 	defer conn.Close(context.Background())

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -29,13 +28,7 @@ var errRollback = errors.New("rolled back on purpose")
 // tiny segments: AWA_SOAK says for how long at least, 8 s by default. A slow machine
 // takes longer until enough has happened.
 func TestSoak(t *testing.T) {
-	length := 8 * time.Second
-	if s := os.Getenv("AWA_SOAK"); s != "" {
-		var err error
-		if length, err = time.ParseDuration(s); err != nil {
-			t.Fatal(err)
-		}
-	}
+	length := pgtest.Length(t, "AWA_SOAK", 8*time.Second)
 	pool := newPool(t, pgtest.URL(t))
 	exec(t, pool, `update awa.storage_settings set segment_max_age = '200ms', history_retention = '1s'`)
 	exec(t, pool, `select awa.configure_queue('sharded', '{"enqueue_shards": 3}')`)

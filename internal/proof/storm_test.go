@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -15,8 +14,8 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	awa "github.com/awaqueue/awa/gowrap"
-	"github.com/awaqueue/awa/internal/install"
 	"github.com/awaqueue/awa/internal/localpg"
+	"github.com/awaqueue/awa/internal/pgtest"
 )
 
 // TestStorm cancels calls at any moment, takes them back to savepoints, prepares
@@ -24,27 +23,15 @@ import (
 // milliseconds come and go: AWA_STORM says for how long at least, 3 s by default. A call that was
 // cancelled did nothing, so the ledger knows all that happened.
 func TestStorm(t *testing.T) {
-	length := 3 * time.Second
-	if s := os.Getenv("AWA_STORM"); s != "" {
-		var err error
-		if length, err = time.ParseDuration(s); err != nil {
-			t.Fatal(err)
-		}
-	}
-	server, err := localpg.Start(t.Context(), localpg.Options{Settings: map[string]string{
+	length := pgtest.Length(t, "AWA_STORM", 3*time.Second)
+	server := pgtest.Server(t, localpg.Options{Settings: map[string]string{
 		"max_prepared_transactions": "64", "deadlock_timeout": "100ms",
 	}})
-	if errors.Is(err, localpg.ErrNoBinaries) {
-		t.Skip(err) // the rest of the suite may run on DATABASE_URL
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = server.Stop() })
 	s := &storm{
 		t: t, ledger: newLedger(), work: make(chan []awa.Job, 64), done: make(chan struct{}), prepared: make(chan func(*stormConn), 64),
 		abandoned: map[attempt]bool{},
 	}
+	var err error
 	if s.calm, err = pgx.ParseConfig(server.URL()); err != nil {
 		t.Fatal(err)
 	}
@@ -52,9 +39,6 @@ func TestStorm(t *testing.T) {
 	s.victim.RuntimeParams["application_name"] = "victim"
 	conn := s.connect(s.calm)
 	defer conn.Close(context.Background())
-	if _, err := install.Migrate(t.Context(), conn.Conn, install.Options{}); err != nil {
-		t.Fatal(err)
-	}
 	exec(t, conn, `update awa.storage_settings set segment_max_age = '30ms', history_retention = '60ms'`)
 	exec(t, conn, `select awa.configure_queue('forgetful', '{"failed_retention": "100 ms"}')`)
 
