@@ -86,20 +86,7 @@ select bag_eq(
 
 -- Limits. Each message names the value, each hint the remedy.
 
-create function pg_temp.refused (p_sql text) returns table (state text, message text, hinted boolean)
-  language plpgsql as $$
-declare
-  v_hint text;
-begin
-  execute p_sql;
-  state := 'accepted';
-  return next;
-exception when others then
-  get stacked diagnostics state = returned_sqlstate, message = message_text, v_hint = pg_exception_hint;
-  hinted := v_hint <> '';
-  return next;
-end;
-$$;
+\ir refused.psql
 
 select is((select (r.state, r.hinted, r.message like '%' || named || '%') from pg_temp.refused(sql) as r),
   ('AW006'::text, true, true), format('%s is refused with AW006, the value %s in the message and a hint', title, named))

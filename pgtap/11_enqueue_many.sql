@@ -3,20 +3,7 @@ begin;
 select plan(102);
 do $$ begin perform pg_advisory_xact_lock_shared(hashtext('awa pgtap')); end $$;
 
-create function pg_temp.refused (p_sql text) returns table (state text, message text, hinted boolean)
-  language plpgsql as $$
-declare
-  v_hint text;
-begin
-  execute p_sql;
-  state := 'accepted';
-  return next;
-exception when others then
-  get stacked diagnostics state = returned_sqlstate, message = message_text, v_hint = pg_exception_hint;
-  hinted := v_hint <> '';
-  return next;
-end;
-$$;
+\ir refused.psql
 
 -- From an array of args
 

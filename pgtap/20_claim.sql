@@ -60,20 +60,7 @@ select is_empty($$ select * from awa.claim('', 10) $$, 'nor does an empty name')
 select is_empty($$ select * from awa.claim(repeat('x', 5000), 10) $$, 'nor one that no queue can have');
 select is_empty($$ select * from awa.queue_lanes where queue like 'tap/20/never%' $$, 'claiming an unknown queue does not create it');
 
-create function pg_temp.refused (p_sql text) returns table (state text, message text, hinted boolean)
-  language plpgsql as $$
-declare
-  v_hint text;
-begin
-  execute p_sql;
-  state := 'accepted';
-  return next;
-exception when others then
-  get stacked diagnostics state = returned_sqlstate, message = message_text, v_hint = pg_exception_hint;
-  hinted := v_hint <> '';
-  return next;
-end;
-$$;
+\ir refused.psql
 select is((select (r.state, r.hinted, r.message like '%' || named || '%') from pg_temp.refused(sql) as r),
   ('AW006'::text, true, true), format('%s is refused with AW006, %s in the message and a hint', title, named))
 from (values

@@ -4,19 +4,7 @@ begin;
 select plan(63);
 do $$ begin perform pg_advisory_xact_lock_shared(hashtext('awa pgtap')); end $$;
 
--- Keys whose counters differ from history in total or in a state.
-create temp view drift as
-select ready_slot, queue, priority, enqueue_shard, h as history, c as counters
-from (
-  select d.ready_slot, d.queue, d.priority, d.enqueue_shard, array[count(*), count(*) filter (where d.state = 'completed'),
-    count(*) filter (where d.state = 'failed'), count(*) filter (where d.state = 'cancelled')] as h
-  from awa.done_entries as d group by d.ready_slot, d.queue, d.priority, d.enqueue_shard
-) as history
-full join (
-  select l.ready_slot, l.queue, l.priority, l.enqueue_shard, array[l.live_terminal_count, l.completed, l.failed, l.cancelled] as c
-  from awa.queue_terminal_live_counts as l where l.live_terminal_count <> 0
-) as counters using (ready_slot, queue, priority, enqueue_shard)
-where h is distinct from c;
+\ir counters.psql
 
 -- A queue in one line, counted from the rows themselves and as queue_counts says it.
 create function pg_temp.truth (p_queue text) returns text

@@ -5,22 +5,7 @@ select plan(121);
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 select awa.reset() \g /dev/null
 
--- completed/failed/cancelled/dead of a queue, three times over: what
--- queue_counts says, what the counters say, what the rows are.
-create function pg_temp.figures (p_queue text) returns text[]
-  language sql as $$
-  select array[
-    (select format('%s/%s/%s/%s', c.completed, c.failed, c.cancelled, c.dlq) from awa.queue_counts(p_queue) as c),
-    (select format('%s/%s/%s/%s', coalesce(sum(l.completed), 0), coalesce(sum(l.failed), 0), coalesce(sum(l.cancelled), 0),
-       coalesce((select d.depth from awa.dlq_depth(p_queue) as d), 0)) from awa.queue_terminal_live_counts as l where l.queue = p_queue),
-    (select format('%s/%s/%s/%s', count(*) filter (where d.state = 'completed'), count(*) filter (where d.state = 'failed'),
-       count(*) filter (where d.state = 'cancelled'), (select count(*) from awa.dlq_entries as q where q.queue = p_queue))
-     from awa.done_entries as d where d.queue = p_queue)]
-$$;
-create function pg_temp.figures_are (p_queue text, p_line text, p_title text) returns text
-  language sql as $$
-  select is(pg_temp.figures(p_queue), array_fill(p_line, array[3]), p_title)
-$$;
+\ir counters.psql
 -- Whose the key is: the holder's id, null when nobody could be refused for it.
 create function pg_temp.holder (p_key bytea) returns bigint
   language plpgsql as $$

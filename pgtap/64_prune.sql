@@ -6,61 +6,8 @@ select plan(90);
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 select awa.reset() \g /dev/null
 
--- Keys whose counters differ from history in total or in a state.
-create temp view drift as
-select ready_slot, queue, priority, enqueue_shard, h as history, c as counters
-from (
-  select d.ready_slot, d.queue, d.priority, d.enqueue_shard, array[count(*), count(*) filter (where d.state = 'completed'),
-    count(*) filter (where d.state = 'failed'), count(*) filter (where d.state = 'cancelled')] as h
-  from awa.done_entries as d group by d.ready_slot, d.queue, d.priority, d.enqueue_shard
-) as history
-full join (
-  select l.ready_slot, l.queue, l.priority, l.enqueue_shard, array[l.live_terminal_count, l.completed, l.failed, l.cancelled] as c
-  from awa.queue_terminal_live_counts as l where l.live_terminal_count <> 0
-) as counters using (ready_slot, queue, priority, enqueue_shard)
-where h is distinct from c;
-
--- completed/failed/cancelled/dead of a queue, three times over: what
--- queue_counts says, what the counters say, what the rows are.
-create function pg_temp.figures (p_queue text) returns text[]
-  language sql as $$
-  select array[
-    (select format('%s/%s/%s/%s', c.completed, c.failed, c.cancelled, c.dlq) from awa.queue_counts(p_queue) as c),
-    (select format('%s/%s/%s/%s', coalesce(sum(l.completed), 0), coalesce(sum(l.failed), 0), coalesce(sum(l.cancelled), 0),
-       coalesce((select d.depth from awa.dlq_depth(p_queue) as d), 0)) from awa.queue_terminal_live_counts as l where l.queue = p_queue),
-    (select format('%s/%s/%s/%s', count(*) filter (where d.state = 'completed'), count(*) filter (where d.state = 'failed'),
-       count(*) filter (where d.state = 'cancelled'), (select count(*) from awa.dlq_entries as q where q.queue = p_queue))
-     from awa.done_entries as d where d.queue = p_queue)]
-$$;
-create function pg_temp.figures_are (p_queue text, p_line text, p_title text) returns text
-  language sql as $$
-  select is(pg_temp.figures(p_queue), array_fill(p_line, array[3]), p_title)
-$$;
--- Deltas that count history, and removals, so far.
-create function pg_temp.deltas () returns bigint
-  language sql as $$
-  select count(*) from awa.terminal_count_deltas as d where (d.completed, d.failed, d.cancelled) <> (0, 0, 0)
-$$;
-create function pg_temp.removals () returns bigint
-  language sql as 'select count(*) from awa.outcome_removals';
-
--- Adds p_jobs jobs, claims them and closes them: c, f, x, or leaves them
--- running.
-create function pg_temp.done (p_queue text, p_jobs integer, p_how "char", p_kind text default 'k', p_priority integer default 2) returns bigint[]
-  language plpgsql as $$
-declare
-  v_ids bigint[] := awa.enqueue_many(p_kind, array_fill('1'::jsonb, array[p_jobs]), queue => p_queue, priority => p_priority);
-  v_receipts awa.receipt[] := array(select c.receipt from awa.claim(p_queue, p_jobs) as c);
-begin
-  case p_how
-  when 'c' then perform awa.complete_many(v_receipts);
-  when 'f' then perform awa.fail_many(v_receipts, array_fill('boom'::text, array[p_jobs]), terminal => true);
-  when 'x' then perform awa.cancel(id, 'no more') from unnest(v_ids) as id;
-  else null;
-  end case;
-  return v_ids;
-end;
-$$;
+\ir counters.psql
+\ir done.psql
 \ir prune.psql
 create function pg_temp.turn () returns text
   language sql as $$ select awa.rotate() || ' ' || pg_temp.prune() $$;
