@@ -24,14 +24,9 @@ $$;
 
 create or replace function {{ .schema }}.snooze_many (receipts {{ .schema }}.receipt[], delay interval)
   returns setof {{ .schema }}.receipt
-  language plpgsql
-  volatile
-  parallel unsafe
-  security definer
-  set search_path = pg_catalog, {{ .schema }}, pg_temp
+{{ template "internal/public.sql" . -}}
   set plan_cache_mode = force_generic_plan
   set enable_seqscan = off
-  set jit = off
 as $$
 declare
   v_taken receipt[];
@@ -59,12 +54,7 @@ comment on function {{ .schema }}.snooze_many is
 
 create or replace function {{ .schema }}.snooze (receipt {{ .schema }}.receipt, delay interval)
   returns boolean
-  language plpgsql
-  volatile
-  parallel unsafe
-  security definer
-  set search_path = pg_catalog, {{ .schema }}, pg_temp
-  set jit = off
+{{ template "internal/public.sql" . -}}
 as $$
 begin
   return not exists (select from snooze_many(array[snooze.receipt], snooze.delay));
@@ -76,14 +66,9 @@ comment on function {{ .schema }}.snooze is
 
 create or replace function {{ .schema }}.cancel_attempt (receipt {{ .schema }}.receipt, reason text default null)
   returns boolean
-  language plpgsql
-  volatile
-  parallel unsafe
-  security definer
-  set search_path = pg_catalog, {{ .schema }}, pg_temp
+{{ template "internal/public.sql" . -}}
   set plan_cache_mode = force_generic_plan
   set enable_seqscan = off
-  set jit = off
 as $$
 declare
   v_error jsonb := jsonb_build_object('error', coalesce(left(cancel_attempt.reason, 10000), 'cancelled'), 'at', _now());
@@ -108,14 +93,9 @@ comment on function {{ .schema }}.cancel_attempt is
 
 create or replace function {{ .schema }}.extend_lease (receipts {{ .schema }}.receipt[], lease interval default '5 minutes')
   returns setof {{ .schema }}.receipt
-  language plpgsql
-  volatile
-  parallel unsafe
-  security definer
-  set search_path = pg_catalog, {{ .schema }}, pg_temp
+{{ template "internal/public.sql" . -}}
   set plan_cache_mode = force_generic_plan
   set enable_seqscan = off
-  set jit = off
 as $$
 declare
   v_open receipt[];
@@ -166,14 +146,9 @@ create or replace function {{ .schema }}.set_progress (
   metadata jsonb default null
 )
   returns boolean
-  language plpgsql
-  volatile
-  parallel unsafe
-  security definer
-  set search_path = pg_catalog, {{ .schema }}, pg_temp
+{{ template "internal/public.sql" . -}}
   set plan_cache_mode = force_generic_plan
   set enable_seqscan = off
-  set jit = off
 as $$
 begin
   perform _enter_ring();

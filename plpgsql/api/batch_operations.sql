@@ -108,12 +108,7 @@ create or replace function {{ .schema }}.start_batch_operation (
   all_jobs  boolean default false
 )
   returns bigint
-  language plpgsql
-  volatile
-  parallel unsafe
-  security definer
-  set search_path = pg_catalog, {{ .schema }}, pg_temp
-  set jit = off
+{{ template "internal/public.sql" . -}}
 as $$
 declare
   o batch_operations;
@@ -147,12 +142,7 @@ comment on function {{ .schema }}.start_batch_operation is
 
 create or replace function {{ .schema }}.count_batch_jobs (operation text, filter jsonb default '{}', settings jsonb default '{}')
   returns bigint
-  language plpgsql
-  volatile
-  parallel unsafe
-  security definer
-  set search_path = pg_catalog, {{ .schema }}, pg_temp
-  set jit = off
+{{ template "internal/public.sql" . -}}
 as $$
 declare
   o       batch_operations;
@@ -187,12 +177,7 @@ comment on function {{ .schema }}.count_batch_jobs is
 
 create or replace function {{ .schema }}.run_batch_operation (id bigint, max_jobs integer default 1000)
   returns setof {{ .schema }}.batch_operation
-  language plpgsql
-  volatile
-  parallel unsafe
-  security definer
-  set search_path = pg_catalog, {{ .schema }}, pg_temp
-  set jit = off
+{{ template "internal/public.sql" . -}}
 as $$
 declare
   o batch_operations;
@@ -217,12 +202,7 @@ comment on function {{ .schema }}.run_batch_operation is
 
 create or replace function {{ .schema }}.get_batch_operation (id bigint)
   returns setof {{ .schema }}.batch_operation
-  language plpgsql
-  volatile
-  parallel unsafe
-  security definer
-  set search_path = pg_catalog, {{ .schema }}, pg_temp
-  set jit = off
+{{ template "internal/public.sql" . -}}
 as $$
 begin
   return query
@@ -238,12 +218,7 @@ comment on function {{ .schema }}.get_batch_operation is
 
 create or replace function {{ .schema }}.list_batch_operations (state text default null, max_operations integer default 100)
   returns setof {{ .schema }}.batch_operation
-  language plpgsql
-  volatile
-  parallel unsafe
-  security definer
-  set search_path = pg_catalog, {{ .schema }}, pg_temp
-  set jit = off
+{{ template "internal/public.sql" . -}}
 as $$
 begin
   if list_batch_operations.max_operations < 0 then
@@ -267,12 +242,7 @@ comment on function {{ .schema }}.list_batch_operations is
 
 create or replace function {{ .schema }}.cancel_batch_operation (id bigint)
   returns boolean
-  language plpgsql
-  volatile
-  parallel unsafe
-  security definer
-  set search_path = pg_catalog, {{ .schema }}, pg_temp
-  set jit = off
+{{ template "internal/public.sql" . -}}
 as $$
 begin
   update batch_operations as b

@@ -91,14 +91,9 @@ $$;
 
 create or replace function {{ .schema }}.register_callback (receipt {{ .schema }}.receipt, timeout interval)
   returns uuid
-  language plpgsql
-  volatile
-  parallel unsafe
-  security definer
-  set search_path = pg_catalog, {{ .schema }}, pg_temp
+{{ template "internal/public.sql" . -}}
   set plan_cache_mode = force_generic_plan
   set enable_seqscan = off
-  set jit = off
 as $$
 declare
   v_id  uuid := gen_random_uuid();
@@ -145,12 +140,7 @@ comment on function {{ .schema }}.register_callback is
 
 create or replace function {{ .schema }}.complete_callback (callback_id uuid, result jsonb default null)
   returns boolean
-  language plpgsql
-  volatile
-  parallel unsafe
-  security definer
-  set search_path = pg_catalog, {{ .schema }}, pg_temp
-  set jit = off
+{{ template "internal/public.sql" . -}}
 as $$
 declare
   l leases := _take_callback(complete_callback.callback_id);
@@ -168,12 +158,7 @@ comment on function {{ .schema }}.complete_callback is
 
 create or replace function {{ .schema }}.fail_callback (callback_id uuid, error text default null)
   returns boolean
-  language plpgsql
-  volatile
-  parallel unsafe
-  security definer
-  set search_path = pg_catalog, {{ .schema }}, pg_temp
-  set jit = off
+{{ template "internal/public.sql" . -}}
   set enable_seqscan = off
 as $$
 declare
@@ -197,12 +182,7 @@ comment on function {{ .schema }}.fail_callback is
 
 create or replace function {{ .schema }}.retry_callback (callback_id uuid)
   returns boolean
-  language plpgsql
-  volatile
-  parallel unsafe
-  security definer
-  set search_path = pg_catalog, {{ .schema }}, pg_temp
-  set jit = off
+{{ template "internal/public.sql" . -}}
 as $$
 declare
   l leases := _take_callback(retry_callback.callback_id, 'available');
@@ -218,12 +198,7 @@ comment on function {{ .schema }}.retry_callback is
 
 create or replace function {{ .schema }}.resume_callback (callback_id uuid, payload jsonb default null)
   returns boolean
-  language plpgsql
-  volatile
-  parallel unsafe
-  security definer
-  set search_path = pg_catalog, {{ .schema }}, pg_temp
-  set jit = off
+{{ template "internal/public.sql" . -}}
   set enable_seqscan = off
 as $$
 declare
@@ -284,12 +259,7 @@ $$;
 
 create or replace function {{ .schema }}.park (receipt {{ .schema }}.receipt)
   returns boolean
-  language plpgsql
-  volatile
-  parallel unsafe
-  security definer
-  set search_path = pg_catalog, {{ .schema }}, pg_temp
-  set jit = off
+{{ template "internal/public.sql" . -}}
   set enable_seqscan = off
 as $$
 declare
@@ -318,12 +288,7 @@ comment on function {{ .schema }}.park is
 
 create or replace function {{ .schema }}.heartbeat_callback (callback_id uuid, timeout interval)
   returns boolean
-  language plpgsql
-  volatile
-  parallel unsafe
-  security definer
-  set search_path = pg_catalog, {{ .schema }}, pg_temp
-  set jit = off
+{{ template "internal/public.sql" . -}}
   set enable_seqscan = off
 as $$
 begin
@@ -342,12 +307,7 @@ comment on function {{ .schema }}.heartbeat_callback is
 
 create or replace function {{ .schema }}.callback_status (receipt {{ .schema }}.receipt)
   returns table (callback_id uuid, payload jsonb)
-  language plpgsql
-  volatile
-  parallel unsafe
-  security definer
-  set search_path = pg_catalog, {{ .schema }}, pg_temp
-  set jit = off
+{{ template "internal/public.sql" . -}}
   set enable_seqscan = off
 as $$
 begin

@@ -2,13 +2,8 @@
 
 create or replace function {{ .schema }}.check ()
   returns table (invariant text, detail text, expected bigint, actual bigint)
-  language plpgsql
-  volatile
-  parallel unsafe
-  security definer
-  set search_path = pg_catalog, {{ .schema }}, pg_temp
+{{ template "internal/public.sql" . -}}
   set work_mem = '64MB'
-  set jit = off
 as $$
 #variable_conflict use_column
 begin

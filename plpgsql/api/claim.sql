@@ -310,15 +310,10 @@ create or replace function {{ .schema }}.claim (
   lease    interval default '5 minutes'
 )
   returns setof {{ .schema }}.claimed_job
-  language plpgsql
-  volatile
-  parallel unsafe
-  security definer
-  set search_path = pg_catalog, {{ .schema }}, pg_temp
+{{ template "internal/public.sql" . -}}
   set plan_cache_mode = force_generic_plan
   set enable_seqscan = off
   set enable_bitmapscan = off
-  set jit = off
 as $$
 begin
   if current_setting('transaction_isolation') in ('repeatable read', 'serializable') then

@@ -15,12 +15,7 @@ create or replace function {{ .schema }}.insert_job_compat (
   p_ordering_key  bytea       default null
 )
   returns {{ .schema }}.jobs
-  language plpgsql
-  volatile
-  parallel unsafe
-  security definer
-  set search_path = pg_catalog, {{ .schema }}, pg_temp
-  set jit = off
+{{ template "internal/public.sql" . -}}
 as $$
 declare
   v_id    bigint;

@@ -2,15 +2,10 @@
 
 create or replace function {{ .schema }}.complete (receipt {{ .schema }}.receipt)
   returns boolean
-  language plpgsql
-  volatile
-  parallel unsafe
-  security definer
-  set search_path = pg_catalog, {{ .schema }}, pg_temp
+{{ template "internal/public.sql" . -}}
   set plan_cache_mode = force_generic_plan
   set enable_seqscan = off
   set enable_bitmapscan = off
-  set jit = off
 as $$
 declare
   v_batch_id bigint := (complete.receipt).batch_id;
@@ -71,15 +66,10 @@ comment on function {{ .schema }}.complete is
 
 create or replace function {{ .schema }}.complete_many (receipts {{ .schema }}.receipt[])
   returns setof {{ .schema }}.receipt
-  language plpgsql
-  volatile
-  parallel unsafe
-  security definer
-  set search_path = pg_catalog, {{ .schema }}, pg_temp
+{{ template "internal/public.sql" . -}}
   set plan_cache_mode = force_generic_plan
   set enable_seqscan = off
   set enable_bitmapscan = off
-  set jit = off
 as $$
 begin
   return query

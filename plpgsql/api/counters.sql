@@ -67,12 +67,7 @@ $$;
 
 create or replace function {{ .schema }}.checkpoint_terminal_counters ()
   returns bigint
-  language plpgsql
-  volatile
-  parallel unsafe
-  security definer
-  set search_path = pg_catalog, {{ .schema }}, pg_temp
-  set jit = off
+{{ template "internal/public.sql" . -}}
 as $$
 begin
   return _checkpoint(array(select generate_series(0, {{ sub (int .segments) 1 }})));
@@ -108,13 +103,8 @@ $$;
 
 create or replace function {{ .schema }}.rebuild_terminal_counters ()
   returns table (ready_slot smallint, queue text, priority smallint, enqueue_shard smallint, before bigint, after bigint)
-  language plpgsql
-  volatile
-  parallel unsafe
-  security definer
-  set search_path = pg_catalog, {{ .schema }}, pg_temp
+{{ template "internal/public.sql" . -}}
   set max_parallel_workers_per_gather = 0
-  set jit = off
 as $$
 #variable_conflict use_column
 begin

@@ -6,12 +6,7 @@ create or replace function {{ .schema }}.cron_next (
   after    timestamptz default null
 )
   returns timestamptz
-  language plpgsql
-  volatile
-  parallel unsafe
-  security definer
-  set search_path = pg_catalog, {{ .schema }}, pg_temp
-  set jit = off
+{{ template "internal/public.sql" . -}}
 as $$
 declare
   v_spec cron_spec := _parse_cron(cron_next.cron);
@@ -40,12 +35,7 @@ create or replace function {{ .schema }}.upsert_schedule (
   missed_fire  text     default 'coalesce'
 )
   returns timestamptz
-  language plpgsql
-  volatile
-  parallel unsafe
-  security definer
-  set search_path = pg_catalog, {{ .schema }}, pg_temp
-  set jit = off
+{{ template "internal/public.sql" . -}}
 as $$
 declare
   v_spec cron_spec := _parse_cron(upsert_schedule.cron);
@@ -120,12 +110,7 @@ comment on function {{ .schema }}.upsert_schedule is
 
 create or replace function {{ .schema }}.remove_schedule (name text)
   returns boolean
-  language plpgsql
-  volatile
-  parallel unsafe
-  security definer
-  set search_path = pg_catalog, {{ .schema }}, pg_temp
-  set jit = off
+{{ template "internal/public.sql" . -}}
 as $$
 begin
   delete from schedules as s where s.name = remove_schedule.name;
@@ -138,12 +123,7 @@ comment on function {{ .schema }}.remove_schedule is
 
 create or replace function {{ .schema }}.pause_schedule (name text)
   returns boolean
-  language plpgsql
-  volatile
-  parallel unsafe
-  security definer
-  set search_path = pg_catalog, {{ .schema }}, pg_temp
-  set jit = off
+{{ template "internal/public.sql" . -}}
 as $$
 begin
   update schedules as s set paused_at = _now() where s.name = pause_schedule.name and s.paused_at is null;
@@ -156,12 +136,7 @@ comment on function {{ .schema }}.pause_schedule is
 
 create or replace function {{ .schema }}.resume_schedule (name text)
   returns boolean
-  language plpgsql
-  volatile
-  parallel unsafe
-  security definer
-  set search_path = pg_catalog, {{ .schema }}, pg_temp
-  set jit = off
+{{ template "internal/public.sql" . -}}
 as $$
 declare
   v_id bigint;

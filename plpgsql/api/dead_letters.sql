@@ -62,12 +62,7 @@ $$;
 
 create or replace function {{ .schema }}.move_failed_to_dlq (job_id bigint, reason text default null)
   returns boolean
-  language plpgsql
-  volatile
-  parallel unsafe
-  security definer
-  set search_path = pg_catalog, {{ .schema }}, pg_temp
-  set jit = off
+{{ template "internal/public.sql" . -}}
 as $$
 begin
   perform _enter_ring();
@@ -85,13 +80,8 @@ create or replace function {{ .schema }}.bulk_move_failed_to_dlq (
   max_jobs integer default null
 )
   returns bigint
-  language plpgsql
-  volatile
-  parallel unsafe
-  security definer
-  set search_path = pg_catalog, {{ .schema }}, pg_temp
+{{ template "internal/public.sql" . -}}
   set work_mem = '64MB'
-  set jit = off
 as $$
 begin
   perform _enter_ring();
@@ -195,12 +185,7 @@ create or replace function {{ .schema }}.retry_from_dlq (
   run_at   timestamptz default null
 )
   returns boolean
-  language plpgsql
-  volatile
-  parallel unsafe
-  security definer
-  set search_path = pg_catalog, {{ .schema }}, pg_temp
-  set jit = off
+{{ template "internal/public.sql" . -}}
   set enable_seqscan = off
 as $$
 declare
@@ -232,13 +217,8 @@ create or replace function {{ .schema }}.bulk_retry_from_dlq (
   max_jobs integer default null
 )
   returns bigint
-  language plpgsql
-  volatile
-  parallel unsafe
-  security definer
-  set search_path = pg_catalog, {{ .schema }}, pg_temp
+{{ template "internal/public.sql" . -}}
   set work_mem = '64MB'
-  set jit = off
   -- In the order of ids, up to max_jobs.
   set enable_seqscan = off
 as $$
@@ -360,12 +340,7 @@ create or replace function {{ .schema }}.purge_dlq (
   max_jobs   integer  default null
 )
   returns bigint
-  language plpgsql
-  volatile
-  parallel unsafe
-  security definer
-  set search_path = pg_catalog, {{ .schema }}, pg_temp
-  set jit = off
+{{ template "internal/public.sql" . -}}
   set enable_seqscan = off
 as $$
 begin
@@ -389,12 +364,7 @@ comment on function {{ .schema }}.purge_dlq is
 
 create or replace function {{ .schema }}.dlq_depth (queue text default null)
   returns setof {{ .schema }}.dlq_count
-  language plpgsql
-  volatile
-  parallel unsafe
-  security definer
-  set search_path = pg_catalog, {{ .schema }}, pg_temp
-  set jit = off
+{{ template "internal/public.sql" . -}}
 as $$
 begin
   return query

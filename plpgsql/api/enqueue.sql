@@ -18,12 +18,7 @@ create or replace function {{ .schema }}.enqueue (
   follow_ups    jsonb       default null
 )
   returns bigint
-  language plpgsql
-  volatile
-  parallel unsafe
-  security definer
-  set search_path = pg_catalog, {{ .schema }}, pg_temp
-  set jit = off
+{{ template "internal/public.sql" . -}}
   set plan_cache_mode = force_generic_plan
   set enable_seqscan = off
 as $$

@@ -13,12 +13,7 @@ create or replace function {{ .schema }}.enqueue_many (
   deadline      interval    default null
 )
   returns bigint[]
-  language plpgsql
-  volatile
-  parallel unsafe
-  security definer
-  set search_path = pg_catalog, {{ .schema }}, pg_temp
-  set jit = off
+{{ template "internal/public.sql" . -}}
   set plan_cache_mode = force_generic_plan
   set enable_seqscan = off
 as $$
@@ -250,12 +245,7 @@ create or replace function {{ .schema }}.enqueue_many (
   queue text default 'default'
 )
   returns bigint[]
-  language plpgsql
-  volatile
-  parallel unsafe
-  security definer
-  set search_path = pg_catalog, {{ .schema }}, pg_temp
-  set jit = off
+{{ template "internal/public.sql" . -}}
 as $$
 declare
   v_known constant text[] := array['kind', 'args', 'queue', 'priority', 'run_at', 'max_attempts', 'tags',

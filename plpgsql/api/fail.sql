@@ -396,14 +396,9 @@ create or replace function {{ .schema }}.fail_many (
   terminal    boolean  default false
 )
   returns table (receipt {{ .schema }}.receipt, state {{ .schema }}.job_state)
-  language plpgsql
-  volatile
-  parallel unsafe
-  security definer
-  set search_path = pg_catalog, {{ .schema }}, pg_temp
+{{ template "internal/public.sql" . -}}
   set plan_cache_mode = force_generic_plan
   set enable_seqscan = off
-  set jit = off
 as $$
 begin
   if fail_many.errors is not null and cardinality(fail_many.errors) <> coalesce(cardinality(fail_many.receipts), 0) then
@@ -434,14 +429,9 @@ create or replace function {{ .schema }}.fail (
   terminal    boolean  default false
 )
   returns {{ .schema }}.job_state
-  language plpgsql
-  volatile
-  parallel unsafe
-  security definer
-  set search_path = pg_catalog, {{ .schema }}, pg_temp
+{{ template "internal/public.sql" . -}}
   set plan_cache_mode = force_generic_plan
   set enable_seqscan = off
-  set jit = off
 as $$
 begin
   perform _check_retry_after(fail.retry_after);

@@ -2,15 +2,10 @@
 
 create or replace function {{ .schema }}.get_job (job_id bigint)
   returns setof {{ .schema }}.jobs
-  language plpgsql
-  volatile
-  parallel unsafe
+{{ template "internal/public.sql" . -}}
   rows 1
-  security definer
-  set search_path = pg_catalog, {{ .schema }}, pg_temp
   set plan_cache_mode = force_generic_plan
   set enable_seqscan = off
-  set jit = off
 as $$
 begin
   perform _enter_ring();
@@ -30,13 +25,8 @@ create or replace function {{ .schema }}.list_jobs (
   max_jobs integer       default 100
 )
   returns setof {{ .schema }}.jobs
-  language plpgsql
-  volatile
-  parallel unsafe
-  security definer
-  set search_path = pg_catalog, {{ .schema }}, pg_temp
+{{ template "internal/public.sql" . -}}
   set plan_cache_mode = force_custom_plan
-  set jit = off
 as $$
 declare
   v_lanes  bigint[] := case when list_jobs.queue is not null then

@@ -2,12 +2,7 @@
 
 create or replace function {{ .schema }}.cancel (job_id bigint, reason text default null)
   returns boolean
-  language plpgsql
-  volatile
-  parallel unsafe
-  security definer
-  set search_path = pg_catalog, {{ .schema }}, pg_temp
-  set jit = off
+{{ template "internal/public.sql" . -}}
   set enable_seqscan = off
 as $$
 declare
@@ -61,12 +56,7 @@ comment on function {{ .schema }}.cancel is
 
 create or replace function {{ .schema }}.cancel_by_unique_key (unique_key bytea)
   returns boolean
-  language plpgsql
-  volatile
-  parallel unsafe
-  security definer
-  set search_path = pg_catalog, {{ .schema }}, pg_temp
-  set jit = off
+{{ template "internal/public.sql" . -}}
   set enable_seqscan = off
 as $$
 begin
@@ -87,12 +77,7 @@ create or replace function {{ .schema }}.retry (
   run_at   timestamptz default null
 )
   returns boolean
-  language plpgsql
-  volatile
-  parallel unsafe
-  security definer
-  set search_path = pg_catalog, {{ .schema }}, pg_temp
-  set jit = off
+{{ template "internal/public.sql" . -}}
 as $$
 declare
   j record;
@@ -130,12 +115,7 @@ comment on function {{ .schema }}.retry is
 
 create or replace function {{ .schema }}.delete_job_compat (p_id bigint)
   returns boolean
-  language plpgsql
-  volatile
-  parallel unsafe
-  security definer
-  set search_path = pg_catalog, {{ .schema }}, pg_temp
-  set jit = off
+{{ template "internal/public.sql" . -}}
 as $$
 begin
   perform _enter_ring();
@@ -148,12 +128,7 @@ comment on function {{ .schema }}.delete_job_compat is
 
 create or replace function {{ .schema }}.discard_failed_by_kind (kind text, queue text default null)
   returns bigint
-  language plpgsql
-  volatile
-  parallel unsafe
-  security definer
-  set search_path = pg_catalog, {{ .schema }}, pg_temp
-  set jit = off
+{{ template "internal/public.sql" . -}}
 as $$
 declare
   v_ids bigint[];

@@ -2,12 +2,7 @@
 
 create or replace function {{ .schema }}.maintain ()
   returns table (task text, outcome text, affected bigint, detail text)
-  language plpgsql
-  volatile
-  parallel unsafe
-  security definer
-  set search_path = pg_catalog, {{ .schema }}, pg_temp
-  set jit = off
+{{ template "internal/public.sql" . -}}
 as $$
 #variable_conflict use_column
 declare

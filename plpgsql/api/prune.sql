@@ -371,12 +371,7 @@ $$;
 
 create or replace function {{ .schema }}.prune ()
   returns text
-  language plpgsql
-  volatile
-  parallel unsafe
-  security definer
-  set search_path = pg_catalog, {{ .schema }}, pg_temp
-  set jit = off
+{{ template "internal/public.sql" . -}}
 as $$
 declare
   v_current    segment_rotations;

@@ -3,17 +3,12 @@
 
 create or replace function {{ .schema }}.queue_counts (queue text)
   returns setof {{ .schema }}.queue_count
-  language plpgsql
-  volatile
-  parallel unsafe
-  security definer
-  set search_path = pg_catalog, {{ .schema }}, pg_temp
+{{ template "internal/public.sql" . -}}
   set plan_cache_mode = force_generic_plan
   set enable_seqscan = off
   set enable_hashjoin = off
   set enable_mergejoin = off
   set max_parallel_workers_per_gather = 0
-  set jit = off
 as $$
 declare
   v_queue text := queue_counts.queue;

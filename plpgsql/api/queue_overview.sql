@@ -80,18 +80,13 @@ create or replace function {{ .schema }}.queue_overview ()
     queue text, available bigint, scheduled bigint, retryable bigint, running bigint, waiting_external bigint,
     completed bigint, failed bigint, cancelled bigint, terminal bigint, dlq bigint, pruned_terminal bigint,
     oldest_waiting interval, enqueued_per_second double precision, closed_per_second double precision, paused boolean)
-  language plpgsql
-  volatile
-  parallel unsafe
-  security definer
-  set search_path = pg_catalog, {{ .schema }}, pg_temp
+{{ template "internal/public.sql" . -}}
   set plan_cache_mode = force_generic_plan
   -- A session may have planned this when there was one lane.
   set enable_seqscan = off
   set enable_bitmapscan = off
   set enable_nestloop = off
   set max_parallel_workers_per_gather = 0
-  set jit = off
 as $$
 #variable_conflict use_column
 declare

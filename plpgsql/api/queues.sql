@@ -2,12 +2,7 @@
 
 create or replace function {{ .schema }}.configure_queue (queue text, settings jsonb)
   returns void
-  language plpgsql
-  volatile
-  parallel unsafe
-  security definer
-  set search_path = pg_catalog, {{ .schema }}, pg_temp
-  set jit = off
+{{ template "internal/public.sql" . -}}
 as $$
 declare
   v_known constant text[] := array['enqueue_shards', 'dlq_enabled', 'priority_aging_interval', 'rate_limit',
@@ -59,12 +54,7 @@ comment on function {{ .schema }}.configure_queue is
 
 create or replace function {{ .schema }}.pause_queue (queue text)
   returns void
-  language plpgsql
-  volatile
-  parallel unsafe
-  security definer
-  set search_path = pg_catalog, {{ .schema }}, pg_temp
-  set jit = off
+{{ template "internal/public.sql" . -}}
 as $$
 begin
   perform _check_job('k', pause_queue.queue, 1, 1, '{}', '{}', '{}');
@@ -84,12 +74,7 @@ comment on function {{ .schema }}.pause_queue is
 
 create or replace function {{ .schema }}.resume_queue (queue text)
   returns void
-  language plpgsql
-  volatile
-  parallel unsafe
-  security definer
-  set search_path = pg_catalog, {{ .schema }}, pg_temp
-  set jit = off
+{{ template "internal/public.sql" . -}}
 as $$
 declare
   v_notify boolean;

@@ -3,12 +3,7 @@
 
 create or replace function {{ .schema }}.rebase ()
   returns bigint
-  language plpgsql
-  volatile
-  parallel unsafe
-  security definer
-  set search_path = pg_catalog, {{ .schema }}, pg_temp
-  set jit = off
+{{ template "internal/public.sql" . -}}
 as $$
 declare
   v_own     xid8 := pg_current_xact_id();

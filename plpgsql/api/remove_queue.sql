@@ -73,12 +73,7 @@ $$;
 
 create or replace function {{ .schema }}.remove_queue (queue text)
   returns boolean
-  language plpgsql
-  volatile
-  parallel unsafe
-  security definer
-  set search_path = pg_catalog, {{ .schema }}, pg_temp
-  set jit = off
+{{ template "internal/public.sql" . -}}
   set lock_timeout = '5s'
 as $$
 declare

@@ -2,12 +2,7 @@
 
 create or replace function {{ .schema }}.reset (keep_config boolean default false)
   returns void
-  language plpgsql
-  volatile
-  parallel unsafe
-  security definer
-  set search_path = pg_catalog, {{ .schema }}, pg_temp
-  set jit = off
+{{ template "internal/public.sql" . -}}
   set lock_timeout = '200ms'
 as $$
 begin

@@ -2,12 +2,7 @@
 
 create or replace function {{ .schema }}.rotate ()
   returns text
-  language plpgsql
-  volatile
-  parallel unsafe
-  security definer
-  set search_path = pg_catalog, {{ .schema }}, pg_temp
-  set jit = off
+{{ template "internal/public.sql" . -}}
 as $$
 declare
   v_current segment_rotations;

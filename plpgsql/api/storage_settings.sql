@@ -2,12 +2,7 @@
 
 create or replace function {{ .schema }}.configure_storage (settings jsonb)
   returns jsonb
-  language plpgsql
-  volatile
-  parallel unsafe
-  security definer
-  set search_path = pg_catalog, {{ .schema }}, pg_temp
-  set jit = off
+{{ template "internal/public.sql" . -}}
 as $$
 declare
   v_known constant text[] := array['segment_max_age', 'segment_max_bytes', 'history_retention', 'straggler_limit', 'worker_silence'];

@@ -4,12 +4,7 @@ create or replace function {{ .schema }}.storage_status ()
   returns table (
     slot smallint, generation bigint, phase text, rotated_at timestamptz, bytes bigint,
     waiting bigint, running bigint, reason text)
-  language plpgsql
-  volatile
-  parallel unsafe
-  security definer
-  set search_path = pg_catalog, {{ .schema }}, pg_temp
-  set jit = off
+{{ template "internal/public.sql" . -}}
 as $$
 #variable_conflict use_column
 declare

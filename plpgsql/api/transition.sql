@@ -32,12 +32,7 @@ $$;
 
 create or replace function {{ .schema }}.storage_prepare (schema text)
   returns void
-  language plpgsql
-  volatile
-  parallel unsafe
-  security definer
-  set search_path = pg_catalog, {{ .schema }}, pg_temp
-  set jit = off
+{{ template "internal/public.sql" . -}}
 as $$
 begin
   if storage_prepare.schema is null or length(storage_prepare.schema) not between 1 and 63 then
@@ -52,12 +47,7 @@ comment on function {{ .schema }}.storage_prepare is
 
 create or replace function {{ .schema }}.storage_enter_mixed_transition ()
   returns void
-  language plpgsql
-  volatile
-  parallel unsafe
-  security definer
-  set search_path = pg_catalog, {{ .schema }}, pg_temp
-  set jit = off
+{{ template "internal/public.sql" . -}}
 as $$
 begin
   perform _no_transition('enter mixed transition');
@@ -69,12 +59,7 @@ comment on function {{ .schema }}.storage_enter_mixed_transition is
 
 create or replace function {{ .schema }}.storage_finalize ()
   returns void
-  language plpgsql
-  volatile
-  parallel unsafe
-  security definer
-  set search_path = pg_catalog, {{ .schema }}, pg_temp
-  set jit = off
+{{ template "internal/public.sql" . -}}
 as $$
 begin
   perform _no_transition('finalize');

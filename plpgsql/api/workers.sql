@@ -17,12 +17,7 @@ $$;
 
 create or replace function {{ .schema }}.register_worker (worker text, info jsonb default null)
   returns void
-  language plpgsql
-  volatile
-  parallel unsafe
-  security definer
-  set search_path = pg_catalog, {{ .schema }}, pg_temp
-  set jit = off
+{{ template "internal/public.sql" . -}}
   set enable_seqscan = off
 as $$
 begin
@@ -44,12 +39,7 @@ comment on function {{ .schema }}.register_worker is
 
 create or replace function {{ .schema }}.heartbeat (worker text)
   returns table (receipt {{ .schema }}.receipt, job_id bigint, reason text)
-  language plpgsql
-  volatile
-  parallel unsafe
-  security definer
-  set search_path = pg_catalog, {{ .schema }}, pg_temp
-  set jit = off
+{{ template "internal/public.sql" . -}}
   set plan_cache_mode = force_generic_plan
   set enable_seqscan = off
 as $$
@@ -101,12 +91,7 @@ $$;
 -- lock and the note of it are one expression, within which no call is.
 create or replace function {{ .schema }}.start_waiting (queues text[])
   returns void
-  language plpgsql
-  volatile
-  parallel unsafe
-  security definer
-  set search_path = pg_catalog, {{ .schema }}, pg_temp
-  set jit = off
+{{ template "internal/public.sql" . -}}
 as $$
 declare
   v_class integer := _lock_class(2);
@@ -127,12 +112,7 @@ comment on function {{ .schema }}.start_waiting is
 
 create or replace function {{ .schema }}.stop_waiting (queues text[])
   returns void
-  language plpgsql
-  volatile
-  parallel unsafe
-  security definer
-  set search_path = pg_catalog, {{ .schema }}, pg_temp
-  set jit = off
+{{ template "internal/public.sql" . -}}
 as $$
 begin
   perform pg_advisory_unlock_shared(_lock_class(2), _queue_key(u.queue)) from unnest(stop_waiting.queues) as u (queue);
