@@ -101,9 +101,7 @@ declare
   v_open receipt[];
 begin
   perform _enter_ring();
-  if extend_lease.lease is null or _shortest(extend_lease.lease) <= '0' or extend_lease.lease > '100 years' then
-    perform _invalid(format('lease is %s', coalesce(extend_lease.lease::text, 'null')), 'Give a lease above zero, up to 100 years.');
-  end if;
+  perform _check_time('lease', extend_lease.lease);
   v_open := array(select o from _open_receipts(extend_lease.receipts) as o);
   insert into lease_extensions (batch_id, lease_expires_at, ready_slot, job_ids)
   select o.batch_id, _now() + extend_lease.lease, o.ready_slot, array_agg(o.job_id)
@@ -124,12 +122,7 @@ begin
     returning _receipt_of(l) as receipt
   )
   select v_open || coalesce(array_agg(e.receipt), '{}') into v_open from extended as e;
-  return query
-  select r.ready_slot, r.batch_id, r.job_id, r.run_lease
-  from unnest(extend_lease.receipts) as r
-  where not exists (
-    select from unnest(v_open) as o
-    where o.batch_id = r.batch_id and o.job_id = r.job_id and o.run_lease = r.run_lease);
+  return query select r.* from unnest(_without(extend_lease.receipts, v_open)) as r;
   if found then
     perform _refuse_unseen(extend_lease.receipts);
   end if;

@@ -46,7 +46,7 @@ create or replace function {{ .schema }}._no_callback (p_callback_id uuid)
   volatile
 as $$
 begin
-  if p_callback_id is not null and current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
+  if p_callback_id is not null and _keeps_snapshot() then
     perform _probe_callback(p_callback_id);
   end if;
   raise exception using errcode = 'AW002',
@@ -77,18 +77,6 @@ exception
 end;
 $$;
 
-create or replace function {{ .schema }}._check_timeout (p_timeout interval)
-  returns void
-  language plpgsql
-  volatile
-as $$
-begin
-  if p_timeout is null or _shortest(p_timeout) <= '0' or p_timeout > '100 years' then
-    perform _invalid(format('timeout is %s', coalesce(p_timeout::text, 'null')), 'Give a timeout above zero, up to 100 years.');
-  end if;
-end;
-$$;
-
 create or replace function {{ .schema }}.register_callback (receipt {{ .schema }}.receipt, timeout interval)
   returns uuid
 {{ template "internal/public.sql" . -}}
@@ -101,7 +89,7 @@ declare
   c     receipt;
 begin
   perform _enter_ring();
-  perform _check_timeout(register_callback.timeout);
+  perform _check_time('timeout', register_callback.timeout);
   v_due := _now() + register_callback.timeout;
   for v_look in 1 .. 2 loop
     update leases as l
@@ -292,7 +280,7 @@ create or replace function {{ .schema }}.heartbeat_callback (callback_id uuid, t
   set enable_seqscan = off
 as $$
 begin
-  perform _check_timeout(heartbeat_callback.timeout);
+  perform _check_time('timeout', heartbeat_callback.timeout);
   perform _refuse_stale(format('callback %s', heartbeat_callback.callback_id));
   update leases as l set due_at = _now() + heartbeat_callback.timeout where l.callback_id = heartbeat_callback.callback_id;
   if not found then

@@ -316,7 +316,21 @@ create or replace function {{ .schema }}.claim (
   set enable_bitmapscan = off
 as $$
 begin
-  if current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
+  if claim.queue is null or claim.max_jobs is null or claim.max_jobs < 1 or claim.lease is null
+    or _shortest(claim.lease) <= '0' or claim.lease > '100 years' or length(claim.worker) > 200
+  then
+    if length(claim.worker) > 200 then
+      -- The index of notices has no room for any name: nobody but the worker could close
+      -- its attempts.
+      perform _invalid(format('worker %L has %s characters', left(claim.worker, 40), length(claim.worker)),
+        'A worker''s name is a text of up to 200 characters.');
+    end if;
+    perform _invalid(
+      format('claim of queue %L, max_jobs %s, lease %s', claim.queue,
+        coalesce(claim.max_jobs::text, 'null'), coalesce(claim.lease::text, 'null')),
+      'Name a queue, ask for at least one job and give a lease above zero, up to 100 years.');
+  end if;
+  if _keeps_snapshot() then
     return query
     select j.* from _claim_frozen(claim.queue, claim.max_jobs, claim.worker, claim.lease) as j;
     return;
@@ -329,7 +343,8 @@ $$;
 comment on function {{ .schema }}.claim is
   'Hands up to max_jobs committed jobs of a queue to a worker, lower priority number first, oldest first within a lane; also those that the same transaction enqueued. Another claimer of the same lane is waited for until its commit; producers never are. A paused or unknown queue yields no rows. Raises AW006 for a bad argument, AW005 after a restore from another cluster, 40001 under a stale REPEATABLE READ snapshot.';
 
--- claim from a queue's lanes, whatever limit of concurrency it has.
+-- claim from a queue's lanes, whatever limit of concurrency it has; its caller checked
+-- the arguments.
 create or replace function {{ .schema }}._claim_lanes (p_queue text, p_max_jobs integer, p_worker text, p_lease interval)
   returns setof {{ .schema }}.claimed_job
   language plpgsql
@@ -377,8 +392,7 @@ as $$
 declare
   v_limit integer := (select m.concurrency_limit from queue_meta as m where m.queue = p_queue and not m.paused);
 begin
-  -- Bad arguments are told of there.
-  if v_limit is null or p_max_jobs is null or p_max_jobs < 1 or p_lease is null or _shortest(p_lease) <= '0' or p_lease > '100 years' then
+  if v_limit is null then
     return query select j.* from _claim_snapshot(p_queue, p_max_jobs, p_worker, p_lease) as j;
   else
     return query select j.* from _claim_limited(p_queue, p_max_jobs, p_worker, p_lease, v_limit) as j;

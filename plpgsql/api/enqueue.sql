@@ -73,7 +73,7 @@ begin
     end if;
   end if;
   if enqueue.unique_key is not null or enqueue.run_at is not null
-    or current_setting('transaction_isolation') in ('repeatable read', 'serializable')
+    or _keeps_snapshot()
   then
     v_later := enqueue.run_at > _now();
     if _snapshot_is_stale() then

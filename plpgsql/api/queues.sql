@@ -5,19 +5,11 @@ create or replace function {{ .schema }}.configure_queue (queue text, settings j
 {{ template "internal/public.sql" . -}}
 as $$
 declare
-  v_known constant text[] := array['enqueue_shards', 'dlq_enabled', 'priority_aging_interval', 'rate_limit',
-    'rate_burst', 'failed_retention', 'dlq_retention', 'notify', 'max_depth', 'on_full', 'concurrency_limit'];
   v_key text;
 begin
-  if configure_queue.queue is null or length(configure_queue.queue) not between 1 and 200 then
-    perform _invalid(format('queue %L', left(configure_queue.queue, 40)), 'A queue name is a text of 1 to 200 characters.');
-  end if;
-  perform _check_object('settings', configure_queue.settings, format('Give a JSON object; its keys are %s.', array_to_string(v_known, ', ')));
-  select k.key into v_key from jsonb_object_keys(configure_queue.settings) as k (key) where k.key <> all (v_known) limit 1;
-  if found then
-    perform _invalid(format('unknown setting %L', v_key), format('The keys are %s.', array_to_string(v_known, ', ')));
-  end if;
-  perform _check_scalar(k.key, k.value) from jsonb_each(configure_queue.settings) as k (key, value);
+  perform _check_queue(configure_queue.queue);
+  perform _check_settings(configure_queue.settings, array['enqueue_shards', 'dlq_enabled', 'priority_aging_interval', 'rate_limit',
+    'rate_burst', 'failed_retention', 'dlq_retention', 'notify', 'max_depth', 'on_full', 'concurrency_limit']);
   -- Beyond these a bucket's arithmetic ends in infinity, NaN or an underflow.
   if (configure_queue.settings ->> 'rate_limit')::float8 not between 1e-9 and 1e9 then
     perform _invalid(format('rate_limit is %s', configure_queue.settings ->> 'rate_limit'),
@@ -57,7 +49,7 @@ create or replace function {{ .schema }}.pause_queue (queue text)
 {{ template "internal/public.sql" . -}}
 as $$
 begin
-  perform _check_job('k', pause_queue.queue, 1, 1, '{}', '{}', '{}');
+  perform _check_queue(pause_queue.queue);
   if not exists (select from queue_lanes as l where l.queue = pause_queue.queue)
     and not exists (select from queue_meta as m where m.queue = pause_queue.queue)
   then
@@ -79,7 +71,7 @@ as $$
 declare
   v_notify boolean;
 begin
-  perform _check_job('k', resume_queue.queue, 1, 1, '{}', '{}', '{}');
+  perform _check_queue(resume_queue.queue);
   update queue_meta as m set paused = false, paused_at = null where m.queue = resume_queue.queue and m.paused
   returning m.notify into v_notify;
   if v_notify then

@@ -80,7 +80,7 @@ declare
   v_proof pg_snapshot;
   v_lanes bigint[];
 begin
-  perform _check_job('k', remove_queue.queue, 1, 1, '{}', '{}', '{}');
+  perform _check_queue(remove_queue.queue);
   perform _require_read_committed('remove_queue');
   -- No rotation and no prune meanwhile.
   perform pg_advisory_xact_lock(_lock_class(0), 1);

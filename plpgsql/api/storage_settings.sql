@@ -5,18 +5,12 @@ create or replace function {{ .schema }}.configure_storage (settings jsonb)
 {{ template "internal/public.sql" . -}}
 as $$
 declare
-  v_known constant text[] := array['segment_max_age', 'segment_max_bytes', 'history_retention', 'straggler_limit', 'worker_silence'];
   v_default constant jsonb := jsonb_build_object('segment_max_age', '10 minutes', 'segment_max_bytes', 536870912,
     'history_retention', '1 hour', 'straggler_limit', 1000, 'worker_silence', '90 seconds');
-  v_key text;
   v_new storage_settings;
 begin
-  perform _check_object('settings', configure_storage.settings, format('Give a JSON object; its keys are %s.', array_to_string(v_known, ', ')));
-  select k.key into v_key from jsonb_object_keys(configure_storage.settings) as k (key) where k.key <> all (v_known) limit 1;
-  if found then
-    perform _invalid(format('unknown setting %L', v_key), format('The keys are %s.', array_to_string(v_known, ', ')));
-  end if;
-  perform _check_scalar(k.key, k.value) from jsonb_each(configure_storage.settings) as k (key, value);
+  perform _check_settings(configure_storage.settings,
+    array['segment_max_age', 'segment_max_bytes', 'history_retention', 'straggler_limit', 'worker_silence']);
   -- Who only asks may do so on a standby. Whoever changes some keeps what others changed
   -- before its turn.
   if configure_storage.settings <> '{}' then

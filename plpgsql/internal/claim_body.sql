@@ -28,7 +28,7 @@ declare
   v_holds    boolean;
   v_lane     bigint;
 {{- if not .divert }}
-  v_frozen   boolean := current_setting('transaction_isolation') in ('repeatable read', 'serializable');
+  v_frozen   boolean := _keeps_snapshot();
 {{- end }}
   v_priority smallint;
   v_now      timestamptz := _now();
@@ -67,21 +67,6 @@ declare
   c_prev       pg_snapshot;
   c_cur        pg_snapshot;
 begin
-  if claim.queue is null or claim.max_jobs is null or claim.max_jobs < 1 or claim.lease is null
-    or _shortest(claim.lease) <= '0' or claim.lease > '100 years' or length(claim.worker) > 200
-  then
-    if length(claim.worker) > 200 then
-      -- The index of notices has no room for any name: nobody but the worker could close
-      -- its attempts.
-      perform _invalid(format('worker %L has %s characters', left(claim.worker, 40), length(claim.worker)),
-        'A worker''s name is a text of up to 200 characters.');
-    end if;
-    perform _invalid(
-      format('claim of queue %L, max_jobs %s, lease %s', claim.queue,
-        coalesce(claim.max_jobs::text, 'null'), coalesce(claim.lease::text, 'null')),
-      'Name a queue, ask for at least one job and give a lease above zero, up to 100 years.');
-  end if;
-
   select q.lane, q.priority,
     (select g.generation from segment_rotations as g order by g.generation desc limit 1),
     exists (select from queue_lanes as o where o.queue = q.queue and o.lane <> q.lane),

@@ -73,7 +73,7 @@ declare
   v_slot   smallint;
   v_point  bigint;
   v_open   bigint[];
-  v_frozen boolean := current_setting('transaction_isolation') in ('repeatable read', 'serializable');
+  v_frozen boolean := _keeps_snapshot();
   v_parked boolean;
   v_leases boolean;
   v_aged   boolean;

@@ -388,7 +388,7 @@ create or replace function {{ .schema }}._refuse_unseen (p_receipts {{ .schema }
   volatile
 as $$
 begin
-  if current_setting('transaction_isolation') in ('repeatable read', 'serializable') and exists (
+  if _keeps_snapshot() and exists (
     select from unnest(p_receipts) as r
     where not exists (select from claims as c where c.batch_id = r.batch_id))
   then

@@ -60,7 +60,7 @@ begin
   if not _await_turn(p_queue) then
     return 0;
   end if;
-  if current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
+  if _keeps_snapshot() then
     perform _probe_bucket(p_queue);
   end if;
   v_tokens := _tokens(p_queue, p_rate, p_burst, _now());

@@ -7,7 +7,7 @@ create or replace function {{ .schema }}._requeue (p_job {{ .schema }}.deferred_
 as $$
 declare
   v_xid  xid8 := pg_current_xact_id();  -- before the ring is read, see enqueue
-  v_slot smallint := (select r.slot from segment_rotations as r order by r.generation desc limit 1);
+  v_slot smallint := _current_slot();
 begin
   -- One that became due only after its key was looked at has no key that counts from
   -- now on: promotion sees to it.
@@ -51,18 +51,21 @@ create or replace function {{ .schema }}._move_lane (p_lane bigint, p_queue text
   volatile
 as $$
 declare
-  v_old   queue_lanes;
-  v_queue text;
+  v_old      queue_lanes;
+  v_queue    text;
   v_priority integer;
-  v_shard integer;
+  v_shard    integer;
 begin
+  if p_queue is null and p_priority is null then
+    return p_lane;
+  end if;
   select l.* into v_old from queue_lanes as l where l.lane = p_lane limit 1;
   v_queue := coalesce(p_queue, v_old.queue);
   v_priority := coalesce(p_priority, v_old.priority);
   if (v_queue, v_priority) = (v_old.queue, v_old.priority::integer) then
     return p_lane;
   end if;
-  perform _check_job('k', v_queue, v_priority, 1, '{}', '{}', '{}');
+  perform _check_place(v_queue, v_priority);
   v_shard := _shard(p_ordering_key, coalesce((select m.enqueue_shards from queue_meta as m where m.queue = v_queue), 1));
   return _register_lane(v_queue, v_priority, v_shard);
 end;

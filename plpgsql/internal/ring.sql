@@ -109,6 +109,15 @@ begin
 end;
 $$;
 
+-- Whether this transaction has one snapshot for all its statements.
+create or replace function {{ .schema }}._keeps_snapshot ()
+  returns boolean
+  language sql
+  stable
+as $$
+  select pg_catalog.current_setting('transaction_isolation') in ('repeatable read', 'serializable')
+$$;
+
 -- True when this transaction's snapshot may predate one of them: only a
 -- transaction-long snapshot can, and the epoch sequence, which is not transactional,
 -- gives it away.
@@ -120,11 +129,10 @@ create or replace function {{ .schema }}._snapshot_is_stale ()
   set jit = off
 as $$
 begin
-  if pg_catalog.current_setting('transaction_isolation') in ('read committed', 'read uncommitted') then
+  if not _keeps_snapshot() then
     return false;
   end if;
-  return (select s.last_value from storage_epoch as s)
-    is distinct from _epoch();
+  return (select s.last_value from storage_epoch as s) is distinct from _epoch();
 end;
 $$;
 
@@ -138,7 +146,7 @@ create or replace function {{ .schema }}._is_torn ()
   stable
 as $$
 begin
-  if pg_catalog.current_setting('transaction_isolation') in ('read committed', 'read uncommitted') then
+  if not _keeps_snapshot() then
     return false;
   end if;
   return exists (
@@ -199,7 +207,7 @@ create or replace function {{ .schema }}._require_read_committed (p_what text)
   volatile
 as $$
 begin
-  if current_setting('transaction_isolation') not in ('read committed', 'read uncommitted') then
+  if _keeps_snapshot() then
     raise exception using errcode = '25001',
       message = format('%s in a %s transaction', p_what, current_setting('transaction_isolation')),
       hint = 'Call it in a READ COMMITTED transaction.';

@@ -1,4 +1,29 @@
--- Argument checks of producers. Raise AW006.
+-- Argument checks. Raise AW006.
+
+create or replace function {{ .schema }}._check_queue (p_queue text)
+  returns void
+  language plpgsql
+  volatile
+as $$
+begin
+  if p_queue is null or length(p_queue) not between 1 and 200 then
+    perform _invalid(format('queue %L has %s characters', left(p_queue, 40), coalesce(length(p_queue), 0)),
+      'A queue name is a text of 1 to 200 characters.');
+  end if;
+end;
+$$;
+
+create or replace function {{ .schema }}._check_priority (p_priority integer)
+  returns void
+  language plpgsql
+  volatile
+as $$
+begin
+  if p_priority is null or p_priority not between 1 and 4 then
+    perform _invalid(format('priority is %s', coalesce(p_priority::text, 'null')), 'Priorities go from 1 (first) to 4.');
+  end if;
+end;
+$$;
 
 create or replace function {{ .schema }}._check_job (
   p_kind text, p_queue text, p_priority integer, p_max_attempts integer, p_tags text[], p_args jsonb, p_metadata jsonb
@@ -12,14 +37,8 @@ begin
     perform _invalid(format('kind %L has %s characters', left(p_kind, 40), coalesce(length(p_kind), 0)),
       'A kind is a text of 1 to 200 characters.');
   end if;
-  if p_queue is null or length(p_queue) not between 1 and 200 then
-    perform _invalid(format('queue %L has %s characters', left(p_queue, 40), coalesce(length(p_queue), 0)),
-      'A queue name is a text of 1 to 200 characters.');
-  end if;
-  if p_priority is null or p_priority not between 1 and 4 then
-    perform _invalid(format('priority is %s', coalesce(p_priority::text, 'null')),
-      'Priorities go from 1 (first) to 4.');
-  end if;
+  perform _check_queue(p_queue);
+  perform _check_priority(p_priority);
   if p_max_attempts is null or p_max_attempts not between 1 and 1000 then
     perform _invalid(format('max_attempts is %s', coalesce(p_max_attempts::text, 'null')),
       'max_attempts goes from 1 to 1000.');
@@ -45,10 +64,12 @@ $$;
 -- such a job.
 create or replace function {{ .schema }}._check_place (p_queue text, p_priority integer)
   returns void
-  language sql
+  language plpgsql
   volatile
 as $$
-  select {{ .schema }}._check_job('k', coalesce(p_queue, 'q'), coalesce(p_priority, 1), 1, '{}', '{}', '{}')
+begin
+  perform _check_queue(coalesce(p_queue, 'q')), _check_priority(coalesce(p_priority, 1));
+end;
 $$;
 
 -- A bulk call's bound; null is none.
@@ -73,6 +94,25 @@ begin
   if p_value is null or jsonb_typeof(p_value) <> 'object' then
     perform _invalid(format('%s is %s', p_name, coalesce('a JSON ' || jsonb_typeof(p_value) || ': ' || left(p_value::text, 80), 'null')), p_hint);
   end if;
+end;
+$$;
+
+-- An object with settings under known names.
+create or replace function {{ .schema }}._check_settings (p_settings jsonb, p_known text[])
+  returns void
+  language plpgsql
+  volatile
+as $$
+declare
+  v_hint text := format('The keys are %s.', array_to_string(p_known, ', '));
+  v_key  text;
+begin
+  perform _check_object('settings', p_settings, 'Give a JSON object. ' || v_hint);
+  select k.key into v_key from jsonb_object_keys(p_settings) as k (key) where k.key <> all (p_known) limit 1;
+  if found then
+    perform _invalid(format('unknown setting %L', v_key), v_hint);
+  end if;
+  perform _check_scalar(k.key, k.value) from jsonb_each(p_settings) as k (key, value);
 end;
 $$;
 
@@ -101,6 +141,19 @@ create or replace function {{ .schema }}._shortest (p_interval interval)
 as $$
   select case when p_interval between '-100 years' and '100 years'
     then timestamp '2001-02-01' + p_interval - timestamp '2001-02-01' else p_interval end
+$$;
+
+-- A lease, a timeout.
+create or replace function {{ .schema }}._check_time (p_name text, p_time interval)
+  returns void
+  language plpgsql
+  volatile
+as $$
+begin
+  if p_time is null or _shortest(p_time) <= '0' or p_time > '100 years' then
+    perform _invalid(format('%s is %s', p_name, coalesce(p_time::text, 'null')), format('Give a %s above zero, up to 100 years.', p_name));
+  end if;
+end;
 $$;
 
 create or replace function {{ .schema }}._check_deadline (p_deadline interval)
