@@ -37,3 +37,7 @@ drop function if exists {{ .schema }}._take_many (bigint[], "char"[], text, text
 drop function if exists {{ .schema }}._count_removals ({{ .schema }}.taken_job[]);
 drop function if exists {{ .schema }}._retry_dead ({{ .schema }}.dlq_entries, text, integer, timestamptz);
 drop function if exists {{ .schema }}._retained_failures (integer);
+drop function if exists {{ .schema }}._check_timeout (interval);
+drop function if exists {{ .schema }}._batch_lane (bigint, text, integer, text);
+drop function if exists {{ .schema }}._batch_cancel (bigint[], text);
+drop function if exists {{ .schema }}._passed (smallint, xid8, bigint, {{ .schema }}.lane_cursors);

@@ -23,6 +23,7 @@ set local search_path = pg_catalog, {{ .schema }}, pg_temp;
 {{ template "internal/locate.sql" . }}
 {{ template "internal/requeue.sql" . }}
 {{ template "internal/progress.sql" . }}
+{{ template "internal/cancel_jobs.sql" . }}
 {{ template "internal/delete_jobs.sql" . }}
 {{ template "internal/terminal_counts.sql" . }}
 {{ template "internal/deferred_counts.sql" . }}

@@ -42,13 +42,8 @@ begin
     select r.*
     from ready as r
     join cursors as c on c.lane = r.lane
-    cross join lateral (
-      select c.last_segment - ((c.last_segment - r.ready_slot) % {{ .segments }} + {{ .segments }}) % {{ .segments }} as segment
-    ) as s
-    where r.xid > '0'
-      and (pg_visible_in_snapshot(r.xid, c.s_prev)
-        or (pg_visible_in_snapshot(r.xid, c.s_cur)
-          and (c.drained or (s.segment, r.xid, r.job_id) <= (c.segment, c.pos_xid, c.pos_job_id))))
+    where r.xid > '0' and (
+{{ template "internal/row_passed.sql" . }}    )
   ),
   waiting as (
     select r.lane, count(*) as jobs

@@ -3,89 +3,6 @@
 -- changed raises, and then nothing is done to any. Locks are met in the order
 -- of docs/storage.md.
 
-create or replace function {{ .schema }}._batch_cancel (p_ids bigint[], p_reason text)
-  returns bigint
-  language plpgsql
-  volatile
-  set enable_seqscan = off
-as $$
-declare
-  v_error  jsonb := jsonb_build_object('error', coalesce(left(p_reason, 10000), 'cancelled'), 'at', _now());
-  v_left   bigint[] := p_ids;
-  v_errors jsonb;
-  v_more   bigint[];
-  v_closed receipt[];
-  v_jobs   bigint := 0::bigint;
-  v_lanes  bigint[];
-  v_keys   text[];
-  v_parked bigint[];
-  d        deferred_jobs;
-  k        leases;
-begin
-  perform _refuse_stale('batch cancel');
-  select jsonb_object_agg(u.id, v_error) into v_errors from unnest(p_ids) as u (id);
-  loop
-    v_more := '{}';
-    v_lanes := null;
-    v_keys := null;
-    v_parked := null;
-    for d in
-      delete from deferred_jobs as e
-      where e.job_id = any (array(
-        select w.job_id from deferred_jobs as w where w.job_id = any (v_left) order by w.job_id for update))
-      returning e.*
-    loop
-      perform _file_closed(_unpark(d), 'x', v_error);
-      v_more := v_more || d.job_id;
-      if d.run_at = 'infinity' then
-        v_lanes := v_lanes || d.lane;
-        v_keys := v_keys || (d.metadata ->> 'awa:concurrency_key');
-        v_parked := v_parked || d.job_id;
-      end if;
-    end loop;
-    perform _forget_parked_of(v_lanes, v_keys, v_parked);
-    for k in
-      delete from leases as e
-      where e.job_id = any (array(
-        select w.job_id from leases as w where w.job_id = any (v_left) order by w.job_id for update))
-      returning e.*
-    loop
-      perform _file_closed(_lease_body(k), 'x', v_error, k.claimed_at);
-      perform _notify_leased(k, v_error ->> 'error');
-      v_more := v_more || k.job_id;
-    end loop;
-    v_left := _less(v_left, v_more);
-    v_jobs := v_jobs + cardinality(v_more);
-
-    v_more := array(select t.job_id from _take_waiting(v_left, 'x', v_errors) as t);
-    v_left := _less(v_left, v_more);
-    v_jobs := v_jobs + cardinality(v_more);
-
-    v_closed := array(
-      select c
-      from (
-        select array_agg(row(l.ready_slot, l.batch_id, l.job_id, l.run_lease)::receipt) as receipts
-        from _locate(v_left) as l
-        where l.batch_id is not null and l.outcome is null
-      ) as r
-      cross join lateral _close_in_order(r.receipts, array_fill('x'::"char", array[cardinality(r.receipts)]), v_errors) as c
-      where r.receipts is not null);
-    perform _notify_workers(v_closed, v_error ->> 'error');
-    v_left := _less(v_left, array(select c.job_id from unnest(v_closed) as c));
-    v_jobs := v_jobs + cardinality(v_closed);
-
-    -- Who went back to an earlier place meanwhile.
-    v_left := array(
-      select u.id
-      from unnest(v_left) as u (id)
-      cross join lateral (select n.state from _jobs_by_key as n where n.id = u.id offset 0) as j
-      where j.state = any (_batch_states('cancel')));
-    exit when v_left = '{}';
-  end loop;
-  return v_jobs;
-end;
-$$;
-
 create or replace function {{ .schema }}._batch_discard (p_ids bigint[])
   returns bigint
   language plpgsql
@@ -99,21 +16,6 @@ begin
   v_gone := array(select t.job_id from _take_terminal(p_ids, array['f']::"char"[]) as t);
   perform _release_keys(v_gone);
   return cardinality(v_gone)::bigint;
-end;
-$$;
-
--- Which lane the jobs of a lane and ordering key go to. Those without a key go
--- to one shard together, another one the next time.
-create or replace function {{ .schema }}._batch_lane (p_lane bigint, p_queue text, p_priority integer, p_ordering_key text)
-  returns bigint
-  language plpgsql
-  volatile
-as $$
-begin
-  if p_queue is null and p_priority is null then
-    return p_lane;
-  end if;
-  return _move_lane(p_lane, p_queue, p_priority, p_ordering_key);
 end;
 $$;
 
@@ -164,7 +66,7 @@ begin
     join ready_entries as r on r.ready_slot = t.ready_slot and r.job_id = t.job_id and r.run_lease = t.run_lease
   ),
   target as materialized (
-    select k.lane, k.ordering_key, _batch_lane(k.lane, p_queue, p_priority, k.ordering_key) as to_lane
+    select k.lane, k.ordering_key, _move_lane(k.lane, p_queue, p_priority, k.ordering_key) as to_lane
     from (select distinct b.lane, b.ordering_key from body as b) as k
   ),
   back as (
@@ -204,17 +106,8 @@ declare
   v_slot  smallint;
 begin
   perform _refuse_stale('batch move');
-  with gone as (
-    delete from deferred_jobs as e
-    where e.job_id = any (array(
-      select w.job_id from deferred_jobs as w where w.job_id = any (p_ids) order by w.job_id for update))
-    returning e.*
-  )
-  select coalesce(array_agg(g::deferred_jobs), '{}') into v_jobs from gone as g;
+  v_jobs := array(select t from _take_deferred(p_ids) as t);
   if exists (select from unnest(v_jobs) as d where d.run_at = 'infinity') then
-    perform _forget_parked_of(array_agg(d.lane), array_agg(d.metadata ->> 'awa:concurrency_key'), array_agg(d.job_id))
-    from unnest(v_jobs) as d
-    where d.run_at = 'infinity';
     v_jobs := array(
       select case
         when d.metadata ? 'awa:run_at' and not exists (select from job_dependencies as n where n.job_id = d.job_id)
@@ -223,7 +116,7 @@ begin
       from unnest(v_jobs) as d);
   end if;
   with target as materialized (
-    select k.lane, k.ordering_key, _batch_lane(k.lane, p_queue, p_priority, k.ordering_key) as to_lane
+    select k.lane, k.ordering_key, _move_lane(k.lane, p_queue, p_priority, k.ordering_key) as to_lane
     from (select distinct d.lane, d.ordering_key from unnest(v_jobs) as d) as k
   )
   insert into deferred_jobs
@@ -242,7 +135,7 @@ begin
     join ready_entries as r on r.ready_slot = t.ready_slot and r.job_id = t.job_id and r.run_lease = t.run_lease
   ),
   target as materialized (
-    select k.lane, k.ordering_key, _batch_lane(k.lane, p_queue, p_priority, k.ordering_key) as to_lane
+    select k.lane, k.ordering_key, _move_lane(k.lane, p_queue, p_priority, k.ordering_key) as to_lane
     from (select distinct b.lane, b.ordering_key from body as b) as k
   ),
   moved as (
@@ -270,7 +163,7 @@ as $$
 begin
   case p_operation
   when 'cancel' then
-    return _batch_cancel(p_ids, p_settings ->> 'reason');
+    return _cancel_jobs(p_ids, p_settings ->> 'reason');
   when 'retry' then
     return _batch_retry(p_ids, p_settings ->> 'queue', (p_settings ->> 'priority')::integer);
   when 'discard' then

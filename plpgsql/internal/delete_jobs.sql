@@ -11,61 +11,19 @@ create or replace function {{ .schema }}._delete_round (p_ids bigint[], p_ended 
   set enable_seqscan = off
 as $$
 declare
-  v_left    bigint[];
-  v_lanes   bigint[];
-  v_keys    text[];
-  v_parked  bigint[];
-  v_waiting bigint[];
-  v_open    bigint[];
-  v_gone    bigint[];
-  v_more    bigint[];
-  v_closed  receipt[];
+  v_left bigint[];
+  v_open bigint[];
+  v_gone bigint[];
+  v_more bigint[];
 begin
-  with gone as (
-    delete from deferred_jobs as d
-    where d.job_id = any (array(
-      select e.job_id from deferred_jobs as e where e.job_id = any (p_ids) order by e.job_id for update))
-    returning d.job_id, d.lane, d.run_at, d.metadata ->> 'awa:concurrency_key' as key
-  )
-  select coalesce(array_agg(g.job_id), '{}'), array_agg(g.lane) filter (where g.run_at = 'infinity'),
-    array_agg(g.key) filter (where g.run_at = 'infinity'), array_agg(g.job_id) filter (where g.run_at = 'infinity')
-  into v_gone, v_lanes, v_keys, v_parked
-  from gone as g;
-  perform _forget_parked_of(v_lanes, v_keys, v_parked);
-
-  with gone as (
-    delete from leases as d
-    where d.job_id = any (array(
-      select e.job_id from leases as e where e.job_id = any (p_ids) order by e.job_id for update))
-    returning d.*
-  ),
-  told as materialized (
-    select g.job_id, _notify_leased(g::leases, 'deleted') from gone as g
-  )
-  select v_gone || coalesce(array_agg(t.job_id), '{}') into v_gone from told as t;
+  v_gone := array(select d.job_id from _take_deferred(p_ids) as d);
+  v_gone := v_gone || array(select l.job_id from _take_leased(p_ids, 'deleted') as l);
   perform _depart(v_gone);
 
   v_left := _less(p_ids, v_gone);
-  select array_agg(l.job_id) filter (where l.batch_id is null), array_agg(l.job_id)
-  into v_waiting, v_open
-  from _locate(v_left) as l
-  where l.outcome is null;
-  v_more := array(select t.job_id from _take_waiting(v_waiting, 'd') as t);
-  v_gone := v_gone || v_more;
-
-  v_left := _less(v_left, v_more);
-  v_open := _less(v_open, v_more);
-  v_closed := array(
-    select c
-    from (
-      select array_agg(row(l.ready_slot, l.batch_id, l.job_id, l.run_lease)::receipt) as receipts
-      from _locate(v_open) as l
-      where l.batch_id is not null and l.outcome is null
-    ) as r
-    cross join lateral _close_in_order(r.receipts, array_fill('d'::"char", array[cardinality(r.receipts)]), null) as c
-    where r.receipts is not null);
-  perform _notify_workers(v_closed, 'deleted');
-  v_more := array(select c.job_id from unnest(v_closed) as c);
+  v_open := array(select l.job_id from _locate(v_left) as l where l.outcome is null);
+  v_more := array(select t.job_id from _take_waiting(v_open, 'd') as t);
+  v_more := v_more || _close_running(_less(v_open, v_more), 'd', 'deleted');
   v_gone := v_gone || v_more;
 
   v_left := _less(v_left, v_more);

@@ -26,7 +26,7 @@ begin
     select c.* from lane_cursors as c where c.lane = r.lane order by c.generation desc limit 1
   ) as c on true
   cross join lateral _attempt_of(r.ready_slot, r.lane, r.job_id, r.run_lease,
-    _passed(r.ready_slot, r.xid, r.job_id, c) or (c.skips > 0 and exists (
+{{ template "internal/row_passed.sql" . }}    or (c.skips > 0 and exists (
       select from ready_tombstones as t
       where t.ready_slot = r.ready_slot and t.job_id = r.job_id and t.run_lease = r.run_lease))) as k
   where k.outcome is null or (k.outcome in ('c', 'f', 'x') and not k.removed);
@@ -73,17 +73,79 @@ begin
 end;
 $$;
 
--- Whether a lane's cursor has gone past a ready row.
-create or replace function {{ .schema }}._passed (p_slot smallint, p_xid xid8, p_job_id bigint, p_cursor {{ .schema }}.lane_cursors)
-  returns boolean
-  language sql
-  immutable
+-- Takes deferred jobs out, in the order of their ids, and parked ones off their list.
+create or replace function {{ .schema }}._take_deferred (p_job_ids bigint[])
+  returns setof {{ .schema }}.deferred_jobs
+  language plpgsql
+  volatile
+  set enable_seqscan = off
 as $$
-  select p_xid = '0'
-    or pg_visible_in_snapshot(p_xid, p_cursor.s_prev)
-    or (pg_visible_in_snapshot(p_xid, p_cursor.s_cur) and (p_cursor.drained
-      or (p_cursor.last_segment - ((p_cursor.last_segment - p_slot) % {{ .segments }} + {{ .segments }}) % {{ .segments }}, p_xid, p_job_id)
-        <= (p_cursor.segment, p_cursor.pos_xid, p_cursor.pos_job_id)))
+declare
+  v_ids    bigint[];
+  v_parked bigint[];
+  v_lanes  bigint[];
+  v_keys   text[];
+begin
+  select array_agg(d.job_id), array_agg(d.job_id) filter (where d.parked), array_agg(d.lane) filter (where d.parked),
+    array_agg(d.metadata ->> 'awa:concurrency_key') filter (where d.parked)
+  into v_ids, v_parked, v_lanes, v_keys
+  from (
+    select e.job_id, e.lane, e.run_at = 'infinity' as parked, e.metadata
+    from deferred_jobs as e
+    where e.job_id = any (p_job_ids)
+    order by e.job_id
+    for update
+  ) as d;
+  perform _forget_parked_of(v_lanes, v_keys, v_parked);
+  return query delete from deferred_jobs as e where e.job_id = any (v_ids) returning e.*;
+end;
+$$;
+
+-- Takes jobs out of the leases, in the order of their ids, and tells their workers why.
+create or replace function {{ .schema }}._take_leased (p_job_ids bigint[], p_reason text)
+  returns setof {{ .schema }}.leases
+  language plpgsql
+  volatile
+  set enable_seqscan = off
+as $$
+declare
+  l leases;
+begin
+  for l in
+    delete from leases as e
+    where e.job_id = any (array(
+      select h.job_id from leases as h where h.job_id = any (p_job_ids) order by h.job_id for update))
+    returning e.*
+  loop
+    perform _notify_leased(l, p_reason);
+    return next l;
+  end loop;
+end;
+$$;
+
+-- Closes the running attempts of jobs, in the ring, and tells their workers why. Returns
+-- the jobs whose attempts it closed.
+create or replace function {{ .schema }}._close_running (
+  p_job_ids bigint[], p_outcome "char", p_reason text, p_errors jsonb default null
+)
+  returns bigint[]
+  language plpgsql
+  volatile
+as $$
+declare
+  v_open   receipt[];
+  v_closed receipt[];
+begin
+  select array_agg(row(l.ready_slot, l.batch_id, l.job_id, l.run_lease)::receipt) into v_open
+  from _locate(p_job_ids) as l
+  where l.batch_id is not null and l.outcome is null;
+  if v_open is null then
+    return array[]::bigint[];
+  end if;
+  v_closed := array(select c from _close_in_order(v_open, array_fill(p_outcome, array[cardinality(v_open)]), p_errors) as c);
+  perform _notify_workers(v_closed, p_reason);
+  return array(select c.job_id from unnest(v_closed) as c);
+end;
 $$;
 
 -- Takes jobs that wait in their lanes before their turn and closes them, each
@@ -152,7 +214,7 @@ begin
     from unnest(v_slots) as u (ready_slot)
     group by u.ready_slot;
   else
-    if current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
+    if _keeps_snapshot() then
       perform _probe_cursor(p_lane, coalesce((
         select k.generation from lane_cursors as k where k.lane = p_lane order by k.generation desc limit 1), 0) + 1);
     end if;
@@ -227,7 +289,7 @@ as $$
 declare
   v_xid   xid8 := pg_current_xact_id();  -- before the ring is read, see enqueue
   v_now   timestamptz := _now();
-  v_slot  smallint := (select r.slot from segment_rotations as r order by r.generation desc limit 1);
+  v_slot  smallint := _current_slot();
   v_batch bigint := _batch_id(v_slot, p_job.job_id * 16 + p_job.run_lease % 16, p_job.run_lease);
 begin
   insert into ready_entries (
