@@ -21,19 +21,8 @@ begin
     return 0::bigint;  -- another session is at it
   end if;
   foreach v_slot in array p_slots loop
-    with newest as materialized (
-      select s.checkpoint, s.snapshot
-      from checkpoint_snapshots as s
-      where s.ready_slot = v_slot
-      order by s.checkpoint desc
-      limit 1
-    ),
-    head as materialized (
-      select coalesce((select n.checkpoint from newest as n), 0) + 1 as checkpoint,
-        coalesce((select n.snapshot from newest as n), '1:1:') as prev,
-        _hide_own(pg_current_snapshot()) as cur
-    ),
-    tail as materialized (
+    with
+{{ template "internal/next_checkpoint.sql" }}    tail as materialized (
       select t.*
       from head as h
       cross join lateral _segment_tail(v_slot, h.prev, h.cur) as t
@@ -117,19 +106,8 @@ begin
   end if;
   for v_slot in 0 .. {{ sub (int .segments) 1 }} loop
     return query
-    with newest as materialized (
-      select s.checkpoint, s.snapshot
-      from checkpoint_snapshots as s
-      where s.ready_slot = v_slot
-      order by s.checkpoint desc
-      limit 1
-    ),
-    head as materialized (
-      select coalesce((select n.checkpoint from newest as n), 0) + 1 as checkpoint,
-        coalesce((select n.snapshot from newest as n), '1:1:') as prev,
-        _hide_own(pg_current_snapshot()) as cur
-    ),
-    counted as materialized (
+    with
+{{ template "internal/next_checkpoint.sql" }}    counted as materialized (
       -- What the counters say: the newest row of each key plus the tail.
       select k.lane, sum(k.enqueued) as enqueued, sum(k.closed) as closed,
         sum(k.completed) as completed, sum(k.failed) as failed, sum(k.cancelled) as cancelled,

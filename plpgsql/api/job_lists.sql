@@ -160,20 +160,6 @@ begin
       return v_newest.ids;
     end if;
   end if;
-  if p_state in ('scheduled', 'retryable') then
-    return array(
-      select d.job_id from deferred_jobs as d
-      where d.state = p_state and (p_lanes is null or d.lane = any (p_lanes)) and d.job_id < p_before and (p_kind is null or d.kind = p_kind)
-      order by d.job_id desc
-      limit p_max);
-  end if;
-  if p_state = 'waiting_external' then
-    return array(
-      select l.job_id from leases as l
-      where l.state = p_state and (p_lanes is null or l.lane = any (p_lanes)) and l.job_id < p_before and (p_kind is null or l.kind = p_kind)
-      order by l.job_id desc
-      limit p_max);
-  end if;
   if p_state = 'running' then
     return array(
       select u.job_id
@@ -192,19 +178,23 @@ begin
       order by u.job_id desc
       limit p_max);
   end if;
+  -- Which places can have any the state alone says.
   return array(
     select u.job_id
     from (
       (select r.job_id from ready_entries as r
-       where (p_lanes is null or r.lane = any (p_lanes)) and r.job_id < p_before and (p_kind is null or r.kind = p_kind)
+       where (p_state is null or p_state = 'available')
+         and (p_lanes is null or r.lane = any (p_lanes)) and r.job_id < p_before and (p_kind is null or r.kind = p_kind)
        order by r.job_id desc limit p_max)
       union
       (select d.job_id from deferred_jobs as d
-       where (p_lanes is null or d.lane = any (p_lanes)) and d.job_id < p_before and (p_kind is null or d.kind = p_kind)
+       where (p_state is null or p_state in ('scheduled', 'retryable') and d.state = p_state)
+         and (p_lanes is null or d.lane = any (p_lanes)) and d.job_id < p_before and (p_kind is null or d.kind = p_kind)
        order by d.job_id desc limit p_max)
       union
       (select l.job_id from leases as l
-       where (p_lanes is null or l.lane = any (p_lanes)) and l.job_id < p_before and (p_kind is null or l.kind = p_kind)
+       where (p_state is null or p_state = 'waiting_external' and l.state = p_state)
+         and (p_lanes is null or l.lane = any (p_lanes)) and l.job_id < p_before and (p_kind is null or l.kind = p_kind)
        order by l.job_id desc limit p_max)
     ) as u
     order by u.job_id desc

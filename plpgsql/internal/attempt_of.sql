@@ -45,13 +45,8 @@ begin
         exists (
           select from outcome_removals_{{ $i }} as m
           where m.job_id = p_job_id and m.run_lease = p_run_lease),
-        o.errors, coalesce(array_position(o.job_ids, p_job_id), v_nth),
-        case when o.outcome <> 'c' then (
-          select p.progress from progress_entries_{{ $i }} as p
-          where p.job_id = p_job_id and p.run_lease = p_run_lease
-          order by p.at desc
-          limit 1) end
-      into outcome, finalized_at, removed, v_errors, v_nth, progress
+        o.errors, coalesce(array_position(o.job_ids, p_job_id), v_nth)
+      into outcome, finalized_at, removed, v_errors, v_nth
       from attempt_outcomes_{{ $i }} as o
       where o.batch_id = _attempt_of.batch_id and (o.job_ids is null or p_job_id = any (o.job_ids))
       order by o.batch_id, o.seq
@@ -59,7 +54,7 @@ begin
       if v_errors is not null then
         error := v_errors[v_nth];
       end if;
-      if outcome is null then
+      if outcome is distinct from 'c' then
         progress := (
           select p.progress from progress_entries_{{ $i }} as p
           where p.job_id = p_job_id and p.run_lease = p_run_lease

@@ -203,6 +203,19 @@ begin
 end;
 $$;
 
+-- As far as p_by from an instant whose wall clock time is p_wall, or one p_unit where the
+-- clock changes in between.
+create or replace function {{ .schema }}._cron_leap (p_at timestamptz, p_wall timestamp, p_by interval, p_unit interval, p_timezone text)
+  returns timestamptz
+  language plpgsql
+  immutable
+  parallel safe
+as $$
+begin
+  return p_at + case when (p_at + p_by) at time zone p_timezone = p_wall + p_by then p_by else p_unit end;
+end;
+$$;
+
 -- The first fire after an instant, or null when there is none within eight years:
 -- 29 February is never farther. Field by field, from the month down to the second;
 -- whenever one wraps around, all are looked at again. The steps and their quirks
@@ -218,7 +231,6 @@ declare
   t        timestamptz;
   w        timestamp;           -- the wall clock at t
   v_far    timestamptz;
-  v_wall   timestamp;
   v_last   double precision;
   v_inside boolean := false;    -- t is no longer where the search began
   v_value  integer;
@@ -281,14 +293,8 @@ begin
         w := t at time zone p_timezone;
       end if;
       v_steps := _cron_steps(p_spec.hours, date_part('hour', w)::integer, 24);
-      v_far := t + make_interval(hours => v_steps);
-      v_wall := v_far at time zone p_timezone;
-      if v_wall <> w + make_interval(hours => v_steps) then
-        v_far := t + interval '1 hour';
-        v_wall := v_far at time zone p_timezone;
-      end if;
-      t := v_far;
-      w := v_wall;
+      t := _cron_leap(t, w, v_steps * interval '1 hour', interval '1 hour', p_timezone);
+      w := t at time zone p_timezone;
       continue wrapped when date_part('hour', w) = 0;
     end loop;
 
@@ -299,28 +305,16 @@ begin
         w := t at time zone p_timezone;
       end if;
       v_steps := _cron_steps(p_spec.minutes, date_part('minute', w)::integer, 60);
-      v_far := t + make_interval(mins => v_steps);
-      v_wall := v_far at time zone p_timezone;
-      if v_wall <> w + make_interval(mins => v_steps) then
-        v_far := t + interval '1 minute';
-        v_wall := v_far at time zone p_timezone;
-      end if;
-      t := v_far;
-      w := v_wall;
+      t := _cron_leap(t, w, v_steps * interval '1 minute', interval '1 minute', p_timezone);
+      w := t at time zone p_timezone;
       continue wrapped when date_part('minute', w) = 0;
     end loop;
 
     while (p_spec.seconds >> date_part('second', w)::integer) & 1 = 0 loop
       v_inside := true;
       v_steps := _cron_steps(p_spec.seconds, date_part('second', w)::integer, 60);
-      v_far := t + make_interval(secs => v_steps);
-      v_wall := v_far at time zone p_timezone;
-      if v_wall <> w + make_interval(secs => v_steps) then
-        v_far := t + interval '1 second';
-        v_wall := v_far at time zone p_timezone;
-      end if;
-      t := v_far;
-      w := v_wall;
+      t := _cron_leap(t, w, v_steps * interval '1 second', interval '1 second', p_timezone);
+      w := t at time zone p_timezone;
       continue wrapped when date_part('second', w) = 0;
     end loop;
 
