@@ -212,7 +212,7 @@ end;
 $$;
 
 comment on function {{ .schema }}.resume_callback is
-  'Answers a callback: its attempt runs on under its old receipt, with the lease of its claim and its deadline from now. The payload is read by callback_status, and stays under _awa_callback_result of the job''s metadata. The attempt may wait again. When its worker has left it, by park, the job is available again instead, and the attempt is not counted. Waits for another answer to the same callback. Raises AW002 for an id that is unknown, answered, replaced or too late.';
+  'Answers a callback: its attempt runs on under its old receipt, with the lease of its claim and its deadline from now. The payload is read by callback_status, and stays under _awa_callback_result of the job''s metadata. The attempt may wait again. When its worker has left it, by park, the job is available again instead, and the attempt is not counted. Waits for another answer to the same callback. Raises AW002 for an id that is unknown, answered, replaced or too late, AW004 when another job holds its unique key by now, 40001 when another session has that key in hand.';
 
 -- Puts a job back into its lane, the attempt not counted.
 create or replace function {{ .schema }}._leave (l {{ .schema }}.leases)
