@@ -19,6 +19,49 @@ begin
 end;
 $$;
 
+-- Offers jobs that left these rows once more: last in their lanes, or in those of p_queue
+-- and p_priority, where those of a lane that have no ordering key go to one shard together.
+-- With p_restart their attempts start over, and the error that ended each joins the earlier
+-- ones.
+create or replace function {{ .schema }}._offer_again (
+  p_slots smallint[], p_job_ids bigint[], p_leases integer[], p_errors jsonb[], p_restart boolean, p_queue text, p_priority integer
+)
+  returns void
+  language plpgsql
+  volatile
+as $$
+declare
+  v_xid   xid8 := pg_current_xact_id();  -- before the ring is read, see enqueue
+  v_slot  smallint := _current_slot();
+  v_lanes bigint[];
+begin
+  with body as materialized (
+    select r.*, u.error
+    from unnest(p_slots, p_job_ids, p_leases, p_errors) as u (ready_slot, job_id, run_lease, error)
+    join ready_entries as r on r.ready_slot = u.ready_slot and r.job_id = u.job_id and r.run_lease = u.run_lease
+  ),
+  target as materialized (
+    select k.lane, k.ordering_key, _move_lane(k.lane, p_queue, p_priority, k.ordering_key) as to_lane
+    from (select distinct b.lane, b.ordering_key from body as b) as k
+  ),
+  offered as (
+    insert into ready_entries (
+      lane, xid, job_id, run_at, created_at, run_lease, ready_slot, attempt, max_attempts, kind, args,
+      metadata, tags, errors, progress, unique_key, unique_states, ordering_key, deadline)
+    select k.to_lane, v_xid, b.job_id, case when p_restart then _now() else b.run_at end, b.created_at, b.run_lease + 1, v_slot,
+      case when p_restart then 1 else b.attempt end, b.max_attempts, b.kind, b.args, b.metadata, b.tags,
+      case when b.error is null then b.errors else _bounded_errors(b.errors, b.error, 49) end,
+      case when not p_restart then b.progress end, b.unique_key, b.unique_states, b.ordering_key, b.deadline
+    from body as b
+    join target as k on k.lane = b.lane and k.ordering_key is not distinct from b.ordering_key
+    order by b.job_id
+    returning lane
+  )
+  select array_agg(distinct o.lane) into v_lanes from offered as o;
+  perform _wake_lanes(v_lanes);
+end;
+$$;
+
 create or replace function {{ .schema }}._batch_retry (p_ids bigint[], p_queue text, p_priority integer)
   returns bigint
   language plpgsql
@@ -32,9 +75,6 @@ as $$
 declare
   v_keyed ready_entries[];
   v_taken taken_job[];
-  v_lanes bigint[];
-  v_xid   xid8;
-  v_slot  smallint;
 begin
   perform _refuse_stale('batch retry');
   -- A job's key is the same in each of its rows.
@@ -58,31 +98,8 @@ begin
     perform _release_absent(_less(
       array(select k.job_id from unnest(v_keyed) as k), array(select t.job_id from unnest(v_taken) as t)));
   end if;
-  v_xid := pg_current_xact_id();  -- before the ring is read, see enqueue
-  v_slot := _current_slot();
-  with body as materialized (
-    select r.*, t.error
-    from unnest(v_taken) as t
-    join ready_entries as r on r.ready_slot = t.ready_slot and r.job_id = t.job_id and r.run_lease = t.run_lease
-  ),
-  target as materialized (
-    select k.lane, k.ordering_key, _move_lane(k.lane, p_queue, p_priority, k.ordering_key) as to_lane
-    from (select distinct b.lane, b.ordering_key from body as b) as k
-  ),
-  back as (
-    insert into ready_entries (
-      lane, xid, job_id, run_at, created_at, run_lease, ready_slot, attempt, max_attempts, kind, args,
-      metadata, tags, errors, progress, unique_key, unique_states, ordering_key, deadline)
-    select k.to_lane, v_xid, b.job_id, _now(), b.created_at, b.run_lease + 1, v_slot, 1, b.max_attempts, b.kind, b.args,
-      b.metadata, b.tags, case when b.error is null then b.errors else _bounded_errors(b.errors, b.error, 49) end, null,
-      b.unique_key, b.unique_states, b.ordering_key, b.deadline
-    from body as b
-    join target as k on k.lane = b.lane and k.ordering_key is not distinct from b.ordering_key
-    order by b.job_id
-    returning lane
-  )
-  select array_agg(distinct b.lane) into v_lanes from back as b;
-  perform _wake_lanes(v_lanes);
+  perform _offer_again(array_agg(t.ready_slot), array_agg(t.job_id), array_agg(t.run_lease), array_agg(t.error), true, p_queue, p_priority)
+  from unnest(v_taken) as t;
   return cardinality(v_taken)::bigint;
 end;
 $$;
@@ -101,9 +118,6 @@ as $$
 declare
   v_jobs  deferred_jobs[];
   v_taken receipt[];
-  v_lanes bigint[];
-  v_xid   xid8;
-  v_slot  smallint;
 begin
   perform _refuse_stale('batch move');
   v_jobs := array(select t from _take_deferred(p_ids) as t);
@@ -127,30 +141,8 @@ begin
 
   v_taken := array(
     select t from _take_waiting(_less(p_ids, array(select d.job_id from unnest(v_jobs) as d)), 'm') as t);
-  v_xid := pg_current_xact_id();  -- before the ring is read, see enqueue
-  v_slot := _current_slot();
-  with body as materialized (
-    select r.*
-    from unnest(v_taken) as t
-    join ready_entries as r on r.ready_slot = t.ready_slot and r.job_id = t.job_id and r.run_lease = t.run_lease
-  ),
-  target as materialized (
-    select k.lane, k.ordering_key, _move_lane(k.lane, p_queue, p_priority, k.ordering_key) as to_lane
-    from (select distinct b.lane, b.ordering_key from body as b) as k
-  ),
-  moved as (
-    insert into ready_entries (
-      lane, xid, job_id, run_at, created_at, run_lease, ready_slot, attempt, max_attempts, kind, args,
-      metadata, tags, errors, progress, unique_key, unique_states, ordering_key, deadline)
-    select k.to_lane, v_xid, b.job_id, b.run_at, b.created_at, b.run_lease + 1, v_slot, b.attempt, b.max_attempts, b.kind,
-      b.args, b.metadata, b.tags, b.errors, b.progress, b.unique_key, b.unique_states, b.ordering_key, b.deadline
-    from body as b
-    join target as k on k.lane = b.lane and k.ordering_key is not distinct from b.ordering_key
-    order by b.job_id
-    returning lane
-  )
-  select array_agg(distinct m.lane) into v_lanes from moved as m;
-  perform _wake_lanes(v_lanes);
+  perform _offer_again(array_agg(t.ready_slot), array_agg(t.job_id), array_agg(t.run_lease::integer), null, false, p_queue, p_priority)
+  from unnest(v_taken) as t;
   return (cardinality(v_jobs) + cardinality(v_taken))::bigint;
 end;
 $$;
