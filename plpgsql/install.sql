@@ -28,6 +28,7 @@ set local search_path = pg_catalog, {{ .schema }}, pg_temp;
 {{ template "internal/terminal_counts.sql" . }}
 {{ template "internal/deferred_counts.sql" . }}
 {{ template "internal/segment_work.sql" . }}
+{{ template "internal/prune_lock.sql" . }}
 {{ template "internal/idle_lanes.sql" . }}
 {{ template "internal/rescue.sql" . }}
 {{ template "internal/rate_limit.sql" . }}

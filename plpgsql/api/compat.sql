@@ -264,6 +264,34 @@ begin
 end;
 $$;
 
+-- Each job of an UPDATE has its key in the state that it will be in, if the key counts
+-- there; or the UPDATE is refused.
+create or replace function {{ .schema }}._take_changed_keys (p_now timestamptz)
+  returns void
+  language plpgsql
+  volatile
+as $$
+declare
+  v_twice bigint;
+begin
+  select max(n.id) into v_twice
+  from _job_changes() as n
+  where n.unique_key is not null
+    and _in_mask(case when n.due_at > p_now then 'scheduled' else 'available' end::job_state, n.unique_states)
+  group by n.unique_key
+  having count(*) > 1
+  limit 1;
+  if v_twice is not null then
+    raise exception using errcode = 'AW004',
+      message = format('job %s: another job of this update would hold the same unique key', v_twice),
+      hint = 'Cancel or delete the other job first.';
+  end if;
+  perform _need_key(k.unique_key, k.unique_states, k.id,
+    case when k.due_at > p_now then 'scheduled' else 'available' end::job_state)
+  from (select n.* from _job_changes() as n where n.unique_key is not null order by n.unique_key) as k;
+end;
+$$;
+
 -- Waiting jobs leave their place and come back changed.
 create or replace function {{ .schema }}._update_jobs ()
   returns void
@@ -294,21 +322,7 @@ begin
     return;
   end if;
   if v_keyed then
-    select max(n.id) into v_lost
-    from _job_changes() as n
-    where n.unique_key is not null
-      and _in_mask(case when n.due_at > v_now then 'scheduled' else 'available' end::job_state, n.unique_states)
-    group by n.unique_key
-    having count(*) > 1
-    limit 1;
-    if v_lost is not null then
-      raise exception using errcode = 'AW004',
-        message = format('job %s: another job of this update would hold the same unique key', v_lost),
-        hint = 'Cancel or delete the other job first.';
-    end if;
-    perform _need_key(k.unique_key, k.unique_states, k.id,
-      case when k.due_at > v_now then 'scheduled' else 'available' end::job_state)
-    from (select n.* from _job_changes() as n where n.unique_key is not null order by n.unique_key) as k;
+    perform _take_changed_keys(v_now);
   end if;
 
   for v_round in 1 .. 10 loop

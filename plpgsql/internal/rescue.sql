@@ -201,10 +201,51 @@ begin
 end;
 $$;
 
--- One pass over all lanes. A claim is looked at when its look_at has come; once it
--- is ten seconds old, on a busy lane one, and still open it is on its lane's list,
--- and a closed one is never met again. So a pass reads what was claimed lately, not
--- what ten seconds of one-job claims leave. At most p_max attempts a pass.
+-- How many of these attempts to close in one statement: a thousand jobs may follow each.
+create or replace function {{ .schema }}._rescue_bite (p_receipts {{ .schema }}.receipt[])
+  returns integer
+  language plpgsql
+  stable
+  set enable_seqscan = off
+as $$
+begin
+  return case when exists (
+      select from unnest(p_receipts) as r
+      where exists (select from claims as c where c.ready_slot = r.ready_slot and c.batch_id = r.batch_id and c.follows)
+        or exists (select from leases as l where l.job_id = r.job_id and l.metadata ? 'awa:follow_ups'))
+    then 10 else 500 end;
+end;
+$$;
+
+-- Moves each lane's point past the claims of before the last move. Those that are still
+-- open go onto the lane's list.
+create or replace function {{ .schema }}._move_rescue_points (p_points {{ .schema }}.lane_point[], p_now timestamptz)
+  returns void
+  language plpgsql
+  volatile
+  set enable_seqscan = off
+  set plan_cache_mode = force_generic_plan
+as $$
+begin
+  insert into rescue_points (lane, point, checked, marked, marked_at, ready_slot, open_batches)
+  select p.lane, p.point + 1, p.marked, p.newest, p_now, _current_slot(),
+    array(
+      select o from _open_batches(p.open_batches || array(
+        select c.batch_id from lane_cursors as c
+        where c.lane = p.lane and c.generation > p.checked and c.generation <= p.marked and c.batch_id is not null)) as o)
+  from unnest(p_points) as p
+  where (_is_past(p.marked_at, p_now, '10 seconds')
+      -- A long list is not gone through every second.
+      or p.newest - p.checked > 500
+        and p.marked_at <= p_now - greatest(1, cardinality(p.open_batches) / 1000) * interval '1 second')
+    and (p.newest > p.marked or p.marked > p.checked or p.open_batches <> '{}');
+end;
+$$;
+
+-- One pass over all lanes, of at most p_max attempts. A claim is looked at when its look_at
+-- has come. A lane's point moves every ten seconds, and every second where much is claimed,
+-- and what is closed by then is never met again: a pass reads what was claimed lately, and
+-- the lists of what runs for longer.
 create or replace function {{ .schema }}._rescue (p_max integer)
   returns table (rescued bigint, detail text)
   language plpgsql
@@ -229,7 +270,7 @@ declare
   v_busy     bigint[];
   v_back     boolean;  -- the clock was set back
   v_took     numeric;
-  v_bite     integer := 500;
+  v_bite     integer;
   v_until    timestamptz;
 begin
   if not _try_singleton(3) then
@@ -300,14 +341,7 @@ begin
     end if;
   end if;
   if v_receipts is not null then
-    -- A thousand jobs may follow each.
-    if exists (
-      select from unnest(v_receipts) as r
-      where exists (select from claims as c where c.ready_slot = r.ready_slot and c.batch_id = r.batch_id and c.follows)
-        or exists (select from leases as l where l.job_id = r.job_id and l.metadata ? 'awa:follow_ups'))
-    then
-      v_bite := 10;
-    end if;
+    v_bite := _rescue_bite(v_receipts);
     v_until := clock_timestamp() + interval '10 seconds';
     return query
     select coalesce(sum(o.rescued), 0)::bigint, max(o.trouble)
@@ -318,19 +352,7 @@ begin
     return query select 0::bigint, null::text;
   end if;
 
-  insert into rescue_points (lane, point, checked, marked, marked_at, ready_slot, open_batches)
-  select p.lane, p.point + 1, p.marked, p.newest, v_now, _current_slot(),
-    array(
-      select o from _open_batches(p.open_batches || array(
-        select c.batch_id from lane_cursors as c
-        where c.lane = p.lane and c.generation > p.checked and c.generation <= p.marked and c.batch_id is not null)) as o)
-  from unnest(v_points) as p
-  where (_is_past(p.marked_at, v_now, '10 seconds')
-      -- A long list is not gone through every second.
-      or p.newest - p.checked > 500
-        and p.marked_at <= v_now - greatest(1, cardinality(p.open_batches) / 1000) * interval '1 second')
-    and (p.newest > p.marked or p.marked > p.checked or p.open_batches <> '{}');
-
+  perform _move_rescue_points(v_points, v_now);
   if (v_watch.looked_at <= v_now - interval '10 seconds'
       or cardinality(v_watched) > 500 and v_watch.looked_at <= v_now - interval '1 second')
     and (v_watched is not null or v_watch.open_batches <> '{}')

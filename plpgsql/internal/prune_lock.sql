@@ -1,0 +1,85 @@
+-- How prune gets a segment's tables for itself (ADR 0018).
+
+-- Locks a segment's tables. p_met are the transactions that held them or were inside the ring
+-- when the caller began. Those must have ended first, and nobody waits for that: the gate is
+-- shut only where transactions are short. Who keeps it from being shut must have ended before
+-- the next try.
+create or replace function {{ .schema }}._lock_segment (p_slot integer, p_met text[])
+  returns boolean
+  language plpgsql
+  volatile
+  set lock_timeout = '50ms'
+as $$
+declare
+  v_met   text[] := p_met;
+  v_left  text[];
+  v_stuck boolean;
+begin
+  for v_try in 1 .. 3 loop
+    for v_look in 1 .. 6 loop
+      v_met := array(select unnest(v_met) intersect select unnest(_segment_holders(p_slot)));
+      exit when v_met = '{}';
+      if v_look = 6 then
+        return false;
+      end if;
+      perform pg_sleep(0.02);
+    end loop;
+    begin
+      -- Who waits for something that this transaction holds may be inside. Each would wait
+      -- for the other, and he might be the one whom a deadlock ends.
+      if _is_awaited() then
+        raise lock_not_available;
+      end if;
+      v_met := _segment_holders(p_slot);
+      perform set_config('lock_timeout', '50ms', true);
+      perform pg_advisory_xact_lock(_lock_class(0), 8);
+      -- Whoever is left never passed the gate: a producer that is as old as the segment, a
+      -- reader of the views, or an UPDATE of jobs, which comes to the gate with the tables in
+      -- hand and would meet a deadlock if this waited for it in the lock's queue. So they are
+      -- looked for. Only the last try waits: readers may leave no moment between them.
+      for v_look in 1 .. 8 loop
+        select array_agg(h.id), bool_or(exists (select from pg_locks as w where not w.granted and w.virtualtransaction = h.id))
+        into v_left, v_stuck
+        from unnest(_segment_holders(p_slot)) as h (id);
+        exit when v_left is null or (v_try = 3 and v_look = 8 and not v_stuck);
+        if v_look = 8 or v_stuck then
+          raise lock_not_available;
+        end if;
+        perform pg_sleep(0.003);
+      end loop;
+      perform set_config('lock_timeout', case when v_left is null then '1ms' else '20ms' end, true);
+      case p_slot
+{{ range $i := until (int .segments) }}
+      when {{ $i }} then
+        lock table lane_cursors_{{ $i }}, ready_entries_{{ $i }}, ready_tombstones_{{ $i }}, attempt_outcomes_{{ $i }},
+          claims_{{ $i }}, outcome_removals_{{ $i }}, terminal_count_deltas_{{ $i }}, checkpoint_snapshots_{{ $i }},
+          terminal_count_checkpoints_{{ $i }}, lease_extensions_{{ $i }}, progress_entries_{{ $i }}, workers_{{ $i }},
+          worker_notices_{{ $i }}, rescue_points_{{ $i }}, promotion_points_{{ $i }}, watched_claims_{{ $i }}, watch_points_{{ $i }}, cron_fires_{{ $i }},
+          cron_points_{{ $i }}, rate_points_{{ $i }}, slot_entries_{{ $i }}, slot_batches_{{ $i }}, dependency_points_{{ $i }},
+          job_departures_{{ $i }} in access exclusive mode;
+{{ end }}
+      end case;
+      return true;
+    exception when lock_not_available then
+      perform pg_sleep(0.02);
+    end;
+  end loop;
+  return false;
+end;
+$$;
+
+-- Drops the keys that leave with a locked segment, by their places in the table. Whoever of
+-- awa locks a key is inside the gate, so nobody holds one, but for a statement by hand.
+create or replace function {{ .schema }}._drop_keys (p_places tid[], p_jobs bigint[])
+  returns void
+  language plpgsql
+  volatile
+  set enable_seqscan = off
+  set lock_timeout = '1ms'
+as $$
+begin
+  delete from job_unique_claims as u
+  using unnest(p_places, p_jobs) as k (place, job_id)
+  where u.ctid = k.place and u.job_id = k.job_id;
+end;
+$$;
