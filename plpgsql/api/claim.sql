@@ -3,9 +3,9 @@
 -- Jobs that this very transaction enqueued. No window may show them, for the
 -- transaction may still add more; they are taken by restamping them below
 -- every window. Nobody else sees them, so no lane lock is needed and no
--- cursor moves: the claim is counted by a delta instead. What was taken leaves
--- index entries behind, until the transaction's end: the next claim of the lane goes on
--- after them, and looks among them, for a job that was retried say, only for want of others.
+-- cursor moves: the claim is counted by a delta instead. Index entries of taken jobs stay
+-- until the transaction ends, so the next claim of the lane begins after the last of them;
+-- only if that yields too few does it look before it, where a retried job may be.
 create or replace function {{ .schema }}._claim_own (
   p_queue text, p_lane bigint, p_priority smallint, p_max integer, p_worker text, p_lease interval
 )
@@ -197,10 +197,10 @@ exception
 end;
 $$;
 
--- Since when the first claimable row of each of these lanes waits; lanes without are left
--- out. To a claim, which does not have the lanes' locks yet, only a reason to try: it tells
--- then what is wrong with rows or cursors of another cluster. _move_idle_lanes has them, and
--- what is left out here is passed for good; so a cursor from ahead counts as a head.
+-- Since when the first claimable row of each of these lanes waits; lanes without one are
+-- left out. A claim calls it before it has the lanes' locks, to learn which are worth a try.
+-- _move_idle_lanes has the locks, and passes for good what is left out here; so a lane whose
+-- cursor is of another cluster is never left out, and a claim then says what is wrong.
 create or replace function {{ .schema }}._lane_heads (p_lanes bigint[])
   returns table (lane bigint, run_at timestamptz)
   language plpgsql

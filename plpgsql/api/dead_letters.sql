@@ -94,7 +94,8 @@ $$;
 comment on function {{ .schema }}.bulk_move_failed_to_dlq is
   'Moves failed jobs, oldest first, from history to the dead letters and returns their number; a null filter matches all. Waits only for others that take the same jobs. Raises AW006 for a negative max_jobs.';
 
--- Whether a job for p_run_at waits to be promoted; decided once, for its key and for its place.
+-- Whether a job for p_run_at is deferred. Asked once per call, so that its key and its place
+-- follow from the same answer.
 create or replace function {{ .schema }}._comes_later (p_run_at timestamptz)
   returns boolean
   language plpgsql

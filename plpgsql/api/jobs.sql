@@ -96,8 +96,8 @@ from (
   "claimed_at" (printf $time "claimed_at" .schema) "finalized_at" (printf $time "finalized_at" .schema)) }}  from {{ .schema }}.ready_entries as r
   join {{ .schema }}.queue_lanes as l on l.lane = r.lane
     and not exists (select from {{ .schema }}.queue_lanes as d where d.lane = l.lane and d.ctid < l.ctid)
-  -- The job's place among the others; null: it is looked up by its key. It always is where
-  -- a number is too large for them. offset 0, here and below: computed once.
+  -- The job's place in the arrays; null: it is looked up by its key, as is any job whose
+  -- number or lease is too large for them. offset 0, here and below: computed once.
   cross join lateral (
     select case
       when n.met > 100 and n.met > (select {{ .schema }}._by_key_at_most()) and r.job_id < 1::bigint << 43 and r.run_lease < 1 << 18

@@ -21,7 +21,7 @@ create or replace function {{ .schema }}.register_worker (worker text, info json
   set enable_seqscan = off
 as $$
 begin
-  -- A copy, for it may come compressed.
+  -- #> makes a copy that is not compressed.
   if pg_column_size(register_worker.info #> '{}') > 65536 then
     perform _invalid(format('info has %s bytes', pg_column_size(register_worker.info #> '{}')),
       'Every heartbeat writes info again: it has up to 64 kB.');
@@ -87,8 +87,9 @@ begin
 end;
 $$;
 
--- All of the locks or none: they outlive a call that is cancelled while it waits for one. A
--- lock and the note of it are one expression, within which no call is.
+-- Takes all of the locks or none: those of a call that is cancelled while it waits for the
+-- next one would stay. A lock and the note of it are one expression, for no cancel comes in
+-- between.
 create or replace function {{ .schema }}.start_waiting (queues text[])
   returns void
 {{ template "internal/public.sql" . -}}

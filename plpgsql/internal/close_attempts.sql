@@ -32,8 +32,8 @@ begin
 end;
 $$;
 
--- Whether an attempt is among those in two arrays. Callers look first where its
--- job comes first, and here only if that one's lease is another.
+-- Whether an attempt is among those in two arrays, in which a job may be more than once.
+-- Callers first compare the lease at the job's first place, which mostly settles it.
 create or replace function {{ .schema }}._among (p_job_id bigint, p_run_lease integer, p_job_ids bigint[], p_run_leases integer[])
   returns boolean
   language sql
@@ -56,7 +56,7 @@ as $$
 begin
   perform _enter_ring();
   return query
-  -- Once per batch, and only then job by job.
+  -- Outcomes are read once per batch, not once per job.
   with batch as materialized (
     select c.ready_slot, c.batch_id, c.job_ids as claimed_ids, c.run_leases as claimed_leases, g.job_ids, g.run_leases,
       closed.job_ids as closed_ids
@@ -131,7 +131,7 @@ begin
         where o.ready_slot = c.ready_slot and o.batch_id = c.batch_id
       ) as s
       cross join lateral (
-        -- From the side of those that are given: mostly they are a few of many.
+        -- Each that is given is looked up in the batch: mostly they are a few of many.
         select array_agg(j.job_id order by j.job_id) as job_ids,
           case when max(j.run_lease) > 1 then array_agg(j.run_lease order by j.job_id) end as run_leases
         from (select distinct u.job_id, u.run_lease from unnest(g.job_ids, g.run_leases) as u (job_id, run_lease)) as j
@@ -185,9 +185,9 @@ begin
 end;
 $$;
 
--- Many batches of one segment in one statement. Returns false, with nothing
--- done, when a race for one of them was lost, one is not where its receipt says
--- or has jobs that others follow: then they are to be met one by one. p_closed is null when all were
+-- Many batches of one segment in one statement. p_done is false, with nothing closed, when
+-- a race for one of them was lost, one is not where its receipt says, or has jobs that
+-- others follow: then they are to be met one by one. p_closed is null when all were
 -- accepted.
 create or replace function {{ .schema }}._close_together (
   p_slot smallint, p_batches bigint[], p_ids bigint[], p_leases bigint[], p_outcome "char",

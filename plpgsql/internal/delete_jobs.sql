@@ -2,8 +2,8 @@
 -- what it may have to wait for: unique keys, deferred jobs, leases, lanes, batches,
 -- removals from history, dead letters; each class in ascending order.
 
--- One round. A job that meanwhile moved back to an earlier class is not among
--- the returned ones. Of p_ended only those in history are taken.
+-- One round over all classes; returns the jobs that it removed. One that moved back to an
+-- earlier class meanwhile is not among them. Those of p_ended are removed from history alone.
 create or replace function {{ .schema }}._delete_round (p_ids bigint[], p_ended bigint[])
   returns bigint[]
   language plpgsql
@@ -51,7 +51,7 @@ as $$
     select u.id from unnest(p_ids) as u (id) except select g.id from unnest(p_gone) as g (id)) end
 $$;
 
--- A round with locks of an earlier one in hand must not wait.
+-- A later round, which must not wait: the call holds what an earlier one took.
 create or replace function {{ .schema }}._delete_round_holding (p_ids bigint[], p_ended bigint[])
   returns bigint[]
   language plpgsql

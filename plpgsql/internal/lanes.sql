@@ -43,9 +43,9 @@ as $$
   select pg_catalog.hashint8(p_lane)::bigint & 4294967295
 $$;
 
--- Whether this transaction may have a lane or a queue's turn in hand: who took one has
--- written since, or said so. The lock table, which knows, is costly to read, and
--- everybody's locks wait meanwhile.
+-- Whether this transaction may hold a lane or a queue's turn: who took one has written
+-- since, or has noted it in the setting. Asked before the lock table, which knows for sure,
+-- but is costly to read, and nobody takes a lock meanwhile.
 create or replace function {{ .schema }}._may_have_turns ()
   returns boolean
   language sql
@@ -56,17 +56,17 @@ as $$
 $$;
 
 -- Makes a lane known to claimers, and returns its number: the one that follows from the
--- name, unless it is another queue's. A name with that hash is easily made, by whom it
--- does not concern: the queue then takes the number of another hash and keeps it, and
--- finds it by its name. Never waits: a producer that cannot see another's uncommitted
--- row adds an equal one. So does one whose snapshot may show a queue that was removed.
+-- name, unless another queue has that. A second name with the same hash is easily made, so
+-- such a queue takes the number of another hash, and finds it by its name from then on.
+-- Never waits: a producer that cannot see another's uncommitted row adds an equal one. So
+-- does one whose snapshot may show a queue that was removed.
 create or replace function {{ .schema }}._register_lane (p_queue text, p_priority integer, p_shard integer)
   returns bigint
   language plpgsql
   volatile
 as $$
 declare
-  -- Not in the collation that a caller's name comes with.
+  -- A caller's name may come with a collation of its own.
   v_queue text collate "default" := p_queue;
   v_first bigint := _lane(p_queue, p_priority, p_shard);
   v_own   boolean := (select bool_and(l.queue = v_queue) from queue_lanes as l where l.lane = v_first);

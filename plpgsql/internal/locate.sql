@@ -234,7 +234,7 @@ begin
     left join (select k.* from lane_cursors as k where k.lane = p_lane order by k.generation desc limit 1) as c on true;
   end if;
 
-  -- A lease that ends as it begins says that the attempt never ran.
+  -- A lease that ends when it begins marks an attempt that never ran.
   with part as (
     select u.*, (row_number() over (partition by u.ready_slot order by u.job_id) - 1)
       / case when p_errors is null then 1000 else 50 end as part

@@ -136,10 +136,10 @@ begin
 end;
 $$;
 
--- TRUNCATE is not versioned. A reader whose snapshot is older than one misses what that
--- snapshot shows: it has another file of the table than is there now. Asked after reading,
--- when what was read is locked, or within the ring; in READ COMMITTED it is locked before
--- the snapshot.
+-- Whether a segment was emptied since this transaction's snapshot. TRUNCATE is not
+-- versioned: the rows that the snapshot should show are missing, and the table has another
+-- file than in the snapshot. Asked after reading, when no other prune can come: what was read
+-- is locked. READ COMMITTED needs no question: a statement locks before its snapshot.
 create or replace function {{ .schema }}._is_torn ()
   returns boolean
   language plpgsql
@@ -183,8 +183,8 @@ begin
 end;
 $$;
 
--- Heals the epoch after one that rolled back. Caller holds
--- the ring lock.
+-- Sets the sequence back after a rotation, prune or removal that was rolled back. The
+-- caller holds the ring's lock.
 create or replace function {{ .schema }}._settle_epoch ()
   returns void
   language plpgsql

@@ -38,8 +38,8 @@ begin
 end;
 $$;
 
--- Failed jobs of a slot that their queue's failed_retention still keeps, and which of its
--- outcome's errors is theirs: of a million jobs they may be more than an array can hold.
+-- Failed jobs of a slot that their queue's failed_retention still keeps, each with the place
+-- of its error in its outcome, not the error: an array of a million errors may be too large.
 create or replace function {{ .schema }}._retained_failures (p_slot integer)
   returns table (lane bigint, job_id bigint, run_lease integer, batch_id bigint, seq integer, nth integer)
   language plpgsql

@@ -44,11 +44,12 @@ begin
 end;
 $$;
 
--- Where rows can be that the n-th of these snapshots does not show and a statement with
--- snapshot p_cur does: numbered from lo to hi, above after and below before. p_own is the
--- statement's transaction, where its rows are wanted. Left out are the oldest p_cuts of the
--- transactions that are in progress and began later, for they may have written the most,
--- and each is another search. Ids that p_cur cannot know are another cluster's.
+-- The ranges of transaction ids whose rows the n-th of these snapshots does not show and a
+-- statement with snapshot p_cur does: from lo to hi, above after and below before. p_own is
+-- the statement's own transaction, where its rows are wanted. Rows of transactions in
+-- progress are left out, by a range more for each: of those that began after the n-th
+-- snapshot only the oldest p_cuts, which may have written the most. Ids that p_cur cannot
+-- know are another cluster's, and within a range.
 create or replace function {{ .schema }}._unseen (p_seen pg_snapshot[], p_cur pg_snapshot, p_own xid8, p_cuts integer)
   returns table (n integer, lo xid8, hi xid8, after xid8, before xid8)
   language plpgsql

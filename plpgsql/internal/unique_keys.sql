@@ -1,6 +1,6 @@
 -- Unique jobs: a key belongs to the job that took it for as long as that job
--- is in a state of its mask. Nothing on the way of a job releases the key; the
--- next job that wants it looks where the holder is.
+-- is in a state of its mask. No change of state releases a key: the next job that
+-- wants it looks what state the holder is in.
 
 -- The bit of a state in a mask, counted from the left.
 create or replace function {{ .schema }}._in_mask (p_state {{ .schema }}.job_state, p_states bit(8))
@@ -122,12 +122,12 @@ begin
 end;
 $$;
 
--- The same for who has others' jobs in hand already, and those keys too that jobs need to
--- come into p_state: a wait, with all that in hand, could close a circle. Takes the keys
--- that nobody else has in hand and returns the jobs whose keys somebody does. A key
--- without a row is reserved, as _reserve_keys does; one that is about to have a row is
--- met only by a wait, of the shortest time there is; not while somebody waits for this
--- transaction, perhaps with that key in hand.
+-- The same for a caller that holds other jobs already, whose wait could close a circle.
+-- Locks the keys that jobs have, and those that they need to come into p_state, as far as
+-- nobody else holds them, and returns the jobs whose keys somebody does. A key without a
+-- row is reserved, as _reserve_keys does. Whether another session is adding that row shows
+-- only by a wait, which is as short as can be, and left out while somebody waits for this
+-- transaction: he may have the key.
 create or replace function {{ .schema }}._lock_free_keys (p_job_ids bigint[], p_state {{ .schema }}.job_state)
   returns bigint[]
   language plpgsql
@@ -155,7 +155,7 @@ begin
     v_free := array(
       select u.unique_key from job_unique_claims as u where u.unique_key = any (v_keys) for update skip locked);
   exception when lock_not_available then
-    -- Of a row whose holder commits just then, the next holder is waited for after all.
+    -- SKIP LOCKED waits all the same where a row's holder commits and another one follows.
     v_free := '{}';
   end;
   v_new := array(

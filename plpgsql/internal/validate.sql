@@ -186,9 +186,9 @@ begin
 end;
 $$;
 
--- Whether what a job carries is so little that it is within bounds in any form: in
--- jsonb a number of 131,072 digits may take 12 bytes, and a compressed value any number
--- of times its size.
+-- Whether a job's values are so small that their text is within bounds, whatever they are:
+-- a number of 131,072 digits may take 12 bytes in jsonb, and a compressed value is any
+-- number of times larger.
 create or replace function {{ .schema }}._is_light (p_args jsonb, p_metadata jsonb, p_tags text[], p_ordering_key text)
   returns boolean
   language sql

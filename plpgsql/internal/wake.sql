@@ -1,7 +1,6 @@
--- Waking workers. A notification takes a lock that all committing notifiers
--- share, so producers notify only while somebody waits. A waiting session holds
--- the queue's advisory lock shared: a producer that could have it alone knows
--- that nobody waits, at the price of two entries in the lock table.
+-- Waking workers. Transactions that notify commit one after the other, so producers
+-- notify only while somebody waits. A waiting session holds the queue's advisory lock
+-- shared: a producer that gets it exclusively, for a moment, knows that nobody waits.
 
 -- The key of a queue among advisory locks: who waits for its jobs, class 2, and whose
 -- turn it is at its bucket and its slots, class 3.
@@ -15,9 +14,8 @@ as $$
 $$;
 
 -- Called by whoever makes jobs claimable. The channel is the schema's name and
--- the payload the queue, so no queue name is too long to notify. The lock would outlive
--- a call that is cancelled before it gives the lock back: one expression, within which
--- no call is.
+-- the payload the queue, so no queue name is too long to notify. The lock is taken and
+-- given back in one expression, for no cancel comes in between: it would outlive the call.
 create or replace function {{ .schema }}._wake (p_queue text)
   returns void
   language plpgsql
