@@ -160,11 +160,7 @@ declare
 begin
   if _may_have_turns() then
     if exists (
-      select from pg_locks as k
-      where k.locktype = 'advisory' and k.pid = pg_backend_pid() and k.granted and k.objsubid = 2
-        and k.database = (select d.oid from pg_database as d where d.datname = current_database())
-        and k.classid::bigint = _lock_class(1)::bigint & 4294967295
-        and k.objid::bigint <> v_rank and (k.objid::bigint > v_rank or not p_ascending))
+      select from _turns_in_hand('{1}') as k (rank) where k.rank <> v_rank and (k.rank > v_rank or not p_ascending))
     then
       return false;
     end if;

@@ -368,12 +368,7 @@ begin
     end if;
   end if;
 
-  return query
-  select r.ready_slot, r.batch_id, r.job_id, r.run_lease
-  from unnest(p_receipts) as r
-  where not exists (
-    select from unnest(v_closed) as c
-    where c.batch_id = r.batch_id and c.job_id = r.job_id and c.run_lease = r.run_lease);
+  return query select r.* from unnest(_without(p_receipts, v_closed)) as r;
   if found then
     perform _refuse_unseen(p_receipts);
   end if;

@@ -55,6 +55,22 @@ as $$
     or coalesce(pg_catalog.current_setting('{{ .schema }}.lane', true), '') <> ''
 $$;
 
+-- The keys of lanes (class 1) or turns at queues (class 3) that this transaction holds.
+create or replace function {{ .schema }}._turns_in_hand (p_classes integer[])
+  returns setof bigint
+  language plpgsql
+  volatile
+as $$
+begin
+  return query
+  select k.objid::bigint
+  from pg_locks as k
+  where k.locktype = 'advisory' and k.pid = pg_backend_pid() and k.granted and k.objsubid = 2
+    and k.database = (select d.oid from pg_database as d where d.datname = current_database())
+    and k.classid::bigint in (select _lock_class(c.class)::bigint & 4294967295 from unnest(p_classes) as c (class));
+end;
+$$;
+
 -- Makes a lane known to claimers, and returns its number: the one that follows from the
 -- name, unless another queue has that. A second name with the same hash is easily made, so
 -- such a queue takes the number of another hash, and finds it by its name from then on.

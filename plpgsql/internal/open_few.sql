@@ -1,5 +1,5 @@
-    -- What open_part.sql asks, pair by pair: quicker unless both the batch and {{ .ids }}
-    -- are large. No job may be twice in {{ .ids }}.
+    -- The same batch as of open_part.sql, found by comparing arrays element by element: quicker
+    -- unless both the batch and {{ .ids }} are large. No job may be twice in {{ .ids }}.
     from claims_{{ .slot }} as c
     cross join lateral (
       select coalesce(max(o.seq) + 1, 0) as seq,

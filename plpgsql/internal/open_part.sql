@@ -1,5 +1,5 @@
-    -- A batch of which some attempts, all that are given, are open. {{ .ids }} and
-    -- {{ .leases }} are in step.
+    -- A batch, if all attempts that are given are of it and open. {{ .ids }} and {{ .leases }}
+    -- are in step.
     from claims_{{ .slot }} as c
     cross join lateral (
       select coalesce(max(o.seq) + 1, 0) as seq, coalesce(bool_or(o.job_ids is null), false) as whole
@@ -7,8 +7,8 @@
       where o.batch_id = c.batch_id
     ) as s
     where c.batch_id = {{ .batch }} and not s.whole
-      -- From the side of the batch: the same receipt twice counts once here, and is
-      -- left to the other ways.
+      -- Counted on the side of the batch: a receipt that is given twice counts once, so that
+      -- such a call is left to the other ways.
       and cardinality({{ .ids }}) = (
         select count(*)
         from unnest(c.job_ids, c.run_leases) as j (job_id, run_lease)

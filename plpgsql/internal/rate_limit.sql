@@ -11,12 +11,7 @@ create or replace function {{ .schema }}._await_turn (p_queue text)
 as $$
 begin
   if not pg_try_advisory_xact_lock(_lock_class(3), _queue_key(p_queue)) then
-    if _may_have_turns() and exists (
-      select from pg_locks as k
-      where k.locktype = 'advisory' and k.pid = pg_backend_pid() and k.granted and k.objsubid = 2
-        and k.database = (select d.oid from pg_database as d where d.datname = current_database())
-        and k.classid::bigint in (_lock_class(1)::bigint & 4294967295, _lock_class(3)::bigint & 4294967295))
-    then
+    if _may_have_turns() and exists (select from _turns_in_hand('{1,3}')) then
       return false;
     end if;
     perform pg_advisory_xact_lock(_lock_class(3), _queue_key(p_queue));
