@@ -1,6 +1,6 @@
 -- cancel_by_unique_key: a job in any state, wherever it is.
 begin;
-select plan(24);
+select plan(26);
 -- Alone: calls maintain.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 
@@ -58,6 +58,14 @@ select pg_temp.enqueue('dead', p_queue => 'tap/74/dlq') \g /dev/null
 select awa.fail(pg_temp.claim('tap/74/dlq'), 'no', terminal => true) \g /dev/null
 select ok(not pg_temp.cancel('dead'), 'a dead letter is not');
 select is((select count(*) from awa.dlq_entries as e where e.queue = 'tap/74/dlq'), 1::bigint, 'it stays where it is');
+
+-- One that waits for a slot of concurrency leaves the list of those at once.
+
+select awa.configure_queue('tap/74/slots', '{"concurrency_limit": 1}') \g /dev/null
+select awa.enqueue('k', queue => 'tap/74/slots', concurrency_key => 'c', unique_key => int4send(74 + n)) from generate_series(1, 2) as n \g /dev/null
+select pg_temp.claim('tap/74/slots'), pg_temp.claim('tap/74/slots') \g /dev/null
+select ok(awa.cancel_by_unique_key(int4send(76)), 'a parked job is cancelled');
+select is_empty($$ select * from awa.parked_jobs as p where p.queue = 'tap/74/slots' $$, 'no claim meets it again');
 
 -- The key afterwards
 

@@ -41,3 +41,6 @@ drop function if exists {{ .schema }}._check_timeout (interval);
 drop function if exists {{ .schema }}._batch_lane (bigint, text, integer, text);
 drop function if exists {{ .schema }}._batch_cancel (bigint[], text);
 drop function if exists {{ .schema }}._passed (smallint, xid8, bigint, {{ .schema }}.lane_cursors);
+drop function if exists {{ .schema }}._leave ({{ .schema }}.leases);
+drop function if exists {{ .schema }}._leaves_key ({{ .schema }}.leases);
+drop function if exists {{ .schema }}._keep_key (bytea, bit, bigint, timestamptz);

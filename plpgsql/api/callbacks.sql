@@ -176,7 +176,7 @@ declare
   l leases := _take_callback(retry_callback.callback_id, 'available');
 begin
   l.attempt := 1;
-  perform _leave(l);
+  perform _requeue_leased(l);
   return true;
 end;
 $$;
@@ -197,10 +197,10 @@ begin
   perform _check_size('{}', coalesce(_with_result(l.metadata, resume_callback.payload), '{}'), null, null);
   if not l.stays then
     -- That its worker left was not known when the key was looked at.
-    perform _leaves_key(l);
+    perform _need_key_at_once(l);
     delete from leases as k where k.job_id = l.job_id;
     l.result := resume_callback.payload;
-    perform _leave(l);
+    perform _requeue_leased(l);
     return true;
   end if;
   update leases as k
@@ -215,7 +215,7 @@ comment on function {{ .schema }}.resume_callback is
   'Answers a callback: its attempt runs on under its old receipt, with the lease of its claim and its deadline from now. The payload is read by callback_status, and stays under _awa_callback_result of the job''s metadata. The attempt may wait again. When its worker has left it, by park, the job is available again instead, and the attempt is not counted. Waits for another answer to the same callback. Raises AW002 for an id that is unknown, answered, replaced or too late, AW004 when another job holds its unique key by now, 40001 when another session has that key in hand.';
 
 -- Puts a job back into its lane, the attempt not counted.
-create or replace function {{ .schema }}._leave (l {{ .schema }}.leases)
+create or replace function {{ .schema }}._requeue_leased (l {{ .schema }}.leases)
   returns void
   language plpgsql
   volatile
@@ -231,7 +231,7 @@ $$;
 
 -- A key that counts while the job is available and not while it runs: it is had
 -- without a wait, or the call is to be made again.
-create or replace function {{ .schema }}._leaves_key (l {{ .schema }}.leases)
+create or replace function {{ .schema }}._need_key_at_once (l {{ .schema }}.leases)
   returns void
   language plpgsql
   volatile
@@ -263,9 +263,9 @@ begin
   end if;
   if l.state = 'running' then
     -- It was resumed before its worker left.
-    perform _leaves_key(l);
+    perform _need_key_at_once(l);
     delete from leases as k where k.job_id = l.job_id;
-    perform _leave(l);
+    perform _requeue_leased(l);
   end if;
   return true;
 end;

@@ -99,7 +99,8 @@ begin
 end;
 $$;
 
-create or replace function {{ .schema }}._keep_key (p_key bytea, p_states bit(8), p_job_id bigint, p_run_at timestamptz)
+-- The same for a job that comes back for p_run_at; null is now.
+create or replace function {{ .schema }}._need_key_at (p_key bytea, p_states bit(8), p_job_id bigint, p_run_at timestamptz)
   returns void
   language plpgsql
   volatile
