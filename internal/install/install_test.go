@@ -264,6 +264,19 @@ func TestSchemaNames(t *testing.T) {
 			t.Errorf("%q: %v", name, err)
 		}
 	}
+	words := fixture(1, codeOne)
+	for _, words.Schema = range []string{"user", "order", "values", "left"} {
+		if _, err := install.Migrate(t.Context(), conn, words); err == nil || !strings.Contains(err.Error(), "schema name "+words.Schema) {
+			t.Errorf("%q: %v", words.Schema, err)
+		}
+	}
+	words.Schema = "values" // alone of these it parses where it is read as one text
+	if _, err := conn.Exec(t.Context(), printed(t, install.PrintOptions{Options: words})); err == nil || !strings.Contains(err.Error(), "schema name values") {
+		t.Errorf("the script: %v", err)
+	}
+	if _, err := conn.Exec(t.Context(), "rollback"); err != nil {
+		t.Fatal(err)
+	}
 	o := fixture(1, codeOne)
 	o.Schema = "jobs_2"
 	mustMigrate(t, conn, o)

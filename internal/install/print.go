@@ -43,7 +43,7 @@ func Print(w io.Writer, opts PrintOptions) error {
 	if !opts.NoTransaction {
 		b.WriteString("begin isolation level read committed;\n\n")
 	}
-	b.WriteString(o.refuseOthers() + "\n")
+	b.WriteString(o.refuseWord() + "\n" + o.refuseOthers() + "\n")
 	fmt.Fprintf(&b, guard, lockNum, o.versionTable(), opts.From, o.Schema, segments)
 	if opts.From > 0 {
 		b.WriteString("\n" + o.lockTables(r, opts.From))
