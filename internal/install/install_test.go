@@ -437,7 +437,7 @@ func TestInstallAfterDrop(t *testing.T) {
 func TestPrintGivesBackTheCallersSettings(t *testing.T) {
 	t.Parallel()
 	conn := pgtest.Conn(t, pgtest.Empty(t))
-	const settings = `select current_user || ' ' || current_setting('search_path')`
+	const settings = `select current_user || ' ' || current_setting('search_path') || ' ' || current_setting('client_min_messages')`
 	before := scan[string](t, conn, settings)
 	for from, migrations := range []int{1, 2} {
 		sql := printed(t, install.PrintOptions{From: from, NoTransaction: true,
@@ -502,6 +502,9 @@ func TestReleaseByPsql(t *testing.T) {
 	out, err := exec.Command(psql, "-Xq", "-v", "ON_ERROR_STOP=1", "-d", url, "-f", script).CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
+	}
+	if strings.Contains(string(out), "NOTICE") {
+		t.Errorf("a first install speaks of what it does not replace:\n%s", out)
 	}
 	conn := pgtest.Conn(t, url)
 	if res := mustMigrate(t, conn, o.Options); res.Changed() {
