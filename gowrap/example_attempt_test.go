@@ -2,6 +2,7 @@ package awa_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"log"
 	"time"
@@ -42,6 +43,26 @@ func ExampleClient_SetProgress() {
 	}
 	fmt.Println("attempt", jobs[0].Attempt, string(jobs[0].Progress))
 	// Output: attempt 1 {"message": "4 of 10 files", "percent": 40}
+}
+
+// Whoever looks after the workers sees which of them are alive.
+func ExampleClient_ListWorkers() {
+	ctx := context.Background()
+	pool, done := freshPool(ctx)
+	defer done()
+
+	queue := awa.New()
+	if err := queue.RegisterWorker(ctx, pool, "worker-1", json.RawMessage(`{"version": "1.4"}`)); err != nil {
+		log.Fatal(err)
+	}
+	workers, err := queue.ListWorkers(ctx, pool)
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, w := range workers {
+		fmt.Println(w.Worker, string(w.Info), time.Since(w.HeartbeatAt) < time.Minute)
+	}
+	// Output: worker-1 {"version": "1.4"} true
 }
 
 // A worker with a name learns from its heartbeat which of its attempts somebody

@@ -2,6 +2,7 @@ package awa_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"log"
 
@@ -35,6 +36,38 @@ func ExampleClient_ConfigureQueue() {
 	}
 	fmt.Println(depths)
 	// Output: [{email 1}]
+}
+
+// What is set can be read, and given to another queue.
+func ExampleClient_QueueSettings() {
+	ctx := context.Background()
+	pool, done := freshPool(ctx)
+	defer done()
+
+	queue := awa.New()
+	if err := queue.ConfigureQueue(ctx, pool, "email", map[string]any{"max_depth": 1000, "notify": false}); err != nil {
+		log.Fatal(err)
+	}
+	settings, err := queue.QueueSettings(ctx, pool, "email")
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := queue.ConfigureQueue(ctx, pool, "letters", settings); err != nil {
+		log.Fatal(err)
+	}
+	settings, err = queue.QueueSettings(ctx, pool, "letters")
+	if err != nil {
+		log.Fatal(err)
+	}
+	var letters struct {
+		MaxDepth int64 `json:"max_depth"`
+		Notify   bool  `json:"notify"`
+	}
+	if err := json.Unmarshal(settings, &letters); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(letters.MaxDepth, letters.Notify)
+	// Output: 1000 false
 }
 
 // Claims of a paused queue yield nothing; producers go on.

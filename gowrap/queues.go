@@ -1,6 +1,9 @@
 package awa
 
-import "context"
+import (
+	"context"
+	"encoding/json"
+)
 
 // ConfigureQueue changes settings of a queue, by their SQL names: whatever
 // json.Marshal makes an object of. A null puts a setting back to its default.
@@ -16,6 +19,18 @@ func (c Client) ConfigureQueue(ctx context.Context, db DBTX, queue string, setti
 		document("settings", doc).
 		exec(ctx, db)
 	return wrap("configure queue", err)
+}
+
+// QueueSettings returns all settings of a queue, by their SQL names, as
+// ConfigureQueue takes them; those of an unknown queue are the defaults.
+//
+// Errors: ErrInvalidArgument for a bad name.
+func (c Client) QueueSettings(ctx context.Context, db DBTX, queue string) (json.RawMessage, error) {
+	var all string
+	err := c.value("queue_settings").as("text").
+		arg("queue", "text", queue).
+		row(ctx, db).Scan(&all)
+	return json.RawMessage(all), wrap("queue settings", err)
 }
 
 // PauseQueue makes claims of the queue yield nothing until ResumeQueue. Producers

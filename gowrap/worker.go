@@ -3,13 +3,14 @@ package awa
 import (
 	"context"
 	"encoding/json"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 )
 
 // RegisterWorker makes a worker known by name. From then on its attempts live by
 // its heartbeat, not by their leases. info is a JSON document for operators, or
-// nil.
+// nil; see ListWorkers.
 //
 // Errors: ErrInvalidArgument for a bad name, or info of more than 64 kB.
 func (c Client) RegisterWorker(ctx context.Context, db DBTX, worker string, info json.RawMessage) error {
@@ -48,6 +49,23 @@ func (c Client) Heartbeat(ctx context.Context, db DBTX, worker string) ([]Notice
 		return n, err
 	})
 	return notices, wrap("heartbeat", err)
+}
+
+// WorkerInfo is a worker that has sent a heartbeat.
+type WorkerInfo struct {
+	Worker      string
+	HeartbeatAt time.Time       // the last one
+	Info        json.RawMessage // of RegisterWorker, or nil
+}
+
+// ListWorkers returns the workers that have sent a heartbeat, by name. Those that
+// stay silent remain listed for a day or so.
+//
+// Errors: ErrRetry.
+func (c Client) ListWorkers(ctx context.Context, db DBTX) ([]WorkerInfo, error) {
+	rows := c.columns("f.worker, f.heartbeat_at, f.info", "list_workers").rows(ctx, db)
+	workers, err := pgx.CollectRows(rows, pgx.RowToStructByPos[WorkerInfo])
+	return workers, wrap("list workers", err)
 }
 
 // Listen makes the session of conn receive the notifications of the queues it

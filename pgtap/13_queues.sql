@@ -1,6 +1,6 @@
 -- Queues: settings, pause and resume.
 begin;
-select plan(36);
+select plan(42);
 do $$ begin perform pg_advisory_xact_lock_shared(hashtext('awa pgtap')); end $$;
 
 select lives_ok($$ select awa.configure_queue('tap/13/all', '{"enqueue_shards": 3, "dlq_enabled": true, "priority_aging_interval": "10 minutes",
@@ -22,6 +22,21 @@ select results_eq(
   $$ select f.enqueue_shards, f.notify, f.failed_retention, f.max_depth, 11 from awa.queue_meta as f where queue = 'tap/13/fresh' $$,
   'a reset setting equals that of a fresh queue')
 from awa.configure_queue('tap/13/fresh', '{}');
+
+-- What is set can be read, in the form in which it is set.
+select is(awa.queue_settings('tap/13/all'), '{"enqueue_shards": 1, "dlq_enabled": true, "priority_aging_interval": "00:10:00", "rate_limit": 2.5, "rate_burst": 11,
+  "failed_retention": "72:00:00", "dlq_retention": "30 days", "notify": true, "max_depth": null, "on_full": "reject", "concurrency_limit": null}',
+  'queue_settings tells every setting');
+select is(awa.queue_settings('tap/13/unknown'), awa.queue_settings('tap/13/fresh'), 'of an unknown queue the defaults');
+select is_empty($$ select * from awa.queue_meta where queue = 'tap/13/unknown' $$, 'and makes no entry');
+set local intervalstyle = 'sql_standard';
+select awa.configure_queue('tap/13/source', '{"failed_retention": "+1 -2:00:00", "dlq_retention": "1 0:00:01", "on_full": "warn", "notify": false, "concurrency_limit": 3}'),
+  awa.configure_queue('tap/13/copy', awa.queue_settings('tap/13/source')) \g /dev/null
+reset intervalstyle;
+select results_eq($$ select failed_retention, dlq_retention, on_full, notify, concurrency_limit, enqueue_shards from awa.queue_meta where queue = 'tap/13/copy' $$,
+  $$ values (interval '1 day -2 hours', interval '1 day 1 second', 'warn', false, 3, 1::smallint) $$, 'and can be given to another queue');
+select throws_ok($$ select awa.queue_settings(null) $$, 'AW006', null, 'a null name is refused');
+select throws_ok($$ select awa.queue_settings('') $$, 'AW006', null, 'and an empty one');
 
 \ir refused.psql
 select is((select (r.state, r.hinted, r.message like '%' || named || '%') from pg_temp.refused(sql) as r),

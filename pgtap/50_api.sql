@@ -38,6 +38,8 @@ insert into pg_temp.documented values
   ('stop_waiting(queues text[])', 'void'),
   ('unique_key_of(kind text, queue text DEFAULT NULL::text, args jsonb DEFAULT NULL::jsonb)', 'bytea'),
   ('configure_queue(queue text, settings jsonb)', 'void'),
+  ('queue_settings(queue text)', 'jsonb'),
+  ('list_workers()', 'TABLE(worker text, heartbeat_at timestamp with time zone, info jsonb)'),
   ('configure_storage(settings jsonb)', 'jsonb'),
   ('pause_queue(queue text)', 'void'),
   ('resume_queue(queue text)', 'void'),

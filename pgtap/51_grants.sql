@@ -36,6 +36,8 @@ insert into pg_temp.allowed values
   ('fail_many',                         false,    true,   true,     false),
   ('maintain',                          false,    true,   true,     false),
   ('configure_queue',                   false,    false,  true,     false),
+  ('queue_settings',                    false,    false,  true,     true),
+  ('list_workers',                      false,    false,  true,     true),
   ('configure_storage',                 false,    false,  true,     false),
   ('pause_queue',                       false,    false,  true,     false),
   ('resume_queue',                      false,    false,  true,     false),

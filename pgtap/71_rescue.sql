@@ -1,6 +1,6 @@
 -- Leases, heartbeats, deadlines and rescue.
 begin;
-select plan(56);
+select plan(58);
 -- Alone: calls maintain.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 
@@ -106,6 +106,14 @@ select awa.enqueue('k', queue => 'tap/71/straggler') \g /dev/null
 create temp table straggler as select c.* from awa.claim('tap/71/straggler', lease => '1 hour') as c;
 select ok(awa.set_progress(receipt, 7), 'a straggler with progress') from straggler;
 select isnt((select count(*) from awa.watched_claims as w join straggler as s on w.batch_id = (s.receipt).batch_id), 0::bigint, 'its claim is watched');
+
+-- Who is there
+select awa.register_worker('tap/71/told', '{"host": "b"}') \g /dev/null
+select awa.heartbeat('tap/71/told') \g /dev/null
+select results_eq($$ select w.worker, w.info, w.heartbeat_at = (select max(h.heartbeat_at) from awa.workers as h where h.worker = w.worker)
+    from awa.list_workers() as w where w.worker in ('tap/71/told', 'tap/71/alive', 'tap/71/absent') $$,
+  $$ values ('tap/71/alive', '{"host": "a"}'::jsonb, true), ('tap/71/told', '{"host": "b"}', true) $$, 'list_workers has each worker once, with its last heartbeat and its info');
+select is((select count(*) - count(distinct w.worker) from awa.list_workers() as w), 0::bigint, 'none of them twice');
 
 -- A server that was down: what workers could not tell it is not silence
 

@@ -1,6 +1,6 @@
 -- Jobs that follow a job's end.
 begin;
-select plan(41);
+select plan(46);
 -- Alone: calls maintain.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 
@@ -85,6 +85,22 @@ select is(pg_temp.following(:'r'), 'receipt available, index available', 'nor wh
 select throws_ok(format($$ select awa.enqueue('k', follow_ups => %L) $$, f), 'AW006', null, 'refused: ' || f)
 from unnest(array['[]', '{"done": []}', '{"completed": {}}', '{"completed": [{"kind": "k", "unique_key": "x"}]}', '{"completed": [{"kind": "k", "priority": 9}]}',
   '{"completed": [{"kind": "k", "delay": "soon"}]}', '{"completed": [{"kind": "k", "delay": {"minutes": 5}}]}', '{"completed": [{"kind": "k", "deadline": {"hours": 1}}]}', '{"completed": [{"kind": {"name": "k"}}]}', '{"completed": [{"kind": "k", "queue": ["q"]}]}', '{"completed": [{"kind": "k", "concurrency_key": {"tenant": 1}}]}', '{"completed": [{"kind": "k", "tags": [[[[[[["t"]]]]]]]}]}']) as f;
+
+-- Intervals are the producer's, whatever the style of whoever ends the job.
+set local intervalstyle = 'postgres';
+select awa.enqueue('first', queue => 'tap/86/style', follow_ups => '{"completed": [{"kind": "then", "delay": "-1 day 50 hours", "deadline": "-1 day 26 hours",
+  "follow_ups": {"completed": [{"kind": "last", "args": {"a": null}, "delay": "-1 mon 62 days", "tags": null, "follow_ups": null, "concurrency_key": null}]}}]}') \g /dev/null
+set local intervalstyle = 'sql_standard';
+set local awa.now = '2098-05-31 12:00Z';
+select ok(awa.complete(c.receipt), 'ended under another intervalstyle') from awa.claim('tap/86/style') as c;
+select is((select j.run_at from awa.jobs as j where j.kind = 'then'), timestamptz '2098-06-01 14:00Z', 'the delay is the producer''s');
+set local awa.now = '2098-06-01 14:00Z';
+select awa.maintain() \g /dev/null
+select is(c.deadline_at, timestamptz '2098-06-01 16:00Z', 'so is the deadline') from awa.claim('tap/86/style') as c where awa.complete(c.receipt);
+select is((select j.run_at from awa.jobs as j where j.kind = 'last'), timestamptz '2098-07-02 14:00Z', 'and what follows that');
+select is((select j.args from awa.jobs as j where j.kind = 'last'), '{"a": null}', 'which is as named');
+set local awa.now = '';
+reset intervalstyle;
 
 -- By hand, past all checks
 set local client_min_messages = error;

@@ -102,6 +102,8 @@ to awa_operator;
 grant execute on function
   {{ .schema }}.get_job,
   {{ .schema }}.list_jobs,
+  {{ .schema }}.queue_settings,
+  {{ .schema }}.list_workers,
   {{ .schema }}.get_batch_operation,
   {{ .schema }}.list_batch_operations
 to awa_operator, awa_reader;

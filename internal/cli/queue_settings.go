@@ -10,10 +10,10 @@ import (
 
 func (a *app) queueConfigureCommand() *cobra.Command {
 	cmd := a.rehearsed(statement{
-		use:   "configure QUEUE NAME=VALUE...",
-		short: "Change settings of a queue",
+		use:   "configure QUEUE [NAME=VALUE...]",
+		short: "Change settings of a queue, or show them",
 		long: `Change settings of a queue, by the names that configure_queue knows. NAME= with
-no value puts a setting back to its default.
+no value puts a setting back to its default. Without any, show all of them.
 
   concurrency_limit        how many jobs of one concurrency_key may run at a time
   rate_limit               how many attempts may start a second
@@ -27,19 +27,30 @@ no value puts a setting back to its default.
   enqueue_shards           lanes per priority
   notify                   false: producers wake nobody`,
 		args: func(cmd *cobra.Command, args []string) error {
-			if err := cobra.MinimumNArgs(2)(cmd, args); err != nil {
+			if err := cobra.MinimumNArgs(1)(cmd, args); err != nil {
 				return err
 			}
 			_, err := settingsOf(args[1:])
 			return err
 		},
-		sql: always(`with done as materialized (
+		sql: func(args []string) string {
+			if len(args) == 1 {
+				return `select $1::text as queue, s.key as setting, coalesce(s.value, 'default') as value
+from %[1]s.queue_settings(queue => $1::text) as q
+cross join jsonb_each_text(q) as s
+order by s.key`
+			}
+			return `with done as materialized (
   select %[1]s.configure_queue(queue => $1::text, settings => $2::text::jsonb)
 )
 select $1::text as queue, s.key as setting, coalesce(s.value, 'default') as value
 from done
-cross join jsonb_each_text($2::text::jsonb) as s`),
+cross join jsonb_each_text($2::text::jsonb) as s`
+		},
 		params: func(args []string) []any {
+			if len(args) == 1 {
+				return firstArg(args)
+			}
 			doc, _ := settingsOf(args[1:]) // args has seen its error
 			return []any{args[0], doc}
 		},
@@ -83,7 +94,7 @@ func (a *app) queueSwitch(use, short, function, outcome string) *cobra.Command {
 }
 
 func (a *app) queueRemoveCommand() *cobra.Command {
-	return a.statement(statement{
+	return a.rehearsed(statement{
 		use:   "remove QUEUE",
 		short: "Forget a queue that holds nothing any more",
 		long: `Forget a queue that holds nothing any more: its name, settings and the totals

@@ -25,7 +25,10 @@ func TestQueueConfigure(t *testing.T) {
 	on(t, url, 1, "queue", "configure", "q", "no_such=1", "--dry-run").wants(t, "SQLSTATE AW006", "hint: ")
 	on(t, url, 1, "queue", "configure", "q", "enqueue_shards").wants(t, "want NAME=VALUE")
 	on(t, url, 1, "queue", "configure", "q", "notify=1", "notify=2").wants(t, "twice")
-	on(t, url, 1, "queue", "configure", "q")
+	on(t, url, 0, "queue", "configure", "q").wants(t, "enqueue_shards           4", "failed_retention         72:00:00", "max_depth                default")
+	on(t, url, 0, "queue", "configure", "q", "--dry-run").wants(t, "enqueue_shards           4")
+	on(t, url, 1, "queue", "configure")
+	on(t, url, 1, "queue", "configure", "").wants(t, "SQLSTATE AW006")
 }
 
 // Every setting that the server knows can be given, and is in the help.
@@ -115,6 +118,7 @@ func TestQueueRemove(t *testing.T) {
 	on(t, url, 0, "queue", "pause", "q")
 	on(t, url, 1, "queue", "remove", "q").wants(t, "SQLSTATE AW003", "schedule 's' enqueues into it", "hint: ")
 	on(t, url, 0, "cron", "remove", "s")
+	on(t, url, 0, "queue", "remove", "q", "--dry-run").wants(t, "q      removed")
 	on(t, url, 0, "queue", "remove", "q").wants(t, "q      removed")
 	on(t, url, 2, "queue", "remove", "q")
 	on(t, url, 1, "queue", "remove", "").wants(t, "SQLSTATE AW006")

@@ -264,6 +264,19 @@ func TestSchemaNames(t *testing.T) {
 			t.Errorf("%q: %v", name, err)
 		}
 	}
+	words := fixture(1, codeOne)
+	for _, words.Schema = range []string{"user", "order", "values", "left"} {
+		if _, err := install.Migrate(t.Context(), conn, words); err == nil || !strings.Contains(err.Error(), "schema name "+words.Schema) {
+			t.Errorf("%q: %v", words.Schema, err)
+		}
+	}
+	words.Schema = "values" // alone of these it parses where it is read as one text
+	if _, err := conn.Exec(t.Context(), printed(t, install.PrintOptions{Options: words})); err == nil || !strings.Contains(err.Error(), "schema name values") {
+		t.Errorf("the script: %v", err)
+	}
+	if _, err := conn.Exec(t.Context(), "rollback"); err != nil {
+		t.Fatal(err)
+	}
 	o := fixture(1, codeOne)
 	o.Schema = "jobs_2"
 	mustMigrate(t, conn, o)
@@ -424,7 +437,7 @@ func TestInstallAfterDrop(t *testing.T) {
 func TestPrintGivesBackTheCallersSettings(t *testing.T) {
 	t.Parallel()
 	conn := pgtest.Conn(t, pgtest.Empty(t))
-	const settings = `select current_user || ' ' || current_setting('search_path')`
+	const settings = `select current_user || ' ' || current_setting('search_path') || ' ' || current_setting('client_min_messages')`
 	before := scan[string](t, conn, settings)
 	for from, migrations := range []int{1, 2} {
 		sql := printed(t, install.PrintOptions{From: from, NoTransaction: true,
@@ -489,6 +502,9 @@ func TestReleaseByPsql(t *testing.T) {
 	out, err := exec.Command(psql, "-Xq", "-v", "ON_ERROR_STOP=1", "-d", url, "-f", script).CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
+	}
+	if strings.Contains(string(out), "NOTICE") {
+		t.Errorf("a first install speaks of what it does not replace:\n%s", out)
 	}
 	conn := pgtest.Conn(t, url)
 	if res := mustMigrate(t, conn, o.Options); res.Changed() {

@@ -91,6 +91,9 @@ func migrateStep(ctx context.Context, db querier, o Options,
 
 // apply runs what is pending, then the code.
 func apply(ctx context.Context, tx pgx.Tx, o Options, in installed, r release) error {
+	if err := exec(ctx, tx, "name", o.refuseWord()); err != nil {
+		return err
+	}
 	if err := exec(ctx, tx, "owner", o.refuseOthers()); err != nil {
 		return err
 	}

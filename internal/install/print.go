@@ -43,7 +43,7 @@ func Print(w io.Writer, opts PrintOptions) error {
 	if !opts.NoTransaction {
 		b.WriteString("begin isolation level read committed;\n\n")
 	}
-	b.WriteString(o.refuseOthers() + "\n")
+	b.WriteString(o.refuseWord() + "\n" + o.refuseOthers() + "\n")
 	fmt.Fprintf(&b, guard, lockNum, o.versionTable(), opts.From, o.Schema, segments)
 	if opts.From > 0 {
 		b.WriteString("\n" + o.lockTables(r, opts.From))
@@ -70,6 +70,11 @@ declare
 begin
   perform pg_advisory_xact_lock(%[1]d);
   perform set_config('awa.callers_path', current_setting('search_path'), true);
+  perform set_config('awa.callers_messages', current_setting('client_min_messages'), true);
+  if current_setting('client_min_messages') <> 'error' then
+    -- A first install has none of the functions that it drops.
+    set local client_min_messages = 'warning';
+  end if;
   if to_regclass('%[2]s') is null then
     create table %[2]s (version int4 not null primary key);
     insert into %[2]s (version) values (0);
@@ -101,6 +106,7 @@ $guard$;
 const giveBack = `do $give_back$
 begin
   perform set_config('search_path', current_setting('awa.callers_path'), true);
+  perform set_config('client_min_messages', current_setting('awa.callers_messages'), true);
 end
 $give_back$;
 `

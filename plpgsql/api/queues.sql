@@ -44,6 +44,33 @@ $$;
 comment on function {{ .schema }}.configure_queue is
   'Changes the named settings of a queue, creating its entry; a null resets a setting to its default. Waits for a concurrent change of the same queue. Raises AW006 for an unknown key or a value out of bounds.';
 
+create or replace function {{ .schema }}.queue_settings (queue text)
+  returns jsonb
+{{ template "internal/public.sql" . -}}
+as $$
+declare
+  m queue_meta;
+begin
+  perform _check_job('k', queue_settings.queue, 1, 1, '{}', '{}', '{}');
+  select q.* into m from queue_meta as q where q.queue = queue_settings.queue;
+  return jsonb_build_object(
+    'enqueue_shards', coalesce(m.enqueue_shards, 1),
+    'dlq_enabled', coalesce(m.dlq_enabled, false),
+    'priority_aging_interval', m.priority_aging_interval,
+    'rate_limit', m.rate_limit,
+    'rate_burst', m.rate_burst,
+    'failed_retention', coalesce(m.failed_retention, '72 hours'),
+    'dlq_retention', m.dlq_retention,
+    'notify', coalesce(m.notify, true),
+    'max_depth', m.max_depth,
+    'on_full', coalesce(m.on_full, 'reject'),
+    'concurrency_limit', m.concurrency_limit);
+end;
+$$;
+
+comment on function {{ .schema }}.queue_settings is
+  'The settings of a queue as configure_queue takes them, all of them; those of an unknown queue are the defaults. Never blocks. Raises AW006 for a bad name.';
+
 create or replace function {{ .schema }}.pause_queue (queue text)
   returns void
 {{ template "internal/public.sql" . -}}

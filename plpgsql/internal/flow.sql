@@ -56,7 +56,7 @@ begin
   end if;
   if p_follow_ups is not null then
     perform _check_follow_ups(p_follow_ups);
-    v_metadata := v_metadata || jsonb_build_object('awa:follow_ups', p_follow_ups);
+    v_metadata := v_metadata || jsonb_build_object('awa:follow_ups', _settled_follow_ups(p_follow_ups));
   end if;
   if p_after is not null then
     v_pending := _check_after(p_after);

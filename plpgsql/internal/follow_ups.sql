@@ -49,7 +49,7 @@ begin
         o := _follow_up(j.value, 'default');
         perform _check_job(o.kind, o.queue, o.priority, o.max_attempts, o.tags, o.args, o.metadata);
         perform _check_deadline(o.deadline);
-        if j.value ? 'concurrency_key' and _concurrency_key(o.metadata) is null then
+        if j.value ->> 'concurrency_key' is not null and _concurrency_key(o.metadata) is null then
           perform _invalid(format('concurrency_key is %s', left(j.value ->> 'concurrency_key', 80)), 'A concurrency key is a text of 1 to 200 characters.');
         end if;
         if o.delay < '0' or o.delay > '100 years' then
@@ -58,11 +58,45 @@ begin
       exception when data_exception or program_limit_exceeded then
         perform _invalid(format('%s, in %s', sqlerrm, left(j.value::text, 200)), 'Give each key the type that enqueue takes.');
       end;
-      if j.value ? 'follow_ups' then
+      if j.value ->> 'follow_ups' is not null then
         perform _check_follow_ups(j.value -> 'follow_ups');
       end if;
     end loop;
   end loop;
+end;
+$$;
+
+-- Stored, an interval reads the same in every session: '-1 day 50 hours' is minus 74 hours
+-- under one intervalstyle, and whoever ends the job may have another one.
+create or replace function {{ .schema }}._iso_interval (p_interval interval)
+  returns text
+  language sql
+  stable
+  parallel safe
+  set intervalstyle = 'iso_8601'
+as $$
+  select p_interval::text
+$$;
+
+-- Of follow-ups that were checked: the same, in any session.
+create or replace function {{ .schema }}._settled_follow_ups (p_follow_ups jsonb)
+  returns jsonb
+  language plpgsql
+  stable
+as $$
+begin
+  return (
+    select coalesce(jsonb_object_agg(e.key, (
+      select coalesce(jsonb_agg(j.value
+        || case when j.value ->> 'delay' is null then '{}'
+          else jsonb_build_object('delay', _iso_interval((j.value ->> 'delay')::interval)) end
+        || case when j.value ->> 'deadline' is null then '{}'
+          else jsonb_build_object('deadline', _iso_interval((j.value ->> 'deadline')::interval)) end
+        || case when j.value ->> 'follow_ups' is null then '{}'
+          else jsonb_build_object('follow_ups', _settled_follow_ups(j.value -> 'follow_ups')) end
+        order by j.n), '[]')
+      from jsonb_array_elements(e.value) with ordinality as j (value, n))), '{}')
+    from jsonb_each(p_follow_ups) as e);
 end;
 $$;
 
