@@ -60,10 +60,10 @@ func (d *jobDecoder) decode(j *Job, fields []pgconn.FieldDescription, values [][
 	j.MaxAttempts = int16(d.integer(8))
 	j.RunAt = d.timestamp(9)
 	j.CreatedAt = d.timestamp(10)
-	d.array(11, &j.Tags)
+	array(d, 11, &j.Tags)
 	j.Metadata = d.json(12)
 	j.Progress = d.json(13)
-	d.array(14, &j.Errors)
+	array(d, 14, &j.Errors)
 	j.DeadlineAt = d.timestamp(15)
 	j.LeaseExpiresAt = d.timestamp(16)
 	return d.err
@@ -140,12 +140,73 @@ func (d *jobDecoder) timestamp(i int) time.Time {
 }
 
 // array reads text[] or jsonb[]. An empty one is nil and costs nothing.
-func (d *jobDecoder) array(i int, dst any) {
+func array[T string | json.RawMessage](d *jobDecoder, i int, dst *[]T) {
 	v := d.values[i]
 	if v == nil || string(v) == "{}" || d.binary(i) && len(v) >= 4 && binary.BigEndian.Uint32(v) == 0 {
 		return
 	}
+	if !d.binary(i) {
+		if elements, ok := splitArray(v); ok {
+			*dst = make([]T, len(elements))
+			for n, e := range elements {
+				(*dst)[n] = T(e)
+			}
+			return
+		}
+	}
 	d.scan(i, dst)
+}
+
+// splitArray copies the elements of an array in PostgreSQL's text form. It reports
+// false for one that has nulls, dimensions or bounds, which pgx reads, ten times
+// as slowly.
+func splitArray(v []byte) (elements [][]byte, ok bool) {
+	if len(v) < 3 || v[0] != '{' || v[len(v)-1] != '}' {
+		return nil, false
+	}
+	rest := bytes.Clone(v[1 : len(v)-1])
+	for {
+		var e []byte
+		if rest[0] == '"' {
+			if e, rest, ok = unquote(rest[1:]); !ok {
+				return nil, false
+			}
+		} else {
+			n := bytes.IndexByte(rest, ',')
+			if n < 0 {
+				n = len(rest)
+			}
+			e, rest = rest[:n:n], rest[n:]
+			if n == 0 || e[0] == '{' || bytes.EqualFold(e, []byte("null")) {
+				return nil, false
+			}
+		}
+		elements = append(elements, e)
+		if len(rest) == 0 {
+			return elements, true
+		}
+		if rest = rest[1:]; len(rest) == 0 {
+			return nil, false
+		}
+	}
+}
+
+// unquote reads to the closing quote, in place, and returns what comes after it.
+func unquote(v []byte) (e, rest []byte, ok bool) {
+	n := 0
+	for i := 0; i < len(v); i++ {
+		switch v[i] {
+		case '"':
+			return v[:n:n], v[i+1:], true
+		case '\\':
+			if i++; i == len(v) {
+				return nil, nil, false
+			}
+		}
+		v[n] = v[i]
+		n++
+	}
+	return nil, nil, false
 }
 
 // scan leaves a value to pgx.

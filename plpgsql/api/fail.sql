@@ -41,7 +41,6 @@ create or replace function {{ .schema }}._defer_part (
 as $$
 declare
   v_now     timestamptz := _now();
-  v_at      jsonb := to_jsonb(v_now);
   v_state   job_state := case when p_how = 's' then 'scheduled'::job_state else 'retryable'::job_state end;
   v_xid     xid8 := pg_current_xact_id();
   v_slot    smallint;
@@ -50,6 +49,7 @@ declare
   v_ids     bigint[];
   v_leases  integer[];
   v_errors  text[];
+  v_first   jsonb[];
   v_lane    bigint;
   v_seq     integer;
   v_jobs    bigint := 0::bigint;
@@ -69,6 +69,8 @@ begin
   if v_one is not true then
     return false;
   end if;
+  -- What fails together mostly fails for one reason, and for the first time: built once.
+  v_first := array[jsonb_build_object('error', left(coalesce(v_errors[1], ''), 10000), 'attempt', 1, 'at', v_now)];
   case v_slot
 {{ range $i := until (int .segments) }}
   when {{ $i }} then
@@ -78,13 +80,16 @@ begin
       return false;
     end if;
     with coming as materialized (
-      select r.*, case when p_how <> 's' then
-        jsonb_build_object('error', left(coalesce(g.error, ''), 10000), 'attempt', r.attempt, 'at', v_at) end as entry
+      select r.*, g.error
       from unnest(v_ids, v_leases, v_errors) as g (job_id, run_lease, error)
       cross join lateral (
-        select e.* from ready_entries_{{ $i }} as e where e.job_id = g.job_id and e.run_lease = g.run_lease offset 0
+        select e.job_id, e.created_at, e.run_lease, e.attempt, e.max_attempts, e.kind, e.args, e.metadata, e.tags,
+          e.errors, e.progress, e.unique_states, e.ordering_key, e.deadline
+        from ready_entries_{{ $i }} as e
+        where e.job_id = g.job_id and e.run_lease = g.run_lease
+          and e.unique_key is null and (p_how = 's' or e.attempt < e.max_attempts)
+        offset 0
       ) as r
-      where r.unique_key is null and (p_how = 's' or r.attempt < r.max_attempts)
     ),
     closed as (
       insert into attempt_outcomes_{{ $i }} (
@@ -98,9 +103,13 @@ begin
     insert into deferred_jobs (
       job_id, lane, state, run_at, created_at, run_lease, attempt, max_attempts, kind, args,
       metadata, tags, errors, progress, unique_states, ordering_key, deadline, xid)
-    select n.job_id, n.lane, v_state, v_now + coalesce(p_retry_after, _backoff(n.attempt)), n.created_at, n.run_lease + 1,
+    select n.job_id, v_lane, v_state, v_now + coalesce(p_retry_after, _backoff(n.attempt)), n.created_at, n.run_lease + 1,
       n.attempt + (p_how <> 's')::integer, n.max_attempts, n.kind, n.args, n.metadata, n.tags,
-      case when p_how = 's' then n.errors when n.errors is null then array[n.entry] else _bounded_errors(n.errors, n.entry, 49) end,
+      case
+        when p_how = 's' then n.errors
+        when n.attempt = 1 and n.errors is null and n.error is not distinct from v_errors[1] then v_first
+        else _bounded_errors(n.errors, jsonb_build_object('error', left(coalesce(n.error, ''), 10000), 'attempt', n.attempt, 'at', v_now), 49)
+      end,
       case when exists (select from progress_entries_{{ $i }}) then _progress_of({{ $i }}::smallint, n.job_id, n.run_lease) else n.progress end,
       n.unique_states, n.ordering_key, n.deadline, v_xid
     from coming as n
