@@ -365,8 +365,6 @@ declare
   v_done    bigint;
   v_busy    bigint[];
 begin
-  -- Where nothing is done nothing else would notice.
-  perform _refuse_stale('batch operation');
   o.state := 'running';
   o.started_at := coalesce(o.started_at, _now());
   begin
