@@ -191,6 +191,8 @@ begin
       hint = 'See list_batch_operations(); finished ones are forgotten after 90 days.';
   end if;
   if o.finished_at is null then
+    -- Where nothing is done nothing else would notice.
+    perform _refuse_stale('batch operation');
     perform _batch_bite(o, coalesce(run_batch_operation.max_jobs, 2147483647), null);
   end if;
   return query select b.* from get_batch_operation(run_batch_operation.id) as b;

@@ -355,11 +355,12 @@ begin
       -- It waits for a slot of its key: back into its lane. Looked up: exists
       -- may be planned to read them all.
       d.run_at = 'infinity' and d.metadata ? 'awa:run_at'
-        and (select k.job_id from job_dependencies as k where k.job_id = d.job_id limit 1) is null as parked
+        and (select k.job_id from job_dependencies as k where k.job_id = d.job_id limit 1) is null as parked,
+      d.unique_key is not null and _in_mask('available', d.unique_states) and not _in_mask(d.state, d.unique_states) as gains
     from late as d
     union all
     select r.job_id, r.lane, 'scheduled', r.run_at, r.created_at, r.run_lease + 1, r.attempt, r.max_attempts, r.kind, r.args,
-      r.metadata, r.tags, r.errors, r.progress, r.unique_key, r.unique_states, r.ordering_key, r.deadline, v_xid, false
+      r.metadata, r.tags, r.errors, r.progress, r.unique_key, r.unique_states, r.ordering_key, r.deadline, v_xid, false, false
     from unnest(v_taken) as t
     cross join lateral (
       select e.* from ready_entries as e
@@ -381,7 +382,7 @@ begin
       nullif(case when d.due_at = 'infinity' and d.parked then d.notes - 'awa:run_at' else d.notes end, '{}') as notes, d.labels,
       d.errors, d.progress, d.unique_key, d.unique_states, d.ordering_key, d.deadline,
       case when d.due_at = 'infinity' and d.parked then _due_at(d.metadata) else d.due_at end as due_at,
-      d.queue, d.priority, d.spread
+      d.queue, d.priority, d.spread, d.gains
     from due as d
   ),
   target as materialized (
@@ -391,9 +392,7 @@ begin
   moved as materialized (
     select c.*, t.to_lane,
       -- One that waited for a slot may have given its key away: promotion sees to it.
-      c.due_at > v_now or v_stale or case when c.unique_key is not null and _in_mask('available', c.unique_states)
-        then (select u.job_id from job_unique_claims as u where u.unique_key = c.unique_key) is distinct from c.job_id
-        else false end as later
+      c.due_at > v_now or v_stale or case when c.gains then not _has_key(c.unique_key, c.job_id) else false end as later
     from changed as c
     -- By values that none of these has: a join that can hash.
     join target as t on t.lane = c.lane

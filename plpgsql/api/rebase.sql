@@ -4,6 +4,7 @@
 create or replace function {{ .schema }}.rebase ()
   returns bigint
 {{ template "internal/public.sql" . -}}
+  set lock_timeout = '200ms'
 as $$
 declare
   v_own     xid8 := pg_current_xact_id();
@@ -12,11 +13,21 @@ declare
   v_rows    bigint;
 begin
   perform _require_read_committed('rebase');
-  lock table ready_entries, claims, attempt_outcomes, outcome_removals, lane_cursors,
-    terminal_count_deltas, checkpoint_snapshots, terminal_count_checkpoints, segment_rotations,
-    deferred_jobs, workers, worker_notices, promotion_points, watched_claims, watch_points, cron_fires, cron_points,
-    job_dependencies, dependency_points, job_departures
-    in access exclusive mode;
+  -- As reset does: workers poll and producers add, whatever the ids.
+  loop
+    begin
+      lock table ready_entries, claims, attempt_outcomes, outcome_removals, lane_cursors,
+        terminal_count_deltas, checkpoint_snapshots, terminal_count_checkpoints, segment_rotations,
+        deferred_jobs, workers, worker_notices, promotion_points, watched_claims, watch_points, cron_fires, cron_points,
+        job_dependencies, dependency_points, job_departures
+        in access exclusive mode;
+      truncate checkpoint_snapshots, terminal_count_checkpoints, worker_notices, promotion_points, watch_points, cron_points,
+        dependency_points, job_departures;
+      exit;
+    exception when lock_not_available then
+      perform pg_sleep(0.05);
+    end;
+  end loop;
   v_snap := _hide_own(pg_current_snapshot());
   select r.* into v_current from segment_rotations as r order by r.generation desc limit 1;
 
@@ -39,8 +50,6 @@ begin
   update watched_claims as w set xid = '1';
   update cron_fires as f set xid = '1';
   update job_dependencies as k set xid = '1';
-  truncate checkpoint_snapshots, terminal_count_checkpoints, worker_notices, promotion_points, watch_points, cron_points,
-    dependency_points, job_departures;
 
   insert into lane_cursors (
     lane, generation, segment, last_segment, base_segment, pos_xid, pos_job_id, floor_xid, settled_segment, settled_xid,

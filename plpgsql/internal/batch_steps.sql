@@ -250,8 +250,6 @@ declare
   v_done    bigint;
   v_busy    bigint[];
 begin
-  -- Where nothing is done nothing else would notice.
-  perform _refuse_stale('batch operation');
   o.state := 'running';
   o.started_at := coalesce(o.started_at, _now());
   begin
@@ -287,6 +285,9 @@ begin
         end if;
       exception when lock_not_available or serialization_failure or deadlock_detected then
         if current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
+          if sqlstate = '55P03' then
+            perform _serialization_failure('batch operation: another session has a job''s place in hand');
+          end if;
           raise;
         end if;
         trouble := sqlerrm;

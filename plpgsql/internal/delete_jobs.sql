@@ -51,7 +51,8 @@ as $$
     select u.id from unnest(p_ids) as u (id) except select g.id from unnest(p_gone) as g (id)) end
 $$;
 
--- A later round, which must not wait: the call holds what an earlier one took.
+-- A round with locks of an earlier one in hand must not wait; for one that somebody waits
+-- for, even a brief wait could end in a deadlock of his.
 create or replace function {{ .schema }}._delete_round_holding (p_ids bigint[], p_ended bigint[])
   returns bigint[]
   language plpgsql
@@ -59,6 +60,9 @@ create or replace function {{ .schema }}._delete_round_holding (p_ids bigint[], 
   set lock_timeout = '50ms'
 as $$
 begin
+  if _is_awaited() then
+    perform set_config('lock_timeout', '1ms', true);
+  end if;
   return _delete_round(p_ids, p_ended);
 exception when lock_not_available then
   perform _serialization_failure(format('job %s moved on while it was deleted', (p_ids || p_ended)[1]));

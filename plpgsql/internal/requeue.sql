@@ -11,9 +11,7 @@ declare
 begin
   -- One that became due only after its key was looked at has no key that counts from
   -- now on: promotion sees to it.
-  if p_job.run_at > _now() or _snapshot_is_stale() or (_gains_key(p_job)
-      and (select u.job_id from job_unique_claims as u where u.unique_key = p_job.unique_key) is distinct from p_job.job_id)
-  then
+  if p_job.run_at > _now() or _snapshot_is_stale() or (_gains_key(p_job) and not _has_key(p_job.unique_key, p_job.job_id)) then
     p_job.xid := v_xid;
     insert into deferred_jobs select p_job.*;
     return;

@@ -81,8 +81,9 @@ begin
 end;
 $$;
 
--- Whether somebody waits for what this transaction has in hand. Who is about to wait
--- himself, for however short, asks first: a deadlock_timeout could end just then.
+-- Whether somebody waits for what this transaction has in hand, and may have something
+-- in hand himself. Who is about to wait himself, for however short, asks first: a
+-- deadlock_timeout could end just then.
 create or replace function {{ .schema }}._is_awaited ()
   returns boolean
   language plpgsql
@@ -90,8 +91,15 @@ create or replace function {{ .schema }}._is_awaited ()
 as $$
 begin
   return exists (
-    select from pg_locks as w
-    where w.locktype = 'transactionid' and not w.granted and pg_backend_pid() = any (pg_blocking_pids(w.pid)));
+      select from pg_locks as w
+      where w.locktype = 'transactionid' and not w.granted and pg_backend_pid() = any (pg_blocking_pids(w.pid)))
+    -- A lane's claimers mostly wait with nothing: they have no transaction id yet.
+    or exists (
+      select from pg_locks as w
+      join pg_locks as k on k.locktype = 'advisory' and k.granted and k.pid = pg_backend_pid()
+        and k.database = w.database and k.classid = w.classid and k.objid = w.objid and k.objsubid = w.objsubid
+      where w.locktype = 'advisory' and not w.granted and w.classid::bigint = _lock_class(1)::bigint & 4294967295
+        and exists (select from pg_locks as x where x.pid = w.pid and x.locktype = 'transactionid' and x.granted));
 end;
 $$;
 

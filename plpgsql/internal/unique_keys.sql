@@ -110,6 +110,20 @@ begin
 end;
 $$;
 
+-- Whether a job has its key, which it then keeps until commit. The row alone does not tell:
+-- while the job is in no state that holds the key, somebody may have it in hand for another.
+create or replace function {{ .schema }}._has_key (p_key bytea, p_job_id bigint)
+  returns boolean
+  language plpgsql
+  volatile
+  set enable_seqscan = off
+as $$
+begin
+  perform from job_unique_claims as u where u.unique_key = p_key and u.job_id = p_job_id for update skip locked;
+  return found;
+end;
+$$;
+
 -- Keys come before everything else that a call may wait for, in their own
 -- order: whoever will move or remove jobs locks their keys first.
 create or replace function {{ .schema }}._lock_keys (p_job_ids bigint[])
