@@ -65,7 +65,7 @@ begin
   select r.* into v_current from segment_rotations as r order by r.generation desc limit 1;
   if clock_timestamp() - v_current.rotated_at > v_settings.segment_max_age
     or _is_ahead(v_current.rotated_at, clock_timestamp())
-    or pg_total_relation_size(format('%I.%I', '{{ .schema }}', 'ready_entries_' || v_current.slot)) > v_settings.segment_max_bytes
+    or _is_full(v_current, v_settings.segment_max_bytes)
   then
     outcome := rotate();
     return query select 'rotate', outcome, (outcome = 'rotated')::integer::bigint, format('segment %s', v_current.generation);
