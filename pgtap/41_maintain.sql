@@ -1,6 +1,6 @@
 -- Maintain: each task when it is due, and a row that says so.
 begin;
-select plan(25);
+select plan(28);
 -- Alone: turns the ring.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 select awa.reset() \g /dev/null
@@ -78,6 +78,19 @@ select pg_temp.fill(:segments - 1) \g /dev/null
 update awa.segment_rotations set rotated_at = now();
 select results_eq($$ select outcome, affected from awa.maintain() where task = 'prune' $$, $$ values ('pruned', 1::bigint) $$,
   'young history is pruned when the ring runs out of slots');
+
+-- A prune that cannot be
+
+select pg_temp.fill(1) \g /dev/null
+select awa.enqueue('k', queue => 'tap/41/soon', run_at => now() + interval '1 hour') \g /dev/null
+update awa.deferred_jobs set run_at = now() where lane in (select l.lane from awa.queue_lanes as l where l.queue = 'tap/41/soon');
+alter table awa.segment_prunes add constraint no_room check (generation < 0) not valid;
+create temp table round as select * from awa.maintain();
+select results_eq($$ select outcome, affected, detail ~ '^segment [0-9]+: .*"no_room"' from pg_temp.round where task = 'prune' $$,
+  $$ values ('failed', 0::bigint, true) $$, 'a prune that fails says why');
+select is((select affected from pg_temp.round where task = 'promote'), 1::bigint, 'and undoes none of the other tasks');
+alter table awa.segment_prunes drop constraint no_room;
+select results_eq($$ select outcome, affected from awa.maintain() where task = 'prune' $$, $$ values ('pruned', 1::bigint) $$, 'the next one is tried');
 
 -- Lanes that two producers registered at once
 

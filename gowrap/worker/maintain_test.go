@@ -2,6 +2,7 @@ package worker_test
 
 import (
 	"context"
+	"log/slog"
 	"testing"
 	"time"
 
@@ -52,4 +53,23 @@ func TestSerializableByDefault(t *testing.T) {
 	enqueue(t, pool, awa.EnqueueParams{Args: task{}, RunAt: time.Now().Add(100 * time.Millisecond)})
 	eventually(t, func() bool { return counts(t, pool, "default").Completed == 201 },
 		func() any { return counts(t, pool, "default") })
+}
+
+// A task that fails is told, and the others are done all the same.
+func TestATaskFails(t *testing.T) {
+	url := pgtest.URL(t)
+	conn := pgtest.Conn(t, url)
+	exec(t, conn, `select awa.enqueue('k', queue => 'other')`)
+	exec(t, conn, `select awa.complete(c.receipt) from awa.claim('other') as c`)
+	exec(t, conn, `select awa.rotate()`)
+	exec(t, conn, `update awa.segment_rotations set rotated_at = now() - interval '1 day' where generation = 0`)
+	exec(t, conn, `update awa.segment_rotations set rotated_at = now() - interval '2 hours' where generation = 1`)
+	exec(t, conn, `alter table awa.segment_prunes add constraint no_room check (false) not valid`)
+	pool := newPool(t, url, nil)
+	log := &logbook{}
+	start(t, worker.Config{Pool: pool, Logger: log.logger()}, tasks(func(context.Context, *worker.Job[task]) error { return nil }))
+	enqueue(t, pool, awa.EnqueueParams{Args: task{}, RunAt: time.Now().Add(100 * time.Millisecond)})
+	eventually(t, func() bool {
+		return counts(t, pool, "default").Completed == 1 && log.messages(t, slog.LevelWarn)["Maintenance failed; will try again"] > 0
+	}, func() any { return log.messages(t, slog.LevelDebug) })
 }

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"time"
 )
@@ -82,13 +83,17 @@ func (m *maintainer) limit(failures int) time.Duration {
 	return time.Duration(min(firstRound<<min(failures, 10), longestRound)) * m.c.patience
 }
 
-// round reports whether it brought jobs: more may be due.
+// round reports whether it brought jobs: more may be due. Also when one task failed: the
+// others were done all the same.
 func (m *maintainer) round(ctx context.Context, limit time.Duration) (worked bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	reports, err := m.c.cfg.Client.Maintain(ctx, m.c.cfg.Pool)
 	for _, r := range reports {
 		worked = worked || r.Affected > 0 && slices.Contains(bringing, r.Task)
+		if r.Outcome == "failed" {
+			err = fmt.Errorf("%s: %s", r.Task, r.Detail)
+		}
 	}
 	return worked, err
 }

@@ -153,10 +153,16 @@ func (a *app) newMeter() *meter {
 	return m
 }
 
-// round counts a round that succeeded.
+// round counts a round: all went well, or a task failed beside the others.
 func (m *meter) round(t table, took time.Duration) {
 	m.good.Store(time.Now().UnixNano())
-	m.rounds.WithLabelValues("ok").Inc()
+	outcome := "ok"
+	for i := range t.rows {
+		if t.value(i, "outcome") == "failed" {
+			outcome = "failed"
+		}
+	}
+	m.rounds.WithLabelValues(outcome).Inc()
 	m.took.Observe(took.Seconds())
 	for i := range t.rows {
 		if n, err := strconv.ParseFloat(t.value(i, "affected"), 64); err == nil {

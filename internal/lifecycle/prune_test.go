@@ -252,3 +252,27 @@ func TestPruneReadsTheNewestOfEachLedger(t *testing.T) {
 		}
 	}
 }
+
+// A prune that many jobs hold up is called again and again, for as long as they do. It
+// counts the rows, and joins none of them.
+func TestPruneThatIsBlockedOnlyCounts(t *testing.T) {
+	conn := pgtest.Conn(t, pgtest.URL(t))
+	exec := execOn(t, conn)
+	const jobs = 5000
+	exec(`select awa.enqueue_many('k', array_fill('1'::jsonb, array[$1::integer]))`, jobs)
+	exec(`select awa.complete_many(array(select c.receipt from awa.claim('default', $1::integer) as c))`, jobs/2)
+	exec(`select awa.rotate()`)
+	tx, err := conn.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = tx.Rollback(context.Background()) }()
+	from := rowsRead(t, tx)
+	var outcome string
+	if err := tx.QueryRow(t.Context(), `select awa.prune()`).Scan(&outcome); err != nil || outcome != "blocked" {
+		t.Fatal(outcome, err)
+	}
+	if read := rowsRead(t, tx).since(from)["ready_entries_0"]; read > jobs {
+		t.Errorf("a prune that was blocked read %d of %d rows", read, jobs)
+	}
+}

@@ -60,7 +60,7 @@ begin
   select r.* into v_current from segment_rotations as r order by r.generation desc limit 1;
   if clock_timestamp() - v_current.rotated_at > v_settings.segment_max_age
     or _is_ahead(v_current.rotated_at, clock_timestamp())
-    or pg_total_relation_size(format('%I.%I', '{{ .schema }}', 'ready_entries_' || v_current.slot)) > v_settings.segment_max_bytes
+    or _is_full(v_current, v_settings.segment_max_bytes)
   then
     outcome := rotate();
     return query select 'rotate', outcome, (outcome = 'rotated')::integer::bigint, format('segment %s', v_current.generation);
@@ -76,8 +76,16 @@ begin
       select from segment_rotations as r
       where r.generation = v_oldest + 1 and r.rotated_at < clock_timestamp() - v_settings.history_retention))
   then
-    outcome := prune();
-    return query select 'prune', outcome, (outcome = 'pruned')::integer::bigint, format('segment %s', v_oldest);
+    -- Of all tasks the only one that grows with a segment. What ends it, such as a
+    -- statement_timeout or a full disk, would end it each time, and undo the others.
+    begin
+      detail := format('segment %s', v_oldest);
+      outcome := prune();
+    exception when others or query_canceled then
+      outcome := 'failed';
+      detail := format('segment %s: %s', v_oldest, sqlerrm);
+    end;
+    return query select 'prune', outcome, (outcome = 'pruned')::integer::bigint, detail;
   end if;
 
   -- So does a bite of a batch operation: one or the other.

@@ -17,6 +17,7 @@ declare
   v_proof    pg_snapshot;
   v_rows     bigint;
   v_claims   bigint;
+  v_closed   bigint;
   v_limit    bigint;
   v_terminal bigint;
   -- Open attempts, and failed jobs to keep, column by column.
@@ -38,10 +39,16 @@ begin
   -- limit once the ring has no other slot left to open.
   select count(*) into v_rows from ready_entries as r where r.ready_slot = v_slot;
   select count(*) into v_claims from claims as c where c.ready_slot = v_slot;
+  select coalesce(sum(o.jobs), 0) into v_closed from attempt_outcomes as o where o.ready_slot = v_slot;
   select case
     when p_generation + {{ sub (int .segments) 1 }} <= (select max(r.generation) from segment_rotations as r) then s.straggler_limit
     else least(s.straggler_limit, v_rows / 100) end
   into v_limit from storage_settings as s;
+  -- Each row is closed once. What holds a segment may hold it for long, and who asks for
+  -- a prune asks again: the numbers tell, and no row is looked at.
+  if v_rows - v_closed > v_limit then
+    return 'blocked';
+  end if;
 
   -- The proof, in one snapshot.
   select pg_current_snapshot(), array_agg(o.lane), array_agg(o.job_id), array_agg(o.run_lease), array_agg(o.batch_id)

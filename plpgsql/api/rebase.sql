@@ -5,6 +5,8 @@ create or replace function {{ .schema }}.rebase ()
   returns bigint
 {{ template "internal/public.sql" . -}}
   set lock_timeout = '200ms'
+  -- To the planner, tables that nobody analyzed yet may look empty.
+  set enable_nestloop = off
 as $$
 declare
   v_own     xid8 := pg_current_xact_id();
@@ -37,11 +39,15 @@ begin
   update outcome_removals as m set xid = '1';
   update terminal_count_deltas as d set xid = '1';
   update claims as c set bypassed_by = '1' where c.bypassed_by is not null;
+  -- Laid out once: joined as arrays, each job would be looked for in all claims of its lane.
+  with claimed as materialized (
+    select c.ready_slot, c.lane, j.job_id, coalesce(j.run_lease, 1) as run_lease
+    from claims as c
+    cross join lateral unnest(c.job_ids, c.run_leases) as j (job_id, run_lease)
+  )
   update ready_entries as r set xid = '1'
-  where r.xid > '0' and exists (
-    select from claims as c
-    where c.ready_slot = r.ready_slot and c.lane = r.lane and r.job_id = any (c.job_ids)
-      and coalesce(c.run_leases[array_position(c.job_ids, r.job_id)], 1) = r.run_lease);
+  from claimed as k
+  where r.xid > '0' and k.ready_slot = r.ready_slot and k.lane = r.lane and k.job_id = r.job_id and k.run_lease = r.run_lease;
   -- What waits is offered as if this transaction had enqueued it.
   update ready_entries as r set xid = v_own where r.xid > '1' and r.xid <> v_own;
   get diagnostics v_rows = row_count;

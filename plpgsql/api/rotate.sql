@@ -1,5 +1,42 @@
 -- Rotate: seal the current segment and open the next slot.
 
+-- Whether the current segment's jobs are larger than that, without those that prunes
+-- brought there, failed ones and stragglers: where these alone fill the ring, it would turn
+-- at every call and carry them on, for nothing. What they take is their share of the rows,
+-- as of the newest checkpoint.
+create or replace function {{ .schema }}._is_full (p_current {{ .schema }}.segment_rotations, p_max_bytes bigint)
+  returns boolean
+  language plpgsql
+  volatile
+as $$
+declare
+  v_bytes   bigint := pg_total_relation_size(format('%I.%I', '{{ .schema }}', 'ready_entries_' || p_current.slot));
+  v_brought numeric;
+  v_moved   numeric;
+  v_own     numeric;
+begin
+  if v_bytes <= p_max_bytes then
+    return false;
+  end if;
+  select coalesce(sum(p.carried + p.relocated), 0), sum(p.relocated) into v_brought, v_moved
+  from segment_prunes as p
+  where p.generation > p_current.generation - {{ .segments }} and p.pruned_at >= p_current.rotated_at;
+  if v_brought = 0 then
+    return true;
+  end if;
+  -- Stragglers that wait are enqueued anew.
+  select greatest(coalesce(sum(k.enqueued), 0) - v_moved, 0) into v_own
+  from (select distinct q.lane from queue_lanes as q) as l
+  cross join lateral (
+    select c.enqueued from terminal_count_checkpoints as c
+    where c.ready_slot = p_current.slot and c.lane = l.lane
+    order by c.checkpoint desc
+    limit 1
+  ) as k;
+  return v_bytes * v_own > p_max_bytes * (v_own + v_brought);
+end;
+$$;
+
 create or replace function {{ .schema }}.rotate ()
   returns text
 {{ template "internal/public.sql" . -}}
