@@ -51,7 +51,7 @@ as $$
     select u.id from unnest(p_ids) as u (id) except select g.id from unnest(p_gone) as g (id)) end
 $$;
 
--- A later round, which must not wait: the call holds what an earlier one took.
+-- A round with locks of an earlier one in hand must not wait.
 create or replace function {{ .schema }}._delete_round_holding (p_ids bigint[], p_ended bigint[])
   returns bigint[]
   language plpgsql
