@@ -158,7 +158,8 @@ begin
 {{ range $i := until (int .segments) }}
   when {{ $i }} then
     with given as materialized (
-      -- Ids ascend as the jobs are listed. A text of [ or { may have been no scalar.
+      -- Ids ascend as the jobs are listed. A text that begins with [ or { may have been an
+      -- array or an object.
       select nextval('job_id_seq') as job_id, o.kind, coalesce(o.args, '{}') as args, coalesce(o.queue, p_queue) as queue,
         coalesce(o.priority, 2) as priority, coalesce(o.run_at, v_now) as run_at, coalesce(o.run_at > v_due, false) or v_stale as later,
         coalesce(o.max_attempts, 25) as max_attempts, nullif(o.tags, '{}') as tags, nullif(o.metadata, '{}') as metadata,

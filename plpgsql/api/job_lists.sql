@@ -68,9 +68,10 @@ $$;
 comment on function {{ .schema }}.list_jobs is
   'Up to max_jobs jobs, newest id first; null filters match all. Page on with before => the last id. Terminal states are found by the outcomes, deferred ones among the deferred jobs, running ones by the claims that rescue watches; available ones by their ready rows, which takes time when few of many match. Never blocks. Raises AW006 for a negative max_jobs, 40001 under a snapshot older than a prune.';
 
--- Ids of jobs outside of history that are in p_state (null: any) or may be, newest first,
--- as far as a few rows of each place below p_before tell: complete says whether they were
--- enough. Where most match, that is all there is to read, whatever the planner believes.
+-- Ids of jobs outside of history that may be in p_state (null: any), newest first, by the
+-- newest rows below p_before of each place. complete is false when those rows were too few
+-- for p_max ids and there are more. Where most rows match they are all that is read, whatever
+-- the planner believes.
 create or replace function {{ .schema }}._newest_candidates (
   p_lanes bigint[], p_kind text, p_state {{ .schema }}.job_state, p_before bigint, p_max integer,
   out ids bigint[], out complete boolean
@@ -178,7 +179,7 @@ begin
       order by u.job_id desc
       limit p_max);
   end if;
-  -- Which places can have any the state alone says.
+  -- The state alone says which places can have one.
   return array(
     select u.job_id
     from (

@@ -17,7 +17,8 @@ begin
         parked_jobs, job_dependencies, dependency_points, job_departures,
         schedules, cron_fires, cron_points, batch_operations, batch_operation_pages
         in access exclusive mode;
-      -- Each has parts that no lock on it covers, and that autovacuum may be at.
+      -- This may wait as well: autovacuum may be at what belongs to a table and no lock on
+      -- it covers.
       truncate ready_entries, claims, attempt_outcomes, ready_tombstones, outcome_removals, lane_cursors,
         terminal_count_deltas, checkpoint_snapshots, terminal_count_checkpoints, terminal_rollup_entries,
         deferred_jobs, leases, dlq_entries, job_unique_claims, queue_lanes, queue_removals, segment_rotations, segment_prunes,

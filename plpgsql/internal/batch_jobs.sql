@@ -49,9 +49,9 @@ begin
 end;
 $$;
 
--- Of some ids, in order and no more than p_max, those of jobs of which a row matches: as
--- far as a row can tell that, which is what sorts out most where few of many match. The
--- newest row of a job is among them, so none is left out.
+-- Of some ids those whose jobs have a row of the filter's kind, tag and time of creation; in
+-- order, up to p_max. Quicker than _batch_matching, and sorts out most where few of many
+-- match. Every row of a job is looked at, so none is missed.
 create or replace function {{ .schema }}._batch_likely (p_filter jsonb, p_ids bigint[], p_max integer)
   returns bigint[]
   language plpgsql

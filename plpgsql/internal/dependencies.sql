@@ -82,8 +82,8 @@ begin
 end;
 $$;
 
--- As much of p_cur as brings no more than about p_max ends that p_seen does not show; all
--- of a transaction.
+-- p_cur, or as much of it as shows about p_max ends that p_seen does not: cut off at a
+-- transaction id, so that no transaction is shown in part.
 create or replace function {{ .schema }}._part_after (p_seen pg_snapshot, p_cur pg_snapshot, p_max integer)
   returns pg_snapshot
   language plpgsql
@@ -113,9 +113,9 @@ begin
 end;
 $$;
 
--- Of the jobs that wait for p_ids, which stand as p_states says, the first that fit: those
--- are released whose last predecessor completed, and cancelled those with one that will
--- not. met is how many fitted, settled whether nobody is left that waits for one of p_ids.
+-- Takes up to p_max of the jobs that wait for p_ids, which stand as p_states says: releases
+-- those whose last predecessor completed, and cancels those with one that will not. met is
+-- how many were looked at, settled whether nobody is left that waits for one of p_ids.
 create or replace function {{ .schema }}._release_waiting (
   p_ids bigint[], p_states text[], p_max integer, out met integer, out released bigint, out settled boolean
 )
@@ -135,9 +135,8 @@ begin
   if p_ids is null then
     return;
   end if;
-  -- The first that wait for these, as many as fit. From here on rows are looked up by
-  -- their jobs: "is true" and scalar subqueries keep other indexes and joins out, which
-  -- may be planned over all that are left.
+  -- From here on rows are looked up by their jobs: "is true" and scalar subqueries keep
+  -- other indexes and joins out, which may be planned over all that are left.
   v_next := array(
     select distinct n.job_id
     from unnest(p_ids) as u (id)
@@ -188,8 +187,8 @@ end;
 $$;
 
 -- One pass over what closed, part by part. settled is false when some were left for the next
--- pass. That goes on where this one was done: else each would begin with all that closed
--- for the sake of the few that it has time for.
+-- pass, which begins after the last part that was done: from the beginning, each pass would
+-- spend its time on the same parts.
 create or replace function {{ .schema }}._release_dependents (p_max integer, out released bigint, out settled boolean)
   language plpgsql
   volatile
@@ -267,7 +266,8 @@ begin
       v_known := v_seen;
     end if;
     settled := v_settled and v_last;
-    -- Beside a job that somebody holds there is no other way than to the end.
+    -- Once somebody holds a job, no further part counts as done. So only the limits on jobs
+    -- end the pass: by the time alone it would end at the same place each time.
     exit when v_last or r.met >= p_max or released >= p_max or (v_settled and clock_timestamp() > v_until);
     p.seen := v_seen;
   end loop;

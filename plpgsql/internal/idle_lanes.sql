@@ -1,6 +1,6 @@
 -- Lanes where nothing waits, and nobody claimed since a rotation. A claim over several
--- lanes tells a lane by a cursor in the current segment, and searches the others anew
--- each time; so their cursors move up to now, once per rotation.
+-- lanes tells by a cursor in the current segment that a lane is empty, and searches the
+-- others anew each time; so their cursors move up to now, once per rotation.
 --
 -- The newest cursor was read with the lane's lock in hand, and nothing waits that the
 -- snapshot shows: so the snapshot may be the consumed one. Its xmin is not below a

@@ -21,8 +21,8 @@ begin
 end;
 $$;
 
--- What is in the bucket now; -1 for less than a token at a time that is ahead, after
--- the clock was set back: until then nothing would flow in.
+-- What is in the bucket now. -1 when it held less than a token at a time that is ahead, for
+-- the clock was set back: nothing would flow in until that time comes again.
 create or replace function {{ .schema }}._tokens (p_queue text, p_rate double precision, p_burst integer, p_now timestamptz)
   returns double precision
   language plpgsql
