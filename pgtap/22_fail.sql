@@ -1,7 +1,7 @@
 -- Fail: retried while attempts are left, failed for good otherwise, stale
 -- never; and what the next attempt knows of the former ones.
 begin;
-select plan(90);
+select plan(92);
 -- Alone: maintain may turn the ring.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 
@@ -270,24 +270,27 @@ select is((select count(*) from awa.attempt_outcomes as a, unnest(a.job_ids, a.r
 
 -- Backoff
 
--- Jobs of one claim that fail for one reason or another, some for the second time.
-select awa.enqueue('k', queue => 'tap/22/why', tags => array[n]) from unnest('{1,2,3,4}'::text[]) as n \g /dev/null
-create function pg_temp.fail_each (p_errors text[]) returns table (job text, errors text[])
+-- Jobs that fail together for one reason or another, some for the second time: of one claim, and of two.
+create function pg_temp.fail_each (p_queue text, p_size integer, p_errors text[]) returns table (job text, errors text[])
   language plpgsql as $fn$
 begin
-  perform awa.fail_many(array_agg(c.receipt order by c.tags), p_errors, retry_after => '0') from awa.claim('tap/22/why', 4) as c;
+  perform awa.fail_many(array_agg(c.receipt order by c.tags), p_errors, retry_after => '0')
+  from generate_series(p_size, 4, p_size) as n cross join lateral awa.claim(p_queue, least(n, p_size)) as c;
   return query
   select j.tags[1], array(select e ->> 'attempt' || ' ' || (e ->> 'error') from unnest(j.errors) as e)
-  from awa.jobs as j where j.queue = 'tap/22/why' order by 1;
+  from awa.jobs as j where j.queue = p_queue and j.state = 'retryable' order by 1;
 end;
 $fn$;
-select results_eq($$ select * from pg_temp.fail_each(array['a', 'b', null, 'a']) $$,
-  $$ values ('1', '{"1 a"}'::text[]), ('2', '{"1 b"}'), ('3', '{"1 "}'), ('4', '{"1 a"}') $$, 'each job has the error that it failed with');
+select awa.enqueue('k', queue => 'tap/22/why' || q, tags => array[n]) from unnest('{1,2,3,4}'::text[]) as n, generate_series(1, 2) as q \g /dev/null
+select results_eq(format($$ select * from pg_temp.fail_each('tap/22/why%s', %s, array['a', 'b', null, 'a']) $$, q, 4 / q),
+  $$ values ('1', '{"1 a"}'::text[]), ('2', '{"1 b"}'), ('3', '{"1 "}'), ('4', '{"1 a"}') $$, 'each job has the error that it failed with, claims: ' || q)
+from generate_series(1, 2) as q;
 select awa.maintain() \g /dev/null
-select awa.enqueue('k', queue => 'tap/22/why', tags => '{5}') from awa.cancel((select id from awa.jobs where queue = 'tap/22/why' and tags = '{4}')) \g /dev/null
-select results_eq($$ select * from pg_temp.fail_each(array['c', 'c', 'c', 'c']) where job <> '4' $$,
+select awa.cancel(j.id), awa.enqueue('k', queue => j.queue, tags => '{5}') from awa.jobs as j where j.queue like 'tap/22/why_' and j.tags = '{4}' \g /dev/null
+select results_eq(format($$ select * from pg_temp.fail_each('tap/22/why%s', %s, array['c', 'c', 'c', 'c']) $$, q, 4 / q),
   $$ values ('1', '{"1 a","2 c"}'::text[]), ('2', '{"1 b","2 c"}'), ('3', '{"1 ","2 c"}'), ('5', '{"1 c"}') $$,
-  'and those before it, beside one that fails for the first time');
+  'and those before it, beside one that fails for the first time, claims: ' || q)
+from generate_series(1, 2) as q;
 
 select is_empty(
   $$ select n, awa.backoff(n) from generate_series(1, 1000) as n, generate_series(1, 20)

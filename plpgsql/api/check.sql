@@ -207,10 +207,6 @@ begin
       select from watched_claims as w
       where w.batch_id = c.batch_id and (v.seen is null or not pg_visible_in_snapshot(w.xid, v.seen)))
   union all
-  select 'a deferred job is scheduled or retryable', format('job %s', d.job_id), 1, 0
-  from deferred_jobs as d
-  where d.state not in ('scheduled', 'retryable')
-  union all
   select 'a deferred job is within reach of promotion', format('job %s', d.job_id), 1, 0
   from deferred_jobs as d
   join (select n.* from promotion_points as n order by n.point desc limit 1) as p

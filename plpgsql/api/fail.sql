@@ -141,6 +141,9 @@ declare
   v_now      timestamptz := _now();
   v_state    job_state := case when p_how = 's' then 'scheduled'::job_state else 'retryable'::job_state end;
   v_xid      xid8 := pg_current_xact_id();
+  -- As in _defer_part.
+  v_reason   text := left(coalesce(p_errors[1], ''), 10000);
+  v_first    jsonb := jsonb_build_object('error', v_reason, 'attempt', 1, 'at', v_now);
   v_jobs     bigint;
   v_outcomes bigint;
 begin
@@ -166,7 +169,11 @@ begin
     ),
     coming as materialized (
       select b.batch_id, r.*,
-        case when p_how <> 's' then jsonb_build_object('error', u.error, 'attempt', r.attempt, 'at', v_now) end as entry
+        case
+          when p_how = 's' then null
+          when r.attempt = 1 and u.error = v_reason then v_first
+          else jsonb_build_object('error', u.error, 'attempt', r.attempt, 'at', v_now)
+        end as entry
       from batch as b
       cross join lateral unnest(b.job_ids, b.run_leases, b.errors) as u (job_id, run_lease, error)
       cross join lateral (
