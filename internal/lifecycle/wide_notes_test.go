@@ -83,6 +83,7 @@ func (w *wide) drain(conn *pgx.Conn) {
 		}
 	}
 	w.t.Logf("drained in %v", time.Since(began))
+	exec(`select awa.bulk_move_failed_to_dlq()`) // prune keeps what failed by a clock that is ahead
 	exec(`select awa.purge_dlq()`)
 	exec(`select awa.configure_queue(m.queue, '{"failed_retention": "0"}') from awa.queue_meta as m`)
 	for n := 0; n < 200 && len(lines(w.t, conn, `select from awa.ready_entries limit 1`)) > 0; n++ {
