@@ -92,6 +92,12 @@ func Conn(t testing.TB, url string) *pgx.Conn {
 // Server is a server of the test's own, which it may harm, with awa installed.
 func Server(t testing.TB, opts localpg.Options) *localpg.Server {
 	t.Helper()
+	return ServerOf(t, opts, install.Options{})
+}
+
+// ServerOf is Server with awa installed as the options say.
+func ServerOf(t testing.TB, opts localpg.Options, awa install.Options) *localpg.Server {
+	t.Helper()
 	server, err := localpg.Start(t.Context(), opts)
 	if errors.Is(err, localpg.ErrNoBinaries) {
 		t.Skip(err) // the rest of the suite may run on DATABASE_URL
@@ -101,7 +107,7 @@ func Server(t testing.TB, opts localpg.Options) *localpg.Server {
 	}
 	t.Cleanup(func() { _ = server.Stop() })
 	conn := Conn(t, server.URL())
-	if _, err := install.Migrate(t.Context(), conn, install.Options{}); err != nil {
+	if _, err := install.Migrate(t.Context(), conn, awa); err != nil {
 		t.Fatal(err)
 	}
 	_ = conn.Close(t.Context())

@@ -90,16 +90,21 @@ create or replace function {{ .schema }}._is_awaited ()
   volatile
 as $$
 begin
-  return exists (
-      select from pg_locks as w
-      where w.locktype = 'transactionid' and not w.granted and pg_backend_pid() = any (pg_blocking_pids(w.pid)))
-    -- A lane's claimers mostly wait with nothing: they have no transaction id yet.
-    or exists (
-      select from pg_locks as w
-      join pg_locks as k on k.locktype = 'advisory' and k.granted and k.pid = pg_backend_pid()
-        and k.database = w.database and k.classid = w.classid and k.objid = w.objid and k.objsubid = w.objsubid
-      where w.locktype = 'advisory' and not w.granted and w.classid::bigint = _lock_class(1)::bigint & 4294967295
-        and exists (select from pg_locks as x where x.pid = w.pid and x.locktype = 'transactionid' and x.granted));
+  -- The lock table is read once: it is costly, and everybody's locks wait meanwhile.
+  return (
+    with lock as materialized (
+      select k.* from pg_locks as k where k.locktype in ('transactionid', 'advisory')
+    )
+    select exists (
+        select from lock as w
+        where w.locktype = 'transactionid' and not w.granted and pg_backend_pid() = any (pg_blocking_pids(w.pid)))
+      -- A lane's claimers mostly wait with nothing: they have no transaction id yet.
+      or exists (
+        select from lock as w
+        join lock as k on k.locktype = 'advisory' and k.granted and k.pid = pg_backend_pid()
+          and k.database = w.database and k.classid = w.classid and k.objid = w.objid and k.objsubid = w.objsubid
+        where w.locktype = 'advisory' and not w.granted and w.classid::bigint = _lock_class(1)::bigint & 4294967295
+          and exists (select from lock as x where x.pid = w.pid and x.locktype = 'transactionid' and x.granted)));
 end;
 $$;
 
