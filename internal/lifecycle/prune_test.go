@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/awaqueue/awa/internal/localpg"
 	"github.com/awaqueue/awa/internal/pgtest"
 )
 
@@ -274,5 +275,49 @@ func TestPruneThatIsBlockedOnlyCounts(t *testing.T) {
 	}
 	if read := rowsRead(t, tx).since(from)["ready_entries_0"]; read > jobs {
 		t.Errorf("a prune that was blocked read %d of %d rows", read, jobs)
+	}
+}
+
+// A prune that a long transaction keeps from a segment is called again and again, for as
+// long as that lasts. It says so before it reads and copies what it could not give back.
+func TestPruneBesideALongTransactionReadsNothing(t *testing.T) {
+	server := pgtest.Server(t, localpg.Options{Settings: map[string]string{"max_prepared_transactions": "4"}})
+	conn, holder := pgtest.Conn(t, server.URL()), pgtest.Conn(t, server.URL())
+	exec := execOn(t, conn)
+	exec(`select awa.configure_storage('{"segment_max_age": "1 second"}')`)
+	exec(`select awa.enqueue_many('k', array_fill('1'::jsonb, array[1000]))`)
+	exec(`select awa.fail_many(array(select c.receipt from awa.claim('default', 1000) as c), terminal => true)`)
+	exec(`select awa.rotate()`)
+
+	lasting := func(since string) {
+		t.Helper()
+		exec(`do $$ begin
+			while not exists (` + since + ` < clock_timestamp() - interval '1 second') loop
+				perform pg_sleep(0.05), pg_stat_clear_snapshot();
+			end loop;
+		end $$`)
+		tx, err := conn.Begin(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = tx.Rollback(context.Background()) }()
+		from := rowsRead(t, tx)
+		var outcome string
+		if err := tx.QueryRow(t.Context(), `select awa.prune()`).Scan(&outcome); err != nil || outcome != "busy" {
+			t.Fatal(outcome, err)
+		}
+		if read := rowsRead(t, tx).since(from)["ready_entries_0"]; read > 0 {
+			t.Errorf("beside a transaction of which %s, a prune that was busy read %d rows", since, read)
+		}
+	}
+	held := execOn(t, holder)
+	held(`begin; select count(*) from awa.ready_entries`)
+	lasting(`select from pg_stat_activity as a where a.datname = current_database() and a.state = 'idle in transaction' and a.xact_start`)
+	held(`prepare transaction 'long'`)
+	lasting(`select from pg_prepared_xacts as p where p.database = current_database() and p.prepared`)
+	held(`rollback prepared 'long'`)
+	var outcome string
+	if err := conn.QueryRow(t.Context(), `select awa.prune()`).Scan(&outcome); err != nil || outcome != "pruned" {
+		t.Error(outcome, err)
 	}
 }

@@ -87,6 +87,26 @@ begin
 end;
 $$;
 
+-- Whether one of these transactions has lasted for so long that it is not waited for, such
+-- as a dump's: what a prune proves and copies would be for nothing, again at each call.
+-- Of another role's it is known to who may read all statistics.
+create or replace function {{ .schema }}._is_lasting (p_met text[])
+  returns boolean
+  language plpgsql
+  volatile
+as $$
+declare
+  v_since timestamptz := clock_timestamp() - (
+    select least(greatest(s.segment_max_age, '1 second'), '1 minute') from storage_settings as s);
+begin
+  return exists (
+    select from pg_locks as k
+    left join pg_stat_activity as a on a.pid = k.pid
+    left join pg_prepared_xacts as p on k.pid is null and k.locktype = 'transactionid' and p.transaction = k.transactionid
+    where k.virtualtransaction = any (p_met) and coalesce(a.xact_start, p.prepared) < v_since);
+end;
+$$;
+
 create or replace function {{ .schema }}._prune_segment (p_generation bigint, p_current smallint)
   returns text
   language plpgsql
@@ -119,6 +139,9 @@ declare
   k_places   tid[];
   k_jobs     bigint[];
 begin
+  if _is_lasting(v_met) then
+    return 'busy';
+  end if;
   -- A few stragglers do not pin a segment: one in a hundred, or any up to the
   -- limit once the ring has no other slot left to open.
   select count(*) into v_rows from ready_entries as r where r.ready_slot = v_slot;
