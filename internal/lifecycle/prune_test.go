@@ -321,3 +321,35 @@ func TestPruneBesideALongTransactionReadsNothing(t *testing.T) {
 		t.Error(outcome, err)
 	}
 }
+
+// Who watches the storage asks every few seconds. What holds the oldest segment is counted,
+// and no job is looked for among the claims and outcomes.
+func TestStorageStatusOnlyCounts(t *testing.T) {
+	conn := pgtest.Conn(t, pgtest.URL(t))
+	exec := execOn(t, conn)
+	const claims = 100
+	exec(`select awa.enqueue_many('k', array_fill('1'::jsonb, array[$1::integer]))`, claims*10+9)
+	exec(`create table held as select n, c.receipt from generate_series(1, $1::integer) as n cross join lateral awa.claim('default', 10 + 0 * n) as c`, claims)
+	exec(`select awa.complete_many(array(select h.receipt from held as h where h.n > 1))`)
+	// Whatever leaves its place unclaimed is closed there all the same.
+	exec(`create table left_over as select j.id, row_number() over () as n from awa.jobs as j where j.state = 'available'`)
+	exec(`select case l.n when 1 then awa.cancel(l.id) else awa.delete_job_compat(l.id) end from left_over as l where l.n <= 2`)
+	exec(`update awa.jobs set priority = 1 where id = (select l.id from left_over as l where l.n = 3)`)
+	exec(`select awa.rotate()`)
+	tx, err := conn.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = tx.Rollback(context.Background()) }()
+	from := rowsRead(t, tx)
+	var waiting, running int
+	if err := tx.QueryRow(t.Context(), `select s.waiting, s.running from awa.storage_status() as s where s.generation = 0`).Scan(&waiting, &running); err != nil {
+		t.Fatal(err)
+	}
+	if waiting != 7 || running != 10 {
+		t.Errorf("%d jobs wait and %d run", waiting, running)
+	}
+	if read := rowsRead(t, tx).since(from)["claims_0"]; read > claims+3 {
+		t.Errorf("of %d claims it read %d", claims, read)
+	}
+}
