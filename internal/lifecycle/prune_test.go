@@ -322,6 +322,47 @@ func TestPruneBesideALongTransactionReadsNothing(t *testing.T) {
 	}
 }
 
+// Jobs that hold a segment may do so for weeks. maintain does not count them at every call.
+func TestMaintainBesideAHeldSegmentCountsSeldom(t *testing.T) {
+	conn := pgtest.Conn(t, pgtest.URL(t))
+	exec := execOn(t, conn)
+	const jobs, passes = 3000, 12
+	exec(`select awa.enqueue_many('k', array_fill('1'::jsonb, array[$1::integer]))`, jobs)
+	exec(`select awa.maintain()`)
+	exec(`select awa.rotate()`)
+	exec(`update awa.segment_rotations set rotated_at = now() - interval '1 day' where generation = 0`)
+	exec(`update awa.segment_rotations set rotated_at = now() - interval '2 hours' where generation = 1`)
+	var read int64
+	for range passes {
+		tx, err := conn.Begin(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		from := rowsRead(t, tx)
+		var outcome string
+		if err := tx.QueryRow(t.Context(), `select outcome from awa.maintain() where task = 'prune'`).Scan(&outcome); err != nil || outcome != "blocked" {
+			t.Fatal(outcome, err)
+		}
+		read += rowsRead(t, tx).since(from)["ready_entries_0"]
+		if err := tx.Commit(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if read > jobs*passes/2 {
+		t.Errorf("%d passes read %d rows of a segment that %d jobs hold", passes, read, jobs)
+	}
+
+	// Counters that have drifted put it off, and keep nobody from it.
+	exec(`select awa.complete_many(array(select c.receipt from awa.claim('default', $1::integer) as c))`, jobs)
+	exec(`select awa.checkpoint_terminal_counters()`)
+	exec(`update awa.terminal_count_checkpoints set closed = 0`)
+	for outcome := "blocked"; outcome == "blocked"; {
+		if err := conn.QueryRow(t.Context(), `select outcome from awa.maintain() where task = 'prune'`).Scan(&outcome); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // Who watches the storage asks every few seconds. What holds the oldest segment is counted,
 // and no job is looked for among the claims and outcomes.
 func TestStorageStatusOnlyCounts(t *testing.T) {

@@ -399,6 +399,26 @@ exception
 end;
 $$;
 
+-- Whether, by the counters, more jobs hold a segment than prune would move. They may have
+-- drifted, so this saves counting the rows at every call, and decides nothing for good.
+create or replace function {{ .schema }}._seems_held (p_slot integer)
+  returns boolean
+  language plpgsql
+  volatile
+as $$
+begin
+  return (
+    select coalesce(sum(k.enqueued - k.closed), 0) > (select s.straggler_limit from storage_settings as s)
+    from (select distinct q.lane from queue_lanes as q) as l
+    cross join lateral (
+      select c.enqueued, c.closed from terminal_count_checkpoints as c
+      where c.ready_slot = p_slot and c.lane = l.lane
+      order by c.checkpoint desc
+      limit 1
+    ) as k);
+end;
+$$;
+
 create or replace function {{ .schema }}.prune ()
   returns text
   language plpgsql
