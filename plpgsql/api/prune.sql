@@ -404,7 +404,7 @@ $$;
 create or replace function {{ .schema }}._seems_held (p_slot integer)
   returns boolean
   language plpgsql
-  volatile
+  stable
 as $$
 begin
   return (
