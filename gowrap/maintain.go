@@ -9,8 +9,8 @@ import (
 // TaskReport says what one maintenance task did.
 type TaskReport struct {
 	Task     string
-	Outcome  string
-	Affected int64 // jobs, rows or segments, as the task counts
+	Outcome  string // "failed": with the error in Detail, and the other tasks are done
+	Affected int64  // jobs, rows or segments, as the task counts
 	Detail   string
 }
 

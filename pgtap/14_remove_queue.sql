@@ -1,6 +1,6 @@
 -- Removal of a queue.
 begin;
-select plan(40);
+select plan(41);
 -- Alone: turns the ring.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 select awa.reset() \g /dev/null
@@ -133,6 +133,16 @@ select pg_temp.turn() \g /dev/null
 select isnt_empty($$ select * from awa.parked_jobs where queue = 'tap/14 d' $$, 'it is on the list still');
 select is(awa.remove_queue('tap/14 d'), true, 'which does not keep the queue');
 select is_empty($$ select * from awa.parked_jobs where queue = 'tap/14 d' $$, 'and goes with it');
+
+-- Where DDL is forbidden
+
+select awa.configure_queue('tap/14 f', '{}') \g /dev/null
+alter table awa.queue_lanes replica identity default;  -- as it is before the first removal
+create function pg_temp.forbid () returns event_trigger language plpgsql as $$ begin raise exception 'no DDL here'; end $$;
+create event trigger tap_14 on ddl_command_start execute function pg_temp.forbid();
+prepare removal as select awa.remove_queue('tap/14 f');
+select results_eq('removal', 'values (true)', 'a queue is removed without any');
+drop event trigger tap_14;
 
 select * from finish();
 rollback;

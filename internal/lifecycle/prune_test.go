@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/awaqueue/awa/internal/localpg"
 	"github.com/awaqueue/awa/internal/pgtest"
 )
 
@@ -274,5 +275,122 @@ func TestPruneThatIsBlockedOnlyCounts(t *testing.T) {
 	}
 	if read := rowsRead(t, tx).since(from)["ready_entries_0"]; read > jobs {
 		t.Errorf("a prune that was blocked read %d of %d rows", read, jobs)
+	}
+}
+
+// A prune that a long transaction keeps from a segment is called again and again, for as
+// long as that lasts. It says so before it reads and copies what it could not give back.
+func TestPruneBesideALongTransactionReadsNothing(t *testing.T) {
+	server := pgtest.Server(t, localpg.Options{Settings: map[string]string{"max_prepared_transactions": "4"}})
+	conn, holder := pgtest.Conn(t, server.URL()), pgtest.Conn(t, server.URL())
+	exec := execOn(t, conn)
+	exec(`select awa.configure_storage('{"segment_max_age": "1 second"}')`)
+	exec(`select awa.enqueue_many('k', array_fill('1'::jsonb, array[1000]))`)
+	exec(`select awa.fail_many(array(select c.receipt from awa.claim('default', 1000) as c), terminal => true)`)
+	exec(`select awa.rotate()`)
+
+	lasting := func(since string) {
+		t.Helper()
+		exec(`do $$ begin
+			while not exists (` + since + ` < clock_timestamp() - interval '1 second') loop
+				perform pg_sleep(0.05), pg_stat_clear_snapshot();
+			end loop;
+		end $$`)
+		tx, err := conn.Begin(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = tx.Rollback(context.Background()) }()
+		from := rowsRead(t, tx)
+		var outcome string
+		if err := tx.QueryRow(t.Context(), `select awa.prune()`).Scan(&outcome); err != nil || outcome != "busy" {
+			t.Fatal(outcome, err)
+		}
+		if read := rowsRead(t, tx).since(from)["ready_entries_0"]; read > 0 {
+			t.Errorf("beside a transaction of which %s, a prune that was busy read %d rows", since, read)
+		}
+	}
+	held := execOn(t, holder)
+	held(`begin; select count(*) from awa.ready_entries`)
+	lasting(`select from pg_stat_activity as a where a.datname = current_database() and a.state = 'idle in transaction' and a.xact_start`)
+	held(`prepare transaction 'long'`)
+	lasting(`select from pg_prepared_xacts as p where p.database = current_database() and p.prepared`)
+	held(`rollback prepared 'long'`)
+	var outcome string
+	if err := conn.QueryRow(t.Context(), `select awa.prune()`).Scan(&outcome); err != nil || outcome != "pruned" {
+		t.Error(outcome, err)
+	}
+}
+
+// Jobs that hold a segment may do so for weeks. maintain does not count them at every call.
+func TestMaintainBesideAHeldSegmentCountsSeldom(t *testing.T) {
+	conn := pgtest.Conn(t, pgtest.URL(t))
+	exec := execOn(t, conn)
+	const jobs, passes = 3000, 12
+	exec(`select awa.enqueue_many('k', array_fill('1'::jsonb, array[$1::integer]))`, jobs)
+	exec(`select awa.maintain()`)
+	exec(`select awa.rotate()`)
+	exec(`update awa.segment_rotations set rotated_at = now() - interval '1 day' where generation = 0`)
+	exec(`update awa.segment_rotations set rotated_at = now() - interval '2 hours' where generation = 1`)
+	var read int64
+	for range passes {
+		tx, err := conn.Begin(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		from := rowsRead(t, tx)
+		var outcome string
+		if err := tx.QueryRow(t.Context(), `select outcome from awa.maintain() where task = 'prune'`).Scan(&outcome); err != nil || outcome != "blocked" {
+			t.Fatal(outcome, err)
+		}
+		read += rowsRead(t, tx).since(from)["ready_entries_0"]
+		if err := tx.Commit(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if read > jobs*passes/2 {
+		t.Errorf("%d passes read %d rows of a segment that %d jobs hold", passes, read, jobs)
+	}
+
+	// Counters that have drifted put it off, and keep nobody from it.
+	exec(`select awa.complete_many(array(select c.receipt from awa.claim('default', $1::integer) as c))`, jobs)
+	exec(`select awa.checkpoint_terminal_counters()`)
+	exec(`update awa.terminal_count_checkpoints set closed = 0`)
+	for outcome := "blocked"; outcome == "blocked"; {
+		if err := conn.QueryRow(t.Context(), `select outcome from awa.maintain() where task = 'prune'`).Scan(&outcome); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// Who watches the storage asks every few seconds. What holds the oldest segment is counted,
+// and no job is looked for among the claims and outcomes.
+func TestStorageStatusOnlyCounts(t *testing.T) {
+	conn := pgtest.Conn(t, pgtest.URL(t))
+	exec := execOn(t, conn)
+	const claims = 100
+	exec(`select awa.enqueue_many('k', array_fill('1'::jsonb, array[$1::integer]))`, claims*10+9)
+	exec(`create table held as select n, c.receipt from generate_series(1, $1::integer) as n cross join lateral awa.claim('default', 10 + 0 * n) as c`, claims)
+	exec(`select awa.complete_many(array(select h.receipt from held as h where h.n > 1))`)
+	// Whatever leaves its place unclaimed is closed there all the same.
+	exec(`create table left_over as select j.id, row_number() over () as n from awa.jobs as j where j.state = 'available'`)
+	exec(`select case l.n when 1 then awa.cancel(l.id) else awa.delete_job_compat(l.id) end from left_over as l where l.n <= 2`)
+	exec(`update awa.jobs set priority = 1 where id = (select l.id from left_over as l where l.n = 3)`)
+	exec(`select awa.rotate()`)
+	tx, err := conn.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = tx.Rollback(context.Background()) }()
+	from := rowsRead(t, tx)
+	var waiting, running int
+	if err := tx.QueryRow(t.Context(), `select s.waiting, s.running from awa.storage_status() as s where s.generation = 0`).Scan(&waiting, &running); err != nil {
+		t.Fatal(err)
+	}
+	if waiting != 7 || running != 10 {
+		t.Errorf("%d jobs wait and %d run", waiting, running)
+	}
+	if read := rowsRead(t, tx).since(from)["claims_0"]; read > claims+3 {
+		t.Errorf("of %d claims it read %d", claims, read)
 	}
 }

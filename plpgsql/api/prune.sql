@@ -35,6 +35,9 @@ declare
   k_places   tid[];
   k_jobs     bigint[];
 begin
+  if _is_lasting(v_met) then
+    return 'busy';
+  end if;
   -- A few stragglers do not pin a segment: one in a hundred, or any up to the
   -- limit once the ring has no other slot left to open.
   select count(*) into v_rows from ready_entries as r where r.ready_slot = v_slot;
@@ -203,6 +206,26 @@ exception
     -- The last: a carried batch was given a relocated batch's id, once in
     -- thousands. The next prune draws again.
     return 'busy';
+end;
+$$;
+
+-- Whether, by the counters, more jobs hold a segment than prune would move. They may have
+-- drifted, so this saves counting the rows at every call, and decides nothing for good.
+create or replace function {{ .schema }}._seems_held (p_slot integer)
+  returns boolean
+  language plpgsql
+  stable
+as $$
+begin
+  return (
+    select coalesce(sum(k.enqueued - k.closed), 0) > (select s.straggler_limit from storage_settings as s)
+    from (select distinct q.lane from queue_lanes as q) as l
+    cross join lateral (
+      select c.enqueued, c.closed from terminal_count_checkpoints as c
+      where c.ready_slot = p_slot and c.lane = l.lane
+      order by c.checkpoint desc
+      limit 1
+    ) as k);
 end;
 $$;
 

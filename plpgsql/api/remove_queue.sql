@@ -101,8 +101,11 @@ begin
   v_lanes := array(select distinct l.lane from queue_lanes as l where l.queue = remove_queue.queue);
   perform _refuse_remains(remove_queue.queue, v_lanes, v_proof);
 
-  -- A publication wants rows identified that go. An upgrade does not, see 018.
-  if (select c.relreplident <> 'f' from pg_class as c where c.oid = '{{ .schema }}.queue_lanes'::regclass) then
+  -- A publication wants rows identified that go. An upgrade does not, see 018. Elsewhere
+  -- this is spared: DDL may be forbidden.
+  if (select c.relreplident <> 'f' from pg_class as c where c.oid = '{{ .schema }}.queue_lanes'::regclass)
+    and exists (select from pg_publication_tables as t where t.schemaname = '{{ .schema }}' and t.tablename = 'queue_lanes')
+  then
     alter table queue_lanes replica identity full;
   end if;
   delete from queue_lanes as l where l.lane = any (v_lanes);

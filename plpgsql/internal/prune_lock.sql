@@ -83,3 +83,23 @@ begin
   where u.ctid = k.place and u.job_id = k.job_id;
 end;
 $$;
+
+-- Whether one of these transactions has lasted for so long that it is not waited for, such
+-- as a dump's: what a prune proves and copies would be for nothing, again at each call.
+-- Of another role's it is known to who may read all statistics.
+create or replace function {{ .schema }}._is_lasting (p_met text[])
+  returns boolean
+  language plpgsql
+  volatile
+as $$
+declare
+  v_since timestamptz := clock_timestamp() - (
+    select least(greatest(s.segment_max_age, '1 second'), '1 minute') from storage_settings as s);
+begin
+  return exists (
+    select from pg_locks as k
+    left join pg_stat_activity as a on a.pid = k.pid
+    left join pg_prepared_xacts as p on k.pid is null and k.locktype = 'transactionid' and p.transaction = k.transactionid
+    where k.virtualtransaction = any (p_met) and coalesce(a.xact_start, p.prepared) < v_since);
+end;
+$$;
