@@ -37,3 +37,4 @@ drop function if exists {{ .schema }}._take_many (bigint[], "char"[], text, text
 drop function if exists {{ .schema }}._count_removals ({{ .schema }}.taken_job[]);
 drop function if exists {{ .schema }}._retry_dead ({{ .schema }}.dlq_entries, text, integer, timestamptz);
 drop function if exists {{ .schema }}._retained_failures (integer);
+drop function if exists {{ .schema }}._park_jobs (text, smallint[], bigint[], bigint[], bigint[], text[]);
