@@ -1,6 +1,6 @@
 -- Limits of concurrency per key.
 begin;
-select plan(76);
+select plan(80);
 -- Alone: calls maintain.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 -- A segment that is due would be sealed by maintain.
@@ -160,6 +160,25 @@ select pg_temp.add('tap/84/whole', 'z m a') \g /dev/null
 select pg_temp.claimed('tap/84/whole') \g /dev/null
 select is((select b.keys from awa.slot_batches as b join awa.claims as c on c.batch_id = b.batch_id and c.job_ids = b.job_ids
   where b.queue = 'tap/84/whole'), '{z,m,a}', 'keys are noted in the order of the claim');
+
+-- Nor is a look at each needed where its claim parked some: their outcome comes before all
+-- others, and none of a worker is taken for it.
+
+select awa.configure_queue('tap/84/first', '{"concurrency_limit": 1}') \g /dev/null
+select pg_temp.add('tap/84/first', 'a a b b c') \g /dev/null
+select is(pg_temp.claimed('tap/84/first'), 'a b c', 'a claim parks what it met twice');
+select awa.complete(pg_temp.receipt('tap/84/first', 'b')) \g /dev/null
+select pg_temp.add('tap/84/first', 'a c') \g /dev/null
+select is((select string_agg(format('%s %s %s', o.seq, o.outcome, o.jobs), ', ' order by o.seq) from awa.attempt_outcomes as o
+  where o.batch_id = (pg_temp.receipt('tap/84/first', 'b')).batch_id), '-1 m 2, 0 c 1', 'their outcome comes before that of a worker');
+select is(pg_temp.claimed('tap/84/first'), 'b', 'a key that came free is claimed, and those beside it are not');
+select pg_temp.add('tap/84/first', 'c') \g /dev/null
+select pg_temp.claimed('tap/84/first', 1) \g /dev/null
+select is((select string_agg(format('%s %s', o.seq, o.outcome), ', ')
+  from awa.queue_lanes as l
+  join awa.claims as c on c.lane = l.lane and cardinality(c.job_ids) = 1
+  join awa.attempt_outcomes as o on o.batch_id = c.batch_id
+  where l.queue = 'tap/84/first'), '0 m', 'the outcome of a sole job is the first and the last');
 
 -- A long row of jobs whose key is taken: who has something in hand does not go through it,
 -- and who has nothing does.

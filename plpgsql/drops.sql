@@ -44,3 +44,4 @@ drop function if exists {{ .schema }}._passed (smallint, xid8, bigint, {{ .schem
 drop function if exists {{ .schema }}._leave ({{ .schema }}.leases);
 drop function if exists {{ .schema }}._leaves_key ({{ .schema }}.leases);
 drop function if exists {{ .schema }}._keep_key (bytea, bit, bigint, timestamptz);
+drop function if exists {{ .schema }}._park_jobs (text, smallint[], bigint[], bigint[], bigint[], text[]);

@@ -81,24 +81,16 @@ declare
   v_held   text[];
   v_jobs   claimed_job[];
   -- What this call takes; of one round what it finds, takes and has to park.
-  n_keys    text[];
-  n_jobs    bigint[];
-  n_batches bigint[];
-  w_keys    text[];
-  w_jobs    bigint[];
-  w_batches bigint[];
-  w_slots   smallint[];
-  w_leases  bigint[];
-  o_keys    text[];
-  o_jobs    bigint[];
-  o_batches bigint[];
-  o_slots   smallint[];
-  o_leases  bigint[];
-  t_keys    text[];
-  t_jobs    bigint[];
-  t_batches bigint[];
-  v_key     text;
-  v_receipt receipt;
+  n_keys     text[];
+  n_jobs     bigint[];
+  n_batches  bigint[];
+  w_keys     text[];
+  o_receipts receipt[];
+  t_keys     text[];
+  t_jobs     bigint[];
+  t_batches  bigint[];
+  v_key      text;
+  v_receipt  receipt;
 begin
   perform _enter_ring();
   if not _await_turn(p_queue) then
@@ -152,13 +144,16 @@ begin
 
   for v_pass in 1 .. 2 loop
     if v_parked then
-      -- Keys that came free since the last claim, and a few others: a limit may have been
-      -- raised. Who would return with nothing looks at more.
-      w_keys := v_state.freed_keys || _parked_keys(p_queue, case when v_aged then v_left * 2 + 100 when v_pass = 2 then 100 else 10 end);
-      v_jobs := array(
+      -- Keys that came free since the last claim, and every tenth time others: a limit may
+      -- have been raised. Who would return with nothing looks at them, too.
+      w_keys := v_state.freed_keys;
+      if v_aged or v_pass = 2 or random() < 0.1 then
+        w_keys := w_keys || _parked_keys(p_queue, case when v_aged then v_left * 2 + 100 else 100 end);
+      end if;
+      v_jobs := case when w_keys <> '{}' then array(
         select j
         from _claim_parked(
-          p_queue, w_keys, v_held || case when v_aged then _aged_keys(p_queue, w_keys, v_at) end, v_left, p_worker, p_lease, p_limit) as j);
+          p_queue, w_keys, v_held || case when v_aged then _aged_keys(p_queue, w_keys, v_at) end, v_left, p_worker, p_lease, p_limit) as j) end;
       if v_jobs <> '{}' then
         return query select j.* from unnest(v_jobs) as j;
         select array_agg(_concurrency_key(j.metadata)), array_agg(j.job_id), array_agg((j.receipt).batch_id)
@@ -181,65 +176,70 @@ begin
       -- A round costs as much as some jobs.
       v_met := v_met + greatest(cardinality(v_jobs), case when v_left < v_asked then 10 else 50 end);
       exit when v_jobs = '{}';
-      o_jobs := null;
+      o_receipts := null;
       if cardinality(v_jobs) = 1 then
         v_key := _concurrency_key(v_jobs[1].metadata);
         if v_key is not null then
-          v_receipt := v_jobs[1].receipt;
           if cardinality(array_positions(v_held || case when v_aged then _aged_keys(p_queue, array[v_key], v_at) end, v_key)) < p_limit then
+            v_receipt := v_jobs[1].receipt;
             v_held := v_held || v_key;
             n_keys := n_keys || v_key;
             n_jobs := n_jobs || v_receipt.job_id;
             n_batches := n_batches || v_receipt.batch_id;
           else
-            o_keys := array[v_key];
-            o_jobs := array[v_receipt.job_id];
-            o_batches := array[v_receipt.batch_id];
-            o_slots := array[v_receipt.ready_slot];
-            o_leases := array[v_receipt.run_lease];
+            o_receipts := array[v_jobs[1].receipt];
           end if;
         end if;
       else
-        select array_agg(j.key), array_agg(j.job_id), array_agg((j.receipt).batch_id), array_agg((j.receipt).ready_slot),
-          array_agg((j.receipt).run_lease)
-        into w_keys, w_jobs, w_batches, w_slots, w_leases
-        from (
-          select _concurrency_key(u.metadata) as key, u.job_id, u.receipt from unnest(v_jobs) as u offset 0
-        ) as j
-        where j.key is not null;
-        if w_keys is not null then
-          select array_agg(w.key) filter (where w.taken), array_agg(w.job_id) filter (where w.taken), array_agg(w.batch_id) filter (where w.taken),
-            array_agg(w.key) filter (where not w.taken), array_agg(w.job_id) filter (where not w.taken),
-            array_agg(w.batch_id) filter (where not w.taken), array_agg(w.slot) filter (where not w.taken),
-            array_agg(w.run_lease) filter (where not w.taken)
-          into t_keys, t_jobs, t_batches, o_keys, o_jobs, o_batches, o_slots, o_leases
-          from (
-            -- The open attempts of a key come first, so that its jobs count on from there.
-            select u.nth, u.key, u.job_id, u.batch_id, u.slot, u.run_lease,
-              row_number() over (partition by u.key collate "C" order by u.nth) <= p_limit as taken
-            from (
-              select 0 as nth, h.key, null::bigint as job_id, null::bigint as batch_id, null::smallint as slot, null::bigint as run_lease
-              from unnest(v_held || case when v_aged then _aged_keys(p_queue, w_keys, v_at) end) as h (key)
-              where (h.key in (select k.key from unnest(w_keys) as k (key))) is true
-              union all
-              select w.nth, w.key, w.job_id, w.batch_id, w.slot, w.run_lease
-              from unnest(w_keys, w_jobs, w_batches, w_slots, w_leases) with ordinality as w (key, job_id, batch_id, slot, run_lease, nth)
-            ) as u
-            -- As they were claimed: such a batch is known as a whole.
-            order by u.nth
-          ) as w
-          where w.nth > 0;
-          v_held := v_held || t_keys;
-          n_keys := n_keys || t_keys;
-          n_jobs := n_jobs || t_jobs;
-          n_batches := n_batches || t_batches;
+        if v_aged then
+          w_keys := array(select _concurrency_key(j.metadata) from unnest(v_jobs) as j);
         end if;
+        with job as materialized (
+          select j.nth, _concurrency_key(j.metadata) as key, j.receipt
+          from (
+            select u.nth, (u.job).metadata, (u.job).receipt
+            from (select unnest(v_jobs) as job, generate_series(1, cardinality(v_jobs)) as nth) as u
+            offset 0
+          ) as j
+        ),
+        -- Grouped, not numbered: keys with more than their limit are few.
+        crowded as materialized (
+          select count(*) filter (where u.nth = 0) as held, array_agg(u.nth) filter (where u.nth > 0) as nths
+          from (
+            select 0 as nth, h.key
+            from (select unnest(v_held || case when v_aged then _aged_keys(p_queue, w_keys, v_at) end) as key) as h
+            where (h.key in (select j.key from job as j)) is true
+            union all
+            select j.nth, j.key from job as j where j.key is not null
+          ) as u
+          group by u.key
+          having count(*) > p_limit
+        ),
+        late as materialized (
+          select n.nth
+          from crowded as c
+          cross join lateral (select x.nth from unnest(c.nths) as x (nth) order by x.nth offset greatest(p_limit - c.held, 0)) as n
+        )
+        select array_agg(w.key) filter (where w.taken), array_agg((w.receipt).job_id) filter (where w.taken),
+          array_agg((w.receipt).batch_id) filter (where w.taken), array_agg(w.receipt) filter (where not w.taken)
+        into t_keys, t_jobs, t_batches, o_receipts
+        from (
+          -- As they were claimed: such a batch is known as a whole.
+          select j.key, j.receipt, j.nth not in (select l.nth from late as l) as taken
+          from job as j
+          where j.key is not null
+          offset 0
+        ) as w;
+        v_held := v_held || t_keys;
+        n_keys := n_keys || t_keys;
+        n_jobs := n_jobs || t_jobs;
+        n_batches := n_batches || t_batches;
       end if;
-      if o_jobs is null then
+      if o_receipts is null then
         return query select j.* from unnest(v_jobs) as j;
       else
-        perform _park_jobs(p_queue, o_slots, o_batches, o_jobs, o_leases, o_keys);
-        return query select j.* from unnest(v_jobs) as j where j.job_id not in (select o.id from unnest(o_jobs) as o (id));
+        perform _park_jobs(p_queue, o_receipts);
+        return query select j.* from unnest(v_jobs) as j where j.job_id not in (select o.job_id from unnest(o_receipts) as o);
       end if;
       get diagnostics v_got = row_count;
       v_left := v_left - v_got;

@@ -19,7 +19,8 @@ $$;
 
 -- What the batches at some points hold at a moment: a key for each attempt that is
 -- open, and those of the others. The batches of the current segment are looked for
--- there alone; if one is not, in every segment.
+-- there alone; if one is not, in every segment. Mostly each is open or closed as a whole,
+-- but for jobs that its claim parked, and its keys are taken as they stand.
 create or replace function {{ .schema }}._slot_state (
   p_queue text, p_open bigint[], p_at timestamptz, p_slot smallint, p_leases boolean, p_parked boolean,
   out held_keys text[], out open_points bigint[], out freed_keys text[], out freed_points bigint[]
@@ -28,8 +29,50 @@ create or replace function {{ .schema }}._slot_state (
   volatile
 as $$
 declare
-  v_met bigint;
+  v_met  bigint := 0::bigint;
+  v_torn boolean := p_leases;
+  r      record;
 begin
+  if not v_torn then
+    held_keys := '{}';
+    open_points := '{}';
+    case p_slot
+{{ range $i := until (int .segments) }}
+    when {{ $i }} then
+      for r in
+        select b.point, b.keys, o.closed, o.closed + o.parked >= cardinality(c.job_ids) as done,
+          -- Parked with it, so it is all here: what prune carries on has no such outcome.
+          c.job_ids = b.job_ids or o.parked > 0 as intact
+        from slot_batches_{{ $i }} as b
+        cross join lateral (select k.job_ids from claims_{{ $i }} as k where k.batch_id = b.batch_id limit 1) as c
+        cross join lateral (
+          select coalesce(sum(n.jobs) filter (where n.seq >= 0), 0) as closed, coalesce(sum(n.jobs) filter (where n.seq < 0), 0) as parked
+          from attempt_outcomes_{{ $i }} as n
+          where n.batch_id = b.batch_id and n.finalized_at <= p_at
+        ) as o
+        where b.queue = p_queue and b.point = any (p_open)
+        order by b.point
+      loop
+        v_met := v_met + 1;
+        if r.done then
+          if p_parked then
+            freed_keys := freed_keys || r.keys;
+            freed_points := freed_points || array_fill(r.point, array[cardinality(r.keys)]);
+          end if;
+        elsif r.closed = 0 and r.intact then
+          held_keys := held_keys || r.keys;
+          open_points := open_points || r.point;
+        else
+          v_torn := true;
+          exit;
+        end if;
+      end loop;
+{{ end }}
+    end case;
+    if not v_torn and v_met = cardinality(p_open) then
+      return;
+    end if;
+  end if;
   case p_slot
 {{ range $i := until (int .segments) }}
   when {{ $i }} then

@@ -148,64 +148,69 @@ begin
       where u.job_id = any (v_gone);
       perform _bring_back(v_gone);
     end if;
-    return query
-    with taken as (
-      delete from deferred_jobs as d
-      where d.job_id = any (array(
-        select e.job_id from deferred_jobs as e
-        -- By its id and by no other index, whatever the statistics say.
-        where e.job_id = any (v_ids) and (e.run_at = 'infinity' and e.lane = any (v_lanes)) is true and not _gains_key(e)
-        order by e.job_id
-        for update skip locked))
-      returning d.*
-    ),
-    gone as (
-      delete from parked_jobs as p
-      where p.ctid = any (array({{ template "internal/parked_rows.sql" (dict "queue" "p_queue" "keys" "v_keys" "ids" "v_ids") }}
-          -- Not a join: those few may be many.
-          and (u.job_id in (select t.job_id from taken as t)) is true))
-    ),
-    put as (
-      insert into ready_entries (
-        lane, xid, job_id, run_at, created_at, run_lease, ready_slot, attempt, max_attempts, kind, args,
-        metadata, tags, errors, progress, unique_key, unique_states, ordering_key, deadline)
-      select t.lane, '0', t.job_id, coalesce(nullif(_instant(t.metadata ->> 'awa:run_at'), 'infinity'), t.created_at), t.created_at, t.run_lease, v_slot, t.attempt, t.max_attempts,
-        t.kind, t.args, nullif(t.metadata - 'awa:run_at', '{}'), t.tags, t.errors, t.progress, t.unique_key, t.unique_states,
-        t.ordering_key, t.deadline
-      from taken as t
-      returning *
-    ),
-    batch as materialized (
-      select p.lane, _batch_id(v_slot, max(p.job_id * 16 + p.run_lease % 16), max(p.run_lease)) as batch_id, count(*)::integer as jobs,
-        min(p.deadline) as deadline, bool_or(p.metadata ? 'awa:follow_ups') as follows, array_agg(p.job_id order by p.job_id) as job_ids,
-        array_agg(p.run_lease order by p.job_id) as run_leases,
-        (select q.priority from queue_lanes as q where q.lane = p.lane limit 1) as priority
+    case v_slot
+{{ range $i := until (int .segments) }}
+    when {{ $i }} then
+      return query
+      with taken as (
+        delete from deferred_jobs as d
+        where d.job_id = any (array(
+          select e.job_id from deferred_jobs as e
+          -- By its id and by no other index, whatever the statistics say.
+          where e.job_id = any (v_ids) and (e.run_at = 'infinity' and e.lane = any (v_lanes)) is true and not _gains_key(e)
+          order by e.job_id
+          for update skip locked))
+        returning d.*
+      ),
+      gone as (
+        delete from parked_jobs as p
+        where p.ctid = any (array({{ template "internal/parked_rows.sql" (dict "queue" "p_queue" "keys" "v_keys" "ids" "v_ids") }}
+            -- Not a join: those few may be many.
+            and (u.job_id in (select t.job_id from taken as t)) is true))
+      ),
+      put as (
+        insert into ready_entries_{{ $i }} (
+          lane, xid, job_id, run_at, created_at, run_lease, ready_slot, attempt, max_attempts, kind, args,
+          metadata, tags, errors, progress, unique_key, unique_states, ordering_key, deadline)
+        select t.lane, '0', t.job_id, coalesce(nullif(_instant(t.metadata ->> 'awa:run_at'), 'infinity'), t.created_at), t.created_at, t.run_lease, {{ $i }}, t.attempt, t.max_attempts,
+          t.kind, t.args, nullif(t.metadata - 'awa:run_at', '{}'), t.tags, t.errors, t.progress, t.unique_key, t.unique_states,
+          t.ordering_key, t.deadline
+        from taken as t
+        returning *
+      ),
+      batch as materialized (
+        select p.lane, _batch_id({{ $i }}, max(p.job_id * 16 + p.run_lease % 16), max(p.run_lease)) as batch_id, count(*)::integer as jobs,
+          min(p.deadline) as deadline, bool_or(p.metadata ? 'awa:follow_ups') as follows, array_agg(p.job_id order by p.job_id) as job_ids,
+          array_agg(p.run_lease order by p.job_id) as run_leases,
+          (select q.priority from queue_lanes as q where q.lane = p.lane limit 1) as priority
+        from put as p
+        group by p.lane
+      ),
+      claimed as (
+        insert into claims_{{ $i }} (
+          batch_id, lane, claimed_at, lease_expires_at, ready_slot, job_ids, run_leases, worker, deadline_at, bypassed_by,
+          follows)
+        select b.batch_id, b.lane, v_now, v_now + p_lease, {{ $i }}, b.job_ids, b.run_leases, p_worker, v_now + b.deadline, v_xid,
+          nullif(b.follows, false)
+        from batch as b
+      ),
+      counted as (
+        insert into terminal_count_deltas_{{ $i }} (lane, xid, ready_slot, closed, completed, failed, cancelled)
+        select b.lane, v_xid, {{ $i }}, -b.jobs, 0, 0, 0 from batch as b
+      ),
+      watched as (
+        insert into watched_claims_{{ $i }} (batch_id, lane, ready_slot, look_at)
+        select b.batch_id, b.lane, {{ $i }}, v_now + least(p_lease, b.deadline) from batch as b
+      )
+      select row({{ $i }}, b.batch_id, p.job_id, p.run_lease)::receipt,
+        p.job_id, p.kind, p.args, p_queue, b.priority, p.attempt, p.max_attempts, p.run_at, p.created_at,
+        coalesce(p.tags, '{}'), coalesce(p.metadata, '{}'), p.progress, coalesce(p.errors, '{}'),
+        v_now + p.deadline, v_now + p_lease
       from put as p
-      group by p.lane
-    ),
-    claimed as (
-      insert into claims (
-        batch_id, lane, claimed_at, lease_expires_at, ready_slot, job_ids, run_leases, worker, deadline_at, bypassed_by,
-        follows)
-      select b.batch_id, b.lane, v_now, v_now + p_lease, v_slot, b.job_ids, b.run_leases, p_worker, v_now + b.deadline, v_xid,
-        nullif(b.follows, false)
-      from batch as b
-    ),
-    counted as (
-      insert into terminal_count_deltas (lane, xid, ready_slot, closed, completed, failed, cancelled)
-      select b.lane, v_xid, v_slot, -b.jobs, 0, 0, 0 from batch as b
-    ),
-    watched as (
-      insert into watched_claims (batch_id, lane, ready_slot, look_at)
-      select b.batch_id, b.lane, v_slot, v_now + least(p_lease, b.deadline) from batch as b
-    )
-    select row(v_slot, b.batch_id, p.job_id, p.run_lease)::receipt,
-      p.job_id, p.kind, p.args, p_queue, b.priority, p.attempt, p.max_attempts, p.run_at, p.created_at,
-      coalesce(p.tags, '{}'), coalesce(p.metadata, '{}'), p.progress, coalesce(p.errors, '{}'),
-      v_now + p.deadline, v_now + p_lease
-    from put as p
-    join batch as b on b.lane = p.lane
-    order by b.priority, p.job_id;
+      join batch as b on b.lane = p.lane
+      order by b.priority, p.job_id;
+{{ end }}
+    end case;
     get diagnostics v_got = row_count;
     exit when v_got = cardinality(v_ids);
     v_left := v_left - v_got;
@@ -241,43 +246,50 @@ end;
 $$;
 
 -- Jobs that were claimed just now although their key has no slot: set aside. Nobody
--- else has seen these attempts, so they are closed without a look at other outcomes.
-create or replace function {{ .schema }}._park_jobs (
-  p_queue text, p_slots smallint[], p_batches bigint[], p_jobs bigint[], p_leases bigint[], p_keys text[]
-)
+-- else has seen these attempts, so they are closed without a look at other outcomes, and
+-- before them in their batch. A sole one's outcome is the first and the last.
+create or replace function {{ .schema }}._park_jobs (p_queue text, p_receipts {{ .schema }}.receipt[])
   returns void
   language plpgsql
   volatile
 as $$
+declare
+  v_slot smallint;
 begin
-  with job as materialized (
-    select r.*, u.batch_id, u.key
-    from unnest(p_slots, p_batches, p_jobs, p_leases, p_keys) as u (slot, batch_id, job_id, run_lease, key)
-    cross join lateral (
-      select e.* from ready_entries as e
-      where e.ready_slot = u.slot and e.job_id = u.job_id and e.run_lease = u.run_lease
-      limit 1
-    ) as r
-  ),
-  closed as (
-    insert into attempt_outcomes (batch_id, lane, xid, finalized_at, seq, jobs, ready_slot, outcome, job_ids, run_leases)
-    select j.batch_id, j.lane, pg_current_xact_id(), _now(), 0, count(*), j.ready_slot, 'm',
-      array_agg(j.job_id order by j.job_id), case when max(j.run_lease) > 1 then array_agg(j.run_lease order by j.job_id) end
-    from job as j
-    group by j.batch_id, j.lane, j.ready_slot
-  ),
-  deferred as (
-    insert into deferred_jobs (
-      job_id, lane, state, run_at, created_at, run_lease, attempt, max_attempts, kind, args,
-      metadata, tags, errors, progress, unique_key, unique_states, ordering_key, deadline, xid)
-    select j.job_id, j.lane, 'scheduled', 'infinity', j.created_at, j.run_lease + 1, j.attempt, j.max_attempts, j.kind, j.args,
-      j.metadata || jsonb_build_object('awa:run_at', j.run_at), j.tags, j.errors, j.progress, j.unique_key, j.unique_states,
-      j.ordering_key, j.deadline, pg_current_xact_id()
-    from job as j
-  )
-  insert into parked_jobs (queue, key, job_id)
-  select p_queue, j.key, j.job_id from job as j
-  on conflict do nothing;
+  for v_slot in select distinct g.ready_slot from unnest(p_receipts) as g loop
+    case v_slot
+{{ range $i := until (int .segments) }}
+    when {{ $i }} then
+      with job as materialized (
+        select r.*, u.batch_id
+        from unnest(p_receipts) as u
+        cross join lateral (
+          select e.* from ready_entries_{{ $i }} as e where e.job_id = u.job_id and e.run_lease = u.run_lease limit 1
+        ) as r
+        where u.ready_slot = {{ $i }}
+      ),
+      closed as (
+        insert into attempt_outcomes_{{ $i }} (batch_id, lane, xid, finalized_at, seq, jobs, ready_slot, outcome, job_ids, run_leases)
+        select j.batch_id, j.lane, pg_current_xact_id(), _now(), case when count(*) = 1 and max(j.job_id) = j.batch_id >> 17 then 0 else -1 end, count(*), {{ $i }}, 'm',
+          array_agg(j.job_id order by j.job_id), case when max(j.run_lease) > 1 then array_agg(j.run_lease order by j.job_id) end
+        from job as j
+        group by j.batch_id, j.lane
+      ),
+      deferred as (
+        insert into deferred_jobs (
+          job_id, lane, state, run_at, created_at, run_lease, attempt, max_attempts, kind, args,
+          metadata, tags, errors, progress, unique_key, unique_states, ordering_key, deadline, xid)
+        select j.job_id, j.lane, 'scheduled', 'infinity', j.created_at, j.run_lease + 1, j.attempt, j.max_attempts, j.kind, j.args,
+          j.metadata || jsonb_build_object('awa:run_at', j.run_at), j.tags, j.errors, j.progress, j.unique_key, j.unique_states,
+          j.ordering_key, j.deadline, pg_current_xact_id()
+        from job as j
+      )
+      insert into parked_jobs (queue, key, job_id)
+      select p_queue, _concurrency_key(j.metadata), j.job_id from job as j
+      on conflict do nothing;
+{{ end }}
+    end case;
+  end loop;
 end;
 $$;
 
