@@ -120,6 +120,8 @@ from (values ('null', 'a null kind'), ('''''', 'an empty kind'), ('''c'', ''''',
 
 -- UPDATE
 
+-- However long the file takes: run_at is when it began.
+select awa.configure_queue('tap/62/u', '{"priority_aging_interval": "0"}') \g /dev/null
 select awa.enqueue_many('u', array['1', '2', '3', '4']::jsonb[], queue => 'tap/62/u') as u \gset
 select pg_temp.settle('tap/62/u') \g /dev/null
 select is(pg_temp.rows($$ update awa.jobs set priority = 1 where queue = 'tap/62/u' and args = '3' $$), 1::bigint, 'one job is updated by its args');
