@@ -43,6 +43,9 @@ func TestRemovalLosesNothing(t *testing.T) {
 	for _, isolation := range []pgx.TxIsoLevel{pgx.ReadCommitted, pgx.RepeatableRead, pgx.Serializable} {
 		run(&producers, producing, "produce", func() error {
 			pause(ctx, 60*time.Millisecond)
+			if ledger.unclaimed() > 100 {
+				return nil // or no queue would be empty where workers are slow
+			}
 			name := passing[rand.IntN(len(passing))]
 			var ids []int64
 			err := pgx.BeginTxFunc(ctx, pool, pgx.TxOptions{IsoLevel: isolation}, func(tx pgx.Tx) error {
@@ -121,7 +124,9 @@ func TestRemovalLosesNothing(t *testing.T) {
 	}
 	stop()
 	producers.Wait()
-	for patience := time.Now().Add(2 * time.Minute); (ledger.unclaimed() > 0 || dry.Load() < 3) && time.Now().Before(patience) && ctx.Err() == nil; {
+	// What as many looks in a row do not find is lost.
+	dry.Store(0)
+	for (ledger.unclaimed() > 0 && dry.Load() < 100 || dry.Load() < 3) && ctx.Err() == nil {
 		pause(ctx, 20*time.Millisecond)
 	}
 	failure := context.Cause(ctx)
