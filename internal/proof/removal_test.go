@@ -43,6 +43,10 @@ func TestRemovalLosesNothing(t *testing.T) {
 	for _, isolation := range []pgx.TxIsoLevel{pgx.ReadCommitted, pgx.RepeatableRead, pgx.Serializable} {
 		run(&producers, producing, "produce", func() error {
 			pause(ctx, 60*time.Millisecond)
+			// A queue that one worker cannot empty is never removed.
+			if ledger.unclaimed() > 200 {
+				return nil
+			}
 			name := passing[rand.IntN(len(passing))]
 			var ids []int64
 			err := pgx.BeginTxFunc(ctx, pool, pgx.TxOptions{IsoLevel: isolation}, func(tx pgx.Tx) error {
