@@ -30,6 +30,7 @@ select is(pg_temp.next('tap/72/strict'), 'old 4', 'the rest comes after');
 -- Ageing
 
 select awa.configure_queue('tap/72/aging', '{"priority_aging_interval": "10 minutes"}') \g /dev/null
+select set_config('awa.now', now()::text, true) \g /dev/null
 select pg_temp.waiting('tap/72/aging', 4, '25 minutes', 'two steps') \g /dev/null
 select pg_temp.waiting('tap/72/aging', 3, '1 minute', 'fresh third') \g /dev/null
 select pg_temp.waiting('tap/72/aging', 1, '0', 'fresh first') \g /dev/null
@@ -38,6 +39,7 @@ select is(pg_temp.next('tap/72/aging'), 'two steps 4', 'then one that earned two
 select is(pg_temp.next('tap/72/aging'), 'fresh third 3', 'then a fresh third');
 select is(pg_temp.next('tap/72/aging'), null, 'then nothing');
 select is((select array_agg(j.priority order by j.priority) from awa.jobs as j where j.queue = 'tap/72/aging'), array[1, 3, 4]::smallint[], 'jobs shows the priorities that were given');
+set local awa.now = '';
 
 -- By default
 

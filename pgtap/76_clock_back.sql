@@ -62,11 +62,11 @@ select set_config('awa.now', '', true) \g /dev/null
 select awa.configure_queue('tap/76/rate', '{"rate_limit": 2, "rate_burst": 3}') \g /dev/null
 select awa.enqueue_many('k', array_fill('{}'::jsonb, array[20]), queue => 'tap/76/rate') \g /dev/null
 select set_config('awa.now', (now() + interval '1 day')::text, true) \g /dev/null
-select is((select count(*) from awa.claim('tap/76/rate', 10)), 3::bigint, 'a burst, ahead');
+select is((select count(*) from awa.claim('tap/76/rate', 10, lease => '1 day')), 3::bigint, 'a burst, ahead');
 select set_config('awa.now', (now() + interval '0')::text, true) \g /dev/null
-select is((select count(*) from awa.claim('tap/76/rate', 10)), 0::bigint, 'an empty bucket stays empty');
+select is((select count(*) from awa.claim('tap/76/rate', 10, lease => '1 day')), 0::bigint, 'an empty bucket stays empty');
 select set_config('awa.now', (now() + interval '1 second')::text, true) \g /dev/null
-select is((select count(*) from awa.claim('tap/76/rate', 10)), 2::bigint, 'and fills from now');
+select is((select count(*) from awa.claim('tap/76/rate', 10, lease => '1 day')), 2::bigint, 'and fills from now');
 select set_config('awa.now', '', true) \g /dev/null
 
 -- Gates of once a second and of ten times what a pass took
