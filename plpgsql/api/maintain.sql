@@ -80,7 +80,9 @@ begin
     -- statement_timeout or a full disk, would end it each time, and undo the others.
     begin
       detail := format('segment %s', v_oldest);
-      -- A queue that is paused may hold it for weeks.
+      -- A queue that is paused may hold it for weeks. Now and then the rows are counted all
+      -- the same, for the counters may have drifted.
+      perform _checkpoint(array[(v_oldest % {{ .segments }})::integer]);
       if random() < 0.95 and _seems_held((v_oldest % {{ .segments }})::integer) then
         outcome := 'blocked';
       else
