@@ -25,21 +25,29 @@ begin
       perform _file_closed(_unpark(d), 'x', v_error);
       v_gone := v_gone || d.job_id;
     end loop;
+    v_left := _less(v_left, v_gone);
+    v_jobs := v_jobs + cardinality(v_gone);
+    exit when v_left = '{}';
+
+    v_gone := '{}';
     for l in select t.* from _take_leased(v_left, v_reason) as t loop
       perform _file_closed(_lease_body(l), 'x', v_error, l.claimed_at);
       v_gone := v_gone || l.job_id;
     end loop;
     v_left := _less(v_left, v_gone);
     v_jobs := v_jobs + cardinality(v_gone);
+    exit when v_left = '{}';
 
     v_gone := array(select t.job_id from _take_waiting(v_left, 'x', v_errors) as t);
     v_left := _less(v_left, v_gone);
     v_jobs := v_jobs + cardinality(v_gone);
+    exit when v_left = '{}';
 
     v_gone := _close_running(v_left, 'x', v_reason, v_errors);
     v_left := _less(v_left, v_gone);
     v_jobs := v_jobs + cardinality(v_gone);
 
+    exit when v_left = '{}';
     v_left := array(
       select u.id
       from unnest(v_left) as u (id)
