@@ -1,7 +1,7 @@
 -- Calls that say that they never block, beside a transaction that has in hand what they are about.
 \ir sessions.psql
 select pg_temp.forget('race/54') \g /dev/null
-select plan(16);
+select plan(18);
 select pg_temp.open(s) from unnest(array['holder', 'caller']) as s \g /dev/null
 select pg_temp.tell('caller', $q$ set lock_timeout = '1s' $q$) \g /dev/null
 
@@ -42,7 +42,9 @@ insert into pg_temp.calls values
   ('get_job', format('awa.get_job(%s)', :'later')),
   ('list_jobs', $q$ awa.list_jobs('race/54') $q$),
   ('queue_counts', $q$ awa.queue_counts('race/54') $q$),
-  ('queue_overview', 'awa.queue_overview()');
+  ('queue_overview', 'awa.queue_overview()'),
+  ('queue_settings', $q$ awa.queue_settings('race/54') $q$),
+  ('list_workers', 'awa.list_workers()');
 select set_eq(
   $$ select p.proname::text from pg_proc as p
      where p.pronamespace = 'awa'::regnamespace and obj_description(p.oid, 'pg_proc') ~ 'Never blocks[.;]' $$,
