@@ -38,7 +38,7 @@ func TestABiteDoesNotReadAllThereIs(t *testing.T) {
 			return rowsAndPages(t, conn).since(from)
 		}
 		for _, statistics := range []bool{false, true} {
-			few, many := read(2000, statistics), read(16000, statistics)
+			few, many := read(1000, statistics), read(8000, statistics)
 			if n, before := many.sum(), few.sum(); n > before+before/2+100 {
 				t.Errorf("%s, statistics %t: read %d rows and pages, and beside eight times as many jobs %d, more by %v",
 					c.name, statistics, before, n, many.since(few))

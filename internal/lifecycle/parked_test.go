@@ -1,6 +1,7 @@
 package lifecycle_test
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/awaqueue/awa/internal/pgtest"
@@ -63,5 +64,44 @@ func TestClaimReadsFewOfManyParked(t *testing.T) {
 			from newest as n`)
 	}); many > 500 {
 		t.Errorf("a move of 50 parked jobs read %d rows of parked_jobs", many)
+	}
+}
+
+// TestLimitedClaimReadsTheBatchesThatAreOpen: a claim under a limit looks at the claims that
+// are open, and not at those of before.
+func TestLimitedClaimReadsTheBatchesThatAreOpen(t *testing.T) {
+	conn := pgtest.Conn(t, pgtest.URL(t))
+	exec := execOn(t, conn)
+	const before, open = 400, 3
+	exec(`select awa.configure_queue('q', '{"concurrency_limit": 1}')`)
+	exec(`
+		select awa.enqueue_many(jsonb_agg(jsonb_build_object('kind', 'k', 'queue', 'q', 'concurrency_key', 'key ' || i)))
+		from generate_series(1, $1::integer) as i`, before+open+1)
+	work := func(claims int) {
+		t.Helper()
+		exec(fmt.Sprintf(`
+			do $$ begin
+			  for i in 1 .. %d loop
+			    perform awa.complete(c.receipt) from awa.claim('q') as c;
+			    commit;
+			  end loop;
+			end $$`, claims))
+	}
+	work(5)
+	exec(`analyze`) // what follows is planned for as few
+	work(before - 5)
+	for range open {
+		exec(`select awa.claim('q')`)
+	}
+	tx, err := conn.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback(t.Context())
+	from := rowsRead(t, tx)
+	exec(`select awa.claim('q')`)
+	read := rowsRead(t, tx).since(from)
+	if n := read["slot_batches_0"]; n == 0 || n > 4*open {
+		t.Errorf("beside %d open claims and %d of before a claim read %d batches", open, before, n)
 	}
 }

@@ -43,15 +43,14 @@ begin
         select b.point, b.keys, o.closed, o.closed + o.parked >= cardinality(c.job_ids) as done,
           -- Parked with it, so it is all here: what prune carries on has no such outcome.
           c.job_ids = b.job_ids or o.parked > 0 as intact
-        from slot_batches_{{ $i }} as b
+        from unnest(p_open) as p (point)
+        cross join lateral (select n.* from slot_batches_{{ $i }} as n where n.queue = p_queue and n.point = p.point limit 1) as b
         cross join lateral (select k.job_ids from claims_{{ $i }} as k where k.batch_id = b.batch_id limit 1) as c
         cross join lateral (
           select coalesce(sum(n.jobs) filter (where n.seq >= 0), 0) as closed, coalesce(sum(n.jobs) filter (where n.seq < 0), 0) as parked
           from attempt_outcomes_{{ $i }} as n
           where n.batch_id = b.batch_id and n.finalized_at <= p_at
         ) as o
-        where b.queue = p_queue and b.point = any (p_open)
-        order by b.point
       loop
         v_met := v_met + 1;
         if r.done then
