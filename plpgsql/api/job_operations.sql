@@ -3,10 +3,54 @@
 create or replace function {{ .schema }}.cancel (job_id bigint, reason text default null)
   returns boolean
 {{ template "internal/public.sql" . -}}
+  set enable_seqscan = off
 as $$
+declare
+  v_error jsonb := jsonb_build_object('error', coalesce(left(cancel.reason, 10000), 'cancelled'), 'at', _now());
+  j record;
+  d deferred_jobs;
+  k leases;
 begin
   perform _enter_ring();
-  return _cancel_jobs(array[cancel.job_id], cancel.reason) > 0;
+  perform _refuse_stale(format('cancel of job %s', cancel.job_id));
+  -- Each turn follows a move that somebody else committed meanwhile, and starts with
+  -- nothing in hand. This is _cancel_jobs for one, at half its cost.
+  loop
+    delete from deferred_jobs as e where e.job_id = cancel.job_id returning e.* into d;
+    if found then
+      if d.run_at = 'infinity' then
+        perform _forget_parked_of(array[d.lane], array[d.metadata ->> 'awa:concurrency_key'], array[d.job_id]);
+      end if;
+      perform _file_closed(_unpark(d), 'x', v_error);
+      return true;
+    end if;
+    delete from leases as e where e.job_id = cancel.job_id returning e.* into k;
+    if found then
+      perform _file_closed(_lease_body(k), 'x', v_error, k.claimed_at);
+      perform _notify_leased(k, v_error ->> 'error');
+      return true;
+    end if;
+    select l.* into j from _locate(array[cancel.job_id]) as l;
+    if not found then
+      if not exists (select from deferred_jobs as e where e.job_id = cancel.job_id)
+        and not exists (select from leases as e where e.job_id = cancel.job_id)
+      then
+        return false;
+      end if;
+    elsif j.outcome is not null then
+      return false;
+    elsif j.batch_id is null then
+      perform from _take_waiting(array[cancel.job_id], 'x', jsonb_build_object(cancel.job_id, v_error));
+    else
+      perform _notify_workers(array_agg(c), v_error ->> 'error')
+      from _close_in_order(array[row(j.ready_slot, j.batch_id, cancel.job_id, j.run_lease)::receipt],
+        array['x'::"char"], jsonb_build_object(cancel.job_id, v_error)) as c
+      having count(*) > 0;
+    end if;
+    if found then
+      return true;
+    end if;
+  end loop;
 end;
 $$;
 
