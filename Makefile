@@ -22,7 +22,9 @@ build: ## Build bin/awa-admin
 	@mkdir -p bin
 	go build -buildvcs=false -o $(AWA) ./cmd/awa-admin
 
-test: test/sql test/iso test/go ## Every test
+# Isolation specs wait for most of their time, so they run beside the Go tests.
+test: test/sql ## Every test
+	@$(MAKE) --no-print-directory -j2 $(if $(filter output-sync,$(.FEATURES)),-Otarget) test/iso test/go
 
 test/sql: setup build ## pgTAP and plpgsql_check: rolled-back files in parallel, committing ones alone
 	$(AWA) server run -- scripts/pgtap -j 2 pgtap/*.sql
