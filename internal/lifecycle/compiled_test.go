@@ -1,42 +1,30 @@
 package lifecycle_test
 
 import (
-	"context"
 	"errors"
 	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-
-	"github.com/awaqueue/awa/internal/pgtest"
 )
 
 // No call has the server compile a plan of its own, which takes longer than the call.
 // What forbids a scan, and has nothing else where a table has no index, costs enough.
 func TestCallsAreNotCompiled(t *testing.T) {
-	cfg, err := pgx.ParseConfig(pgtest.URL(t))
-	if err != nil {
-		t.Fatal(err)
-	}
 	var compiled []string
-	cfg.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) {
-		if strings.Contains(n.Message, "\nJIT:") {
-			compiled = append(compiled, n.Message)
+	conn := explaining(t, func(message string) {
+		if strings.Contains(message, "\nJIT:") {
+			compiled = append(compiled, message)
 		}
-	}
-	conn, err := pgx.ConnectConfig(t.Context(), cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = conn.Close(context.Background()) })
+	})
 	exec := execOn(t, conn)
 	var can bool
 	if err := conn.QueryRow(t.Context(), `select pg_jit_available()`).Scan(&can); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := conn.Exec(t.Context(), `load 'auto_explain'`); err != nil || !can {
-		t.Skip("the server compiles nothing, or has no auto_explain: ", err)
+	if !can {
+		t.Skip("the server compiles nothing")
 	}
 	exec(callSetup)
 	exec(`set auto_explain.log_nested_statements = on`)

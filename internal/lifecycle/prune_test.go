@@ -234,17 +234,7 @@ func TestPruneReadsTheNewestOfEachLedger(t *testing.T) {
 			cross join lateral awa.claim(q, worker => 'w' || n % 2) as c`, claims)
 		exec(`select count(*) from generate_series(1, $1::integer) as n cross join lateral awa.heartbeat('w' || n % 2)`, claims)
 		exec(`select awa.rotate()`)
-		tx, err := conn.Begin(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer func() { _ = tx.Rollback(context.Background()) }()
-		from := rowsRead(t, tx)
-		var outcome string
-		if err := tx.QueryRow(t.Context(), `select awa.prune()`).Scan(&outcome); err != nil || outcome != "pruned" {
-			t.Fatal(outcome, err)
-		}
-		return rowsRead(t, tx).since(from)
+		return readByOutcome(t, conn, `select awa.prune()`, "pruned")
 	}
 	few, many := read(100), read(800)
 	for _, ledger := range ledgers {
@@ -263,17 +253,7 @@ func TestPruneThatIsBlockedOnlyCounts(t *testing.T) {
 	exec(`select awa.enqueue_many('k', array_fill('1'::jsonb, array[$1::integer]))`, jobs)
 	exec(`select awa.complete_many(array(select c.receipt from awa.claim('default', $1::integer) as c))`, jobs/2)
 	exec(`select awa.rotate()`)
-	tx, err := conn.Begin(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = tx.Rollback(context.Background()) }()
-	from := rowsRead(t, tx)
-	var outcome string
-	if err := tx.QueryRow(t.Context(), `select awa.prune()`).Scan(&outcome); err != nil || outcome != "blocked" {
-		t.Fatal(outcome, err)
-	}
-	if read := rowsRead(t, tx).since(from)["ready_entries_0"]; read > jobs {
+	if read := readByOutcome(t, conn, `select awa.prune()`, "blocked")["ready_entries_0"]; read > jobs {
 		t.Errorf("a prune that was blocked read %d of %d rows", read, jobs)
 	}
 }
@@ -296,17 +276,7 @@ func TestPruneBesideALongTransactionReadsNothing(t *testing.T) {
 				perform pg_sleep(0.05), pg_stat_clear_snapshot();
 			end loop;
 		end $$`)
-		tx, err := conn.Begin(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer func() { _ = tx.Rollback(context.Background()) }()
-		from := rowsRead(t, tx)
-		var outcome string
-		if err := tx.QueryRow(t.Context(), `select awa.prune()`).Scan(&outcome); err != nil || outcome != "busy" {
-			t.Fatal(outcome, err)
-		}
-		if read := rowsRead(t, tx).since(from)["ready_entries_0"]; read > 0 {
+		if read := readByOutcome(t, conn, `select awa.prune()`, "busy")["ready_entries_0"]; read > 0 {
 			t.Errorf("beside a transaction of which %s, a prune that was busy read %d rows", since, read)
 		}
 	}
@@ -334,19 +304,7 @@ func TestMaintainBesideAHeldSegmentCountsSeldom(t *testing.T) {
 	exec(`update awa.segment_rotations set rotated_at = now() - interval '2 hours' where generation = 1`)
 	var read int64
 	for range passes {
-		tx, err := conn.Begin(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		from := rowsRead(t, tx)
-		var outcome string
-		if err := tx.QueryRow(t.Context(), `select outcome from awa.maintain() where task = 'prune'`).Scan(&outcome); err != nil || outcome != "blocked" {
-			t.Fatal(outcome, err)
-		}
-		read += rowsRead(t, tx).since(from)["ready_entries_0"]
-		if err := tx.Commit(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		read += readByOutcome(t, conn, `select outcome from awa.maintain() where task = 'prune'`, "blocked")["ready_entries_0"]
 	}
 	if read > jobs*passes/2 {
 		t.Errorf("%d passes read %d rows of a segment that %d jobs hold", passes, read, jobs)

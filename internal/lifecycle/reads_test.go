@@ -229,6 +229,26 @@ func (r tableReads) since(from tableReads) tableReads {
 	return read
 }
 
+// readByOutcome commits a call and returns the rows that it read. The call returns want.
+func readByOutcome(t *testing.T, conn *pgx.Conn, call, want string) tableReads {
+	t.Helper()
+	tx, err := conn.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = tx.Rollback(context.Background()) }()
+	from := rowsRead(t, tx)
+	var outcome string
+	if err := tx.QueryRow(t.Context(), call).Scan(&outcome); err != nil || outcome != want {
+		t.Fatal(outcome, err)
+	}
+	read := rowsRead(t, tx).since(from)
+	if err := tx.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return read
+}
+
 // rowsRead is what the session has read of awa's tables. There are as many lanes as
 // queues, whatever was done.
 func rowsRead(t *testing.T, tx pgx.Tx) tableReads {

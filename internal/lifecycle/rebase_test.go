@@ -1,15 +1,9 @@
 package lifecycle_test
 
 import (
-	"context"
 	"regexp"
 	"strconv"
 	"testing"
-
-	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
-
-	"github.com/awaqueue/awa/internal/pgtest"
 )
 
 var dropped = regexp.MustCompile(`Rows Removed by Join Filter: (\d+)`)
@@ -17,26 +11,14 @@ var dropped = regexp.MustCompile(`Rows Removed by Join Filter: (\d+)`)
 // A rebase finds the claims of all jobs by their ids. It does not compare each job with the
 // claims of its lane, of which a restored database may have ten thousands.
 func TestRebaseComparesNoJobWithAllClaims(t *testing.T) {
-	cfg, err := pgx.ParseConfig(pgtest.URL(t))
-	if err != nil {
-		t.Fatal(err)
-	}
 	compared := 0
-	cfg.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) {
-		for _, m := range dropped.FindAllStringSubmatch(n.Message, -1) {
+	conn := explaining(t, func(message string) {
+		for _, m := range dropped.FindAllStringSubmatch(message, -1) {
 			rows, _ := strconv.Atoi(m[1])
 			compared += rows
 		}
-	}
-	conn, err := pgx.ConnectConfig(t.Context(), cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = conn.Close(context.Background()) })
+	})
 	exec := execOn(t, conn)
-	if _, err := conn.Exec(t.Context(), `load 'auto_explain'`); err != nil {
-		t.Skip("the server has no auto_explain: ", err)
-	}
 
 	const jobs = 4000
 	exec(`select awa.enqueue_many('k', array_fill('1'::jsonb, array[$1::integer]))`, jobs)

@@ -51,7 +51,7 @@ as $$
 declare
   m queue_meta;
 begin
-  perform _check_job('k', queue_settings.queue, 1, 1, '{}', '{}', '{}');
+  perform _check_queue(queue_settings.queue);
   select q.* into m from queue_meta as q where q.queue = queue_settings.queue;
   return jsonb_build_object(
     'enqueue_shards', coalesce(m.enqueue_shards, 1),

@@ -284,7 +284,7 @@ begin
           end;
         end if;
       exception when lock_not_available or serialization_failure or deadlock_detected then
-        if current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
+        if _keeps_snapshot() then
           if sqlstate = '55P03' then
             perform _serialization_failure('batch operation: another session has a job''s place in hand');
           end if;
