@@ -45,3 +45,6 @@ drop function if exists {{ .schema }}._leave ({{ .schema }}.leases);
 drop function if exists {{ .schema }}._leaves_key ({{ .schema }}.leases);
 drop function if exists {{ .schema }}._keep_key (bytea, bit, bigint, timestamptz);
 drop function if exists {{ .schema }}._park_jobs (text, smallint[], bigint[], bigint[], bigint[], text[]);
+drop function if exists {{ .schema }}._park_jobs (text, {{ .schema }}.receipt[]);
+drop function if exists {{ .schema }}._claim_ahead (text, integer, integer, text, interval, integer, text[], timestamptz, boolean);
+drop function if exists {{ .schema }}._claim_own (text, bigint, smallint, integer, text, interval);

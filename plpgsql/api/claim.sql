@@ -1,13 +1,44 @@
 -- Claim: hand committed jobs to a worker, each exactly once.
 
--- Jobs that this very transaction enqueued. No window may show them, for the
--- transaction may still add more; they are taken by restamping them below
+-- Jobs of a lane that this very transaction enqueued, in their order. Index entries of
+-- those that it took stay until it ends, so they are looked for after the last of them;
+-- only if that yields too few also before it, where a retried job may be.
+create or replace function {{ .schema }}._own_jobs (p_lane bigint, p_max integer)
+  returns table (ready_slot smallint, job_id bigint, run_lease integer, metadata jsonb)
+  language plpgsql
+  stable
+as $$
+#variable_conflict use_column
+declare
+  v_own  xid8 := pg_current_xact_id_if_assigned();
+  -- Lane and job id, until commit.
+  v_last text[] := string_to_array(current_setting('{{ .schema }}.own', true), ' ');
+  v_from bigint := case when v_last[1] = p_lane::text then v_last[2]::bigint else -1::bigint end;
+begin
+  return query
+  -- By a range: in the order of ids alone it may be planned as a walk through all jobs.
+  (select r.ready_slot, r.job_id, r.run_lease, r.metadata
+   from ready_entries as r
+   where r.lane = p_lane and (r.xid, r.job_id) > (v_own, v_from) and r.xid <= v_own
+   order by r.xid, r.job_id
+   limit p_max)
+  union all
+  -- Read when those were too few.
+  (select r.ready_slot, r.job_id, r.run_lease, r.metadata
+   from ready_entries as r
+   where r.lane = p_lane and r.xid >= v_own and (r.xid, r.job_id) <= (v_own, v_from)
+   order by r.xid, r.job_id
+   limit p_max)
+  limit p_max;
+end;
+$$;
+
+-- Claims jobs that this very transaction enqueued: up to p_max, or p_only. No window may
+-- show them, for the transaction may still add more; they are taken by restamping them below
 -- every window. Nobody else sees them, so no lane lock is needed and no
--- cursor moves: the claim is counted by a delta instead. Index entries of taken jobs stay
--- until the transaction ends, so the next claim of the lane begins after the last of them;
--- only if that yields too few does it look before it, where a retried job may be.
+-- cursor moves: the claim is counted by a delta instead.
 create or replace function {{ .schema }}._claim_own (
-  p_queue text, p_lane bigint, p_priority smallint, p_max integer, p_worker text, p_lease interval
+  p_queue text, p_lane bigint, p_priority smallint, p_max integer, p_worker text, p_lease interval, p_only bigint[] default null
 )
   returns setof {{ .schema }}.claimed_job
   language plpgsql
@@ -17,41 +48,23 @@ create or replace function {{ .schema }}._claim_own (
   set enable_mergejoin = off
 as $$
 declare
-  v_own  xid8 := pg_current_xact_id_if_assigned();
-  v_now  timestamptz := _now();
-  -- Lane and job id, until commit.
-  v_last text[] := string_to_array(current_setting('{{ .schema }}.own', true), ' ');
-  v_from bigint := case when v_last[1] = p_lane::text then v_last[2]::bigint else -1::bigint end;
+  v_own xid8 := pg_current_xact_id_if_assigned();
+  v_now timestamptz := _now();
 begin
   if v_own is null then
     return;
   end if;
   perform _enter_ring();
-  if not exists (
-      select from ready_entries as r
-      where r.lane = p_lane and (r.xid, r.job_id) > (v_own, v_from) and r.xid <= v_own)
-    and not exists (
-      select from ready_entries as r
-      where r.lane = p_lane and r.xid >= v_own and (r.xid, r.job_id) <= (v_own, v_from))
-  then
+  if not exists (select from _own_jobs(p_lane, 1)) then
     return;
   end if;
   return query
   with got as materialized (
-    -- By a range: in the order of ids alone it may be planned as such a walk.
-    (select r.ready_slot, r.job_id, r.run_lease
-     from ready_entries as r
-     where r.lane = p_lane and (r.xid, r.job_id) > (v_own, v_from) and r.xid <= v_own
-     order by r.xid, r.job_id
-     limit p_max)
+    select o.ready_slot, o.job_id, o.run_lease from _own_jobs(p_lane, case when p_only is null then p_max else 0 end) as o
     union all
-    -- Read when those were too few.
-    (select r.ready_slot, r.job_id, r.run_lease
-     from ready_entries as r
-     where r.lane = p_lane and r.xid >= v_own and (r.xid, r.job_id) <= (v_own, v_from)
-     order by r.xid, r.job_id
-     limit p_max)
-    limit p_max
+    select r.ready_slot, r.job_id, r.run_lease
+    from unnest(p_only) as u (job_id)
+    cross join lateral (select e.* from ready_entries as e where e.job_id = u.job_id and e.xid = v_own offset 0) as r
   ),
   restamped as (
     update ready_entries as r

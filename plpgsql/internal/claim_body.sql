@@ -1,15 +1,37 @@
 -- The body of claim, shared with its variant for transaction-long snapshots. With
--- divert, a queue with a limit of concurrency is claimed from elsewhere.
+-- divert, a queue with a limit of concurrency is claimed from elsewhere: there, with
+-- limited, which has some of the variables and awaited the queue's tokens.
 --
 -- Per lane: the caller's turn is the lane's advisory lock, held until commit,
 -- so the newest cursor read in a fresh snapshot is the lane's last word.
 -- Under a transaction-long snapshot the cursor's primary key refuses a second
 -- claim instead.
 declare
+{{- if not .limited }}
   v_asked    integer := least(claim.max_jobs, 10000);
   v_left     integer := v_asked;
   v_got      integer;
+  v_rate     double precision;
+  v_burst    integer;
+{{- end }}
   v_take     integer;
+{{- if .limited }}
+  v_met      integer;
+  v_seen     integer := 0;
+  v_most     integer;
+  v_next     integer := 0;
+  v_key      text;
+  v_barred   integer[];
+  v_gone     bigint[];
+  v_top      bigint;
+  v_lease    integer;
+  v_batch    bigint;
+  w_xids     xid8[];
+  w_ids      bigint[];
+  w_leases   integer[];
+  t_keys     text[];
+  t_jobs     bigint[];
+{{- end }}
   v_lanes    bigint[];
   v_heads    timestamptz[];
   v_unknown  bigint[];
@@ -17,8 +39,6 @@ declare
   v_ruled    boolean;
   v_paused   boolean;
   v_aging    interval;
-  v_rate     double precision;
-  v_burst    integer;
 {{- if .divert }}
   v_limit    integer;
 {{- end }}
@@ -27,7 +47,7 @@ declare
   v_waits    boolean;
   v_holds    boolean;
   v_lane     bigint;
-{{- if not .divert }}
+{{- if not (or .divert .limited) }}
   v_frozen   boolean := _keeps_snapshot();
 {{- end }}
   v_priority smallint;
@@ -79,15 +99,15 @@ begin
   where q.queue = claim.queue
   limit 1;
   if v_lane is null then
-    return;
+    {{ if .limited }}exit claim_body{{ else }}return{{ end }};
   end if;
   if v_ruled then
-    select m.paused, m.priority_aging_interval, m.rate_limit, m.rate_burst{{ if .divert }}, m.concurrency_limit{{ end }}
-    into v_paused, v_aging, v_rate, v_burst{{ if .divert }}, v_limit{{ end }}
+    select m.paused, m.priority_aging_interval{{ if not .limited }}, m.rate_limit, m.rate_burst{{ end }}{{ if .divert }}, m.concurrency_limit{{ end }}
+    into v_paused, v_aging{{ if not .limited }}, v_rate, v_burst{{ end }}{{ if .divert }}, v_limit{{ end }}
     from queue_meta as m
     where m.queue = claim.queue;
     if v_paused then
-      return;
+      {{ if .limited }}exit claim_body{{ else }}return{{ end }};
     end if;
 {{- if .divert }}
     if v_limit is not null then
@@ -96,6 +116,7 @@ begin
       return;
     end if;
 {{- end }}
+{{- if not .limited }}
     if v_rate is not null then
       v_asked := least(v_asked, _await_tokens(claim.queue, v_rate, v_burst));
       if v_asked < 1 then
@@ -103,6 +124,7 @@ begin
       end if;
       v_left := v_asked;
     end if;
+{{- end }}
   end if;
   if v_many then
     v_at := 0;
@@ -122,7 +144,7 @@ begin
       v_skipped boolean;
     begin
       if v_many then
-        exit when v_left = 0 or (v_waits and v_left < v_asked);
+        exit when {{ if .limited }}v_stop{{ else }}v_left = 0{{ end }} or (v_waits and v_left < v_asked);
         v_at := v_at + 1;
         if v_at > coalesce(cardinality(v_lanes), 0) then
           exit when v_waits or v_left < v_asked or v_busy is null;
@@ -177,12 +199,14 @@ begin
         limit 1;
         -- One more job of an open window, below its oldest transaction in progress: the
         -- bounds are the cursor's own.
-        if v_left = 1 and c_segment = v_ring and v_segment = v_ring and not c_drained and c_skips = 0
+        if v_left = 1 {{ if $.limited }}and v_next = 0 {{ end }}and c_segment = v_ring and v_segment = v_ring and not c_drained and c_skips = 0
           and c_pos_xid >= pg_snapshot_xmax(c_prev) and c_pos_xid < pg_snapshot_xmin(c_cur)
           and pg_snapshot_xmax(c_cur) <= pg_snapshot_xmax(v_snap){{ if not $.divert }} and not v_frozen{{ end }}
         then
-{{ template "internal/claim_one.sql" (dict "slot" $i "lo_xid" "c_pos_xid" "lo_id" "c_pos_id" "hi_xid" "pg_snapshot_xmin(c_cur)" "moves" true) }}
-          if pg_snapshot_xmin(c_cur) < pg_snapshot_xmax(c_cur) then
+{{ template "internal/claim_one.sql" (dict "slot" $i "lo_xid" "c_pos_xid" "lo_id" "c_pos_id" "hi_xid" "pg_snapshot_xmin(c_cur)" "moves" true "limited" $.limited) }}
+          if {{ if $.limited }}v_next > 0 then
+            null;
+          elsif {{ end }}pg_snapshot_xmin(c_cur) < pg_snapshot_xmax(c_cur) then
             v_rest := true;
           else
             c_drained := true;
@@ -346,14 +370,17 @@ begin
           end if;
         end if;
 
-        if v_simple and v_left = 1 then
+        if v_simple and v_left = 1{{ if .limited }} and v_next = 0{{ end }} then
           -- One job out of one interval: the leanest way.
           case (c_segment + {{ mul (int .segments) 2 }}) % {{ .segments }}
 {{ range $i := until (int .segments) }}
           when {{ $i }} then
-{{ template "internal/claim_one.sql" (dict "slot" $i "lo_xid" "v_lo_xid" "lo_id" "v_lo_id" "hi_xid" "v_hi_xid" "moves" false) }}
+{{ template "internal/claim_one.sql" (dict "slot" $i "lo_xid" "v_lo_xid" "lo_id" "v_lo_id" "hi_xid" "v_hi_xid" "moves" false "limited" $.limited) }}
 {{ end }}
           end case;
+{{- if .limited }}
+          continue when v_next > 0;
+{{- end }}
           if found then
             case v_slot
 {{ range $i := until (int .segments) }}
@@ -365,71 +392,54 @@ begin
             v_left := 0;
             exit;
           end if;
-        elsif v_simple then
-          v_take := least(v_left, 1000);
-          case (c_segment + {{ mul (int .segments) 2 }}) % {{ .segments }}
-{{ range $i := until (int .segments) }}
-          when {{ $i }} then
-            return query
-            with got as materialized (
-              select e.xid, e.job_id, e.run_lease, e.attempt, e.max_attempts, e.kind, e.args, e.run_at,
-                e.created_at, e.tags, e.metadata, e.progress, e.errors, e.deadline
-              from ready_entries_{{ $i }} as e
-              where e.lane = v_lane and (e.xid, e.job_id) > (v_lo_xid, v_lo_id) and e.xid < v_hi_xid
-              order by e.xid, e.job_id
-              limit v_take
-            ),
-{{ template "internal/claim_tail.sql" $i }};
-{{ end }}
-          end case;
-          get diagnostics v_got = row_count;
+{{- if .limited }}
+        else
+{{ template "internal/claim_slots.sql" . }}
+        end if;
+{{- else }}
         else
           v_take := least(v_left, 1000);
-          case (c_segment + {{ mul (int .segments) 2 }}) % {{ .segments }}
-{{ range $i := until (int .segments) }}
+{{- range $simple := list true false }}
+          {{ if $simple }}if v_simple then{{ else }}else{{ end }}
+          case (c_segment + {{ mul (int $.segments) 2 }}) % {{ $.segments }}
+{{ range $i := until (int $.segments) }}
           when {{ $i }} then
             return query
             with got as materialized (
-              select e.xid, e.job_id, e.run_lease, e.attempt, e.max_attempts, e.kind, e.args, e.run_at,
-                e.created_at, e.tags, e.metadata, e.progress, e.errors, e.deadline
-              from unnest(w_lo_xid, w_lo_id, w_hi_xid, w_to_xid) as p (lo_xid, lo_id, hi_xid, to_xid)
-              cross join lateral (
-                select u.*
-                from ready_entries_{{ $i }} as u
-                where u.lane = v_lane
-                  and (u.xid, u.job_id) > (p.lo_xid, p.lo_id)
-                  and u.xid < p.hi_xid and u.xid <= p.to_xid
-                  and not exists (
-                    select from ready_tombstones_{{ $i }} as t
-                    where t.job_id = u.job_id and t.run_lease = u.run_lease)
-                order by u.xid, u.job_id
-                limit v_take
-              ) as e
-              order by e.xid, e.job_id
-              limit v_take
+{{ template "internal/claim_window.sql" (dict "slot" $i "simple" $simple) }}
             ),
-{{ template "internal/claim_tail.sql" $i }};
+{{ template "internal/claim_tail.sql" (dict "slot" $i) }};
 {{ end }}
           end case;
+{{- end }}
+          end if;
           get diagnostics v_got = row_count;
         end if;
+{{- end }}
 
         if v_got > 0 then
           c_generation := c_generation + 1;
           c_claimed := c_claimed + v_got;
+{{- if not .limited }}
           v_left := v_left - v_got;
+{{- end }}
           v_unseen := false;
           if v_settles then
             c_settler := pg_current_xact_id();
             v_settles := false;
             v_fresh := false;
           end if;
-          exit when v_left = 0;
+          exit when {{ if .limited }}v_stop{{ else }}v_left = 0{{ end }};
           if v_got = v_take then
             -- A full batch, and more is wanted: on from where it ended.
+{{- if .limited }}
+            c_pos_xid := w_xids[v_got];
+            c_pos_id := w_ids[v_got];
+{{- else }}
             perform _enter_ring();
             select k.pos_xid, k.pos_job_id into c_pos_xid, c_pos_id
             from lane_cursors as k where k.lane = v_lane and k.generation = c_generation;
+{{- end }}
             v_rest := false;
             continue;
           end if;
@@ -484,18 +494,24 @@ begin
     exit when not v_many;
   end loop;
 
-  if v_left > 0 and pg_current_xact_id_if_assigned() is not null then
+  if {{ if .limited }}not v_stop{{ else }}v_left > 0{{ end }} and pg_current_xact_id_if_assigned() is not null then
     for r in
       select distinct l.lane, l.priority from queue_lanes as l where l.queue = claim.queue order by l.priority, l.lane
     loop
       exit when v_left = 0;
+{{- if .limited }}
+{{ template "internal/claim_own_slots.sql" . }}
+{{- else }}
       return query
       select j.* from _claim_own(claim.queue, r.lane, r.priority, v_left, claim.worker, claim.lease) as j;
       get diagnostics v_got = row_count;
       v_left := v_left - v_got;
+{{- end }}
     end loop;
   end if;
+{{- if not .limited }}
 
   if v_rate is not null and v_left < v_asked then
     perform _spend_tokens(claim.queue, v_rate, v_burst, v_asked - v_left);
   end if;
+{{- end }}

@@ -7,6 +7,15 @@
             order by e.xid, e.job_id
             limit 1;
             if found then
+{{- if .limited }}
+              v_key := _concurrency_key(r.metadata);
+              if v_key is not null
+                and cardinality(array_positions(v_held || case when v_aged then _aged_keys(claim.queue, array[v_key], v_moment) end, v_key)) >= p_limit
+              then
+                -- It has no slot: some others are looked at with it.
+                v_next := 20;
+              else
+{{- end }}
               insert into claims_{{ .slot }} (
                 batch_id, lane, claimed_at, lease_expires_at, ready_slot, job_ids, run_leases, worker, deadline_at, follows)
               values (r.batch_id, v_lane, v_now, v_now + claim.lease, {{ .slot }}, array[r.job_id],
@@ -16,9 +25,19 @@
                 r.job_id, r.kind, r.args, claim.queue, v_priority, r.attempt, r.max_attempts, r.run_at, r.created_at,
                 coalesce(r.tags, '{}'), coalesce(r.metadata, '{}'), r.progress, coalesce(r.errors, '{}'),
                 v_now + r.deadline, v_now + claim.lease)::claimed_job;
+{{- if .limited }}
+              if v_key is not null then
+                n_keys := n_keys || v_key;
+                n_jobs := n_jobs || r.job_id;
+                n_batches := n_batches || r.batch_id;
+              end if;
+{{- end }}
 {{- if .moves }}
 {{ template "internal/claim_moves.sql" .slot }}
               v_left := 0;
               exit;
+{{- end }}
+{{- if .limited }}
+              end if;
 {{- end }}
             end if;

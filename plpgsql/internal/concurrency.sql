@@ -20,7 +20,7 @@ $$;
 -- What the batches at some points hold at a moment: a key for each attempt that is
 -- open, and those of the others. The batches of the current segment are looked for
 -- there alone; if one is not, in every segment. Mostly each is open or closed as a whole,
--- but for jobs that its claim parked, and its keys are taken as they stand.
+-- and its keys are taken as they stand.
 create or replace function {{ .schema }}._slot_state (
   p_queue text, p_open bigint[], p_at timestamptz, p_slot smallint, p_leases boolean, p_parked boolean,
   out held_keys text[], out open_points bigint[], out freed_keys text[], out freed_points bigint[]
@@ -40,14 +40,12 @@ begin
 {{ range $i := until (int .segments) }}
     when {{ $i }} then
       for r in
-        select b.point, b.keys, o.closed, o.closed + o.parked >= cardinality(c.job_ids) as done,
-          -- Parked with it, so it is all here: what prune carries on has no such outcome.
-          c.job_ids = b.job_ids or o.parked > 0 as intact
+        select b.point, b.keys, o.closed, o.closed >= cardinality(c.job_ids) as done, c.job_ids = b.job_ids as intact
         from unnest(p_open) as p (point)
         cross join lateral (select n.* from slot_batches_{{ $i }} as n where n.queue = p_queue and n.point = p.point limit 1) as b
         cross join lateral (select k.job_ids from claims_{{ $i }} as k where k.batch_id = b.batch_id limit 1) as c
         cross join lateral (
-          select coalesce(sum(n.jobs) filter (where n.seq >= 0), 0) as closed, coalesce(sum(n.jobs) filter (where n.seq < 0), 0) as parked
+          select coalesce(sum(n.jobs), 0) as closed
           from attempt_outcomes_{{ $i }} as n
           where n.batch_id = b.batch_id and n.finalized_at <= p_at
         ) as o

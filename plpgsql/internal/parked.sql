@@ -245,51 +245,58 @@ begin
 end;
 $$;
 
--- Jobs that were claimed just now although their key has no slot: set aside. Nobody
--- else has seen these attempts, so they are closed without a look at other outcomes, and
--- before them in their batch. A sole one's outcome is the first and the last.
-create or replace function {{ .schema }}._park_jobs (p_queue text, p_receipts {{ .schema }}.receipt[])
+-- Jobs that a claim met in their lane while their key had no slot: set aside. The cursor
+-- passes them, so they are a batch of their own, p_batch_id or a new one, which is closed
+-- at once.
+create or replace function {{ .schema }}._park_jobs (
+  p_queue text, p_slot smallint, p_lane bigint, p_job_ids bigint[], p_run_leases integer[], p_batch_id bigint, p_worker text, p_lease interval
+)
   returns void
   language plpgsql
   volatile
 as $$
 declare
-  v_slot smallint;
+  v_now timestamptz := _now();
 begin
-  for v_slot in select distinct g.ready_slot from unnest(p_receipts) as g loop
-    case v_slot
+  case p_slot
 {{ range $i := until (int .segments) }}
-    when {{ $i }} then
-      with job as materialized (
-        select r.*, u.batch_id
-        from unnest(p_receipts) as u
-        cross join lateral (
-          select e.* from ready_entries_{{ $i }} as e where e.job_id = u.job_id and e.run_lease = u.run_lease limit 1
-        ) as r
-        where u.ready_slot = {{ $i }}
-      ),
-      closed as (
-        insert into attempt_outcomes_{{ $i }} (batch_id, lane, xid, finalized_at, seq, jobs, ready_slot, outcome, job_ids, run_leases)
-        select j.batch_id, j.lane, pg_current_xact_id(), _now(), case when count(*) = 1 and max(j.job_id) = j.batch_id >> 17 then 0 else -1 end, count(*), {{ $i }}, 'm',
-          array_agg(j.job_id order by j.job_id), case when max(j.run_lease) > 1 then array_agg(j.run_lease order by j.job_id) end
-        from job as j
-        group by j.batch_id, j.lane
-      ),
-      deferred as (
-        insert into deferred_jobs (
-          job_id, lane, state, run_at, created_at, run_lease, attempt, max_attempts, kind, args,
-          metadata, tags, errors, progress, unique_key, unique_states, ordering_key, deadline, xid)
-        select j.job_id, j.lane, 'scheduled', 'infinity', j.created_at, j.run_lease + 1, j.attempt, j.max_attempts, j.kind, j.args,
-          j.metadata || jsonb_build_object('awa:run_at', j.run_at), j.tags, j.errors, j.progress, j.unique_key, j.unique_states,
-          j.ordering_key, j.deadline, pg_current_xact_id()
-        from job as j
-      )
-      insert into parked_jobs (queue, key, job_id)
-      select p_queue, _concurrency_key(j.metadata), j.job_id from job as j
-      on conflict do nothing;
+  when {{ $i }} then
+    with job as materialized (
+      select r.*
+      from unnest(p_job_ids, p_run_leases) as u (job_id, run_lease)
+      cross join lateral (
+        select e.* from ready_entries_{{ $i }} as e where e.job_id = u.job_id and e.run_lease = u.run_lease limit 1
+      ) as r
+    ),
+    batch as materialized (
+      select coalesce(p_batch_id, _batch_id({{ $i }}, max(j.job_id * 16 + j.run_lease % 16), max(j.run_lease))) as batch_id, count(*) as jobs
+      from job as j
+    ),
+    claimed as (
+      insert into claims_{{ $i }} (batch_id, lane, claimed_at, lease_expires_at, ready_slot, job_ids, run_leases, worker)
+      select b.batch_id, p_lane, v_now, v_now + p_lease, {{ $i }}, p_job_ids, case when 1 <> any (p_run_leases) then p_run_leases end, p_worker
+      from batch as b
+      where p_batch_id is null
+    ),
+    closed as (
+      insert into attempt_outcomes_{{ $i }} (batch_id, lane, xid, finalized_at, seq, jobs, ready_slot, outcome)
+      select b.batch_id, p_lane, pg_current_xact_id(), v_now, 0, b.jobs, {{ $i }}, 'm'
+      from batch as b
+    ),
+    deferred as (
+      insert into deferred_jobs (
+        job_id, lane, state, run_at, created_at, run_lease, attempt, max_attempts, kind, args,
+        metadata, tags, errors, progress, unique_key, unique_states, ordering_key, deadline, xid)
+      select j.job_id, p_lane, 'scheduled', 'infinity', j.created_at, j.run_lease + 1, j.attempt, j.max_attempts, j.kind, j.args,
+        j.metadata || jsonb_build_object('awa:run_at', j.run_at), j.tags, j.errors, j.progress, j.unique_key, j.unique_states,
+        j.ordering_key, j.deadline, pg_current_xact_id()
+      from job as j
+    )
+    insert into parked_jobs (queue, key, job_id)
+    select p_queue, _concurrency_key(j.metadata), j.job_id from job as j
+    on conflict do nothing;
 {{ end }}
-    end case;
-  end loop;
+  end case;
 end;
 $$;
 
