@@ -91,7 +91,8 @@ begin
     select count(*) filter (where e.state = 'running') as running,
       count(*) filter (where e.state = 'waiting_external') as waiting
     from lanes as l
-    join leases as e on e.lane = l.lane
+    -- Lane by lane: where the table is believed to be empty a join may walk all of it.
+    cross join lateral (select n.state from leases as n where n.lane = l.lane offset 0) as e
   )
   select v_queue,
     (coalesce(k.enqueued, 0) + coalesce(r.ready, 0) - coalesce(c.total, 0))::bigint,
