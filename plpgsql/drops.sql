@@ -48,3 +48,4 @@ drop function if exists {{ .schema }}._park_jobs (text, smallint[], bigint[], bi
 drop function if exists {{ .schema }}._park_jobs (text, {{ .schema }}.receipt[]);
 drop function if exists {{ .schema }}._claim_ahead (text, integer, integer, text, interval, integer, text[], timestamptz, boolean);
 drop function if exists {{ .schema }}._claim_own (text, bigint, smallint, integer, text, interval);
+drop function if exists {{ .schema }}._claim_lanes (text, integer, text, interval);

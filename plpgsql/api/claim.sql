@@ -352,9 +352,10 @@ $$;
 comment on function {{ .schema }}.claim is
   'Hands up to max_jobs committed jobs of a queue to a worker, lower priority number first, oldest first within a lane; also those that the same transaction enqueued. Another claimer of the same lane is waited for until its commit; producers never are. A paused or unknown queue yields no rows. Raises AW006 for a bad argument, AW005 after a restore from another cluster, 40001 under a stale REPEATABLE READ snapshot.';
 
--- claim from a queue's lanes, whatever limit of concurrency it has; its caller checked
--- the arguments.
-create or replace function {{ .schema }}._claim_lanes (p_queue text, p_max_jobs integer, p_worker text, p_lease interval)
+-- claim, of a queue without a limit of concurrency, for a transaction that keeps one
+-- snapshot: whatever that snapshot cannot see ends in 40001, never in a second hand-out.
+-- Its caller checked the arguments.
+create or replace function {{ .schema }}._claim_snapshot (p_queue text, p_max_jobs integer, p_worker text, p_lease interval)
   returns setof {{ .schema }}.claimed_job
   language plpgsql
   volatile
@@ -367,19 +368,6 @@ declare
   worker   text := p_worker;
   lease    interval := p_lease;
 begin
-  <<claim_body>>
-{{ template "internal/claim_body.sql" (dict "schema" .schema "segments" .segments "divert" false) }}  end;
-end;
-$$;
-
--- The same for a transaction that keeps one snapshot: whatever that snapshot
--- cannot see ends in 40001, never in a second hand-out.
-create or replace function {{ .schema }}._claim_snapshot (p_queue text, p_max_jobs integer, p_worker text, p_lease interval)
-  returns setof {{ .schema }}.claimed_job
-  language plpgsql
-  volatile
-as $$
-begin
   -- Locked first, no prune is under way and every finished one moved the
   -- epoch.
   perform _enter_ring();
@@ -387,7 +375,8 @@ begin
   if _snapshot_is_stale() then
     perform _stale_snapshot(format('claim of queue %L', p_queue));
   end if;
-  return query select j.* from _claim_lanes(p_queue, p_max_jobs, p_worker, p_lease) as j;
+  <<claim_body>>
+{{ template "internal/claim_body.sql" (dict "schema" .schema "segments" .segments) }}  end;
 exception when unique_violation then
   perform _stale_snapshot(format('claim of queue %L', p_queue));
 end;

@@ -1,6 +1,6 @@
--- The body of claim, shared with its variant for transaction-long snapshots. With
--- divert, a queue with a limit of concurrency is claimed from elsewhere: there, with
--- limited, which has some of the variables and awaited the queue's tokens.
+-- The body of claim, shared with its variants for transaction-long snapshots and, with
+-- limited, for queues with a limit of concurrency, which has some of the variables and has
+-- awaited the queue's tokens. With divert, such queues are claimed from there.
 --
 -- Per lane: the caller's turn is the lane's advisory lock, held until commit,
 -- so the newest cursor read in a fresh snapshot is the lane's last word.
