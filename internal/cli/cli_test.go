@@ -69,7 +69,7 @@ func exec(t *testing.T, url, sql string) {
 func TestMigrate(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Empty(t)
-	on(t, url, 2, "migrate", "status").wants(t, "001_", "to be installed")
+	on(t, url, 2, "migrate", "status").wants(t, ", 001_create_storage.sql to ", "to be installed")
 	on(t, url, 1, "queue", "counts", "email").wants(t, "SQLSTATE 3F000", "hint: ", "awa-admin migrate status")
 	on(t, url, 0, "migrate").wants(t, "installed awa in schema awa")
 	on(t, url, 0, "migrate").wants(t, "is current")

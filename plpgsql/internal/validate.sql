@@ -46,9 +46,11 @@ begin
   if array_ndims(p_tags) > 1 then
     perform _invalid(format('tags has %s dimensions', array_ndims(p_tags)), 'Pass a plain array of texts.');
   end if;
-  if cardinality(p_tags) > 20 or array_position(p_tags, null) is not null then
-    perform _invalid(format('%s tags, null among them: %s', cardinality(p_tags), array_position(p_tags, null) is not null),
-      'A job has at most 20 tags, none of them null.');
+  if cardinality(p_tags) > 20 then
+    perform _invalid(format('tags has %s elements', cardinality(p_tags)), 'A job has at most 20 tags.');
+  end if;
+  if array_position(p_tags, null) is not null then
+    perform _invalid(format('tags is %s', left(p_tags::text, 80)), 'No tag may be null.');
   end if;
   if p_args is null then
     perform _invalid('args is null', 'Pass a JSON value; an empty object is the default.');
