@@ -212,7 +212,7 @@ end;
 $$;
 
 comment on function {{ .schema }}.resume_callback is
-  'Answers a callback: its attempt runs on under its old receipt, with the lease of its claim and its deadline from now. The payload is read by callback_status, and stays under _awa_callback_result of the job''s metadata. The attempt may wait again. When its worker has left it, by park, the job is available again instead, and the attempt is not counted. Waits for another answer to the same callback. Raises AW002 for an id that is unknown, answered, replaced or too late, AW004 when another job holds its unique key by now, 40001 when another session has that key in hand.';
+  'Answers a callback: its attempt runs on under its old receipt, with the lease of its claim and its deadline from now. callback_status returns the payload, which also stays under _awa_callback_result of the job''s metadata. The attempt may wait again. When its worker has left it, by park, the job is available again instead, and the attempt is not counted. Waits for another answer to the same callback. Raises AW002 for an id that is unknown, answered, replaced or too late, AW004 when another job holds its unique key by now, 40001 when another session has that key in hand.';
 
 -- Puts a job back into its lane, the attempt not counted.
 create or replace function {{ .schema }}._requeue_leased (l {{ .schema }}.leases)
@@ -308,4 +308,4 @@ end;
 $$;
 
 comment on function {{ .schema }}.callback_status is
-  'What a worker asks that registered a callback: one row while the attempt is open, with the id that it waits for, or null and the payload once it was resumed. No row: it was closed, or never waited. Never blocks.';
+  'For a worker that registered a callback: one row while the attempt is open, with the id that it waits for, or null and the payload once it was resumed. No row if the attempt was closed or never waited. Never blocks.';

@@ -292,4 +292,4 @@ end;
 $$;
 
 comment on function {{ .schema }}.check is
-  'Checks every invariant of the storage and returns the violations; no row means healthy. Reads everything that is retained, so it takes seconds per million jobs; exact while others write, and blocks nobody but prune. Raises 40001 under a snapshot older than a prune.';
+  'Checks every invariant of the storage and returns the violations; no row means healthy. Reads everything that is retained, so it takes seconds per million jobs. Exact while others write, and blocks only prune. Raises 40001 under a snapshot older than a prune.';

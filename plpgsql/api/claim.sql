@@ -337,7 +337,7 @@ end;
 $$;
 
 comment on function {{ .schema }}.claim is
-  'Hands up to max_jobs committed jobs of a queue to a worker, lower priority number first, oldest first within a lane; also those that the same transaction enqueued. Another claimer of the same lane is waited for until its commit; producers never are. A paused or unknown queue yields no rows. Raises AW006 for a bad argument, AW005 after a restore from another cluster, 40001 under a stale REPEATABLE READ snapshot.';
+  'Hands up to max_jobs jobs of a queue to a worker: committed ones and those that the same transaction enqueued, lower priority number first, oldest first within a lane. Waits for another claimer of the same lane until that one commits, but never for producers. A paused or unknown queue yields no rows. Raises AW006 for a bad argument, AW005 after a restore from another cluster, 40001 under a stale REPEATABLE READ snapshot.';
 
 -- claim from a queue's lanes, whatever limit of concurrency it has; its caller checked
 -- the arguments.

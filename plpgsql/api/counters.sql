@@ -64,7 +64,7 @@ end;
 $$;
 
 comment on function {{ .schema }}.checkpoint_terminal_counters is
-  'Writes the totals of every key that changed and the snapshot they are true in; returns the number of keys. Shortens what a reader of the counters must add up. Does nothing while another session checkpoints or rebuilds. Raises 25001 outside READ COMMITTED.';
+  'Writes the totals of every key that changed, with the snapshot in which they hold, so that readers of the counters have less to add up. Returns the number of keys. Does nothing while another session checkpoints or rebuilds. Raises 25001 outside READ COMMITTED.';
 
 -- The checkpoint of a pass of maintain. What is in no checkpoint is added up by whoever
 -- reads the counters, so the newest two segments, where most is written, come with
@@ -167,4 +167,4 @@ end;
 $$;
 
 comment on function {{ .schema }}.rebuild_terminal_counters is
-  'Recounts history, one segment per snapshot, and makes that the new checkpoint. Exact beside writers, whom it never blocks. Returns the keys that had drifted, with the value before and after; no row means there was nothing to heal. Raises 55P03 while another session rebuilds or checkpoints, 25001 outside READ COMMITTED.';
+  'Recounts history, one segment per snapshot, and makes that the new checkpoint. Exact while others write, and never blocks them. Returns the keys that had drifted, with the value before and after; no row if all were right. Raises 55P03 while another session rebuilds or checkpoints, 25001 outside READ COMMITTED.';

@@ -106,7 +106,7 @@ end;
 $$;
 
 comment on function {{ .schema }}.upsert_schedule is
-  'Adds the schedule of that name, or replaces all of it but its pause, and returns its next fire, null while it is paused. A new schedule, and one whose cron or timezone changes, fires first at the next match; otherwise its next fire stays. maintain() enqueues a job at each fire, with the fire time as run_at, and cron_name and cron_fire_time in metadata. Fires that nobody was there for: coalesce makes one job of them, catch_up one of each, skip none of those more than a minute late. Waits for another open transaction that changes the same schedule. Raises AW006 for an argument out of bounds and for a cron that never fires.';
+  'Adds the schedule of that name, or replaces all of it but its pause, and returns its next fire, null while it is paused. A new schedule, and one whose cron or timezone changes, fires first at the next match; otherwise its next fire stays. maintain() enqueues a job at each fire, with the fire time as run_at, and cron_name and cron_fire_time in metadata. Of fires that were missed while nobody called maintain(), coalesce makes one job, catch_up one each, skip none for those more than a minute late. Waits for another open transaction that changes the same schedule. Raises AW006 for an argument out of bounds and for a cron that never fires.';
 
 create or replace function {{ .schema }}.remove_schedule (name text)
   returns boolean
@@ -153,4 +153,4 @@ end;
 $$;
 
 comment on function {{ .schema }}.resume_schedule is
-  'Ends pause_schedule: the schedule fires at its next match; those of the pause are not made up for. False when there is none of that name. Waits for another open transaction that changes the same schedule.';
+  'Ends pause_schedule: the schedule fires at its next match; fires missed during the pause are not made up for. False when there is none of that name. Waits for another open transaction that changes the same schedule.';

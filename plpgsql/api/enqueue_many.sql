@@ -98,7 +98,7 @@ end;
 $$;
 
 comment on function {{ .schema }}.enqueue_many (text, jsonb[], text, integer, timestamptz, integer, text[], jsonb, text, interval) is
-  'Adds one job per element of args, all alike otherwise, and returns their ids in order. One queue order, one commit. Never waits for another producer. Raises AW006 for an argument out of bounds, AW007 when the queue is too full for all of them; then nothing is added.';
+  'Adds one job per element of args, otherwise alike, and returns their ids in order. Never waits for another producer. Raises AW006 for an argument out of bounds, AW007 when the queue is too full for all of them; then nothing is added.';
 
 -- Several unique keys of one call are met in their own order, not the call's.
 -- A reserved key is nobody's until enqueue takes it over; its row goes if no
@@ -367,4 +367,4 @@ end;
 $$;
 
 comment on function {{ .schema }}.enqueue_many (jsonb, text) is
-  'Adds the jobs of a JSON array, each an object with the argument names of enqueue; queue is the default for those that name none. Returns their ids in order. Raises AW006 and adds nothing when one of them is invalid.';
+  'Adds the jobs of a JSON array, each an object with the argument names of enqueue; queue is the default for those that name none. Returns their ids in order; a job whose unique key is held yields the id of the holder. All are added or none. Waits as enqueue does, and raises what enqueue raises.';

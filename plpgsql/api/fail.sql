@@ -24,7 +24,7 @@ as $$
 $$;
 
 comment on function {{ .schema }}.backoff is
-  'The default delay before the attempt after this one: 1 s doubled per attempt, up to a quarter more at random, at most 24 hours.';
+  'The default delay after an attempt that failed: 1 s doubled per attempt, up to a quarter more at random, at most 24 hours.';
 
 -- Up to 50 attempts of one batch that all come back, without a unique key. Their errors
 -- go with the jobs, not into the outcome. Returns false, with nothing done, when one of them is
@@ -463,4 +463,4 @@ end;
 $$;
 
 comment on function {{ .schema }}.fail is
-  'Closes an attempt as failed and returns the state the job came to: retryable, after retry_after or the default backoff, or failed when terminal or when its attempts are used up. Null when the receipt is stale. Waits only for a concurrent finish of the same batch. Raises AW006 for a negative delay.';
+  'Closes an attempt as failed and returns the state of the job: retryable, after retry_after or the default backoff; failed when terminal or when its attempts are used up, and in a queue with dlq_enabled then a dead letter; cancelled when another job took its unique key meanwhile. Null when the receipt is stale. Waits for a concurrent finish of the same batch and for holders of the job''s unique key. Raises AW006 for a negative delay, 40001 under a stale REPEATABLE READ snapshot.';

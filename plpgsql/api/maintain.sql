@@ -108,4 +108,4 @@ end;
 $$;
 
 comment on function {{ .schema }}.maintain is
-  'Runs the due housekeeping in small bites and reports each task: promotes due jobs, fires due schedules, checkpoints the counters, rotates and prunes segments, works on the oldest batch operation. Call it every second or more often, from one session or many; each task is done by one session at a time and the others skip it. What ends a prune, also a timeout or a cancel, is reported as failed with the error, and the other tasks stand. Raises 25001 outside READ COMMITTED.';
+  'Runs the due housekeeping in small bites and reports each task: rescues attempts whose worker is gone, promotes due jobs, fires due schedules, releases jobs that come after others, checkpoints the counters, purges old dead letters, rotates and prunes segments, works on the oldest batch operation. Call it every second or more often, from one session or many; each task is done by one session at a time and skipped by the others. An error that ends a prune, also a timeout or a cancel, is reported as failed, and the other tasks stand. Raises 25001 outside READ COMMITTED.';

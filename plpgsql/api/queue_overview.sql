@@ -137,4 +137,4 @@ end;
 $$;
 
 comment on function {{ .schema }}.queue_overview is
-  'The figures of queue_counts for every queue, with how long its first claimable job has waited, the attempts enqueued and closed per second over about the last minute (as far as maintain() wrote checkpoints), and whether it is paused. Never blocks. Raises 40001 under a snapshot older than a prune.';
+  'The figures of queue_counts for every queue, with how long its first claimable job has waited, the attempts enqueued and closed per second over about the last minute (from the checkpoints that maintain() writes), and whether it is paused. Never blocks. Raises 40001 under a snapshot older than a prune.';

@@ -71,4 +71,4 @@ end;
 $$;
 
 comment on function {{ .schema }}.rebase is
-  'Makes stored transaction ids true again after a restore from another cluster: waiting jobs are offered anew in the order of their ids; history and counters stay. Returns the number of waiting jobs. Locks everything against other sessions and rewrites what is retained. Raises 25001 outside READ COMMITTED.';
+  'Corrects stored transaction ids after a restore from another cluster: waiting jobs are offered anew in the order of their ids; history and counters stay. Returns the number of waiting jobs. Locks everything against other sessions and rewrites what is retained. Raises 25001 outside READ COMMITTED.';

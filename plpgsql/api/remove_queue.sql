@@ -124,4 +124,4 @@ end;
 $$;
 
 comment on function {{ .schema }}.remove_queue is
-  'Forgets a queue that holds nothing any more: its name, settings and the totals of what was pruned. True: removed. False: no such queue. Enqueueing there again starts it anew. Raises AW003 while a schedule, a job, a dead letter or unpruned history belongs to it, 55P03 when transactions that use queues stay open (it waits for them in short turns, in which the others wait, too), AW006 for a bad name, 25001 outside READ COMMITTED.';
+  'Forgets a queue that holds nothing any more: its name, settings and the totals of what was pruned. False when there is no such queue. Enqueueing there again starts it anew. Raises AW003 while a schedule, a job, a dead letter or unpruned history belongs to it, 55P03 when transactions that use queues stay open (it waits for them in short turns, in which the others wait, too), AW006 for a bad name, 25001 outside READ COMMITTED.';
