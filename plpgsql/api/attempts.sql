@@ -1,7 +1,7 @@
 -- A running attempt, other than finishing it: snooze, cancel, lease, progress.
 
--- Jobs that were put back for at once need not wait for a pass of promotion, but
--- for those whose key counts from then on.
+-- Jobs that were put back without delay need not wait for a pass of promotion, except those
+-- whose key counts from then on.
 create or replace function {{ .schema }}._requeue_now (p_job_ids bigint[])
   returns void
   language plpgsql

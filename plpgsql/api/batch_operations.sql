@@ -1,6 +1,6 @@
--- Batch operations: one thing done to many jobs, in bites, through crashes.
+-- Batch operations: one thing done to many jobs, in bites that survive crashes.
 
--- Raises AW006 unless an operation is understood.
+-- Raises AW006 unless operation, filter and settings are valid.
 create or replace function {{ .schema }}._check_batch (p_operation text, p_filter jsonb, p_settings jsonb, p_all_jobs boolean)
   returns void
   language plpgsql
@@ -81,8 +81,8 @@ begin
 end;
 $$;
 
--- An operation that is not stored: what it would be, started now. Its times are read once:
--- whoever works on it may have another clock, time zone or order of day and month.
+-- An operation as it would be if started now, not stored. Its times are read once, here,
+-- because sessions that work on it may have another time zone or order of day and month.
 create or replace function {{ .schema }}._batch_of (p_operation text, p_filter jsonb, p_settings jsonb)
   returns {{ .schema }}.batch_operations
   language plpgsql
@@ -131,7 +131,7 @@ begin
     ) as p
     group by p.page;
   end if;
-  -- Forgotten in the end, so that the list stays readable.
+  -- Old operations are forgotten, so that the list stays readable.
   delete from batch_operations as b where b.finished_at < _now() - interval '90 days';
   return o.id;
 end;
@@ -191,7 +191,7 @@ begin
       hint = 'See list_batch_operations(); finished ones are forgotten after 90 days.';
   end if;
   if o.finished_at is null then
-    -- Where nothing is done nothing else would notice.
+    -- Where nothing is done, nothing else would notice a stale snapshot.
     perform _refuse_stale('batch operation');
     perform _batch_bite(o, coalesce(run_batch_operation.max_jobs, 2147483647), null);
   end if;

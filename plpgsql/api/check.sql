@@ -141,7 +141,7 @@ begin
   union all
   select 'a unique key belongs to a job', format('key %s job %s', encode(u.unique_key, 'hex'), u.job_id), 1, 0
   from job_unique_claims as u
-  -- One condition: of several the planner expects that nothing is left, and then looks
+  -- One condition, because of several the planner expects that no row is left, and then looks
   -- through all jobs for each key.
   where not exists (
     select from (

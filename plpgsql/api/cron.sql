@@ -77,7 +77,7 @@ begin
 
   if v_id is null then
     v_id := v_old.id;
-    -- A program that declares its schedules whenever it starts writes nothing.
+    -- So a program that declares its schedules whenever it starts writes nothing.
     update schedules as s
     set (cron, timezone, spec, kind, args, queue, priority, max_attempts, tags, metadata, ordering_key, deadline, missed_fire, updated_at)
       = (upsert_schedule.cron, upsert_schedule.timezone, v_spec, upsert_schedule.kind, upsert_schedule.args,
@@ -90,11 +90,12 @@ begin
           upsert_schedule.queue, upsert_schedule.priority, upsert_schedule.max_attempts, v_tags, upsert_schedule.metadata,
           upsert_schedule.ordering_key, upsert_schedule.deadline::text, upsert_schedule.missed_fire);
   end if;
-  -- Another time: what was due by the old one and not yet fired is given up.
+  -- With another cron or timezone, fires that were due by the old ones are given up.
   if (v_old.cron, v_old.timezone) is distinct from (upsert_schedule.cron, upsert_schedule.timezone) then
     perform _set_next_fire(v_id);
   end if;
-  -- By its id: a transaction-long snapshot may show one of this name that was removed since.
+  -- By its id, because a transaction-long snapshot may show one of this name that was removed
+  -- since.
   return (
     select f.next_fire_at
     from schedules as s

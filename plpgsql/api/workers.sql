@@ -27,7 +27,7 @@ begin
       'Every heartbeat writes info again: it has up to 64 kB.');
   end if;
   perform _enter_ring();
-  -- What it was not told yet stays untold: only a heartbeat tells.
+  -- Notices not yet returned stay: only a heartbeat returns them.
   perform _beat(register_worker.worker, coalesce((
     select w.seen from workers as w where w.worker = register_worker.worker order by w.heartbeat_at desc limit 1),
     _hide_own(pg_current_snapshot())), register_worker.info);
@@ -105,9 +105,9 @@ begin
 end;
 $$;
 
--- Takes all of the locks or none: those of a call that is cancelled while it waits for the
--- next one would stay. A lock and the note of it are one expression, for no cancel comes in
--- between.
+-- Takes all of the locks or none: if a call is cancelled while it waits for the next one, those
+-- it has would stay. A lock and the note of it are taken in one expression, so that no cancel
+-- can come in between.
 create or replace function {{ .schema }}.start_waiting (queues text[])
   returns void
 {{ template "internal/public.sql" . -}}

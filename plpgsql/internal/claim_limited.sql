@@ -1,8 +1,8 @@
--- How a queue with a limit of concurrency is claimed.
+-- Claims of a queue with a concurrency limit.
 
--- Claims p_ask jobs, but fewer if more than p_left of them would have a slot: what was
--- claimed then is undone, and so many are claimed that p_left have one. p_aged_at is
--- null while no attempt has outlasted many claims.
+-- Claims p_ask jobs. If more than p_left of them have a slot that is undone, and only so many
+-- are claimed that p_left have one. p_aged_at is null while no attempt has outlasted many
+-- claims.
 create or replace function {{ .schema }}._claim_ahead (
   p_queue text, p_ask integer, p_left integer, p_worker text, p_lease interval, p_limit integer,
   p_held text[], p_aged_at timestamptz, p_frozen boolean
@@ -48,11 +48,11 @@ begin
 end;
 $$;
 
--- claim, of a queue with a limit of concurrency. What is open is read once, and what
--- this call takes is added to it: a claimer of the queue waits for the one before.
--- First come parked jobs whose key has a slot again, then the lanes; a job there whose
--- key has none is parked. A large call that has half of what it asked for does not go
--- on: the rest would mostly meet keys that are taken.
+-- claim, of a queue with a limit of concurrency. Open attempts are read once, and what this
+-- call takes is added to them; that is exact because claimers of the queue take turns. First
+-- come parked jobs whose key has a slot again, then the lanes; a job there whose key has none
+-- is parked. A large call stops once it has half of what it asked for: it would mostly meet
+-- keys that are taken.
 create or replace function {{ .schema }}._claim_limited (p_queue text, p_max integer, p_worker text, p_lease interval, p_limit integer)
   returns setof {{ .schema }}.claimed_job
   language plpgsql
@@ -80,7 +80,7 @@ declare
   v_state  record;
   v_held   text[];
   v_jobs   claimed_job[];
-  -- What this call takes; of one round what it finds, takes and has to park.
+  -- What this call takes; and what one round finds, takes and has to park.
   n_keys     text[];
   n_jobs     bigint[];
   n_batches  bigint[];
@@ -96,8 +96,8 @@ begin
   if not _await_turn(p_queue) then
     return;
   end if;
-  -- What others take after a rotation they note in another segment, where the key of this
-  -- call's row meets none of theirs.
+  -- After a rotation others note what they take in another segment, where this call's row
+  -- conflicts with none of theirs.
   if v_frozen then
     lock table lane_cursors in access share mode;
     if _snapshot_is_stale() then
@@ -105,8 +105,7 @@ begin
     end if;
   end if;
   v_slot := _current_slot();
-  -- A claim writes into the segment that is current: if it has a row of a claim, it has
-  -- the newest one.
+  -- A claim writes into the current segment, so if that has any row it has the newest.
   case v_slot
 {{ range $i := until (int .segments) }}
   when {{ $i }} then
@@ -144,8 +143,8 @@ begin
 
   for v_pass in 1 .. 2 loop
     if v_parked then
-      -- Keys that came free since the last claim, and every tenth time others: a limit may
-      -- have been raised. Who would return with nothing looks at them, too.
+      -- Keys that came free since the last claim. Every tenth claim, and each that would
+      -- otherwise return nothing, also looks at others, since a limit may have been raised.
       w_keys := v_state.freed_keys;
       if v_aged or v_pass = 2 or random() < 0.1 then
         w_keys := w_keys || _parked_keys(p_queue, case when v_aged then v_left * 2 + 100 else 100 end);
@@ -224,7 +223,7 @@ begin
           array_agg((w.receipt).batch_id) filter (where w.taken), array_agg(w.receipt) filter (where not w.taken)
         into t_keys, t_jobs, t_batches, o_receipts
         from (
-          -- As they were claimed: such a batch is known as a whole.
+          -- In the order of the claim: such a batch can be taken as a whole.
           select j.key, j.receipt, j.nth not in (select l.nth from late as l) as taken
           from job as j
           where j.key is not null
@@ -247,11 +246,11 @@ begin
         -- Those that were parked give their tokens back.
         perform _spend_tokens(p_queue, v_rate, v_burst, v_got - cardinality(v_jobs));
       end if;
-      -- A long row of jobs whose keys are taken is parked by several calls: many who has
-      -- nothing yet, few who keeps others waiting with something in hand.
+      -- A long row of jobs whose keys are taken is parked by several calls: a call that has
+      -- nothing yet parks many, one that has something parks few, since others wait for it.
       v_most := case when v_left < v_asked then 100 + 2 * v_asked else 5000 end;
       exit when v_met >= v_most;
-      -- And it is not walked step by step by who wants few.
+      -- And a call that wants few jobs does not walk it in small steps.
       v_next := case when v_got = 0 then least(greatest(v_next * 4, 20), 1000, v_most - v_met) else 0 end;
     end loop;
     exit when v_left < v_asked or not v_parked;
@@ -271,8 +270,8 @@ begin
     v_aged := true;
   end if;
   if v_parked and v_left = 0 then
-    -- Keys that came free and have nobody yet. Where they are very many, a look at any
-    -- finds one. The first such key of a batch tells: the others are not looked up.
+    -- Free keys for which a job is still parked. Where there are very many, looking at a few is
+    -- enough. One such key of a batch settles it; the others are not looked up.
     v_open := v_open || array(
       select b.point
       from (
@@ -284,7 +283,7 @@ begin
       where coalesce((
         select true from unnest(b.keys) as f (key)
         where f.key not in (select h.key from unnest(v_held) as h (key) group by h.key having count(*) >= p_limit)
-          -- Not exists: it may be planned to read them all.
+          -- Not by exists, which may be planned to read them all.
           and coalesce((select true from parked_jobs as p where p.queue = p_queue and p.key = f.key order by p.job_id limit 1), false)
         limit 1), false)
       limit 64);

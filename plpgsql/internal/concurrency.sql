@@ -1,10 +1,10 @@
--- Limits of concurrency: of the jobs of a key, named by awa:concurrency_key in
--- their metadata, no more than the queue's concurrency_limit run at a time. A slot
--- is taken when a job is claimed and is free as soon as that attempt is closed, by
--- whatever way: nothing on a job's way gives it back.
+-- Limits of concurrency: of the jobs of a key, named by awa:concurrency_key in their metadata,
+-- no more than the queue's concurrency_limit run at a time. A slot is taken when a job is
+-- claimed, and is free as soon as that attempt is closed in any way: nothing has to give it
+-- back.
 
--- A job's key. What is no text of 1 to 200 characters, put into the metadata by hand,
--- is none.
+-- A job's key. A value put into the metadata by hand that is not a text of 1 to 200 characters
+-- counts as none.
 create or replace function {{ .schema }}._concurrency_key (p_metadata jsonb)
   returns text
   language sql
@@ -17,10 +17,10 @@ as $$
       then p_metadata ->> 'awa:concurrency_key' end
 $$;
 
--- What the batches at some points hold at a moment: a key for each attempt that is
--- open, and those of the others. The batches of the current segment are looked for
--- there alone; if one is not, in every segment. Mostly each is open or closed as a whole,
--- but for jobs that its claim parked, and its keys are taken as they stand.
+-- The keys of some batches at a moment: those of open attempts, one for each, and those of the
+-- others. Batches are looked for in the current segment, and if one is missing there, in all.
+-- Mostly a batch is open or closed as a whole, except for jobs that its claim parked, and then
+-- its keys are used without looking at jobs.
 create or replace function {{ .schema }}._slot_state (
   p_queue text, p_open bigint[], p_at timestamptz, p_slot smallint, p_leases boolean, p_parked boolean,
   out held_keys text[], out open_points bigint[], out freed_keys text[], out freed_points bigint[]
@@ -41,7 +41,8 @@ begin
     when {{ $i }} then
       for r in
         select b.point, b.keys, o.closed, o.closed + o.parked >= cardinality(c.job_ids) as done,
-          -- Parked with it, so it is all here: what prune carries on has no such outcome.
+          -- Parked by the claim itself, so the whole batch is here: batches that prune carried
+          -- over have no such outcome.
           c.job_ids = b.job_ids or o.parked > 0 as intact
         from unnest(p_open) as p (point)
         cross join lateral (select n.* from slot_batches_{{ $i }} as n where n.queue = p_queue and n.point = p.point limit 1) as b
@@ -97,13 +98,13 @@ begin
         and not exists (
           select from attempt_outcomes as o
           where o.batch_id = p_batch_id and (o.job_ids is null or p_job_id = any (o.job_ids)) and o.finalized_at <= p_at))
-    -- Not exists: it may be planned to read them all.
+    -- Not by exists, which may be planned to read them all.
     or coalesce((select true from leases as l where l.job_id = p_job_id and l.batch_id = p_batch_id), false);
 end;
 $$;
 
--- The slots of some keys, as to attempts that outlasted many claims: their newest
--- row, and whether that one's attempt is open.
+-- The slots of some keys that attempts took which outlasted many claims: each slot's newest
+-- row, and whether the attempt of that row is open.
 create or replace function {{ .schema }}._aged_slots (p_queue text, p_keys text[], p_claimed_at timestamptz)
   returns table (key text, slot integer, point bigint, held boolean)
   language plpgsql
@@ -129,7 +130,7 @@ begin
 end;
 $$;
 
--- Of some keys, one for each open attempt that outlasted many claims.
+-- Some keys, each as often as it has open attempts that outlasted many claims.
 create or replace function {{ .schema }}._aged_keys (p_queue text, p_keys text[], p_claimed_at timestamptz)
   returns text[]
   language plpgsql
