@@ -160,6 +160,7 @@ func TestStorage(t *testing.T) {
 	on(t, url, 0, "storage", "status")
 	on(t, url, 0, "storage", "check").wants(t, "healthy")
 	on(t, url, 0, "storage", "rebuild-terminal-counters").wants(t, "no drift")
+	on(t, url, 0, "storage", "rotate", "--help").wants(t, "Exits with 2")
 	on(t, url, 0, "storage", "rotate").wants(t, "rotated")
 	on(t, url, 0, "storage", "prune").wants(t, "pruned")
 	on(t, url, 0, "maintain")
