@@ -16,7 +16,7 @@ func (a *app) storageCommand() *cobra.Command {
 		a.statement(statement{
 			use:     "rotate",
 			short:   "Seal the current segment and open the next one",
-			long:    "Seal the current segment and open the next one; idle: it has no jobs. Exits with\n2 when that is blocked, because the next slot is not pruned, or another session\nrotates or prunes.",
+			long:    "Seal the current segment and open the next one; idle means that it has no jobs.\nExits with 2 when the next slot is not pruned, or another session rotates or prunes.",
 			sql:     always(`select %[1]s.rotate() as outcome`),
 			verdict: unlessBlocked,
 		}),
