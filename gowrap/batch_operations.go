@@ -151,10 +151,10 @@ func scanBatch(row pgx.CollectableRow) (b BatchOperation, err error) {
 	return b, err
 }
 
-// RunBatchOperation works on a batch operation now, whatever else waits for its
-// turn: it meets up to maxJobs jobs, 1,000 if that is zero, and returns the
-// operation as it is then. It ends early when another transaction holds one of
-// the jobs for longer than 50 ms; call it again. Two callers take turns.
+// RunBatchOperation works on a batch operation now, without waiting for its turn: it
+// takes up to maxJobs jobs, 1,000 if that is zero, and returns the operation as it is
+// then. It ends early when another transaction holds one of the jobs for longer than
+// 50 ms; call it again. Two callers take turns.
 //
 // Errors: ErrNotFound, ErrInvalidArgument, ErrRetry.
 func (c Client) RunBatchOperation(ctx context.Context, db DBTX, id int64, maxJobs int) (BatchOperation, error) {

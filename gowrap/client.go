@@ -28,8 +28,8 @@ func WithSchema(schema string) Client {
 	return Client{schema: pgx.Identifier{schema}.Sanitize()}
 }
 
-// Schema returns the name of the storage schema, as WithSchema takes it. It is
-// also the channel that StartWaiting is about.
+// Schema returns the name of the storage schema, as WithSchema takes it. It is also
+// the channel on which StartWaiting makes others notify.
 func (c Client) Schema() string {
 	if c.schema == "" {
 		return DefaultSchema

@@ -27,7 +27,7 @@ type FailManyResult struct {
 }
 
 // FailMany closes attempts as failed, in one statement, and reports on each
-// receipt that was accepted, in no particular order. Stale receipts are left out.
+// receipt that was accepted, in the order given. Stale receipts are left out.
 //
 // Errors: ErrInvalidArgument, ErrRetry.
 func (c Client) FailMany(ctx context.Context, db DBTX, p FailManyParams) ([]FailManyResult, error) {

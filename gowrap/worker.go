@@ -29,10 +29,9 @@ type Notice struct {
 	Reason  string // "rescued", "deleted", or why the job was cancelled
 }
 
-// Heartbeat says that a worker is alive, making it known if it was not, and
-// returns which of its attempts others closed since its last heartbeat. Send one
-// every 30 seconds or so: after 90 seconds of silence Maintain rescues what the
-// worker was at.
+// Heartbeat says that a worker is alive, making it known if it was not, and returns
+// which of its attempts others closed since its last heartbeat. Send one every 30
+// seconds or so: after 90 seconds of silence Maintain rescues the worker's attempts.
 //
 // Errors: ErrInvalidArgument for a bad name.
 func (c Client) Heartbeat(ctx context.Context, db DBTX, worker string) ([]Notice, error) {
@@ -68,8 +67,8 @@ func (c Client) ListWorkers(ctx context.Context, db DBTX) ([]WorkerInfo, error) 
 	return workers, wrap("list workers", err)
 }
 
-// Listen makes the session of conn receive the notifications of the queues it
-// waits for: their channel is the schema, their payload the queue's name.
+// Listen makes the session of conn receive notifications of the queues that it waits
+// for. The channel is named after the schema, and the payload is the queue's name.
 func (c Client) Listen(ctx context.Context, conn *pgx.Conn) error {
 	_, err := conn.Exec(ctx, "listen "+c.prefix())
 	return wrap("listen", err)
@@ -84,7 +83,7 @@ func (c Client) StartWaiting(ctx context.Context, conn *pgx.Conn, queues []strin
 	return wrap("start waiting", c.value("start_waiting").arg("queues", "text[]", queues).exec(ctx, conn))
 }
 
-// StopWaiting takes back one StartWaiting of these queues.
+// StopWaiting undoes one StartWaiting of these queues.
 func (c Client) StopWaiting(ctx context.Context, conn *pgx.Conn, queues []string) error {
 	return wrap("stop waiting", c.value("stop_waiting").arg("queues", "text[]", queues).exec(ctx, conn))
 }

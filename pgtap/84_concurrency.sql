@@ -272,7 +272,7 @@ select alike(pg_temp.plan_of($$ select from pg_temp.parked as p where p.queue = 
 
 -- Arguments
 
-select throws_ok($$ select awa.enqueue('k', concurrency_key => '') $$, 'AW006', null, 'a key has a character at least');
+select throws_ok($$ select awa.enqueue('k', concurrency_key => '') $$, 'AW006', $$concurrency_key '' has 0 characters$$, 'a key has a character at least');
 select throws_ok($$ select awa.configure_queue('tap/84', '{"concurrency_limit": 0}') $$, 'AW006', null, 'a limit is one at least');
 select awa.enqueue_many('[{"kind": "k", "queue": "tap/84/many", "concurrency_key": "z"}]'::jsonb) \g /dev/null
 select is((select j.metadata from awa.jobs as j where j.queue = 'tap/84/many'), '{"awa:concurrency_key": "z"}', 'enqueue_many takes keys');

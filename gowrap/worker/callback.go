@@ -53,9 +53,9 @@ func (a *Attempt) RegisterCallback(ctx context.Context, timeout time.Duration) (
 // the handler keeps its place, and the client asks the server every
 // CallbackPollInterval. The attempt may then register another callback.
 //
-// ctx ends the wait with its cause, and does not end the job's: a handler that is
-// told to stop may return Waiting. The context of a handler ends at the job's
-// deadline, whatever the timeout of the callback.
+// When ctx is done the wait ends with its cause, and the job goes on waiting: a
+// handler that is told to stop may return Waiting. The context of a handler ends at
+// the job's deadline, whatever the timeout of the callback.
 //
 // Errors: awa.ErrStale if the attempt was closed: by another answer, by the timeout
 // or by others. The handler's context is then cancelled as well.

@@ -45,8 +45,8 @@ type Client struct {
 	patience, lastWords time.Duration
 }
 
-// New returns a client that hands jobs to mux. It connects to nothing yet.
-// Errors say what is wrong with the config.
+// New returns a client that hands jobs to mux. It does not connect yet. An error says
+// what is wrong with the config.
 func New(cfg Config, mux *Mux) (*Client, error) {
 	cfg, err := cfg.withDefaults()
 	if err != nil {
@@ -98,7 +98,7 @@ var ErrUnfinished = errors.New("worker: stopped with unfinished work")
 // lets handlers finish for up to SoftStopTimeout, cancels the contexts of the
 // others, and gives unfinished attempts back, not counted.
 //
-// A server that is down is no error: the client waits for it, from the start on.
+// A server that is down is no error: the client waits for it, also at the start.
 //
 // Errors: ErrStarted, ErrUnfinished.
 func (c *Client) Run(ctx context.Context) error {
@@ -122,10 +122,10 @@ func (c *Client) Start(ctx context.Context) error {
 }
 
 // Stop asks the client to stop and waits until it has. When ctx is done first,
-// handlers get no more time: their contexts are cancelled, and Stop returns as
-// soon as the unfinished attempts are given back, or after 10 s if the server does not
-// take them. It returns what Run does, nil for a client that never ran. A handler
-// that calls it waits for itself: let it tell others to stop.
+// handlers get no more time: their contexts are cancelled, and Stop returns as soon as
+// the unfinished attempts are given back, or after 10 s if the server does not take
+// them. It returns what Run does, nil for a client that never ran. A handler must not
+// call it, for it would wait for itself.
 func (c *Client) Stop(ctx context.Context) error {
 	c.stopOnce.Do(func() { close(c.stop) })
 	if c.started.CompareAndSwap(false, true) {

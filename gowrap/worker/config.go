@@ -17,11 +17,11 @@ import (
 
 // Config configures a client. Pool and Queues are required.
 type Config struct {
-	// Pool is where the client's statements run. It uses a connection per queue
-	// for claims and up to five more for the rest, each only while a statement
-	// runs; with fewer they wait for each other. One more connection is taken out
-	// of the pool for LISTEN, unless PollOnly. Close the pool when the client has
-	// stopped, not before: what handlers decided could not be written.
+	// Pool is where the client's statements run. It uses a connection per queue for
+	// claims and up to five more for the rest, each only while a statement runs; with
+	// fewer they wait for each other. One more connection is taken out of the pool for
+	// LISTEN, unless PollOnly. Close the pool only after the client has stopped, or
+	// what handlers decided cannot be written.
 	Pool *pgxpool.Pool
 	// Client names the schema. The zero value is the schema "awa".
 	Client awa.Client
@@ -31,7 +31,7 @@ type Config struct {
 	// When the queues want more than that, they share it by their weights.
 	// Defaults to the sum of what the queues allow.
 	MaxWorkers int
-	// Name of this client among the workers: unique, for a heartbeat keeps all
+	// Name of this client among the workers: unique, because a heartbeat keeps all
 	// attempts of that name alive. Up to 180 characters. Defaults to the host's name,
 	// the process id and some random letters.
 	Name string
@@ -39,8 +39,8 @@ type Config struct {
 	// PollInterval is how long the client sleeps before it looks at an empty queue
 	// again without being notified. Defaults to 1 s, with PollOnly to 100 ms.
 	PollInterval time.Duration
-	// PollOnly does without LISTEN. Behind a pooler in transaction mode it must be
-	// set: nothing then needs the state of a session.
+	// PollOnly does without LISTEN, so that nothing needs the state of a session. It
+	// must be set behind a pooler in transaction mode.
 	PollOnly bool
 
 	// CompleteDelay is the longest that a finished attempt waits for others to be
@@ -62,17 +62,17 @@ type Config struct {
 	// which of its attempts others closed. Defaults to 5 s. Keep it below a third
 	// of the server's worker_silence.
 	HeartbeatInterval time.Duration
-	// Lease is what claims ask for. The heartbeat counts, not the lease, unless an
-	// operator forgets the worker. Defaults to 5 minutes.
+	// Lease is what claims ask for. It matters only if the worker's row is gone, since
+	// otherwise the heartbeat counts. Defaults to 5 minutes.
 	Lease time.Duration
 
 	// CallbackPollInterval is how often a handler in AwaitCallback looks for the
 	// answer, by a statement of its own. Defaults to 1 s.
 	CallbackPollInterval time.Duration
 
-	// MaintainInterval is the pause between two rounds of maintenance while there
-	// is something to do; they grow apart to 1 s when there is not. Defaults to
-	// 100 ms. Of the clients that listen one maintains at a time.
+	// MaintainInterval is the pause between two rounds of maintenance while there is
+	// something to do; the pause grows to 1 s when there is not. Defaults to 100 ms.
+	// Of the clients that listen one maintains at a time.
 	MaintainInterval time.Duration
 	// DisableMaintain leaves maintenance to others.
 	DisableMaintain bool

@@ -14,8 +14,8 @@ import (
 // at the job's deadline.
 type Handler func(ctx context.Context, attempt *Attempt) error
 
-// Middleware wraps the handling of every job, of unknown kinds as well. The
-// error that it sees is the one that decides, panics included (*PanicError).
+// Middleware wraps the handling of every job, of unknown kinds as well. The error that
+// it returns decides; the one that it sees may be a *PanicError.
 type Middleware func(next Handler) Handler
 
 // Mux finds the handler of a job by its kind; NewMux makes one. Register handlers and middlewares

@@ -34,8 +34,7 @@ type CancelError struct{ Reason string }
 
 func (e *CancelError) Error() string { return "cancelled: " + e.Reason }
 
-// Cancel gives the job up for good: it is cancelled, and the reason is kept in
-// its errors.
+// Cancel gives the job up for good: it is cancelled, with the reason in its errors.
 func Cancel(reason string) error { return &CancelError{reason} }
 
 // TerminalError is what Terminal returns. It wraps the reason.
@@ -69,8 +68,8 @@ type UnknownKindError struct{ Kind string }
 func (e *UnknownKindError) Error() string { return fmt.Sprintf("no handler for kind %q", e.Kind) }
 
 // DecodeError is the error of a job whose arguments do not decode into the type
-// registered for its kind. The attempt fails and is retried, for the reason of
-// UnknownKindError; a middleware that knows better returns Terminal of it.
+// registered for its kind. The attempt fails and is retried, for the same reason as
+// with UnknownKindError; a middleware may return Terminal of it instead.
 type DecodeError struct {
 	Kind string
 	Err  error

@@ -3,7 +3,7 @@ package cli
 import "github.com/spf13/cobra"
 
 func (a *app) batchCommand() *cobra.Command {
-	return family("batch", "Do one thing to many jobs, and look after that",
+	return family("batch", "Change many jobs at once, and follow or cancel that",
 		a.batchStartCommand(),
 		a.batchListCommand(),
 		a.batchShowCommand(),
@@ -32,8 +32,8 @@ func (a *app) batchShowCommand() *cobra.Command {
 	return a.statement(statement{
 		use:   "show OPERATION_ID",
 		short: "Show everything about one batch operation",
-		long: `Show everything about one batch operation: jobs up to cursor_id have been met,
-last_id is the last to meet. Exits with 2 when there is no such operation.`,
+		long: `Show everything about one batch operation. Jobs up to cursor_id are done, last_id
+is the last one to do. Exits with 2 when there is no such operation.`,
 		args:    cobra.ExactArgs(1),
 		sql:     always(`select b.* from %[1]s.get_batch_operation(id => $1::bigint) as b`),
 		params:  firstArg,

@@ -35,8 +35,8 @@ func (a *app) batchStartCommand() *cobra.Command {
 		use:   "start OPERATION",
 		short: "Start a batch operation",
 		long: `Start a batch operation: retry, cancel, reprioritize, move, discard or delete all
-jobs that match the filters and exist now, or --all. Whoever runs maintain does
-the work, in bites; see batch show. A dry run counts the jobs.
+jobs that match the filters and exist now, or --all. maintain does the work, in
+bites; batch show tells how far it is. A dry run counts the jobs.
 
   retry         failed and cancelled jobs; --to-queue, --to-priority
   cancel        jobs that are not terminal; --reason

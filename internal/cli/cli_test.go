@@ -69,7 +69,7 @@ func exec(t *testing.T, url, sql string) {
 func TestMigrate(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Empty(t)
-	on(t, url, 2, "migrate", "status").wants(t, "001_", "to be installed")
+	on(t, url, 2, "migrate", "status").wants(t, ", 001_create_storage.sql to ", "to be installed")
 	on(t, url, 1, "queue", "counts", "email").wants(t, "SQLSTATE 3F000", "hint: ", "awa-admin migrate status")
 	on(t, url, 0, "migrate").wants(t, "installed awa in schema awa")
 	on(t, url, 0, "migrate").wants(t, "is current")
@@ -160,6 +160,7 @@ func TestStorage(t *testing.T) {
 	on(t, url, 0, "storage", "status")
 	on(t, url, 0, "storage", "check").wants(t, "healthy")
 	on(t, url, 0, "storage", "rebuild-terminal-counters").wants(t, "no drift")
+	on(t, url, 0, "storage", "rotate", "--help").wants(t, "Exits with 2")
 	on(t, url, 0, "storage", "rotate").wants(t, "rotated")
 	on(t, url, 0, "storage", "prune").wants(t, "pruned")
 	on(t, url, 0, "maintain")

@@ -19,7 +19,7 @@ order by s.name`),
 		a.cronSetCommand(),
 		a.scheduleSwitch("remove", "Remove a schedule; its jobs stay", "remove_schedule", "removed"),
 		a.scheduleSwitch("pause", "Keep a schedule from firing", "pause_schedule", "paused"),
-		a.scheduleSwitch("resume", "End pause; the fires of the pause are not made up for", "resume_schedule", "resumed"),
+		a.scheduleSwitch("resume", "Let a paused schedule fire again; fires missed meanwhile are not made up for", "resume_schedule", "resumed"),
 		a.cronNextCommand(),
 	)
 }

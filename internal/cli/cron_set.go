@@ -19,7 +19,7 @@ var scheduleOptions = []struct{ argument, cast, usage string }{
 	{"metadata", "jsonb", "metadata of the jobs, as a JSON object"},
 	{"ordering_key", "text", "equal keys share a lane of the queue"},
 	{"deadline", "interval", "the longest an attempt may take"},
-	{"missed_fire", "text", "what becomes of missed fires: skip, coalesce or catch_up (default coalesce)"},
+	{"missed_fire", "text", "what to do about missed fires: skip, coalesce or catch_up (default coalesce)"},
 }
 
 func (a *app) cronSetCommand() *cobra.Command {

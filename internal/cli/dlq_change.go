@@ -22,7 +22,7 @@ func (a *app) dlqMoveCommand() *cobra.Command {
 		use:   "move [JOB_ID]",
 		short: "Move failed jobs from history to the dead letters",
 		long: `Move failed jobs from history to the dead letters: one job, or those of --queue
-and --kind, or --all. Exits with 2 when the one job is not there.`,
+and --kind, or --all. Exits with 2 when the single job is not there.`,
 		sql: always(`select %[1]s.bulk_move_failed_to_dlq(queue => $1::text, kind => $2::text, reason => $3::text,
   max_jobs => $4::integer) as moved`),
 		params: func([]string) []any {
@@ -85,8 +85,8 @@ func (a *app) dlqRetryCommand() *cobra.Command {
 		short: "Put dead letters back into their queues",
 		long: `Put dead letters back into their queues: one, or those of --queue, --kind and
 --tag, or --all. Their attempts start over, their errors stay. One whose unique
-key another job holds by now stays a dead letter. Exits with 2 when the one is
-not there.`,
+key another job holds by now stays a dead letter. Exits with 2 when the single
+one is not there.`,
 		sql: always(`select %[1]s.bulk_retry_from_dlq(queue => $1::text, kind => $2::text, tag => $3::text,
   max_jobs => $4::integer) as retried`),
 		params: func([]string) []any {

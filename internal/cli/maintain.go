@@ -20,7 +20,7 @@ func (a *app) maintainCommand() *cobra.Command {
 	var address string
 	cmd := &cobra.Command{
 		Use:   "maintain",
-		Short: "Run the maintenance that is due, once or for ever",
+		Short: "Run the maintenance that is due, once or in a loop",
 		Long: `Run the maintenance that is due: promotion, rescue, checkpoints, rotation and
 pruning, one row per task. With --loop it goes on until it is told to stop, and
 prints the tasks that did something, and those that could not: once, then once a

@@ -107,7 +107,9 @@ func (a *app) printState(w io.Writer, s install.State) error {
 		code = "to be installed"
 	}
 	pending := "none"
-	if len(s.Pending) > 0 {
+	if n := len(s.Pending); n > 3 {
+		pending = fmt.Sprintf("%d, %s to %s", n, s.Pending[0], s.Pending[n-1])
+	} else if n > 0 {
 		pending = strings.Join(s.Pending, ", ")
 	}
 	return printTable(w, table{

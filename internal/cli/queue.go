@@ -6,8 +6,8 @@ func (a *app) queueCommand() *cobra.Command {
 	return family("queue", "Look at queues and change their settings",
 		a.queueCountsCommand(),
 		a.queueConfigureCommand(),
-		a.queueSwitch("pause", "Let claims of a queue yield nothing", "pause_queue", "paused"),
-		a.queueSwitch("resume", "End pause", "resume_queue", "resumed"),
+		a.queueSwitch("pause", "Stop claims of a queue", "pause_queue", "paused"),
+		a.queueSwitch("resume", "Let claims of a paused queue go on", "resume_queue", "resumed"),
 		a.queueRemoveCommand(),
 	)
 }

@@ -12,17 +12,17 @@ func (a *app) queueConfigureCommand() *cobra.Command {
 	cmd := a.rehearsed(statement{
 		use:   "configure QUEUE [NAME=VALUE...]",
 		short: "Change settings of a queue, or show them",
-		long: `Change settings of a queue, by the names that configure_queue knows. NAME= with
-no value puts a setting back to its default. Without any, show all of them.
+		long: `Change settings of a queue. NAME= with no value resets a setting to its default.
+Without any setting, show all of them.
 
   concurrency_limit        how many jobs of one concurrency_key may run at a time
-  rate_limit               how many attempts may start a second
-  rate_burst               how many of them at once after a pause
+  rate_limit               how many attempts may start per second
+  rate_burst               how many of them may start at once after a pause
   max_depth                how many jobs may wait
-  on_full                  what enqueueing does beyond that: reject or warn
+  on_full                  what enqueueing does beyond max_depth: reject or warn
   dlq_enabled              true: failed jobs become dead letters
   dlq_retention            how long dead letters are kept
-  failed_retention         how long failed jobs stay in history without them
+  failed_retention         how long failed jobs stay in history, unless dead letters
   priority_aging_interval  after how long a waiting job counts as one step more urgent
   enqueue_shards           lanes per priority
   notify                   false: producers wake nobody`,

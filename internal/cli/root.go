@@ -49,12 +49,12 @@ func newRoot() *cobra.Command {
 	a := &app{}
 	root := &cobra.Command{
 		Use:   "awa-admin",
-		Short: "Install and look after awa, a job queue inside PostgreSQL",
-		Long: `Install and look after awa, a job queue inside PostgreSQL.
+		Short: "Install and operate awa, a job queue inside PostgreSQL",
+		Long: `Install and operate awa, a job queue inside PostgreSQL.
 
 The database is that of --database-url, else of DATABASE_URL, else of the PG*
-variables. Exit codes: 0 done, 1 error, 2 a check found something, the work is
-blocked or there is no such job.`,
+variables. Exit codes: 0 for done, 1 for an error, 2 if a check found something,
+the work is blocked or there is no such job.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
@@ -65,8 +65,8 @@ blocked or there is no such job.`,
 	flags.StringVar(&a.databaseURL, "database-url", "", "database to work on (default DATABASE_URL, then the PG* variables)")
 	flags.StringVar(&a.schema, "schema", install.DefaultSchema, "storage schema")
 	flags.StringVarP(&a.output, "output", "o", "table", "output format: table or json")
-	flags.DurationVar(&a.timeout, "timeout", 0, "time to connect, and time each statement may take (default no limit)")
-	flags.BoolVarP(&a.verbose, "verbose", "v", false, "tell each step")
+	flags.DurationVar(&a.timeout, "timeout", 0, "time to connect, and time that each statement may take (default no limit)")
+	flags.BoolVarP(&a.verbose, "verbose", "v", false, "report each step")
 
 	root.AddCommand(
 		a.migrateCommand(),

@@ -18,7 +18,7 @@ var filterUsage = map[string]string{
 	"queue":      "jobs of this queue only",
 	"kind":       "jobs of this kind only",
 	"tag":        "jobs that carry this tag only",
-	"older-than": "letters put aside longer ago than this only, as '30 days'",
+	"older-than": "letters older than this only, as '30 days'",
 }
 
 // selectionFlags adds the filters named, and --all: the command refuses to run

@@ -7,15 +7,16 @@ import (
 )
 
 func (a *app) storageCommand() *cobra.Command {
-	return family("storage", "Look at the storage and look after it",
+	return family("storage", "Look at the storage and maintain it",
 		a.statement(statement{
 			use:   "status",
-			short: "Show the segments of the ring and what prune last met",
+			short: "Show the segments of the ring and what holds the oldest",
 			sql:   always(`select * from %[1]s.storage_status()`),
 		}),
 		a.statement(statement{
 			use:     "rotate",
-			short:   "Seal the current segment and go on in the next one",
+			short:   "Seal the current segment and open the next one",
+			long:    "Seal the current segment and open the next one; idle means that it has no jobs.\nExits with 2 when the next slot is not pruned, or another session rotates or prunes.",
 			sql:     always(`select %[1]s.rotate() as outcome`),
 			verdict: unlessBlocked,
 		}),
@@ -28,16 +29,16 @@ func (a *app) storageCommand() *cobra.Command {
 		}),
 		a.statement(statement{
 			use:     "check",
-			short:   "Prove every invariant of the storage",
-			long:    "Prove every invariant of the storage and print those that are violated. Exits\nwith 2 when there are any.",
+			short:   "Check every invariant of the storage",
+			long:    "Check every invariant of the storage and print those that are violated. Exits\nwith 2 when there are any.",
 			sql:     always(`select * from %[1]s.check()`),
 			verdict: unlessRows,
 			none:    "healthy: no invariant is violated",
 		}),
 		a.statement(statement{
 			use:   "rebuild-terminal-counters",
-			short: "Recount the terminal jobs and heal the counters",
-			long:  "Recount the terminal jobs and write that as the new checkpoint. Exact beside\nrunning writers. Prints the keys whose counter was wrong.",
+			short: "Recount the terminal jobs and correct the counters",
+			long:  "Recount the terminal jobs and correct the counters. Exact while jobs are being\nworked. Prints the counters that were wrong.",
 			sql: always(`select r.ready_slot, r.queue, r.priority, r.enqueue_shard, r.before, r.after,
        coalesce(r.after, 0) - coalesce(r.before, 0) as drift
 from %[1]s.rebuild_terminal_counters() as r
@@ -50,7 +51,7 @@ order by r.queue, r.priority, r.enqueue_shard, r.ready_slot`),
 			short: "Make a storage usable that was restored into another cluster",
 			long: `Make a storage usable that was restored from a dump, or copied logically, into
 another cluster: waiting jobs are offered anew, history and counts stay. Locks
-everything against other sessions, for a dry run too.`,
+everything against other sessions, even for a dry run.`,
 			sql: always(`select %[1]s.rebase() as waiting`),
 		}),
 		a.storageConfigureCommand(),
@@ -63,13 +64,13 @@ func (a *app) storageConfigureCommand() *cobra.Command {
 		use:   "configure [NAME=VALUE...]",
 		short: "Change settings of the storage, or show them",
 		long: `Change settings of the storage, effective at once, and show all of them. NAME= with
-no value puts a setting back to its default.
+no value resets a setting to its default.
 
-  segment_max_age    a segment is sealed after that
-  segment_max_bytes  or when the jobs in it, with their indexes, take that much
+  segment_max_age    the age at which a segment is sealed
+  segment_max_bytes  the size of its jobs, with indexes, at which it is sealed
   history_retention  how long a sealed segment is kept
-  straggler_limit    the most jobs that prune moves out of its way
-  worker_silence     a worker that sends heartbeats is gone after that`,
+  straggler_limit    how many jobs prune moves out of its way at most
+  worker_silence     after how long without a heartbeat a worker counts as gone`,
 		args: func(_ *cobra.Command, args []string) error {
 			_, err := settingsOf(args)
 			return err

@@ -1,7 +1,7 @@
 -- A running attempt, other than finishing it: snooze, cancel, lease, progress.
 
--- Jobs that were put back for at once need not wait for a pass of promotion, but
--- for those whose key counts from then on.
+-- Jobs that were put back without delay need not wait for a pass of promotion, except those
+-- whose key counts from then on.
 create or replace function {{ .schema }}._requeue_now (p_job_ids bigint[])
   returns void
   language plpgsql
@@ -62,7 +62,7 @@ end;
 $$;
 
 comment on function {{ .schema }}.snooze is
-  'Puts a running job back for later: it is scheduled, with a delay of zero available at once, and the attempt is not counted. Progress stays. A job whose unique key another job took meanwhile is cancelled. False when the receipt is stale. Waits only for a concurrent finish of the same batch. Raises AW006 for a negative delay.';
+  'Puts a running job back for later: it is scheduled, or available at once with a delay of zero, and the attempt is not counted. Progress stays. A job whose unique key another job took meanwhile is cancelled. False when the receipt is stale. Waits only for a concurrent finish of the same batch. Raises AW006 for a negative delay.';
 
 create or replace function {{ .schema }}.cancel_attempt (receipt {{ .schema }}.receipt, reason text default null)
   returns boolean
@@ -130,7 +130,7 @@ end;
 $$;
 
 comment on function {{ .schema }}.extend_lease is
-  'Gives running attempts a lease of that length from now; a shorter one than before changes nothing. Returns the stale receipts. An extension that comes after the lease ran out may be too late: a rescue at the same moment wins. Waits only for another call about the same attempt, and only once that has registered a callback. Raises AW006 for a lease of zero or less.';
+  'Gives running attempts a lease of that length from now; one that would end earlier than the present one changes nothing. Returns the stale receipts. An extension after the lease ran out may be too late: a rescue at the same moment wins. Waits only for another call about the same attempt, and only once that has registered a callback. Raises AW006 for a lease of zero or less.';
 
 create or replace function {{ .schema }}.set_progress (
   receipt  {{ .schema }}.receipt,
@@ -167,4 +167,4 @@ end;
 $$;
 
 comment on function {{ .schema }}.set_progress is
-  'Records how far a running attempt has come: percent (kept within 0 to 100), a message that replaces the last one, and metadata whose keys are merged into the earlier ones. Kept when the job is retried, snoozed or rescued and handed to its next attempt; gone once it completes. False when the receipt is stale. Waits only for another report or callback of the same attempt, and goes on from what that left. Raises AW006 without a percent or for metadata that is not an object.';
+  'Records how far a running attempt has come: percent (kept within 0 to 100), a message that replaces the last one, and metadata whose keys are merged into the earlier ones. Kept when the job is retried, snoozed or rescued and handed to its next attempt; gone once it completes. False when the receipt is stale. Waits only for another report or callback of the same attempt, and builds on it. Raises AW006 without a percent or for metadata that is not an object.';

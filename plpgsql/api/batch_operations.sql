@@ -1,6 +1,6 @@
--- Batch operations: one thing done to many jobs, in bites, through crashes.
+-- Batch operations: one thing done to many jobs, in bites that survive crashes.
 
--- Raises AW006 unless an operation is understood.
+-- Raises AW006 unless operation, filter and settings are valid.
 create or replace function {{ .schema }}._check_batch (p_operation text, p_filter jsonb, p_settings jsonb, p_all_jobs boolean)
   returns void
   language plpgsql
@@ -81,8 +81,8 @@ begin
 end;
 $$;
 
--- An operation that is not stored: what it would be, started now. Its times are read once:
--- whoever works on it may have another clock, time zone or order of day and month.
+-- An operation as it would be if started now, not stored. Its times are read once, here,
+-- because sessions that work on it may have another time zone or order of day and month.
 create or replace function {{ .schema }}._batch_of (p_operation text, p_filter jsonb, p_settings jsonb)
   returns {{ .schema }}.batch_operations
   language plpgsql
@@ -131,14 +131,14 @@ begin
     ) as p
     group by p.page;
   end if;
-  -- Forgotten in the end, so that the list stays readable.
+  -- Old operations are forgotten, so that the list stays readable.
   delete from batch_operations as b where b.finished_at < _now() - interval '90 days';
   return o.id;
 end;
 $$;
 
 comment on function {{ .schema }}.start_batch_operation is
-  'Starts to retry, cancel, reprioritize, move, discard or delete all jobs that match a filter and exist now, and returns the operation''s id. The work is done by maintain, or by run_batch_operation, in bites: a job matches if it does when its turn comes, and is not yet where it is to be moved. Filter keys, all of which must hold: queue, kind, tag, state (a text or an array), ids, min_id, max_id, created_after (inclusive), created_before (exclusive). Settings: priority for reprioritize; queue and priority for move and retry; reason for cancel. Never blocks; reads the outcomes of history once when the states are failed or cancelled. Raises AW006 for what it does not understand, and for an empty filter without all_jobs.';
+  'Starts to retry, cancel, reprioritize, move, discard or delete all jobs that match a filter and exist now, and returns the operation''s id. The work is done by maintain, or by run_batch_operation, in bites: a job must match when its turn comes. One that has the target queue and priority already is left out. Filter keys, all of which must hold: queue, kind, tag, state (a text or an array), ids, min_id, max_id, created_after (inclusive), created_before (exclusive). Settings: priority for reprioritize; queue and priority for move and retry; reason for cancel. Never blocks; reads the outcomes of history once when the states are failed or cancelled. Raises AW006 for an unknown operation, filter or setting, and for an empty filter without all_jobs.';
 
 create or replace function {{ .schema }}.count_batch_jobs (operation text, filter jsonb default '{}', settings jsonb default '{}')
   returns bigint
@@ -191,7 +191,7 @@ begin
       hint = 'See list_batch_operations(); finished ones are forgotten after 90 days.';
   end if;
   if o.finished_at is null then
-    -- Where nothing is done nothing else would notice.
+    -- Where nothing is done, nothing else would notice a stale snapshot.
     perform _refuse_stale('batch operation');
     perform _batch_bite(o, coalesce(run_batch_operation.max_jobs, 2147483647), null);
   end if;
@@ -200,7 +200,7 @@ end;
 $$;
 
 comment on function {{ .schema }}.run_batch_operation is
-  'Works on a batch operation, whatever else waits for its turn: meets up to max_jobs jobs that match, all if null, and returns the operation as it is then. A finished one is left alone. Ends early when another transaction holds a job''s place for longer than 50 ms: call it again. Waits for another session that is at the same operation. Raises AW002 for an unknown id, AW006 for a negative max_jobs, 40001 under a stale REPEATABLE READ snapshot.';
+  'Works on a batch operation now, without waiting for its turn: takes up to max_jobs jobs that match, all if null, and returns the operation as it is then. A finished one stays as it is. Ends early when another transaction holds one of the jobs for longer than 50 ms: call it again. Waits for another session that works on the same operation. Raises AW002 for an unknown id, AW006 for a negative max_jobs, 40001 under a stale REPEATABLE READ snapshot.';
 
 create or replace function {{ .schema }}.get_batch_operation (id bigint)
   returns setof {{ .schema }}.batch_operation

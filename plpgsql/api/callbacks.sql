@@ -1,8 +1,8 @@
 -- Callbacks: a running job waits for an answer from outside.
 
--- The lease that waits for an answer, locked; the key that its job needs in p_state, if
--- any, was taken before, and is given up when the answer comes too late. Raises AW002,
--- and AW004 when another job has the key.
+-- Returns the lease that waits for an answer, locked. First takes the key that its job needs in
+-- p_state, if any, and gives it up when the answer comes too late. Raises AW002, and AW004 when
+-- another job has the key.
 create or replace function {{ .schema }}._hold_callback (p_callback_id uuid, p_state {{ .schema }}.job_state default null)
   returns {{ .schema }}.leases
   language plpgsql
@@ -55,9 +55,8 @@ begin
 end;
 $$;
 
--- Under a transaction-long snapshot: whether the id belongs to a lease that the
--- snapshot does not show. An attempt to use it again meets that one; it is undone in
--- any case.
+-- Under a transaction-long snapshot: whether the id belongs to a lease that the snapshot does
+-- not show. Trying to insert the id again finds that lease; the try is undone in any case.
 create or replace function {{ .schema }}._probe_callback (p_callback_id uuid)
   returns void
   language plpgsql
@@ -99,8 +98,8 @@ begin
     if found then
       return v_id;
     end if;
-    -- A report that somebody has in hand comes along. So may another callback, and then
-    -- the attempt is in leases by now.
+    -- Waits for a report that somebody is just making. It may as well be another callback, and
+    -- then the attempt is in leases by now.
     exit when _report(register_callback.receipt, null, null, null);
   end loop;
   select k.* into c from _close_in_order(array[register_callback.receipt], array['m'::"char"], null) as k;
@@ -196,7 +195,7 @@ begin
   l := _hold_callback(resume_callback.callback_id, 'running');
   perform _check_size('{}', coalesce(_with_result(l.metadata, resume_callback.payload), '{}'), null, null);
   if not l.stays then
-    -- That its worker left was not known when the key was looked at.
+    -- That the worker had left was not known when the key was checked.
     perform _need_key_at_once(l);
     delete from leases as k where k.job_id = l.job_id;
     l.result := resume_callback.payload;
@@ -212,7 +211,7 @@ end;
 $$;
 
 comment on function {{ .schema }}.resume_callback is
-  'Answers a callback: its attempt runs on under its old receipt, with the lease of its claim and its deadline from now. The payload is read by callback_status, and stays under _awa_callback_result of the job''s metadata. The attempt may wait again. When its worker has left it, by park, the job is available again instead, and the attempt is not counted. Waits for another answer to the same callback. Raises AW002 for an id that is unknown, answered, replaced or too late, AW004 when another job holds its unique key by now, 40001 when another session has that key in hand.';
+  'Answers a callback: its attempt runs on under its old receipt, with the lease of its claim and its deadline from now. callback_status returns the payload, which also stays under _awa_callback_result of the job''s metadata. The attempt may wait again. When its worker has left it, by park, the job is available again instead, and the attempt is not counted. Waits for another answer to the same callback. Raises AW002 for an id that is unknown, answered, replaced or too late, AW004 when another job holds its unique key by now, 40001 when another session has that key in hand.';
 
 -- Puts a job back into its lane, the attempt not counted.
 create or replace function {{ .schema }}._requeue_leased (l {{ .schema }}.leases)
@@ -229,8 +228,8 @@ begin
 end;
 $$;
 
--- A key that counts while the job is available and not while it runs: it is had
--- without a wait, or the call is to be made again.
+-- Takes a key that counts while the job is available and not while it runs, without waiting:
+-- otherwise the call must be repeated.
 create or replace function {{ .schema }}._need_key_at_once (l {{ .schema }}.leases)
   returns void
   language plpgsql
@@ -308,4 +307,4 @@ end;
 $$;
 
 comment on function {{ .schema }}.callback_status is
-  'What a worker asks that registered a callback: one row while the attempt is open, with the id that it waits for, or null and the payload once it was resumed. No row: it was closed, or never waited. Never blocks.';
+  'For a worker that registered a callback: one row while the attempt is open, with the id that it waits for, or null and the payload once it was resumed. No row if the attempt was closed or never waited. Never blocks.';

@@ -141,7 +141,7 @@ begin
   union all
   select 'a unique key belongs to a job', format('key %s job %s', encode(u.unique_key, 'hex'), u.job_id), 1, 0
   from job_unique_claims as u
-  -- One condition: of several the planner expects that nothing is left, and then looks
+  -- One condition, because of several the planner expects that no row is left, and then looks
   -- through all jobs for each key.
   where not exists (
     select from (
@@ -292,4 +292,4 @@ end;
 $$;
 
 comment on function {{ .schema }}.check is
-  'Checks every invariant of the storage and returns the violations; no row means healthy. Reads everything that is retained, so it takes seconds per million jobs; exact while others write, and blocks nobody but prune. Raises 40001 under a snapshot older than a prune.';
+  'Checks every invariant of the storage and returns the violations; no row means healthy. Reads everything that is retained, so it takes seconds per million jobs. Exact while others write, and blocks only prune. Raises 40001 under a snapshot older than a prune.';

@@ -43,7 +43,8 @@ create or replace function {{ .schema }}._claim_own (
   returns setof {{ .schema }}.claimed_job
   language plpgsql
   volatile
-  -- A few rows are looked up: a join may be planned as a walk through all jobs of the ring.
+  -- The few rows are looked up, because a join may be planned as a walk through all jobs of the
+  -- ring.
   set enable_hashjoin = off
   set enable_mergejoin = off
 as $$
@@ -127,7 +128,7 @@ as $$
   select p_top << 13 | pg_catalog.floor(pg_catalog.random() * 8192)::bigint
 $$;
 
--- One that the segment does not have yet.
+-- A batch id that the segment does not have yet.
 create or replace function {{ .schema }}._unused_batch_id (p_slot integer, p_top bigint)
   returns bigint
   language plpgsql
@@ -160,9 +161,8 @@ as $$
   select case when p_lease > 16 then {{ .schema }}._unused_batch_id(p_slot, p_top) else {{ .schema }}._draw_batch_id(p_top) end
 $$;
 
--- Waits for a lane's turn. False, without waiting, when this transaction has
--- another lane in hand, or with p_ascending one of a higher rank: two that wait
--- for each other's would never end.
+-- Waits for a lane's turn. False, without waiting, when this transaction holds another lane, or
+-- with p_ascending one of a higher rank: two transactions might wait for each other's lanes.
 create or replace function {{ .schema }}._await_lane (p_lane bigint, p_ascending boolean)
   returns boolean
   language plpgsql
@@ -183,9 +183,9 @@ begin
 end;
 $$;
 
--- Under a transaction-long snapshot: whether another session moved the lane's
--- cursor on, in whatever segment. An attempt to write the next generation
--- meets rows that the snapshot does not show; it is undone in any case.
+-- Under a transaction-long snapshot: whether another session moved the lane's cursor on, in
+-- whatever segment. Trying to insert the next generation finds rows that the snapshot does not
+-- show; the try is undone in any case.
 create or replace function {{ .schema }}._probe_cursor (p_lane bigint, p_generation bigint)
   returns void
   language plpgsql
@@ -206,10 +206,11 @@ exception
 end;
 $$;
 
--- Since when the first claimable row of each of these lanes waits; lanes without one are
--- left out. A claim calls it before it has the lanes' locks, to learn which are worth a try.
--- _move_idle_lanes has the locks, and passes for good what is left out here; so a lane whose
--- cursor is of another cluster is never left out, and a claim then says what is wrong.
+-- Since when the first claimable row of each of these lanes waits; lanes without one are left
+-- out. A claim calls it before it has the lanes' locks, to learn which are worth a try.
+-- _move_idle_lanes holds the locks, and moves the cursors of lanes left out here past their
+-- rows for good. So a lane whose cursor is of another cluster is never left out; a claim then
+-- reports it.
 create or replace function {{ .schema }}._lane_heads (p_lanes bigint[])
   returns table (lane bigint, run_at timestamptz)
   language plpgsql
@@ -217,7 +218,7 @@ create or replace function {{ .schema }}._lane_heads (p_lanes bigint[])
   set enable_seqscan = off
 as $$
 declare
-  -- In progress counts this transaction, too: its own jobs are no window's.
+  -- This transaction counts as in progress too, since its own jobs are in no window.
   v_snap pg_snapshot;
   v_hi   xid8[];
   v_lo   xid8[];
@@ -329,8 +330,8 @@ begin
     or _shortest(claim.lease) <= '0' or claim.lease > '100 years' or length(claim.worker) > 200
   then
     if length(claim.worker) > 200 then
-      -- The index of notices has no room for any name: nobody but the worker could close
-      -- its attempts.
+      -- The index of notices has no room for a longer name, and then only the worker itself
+      -- could close its attempts.
       perform _invalid(format('worker %L has %s characters', left(claim.worker, 40), length(claim.worker)),
         'A worker''s name is a text of up to 200 characters.');
     end if;
@@ -350,7 +351,7 @@ end;
 $$;
 
 comment on function {{ .schema }}.claim is
-  'Hands up to max_jobs committed jobs of a queue to a worker, lower priority number first, oldest first within a lane; also those that the same transaction enqueued. Another claimer of the same lane is waited for until its commit; producers never are. A paused or unknown queue yields no rows. Raises AW006 for a bad argument, AW005 after a restore from another cluster, 40001 under a stale REPEATABLE READ snapshot.';
+  'Hands up to max_jobs jobs of a queue to a worker: committed ones and those that the same transaction enqueued, lower priority number first, oldest first within a lane. Waits for another claimer of the same lane until that one commits, but never for producers. A paused or unknown queue yields no rows. Raises AW006 for a bad argument, AW005 after a restore from another cluster, 40001 under a stale REPEATABLE READ snapshot.';
 
 -- claim, of a queue without a limit of concurrency, for a transaction that keeps one
 -- snapshot: whatever that snapshot cannot see ends in 40001, never in a second hand-out.

@@ -37,7 +37,7 @@ begin
     unique_key    => p_unique_key,
     unique_states => p_unique_states,
     ordering_key  => encode(p_ordering_key, 'hex'));
-  -- enqueue drew an id in any case; another one is the holder's.
+  -- enqueue always draws an id; if it returns another one, that is the holder's.
   if v_id <> currval('job_id_seq') then
     raise exception using errcode = '23505',
       message = format('job %s holds this unique key', v_id),
@@ -82,12 +82,11 @@ begin
 end;
 $$;
 
--- UPDATE and DELETE on jobs: each row leaves a JSON value in transaction-local
--- settings; the statement's end acts on all of them at once, in the common lock
--- order and with one delta per key. A statement that runs inside of another, or
--- beside it as a CTE, has a frame of its own. Rows add to a small setting, which
--- goes into larger ones when it is full: a row copies little, and there are few
--- settings, which a session keeps and passes through at many a call.
+-- UPDATE and DELETE on jobs: each row leaves a JSON value in transaction-local settings; the
+-- statement's end acts on all of them at once, in the common lock order and with one delta per
+-- key. A statement that runs inside another, or beside it as a CTE, has a frame of its own.
+-- Rows add to a small setting, which is moved into larger ones when it is full. So a row copies
+-- little, and there are few settings, which the session keeps and scans at many a call.
 create or replace function {{ .schema }}._setting (p_name text)
   returns text
   language sql
@@ -132,8 +131,8 @@ begin
 end;
 $$;
 
--- The values of the frame in their order. Chunk by chunk: together they may be more than
--- a text or a jsonb can hold.
+-- The values of the frame in order, chunk by chunk, because together they may exceed what a
+-- text or a jsonb can hold.
 create or replace function {{ .schema }}._rows_collected (p_op text)
   returns setof jsonb
   language plpgsql
@@ -177,7 +176,7 @@ begin
 end;
 $$;
 
--- Metadata as an UPDATE gives it, with the names of awa as they are.
+-- Metadata as an UPDATE gives it, except that awa's own names keep their values.
 create or replace function {{ .schema }}._with_own (p_given jsonb, p_stored jsonb)
   returns jsonb
   language sql
@@ -264,8 +263,8 @@ begin
 end;
 $$;
 
--- Each job of an UPDATE has its key in the state that it will be in, if the key counts
--- there; or the UPDATE is refused.
+-- Each job of an UPDATE takes its key, if the key counts in the state that the job will be in,
+-- or the UPDATE is refused.
 create or replace function {{ .schema }}._take_changed_keys (p_now timestamptz)
   returns void
   language plpgsql
@@ -301,7 +300,7 @@ create or replace function {{ .schema }}._update_jobs ()
   set enable_seqscan = off
 as $$
 declare
-  -- One moment for the keys and for the places: a job does not become due in between.
+  -- The same time decides about keys and places, so that no job becomes due in between.
   v_now   timestamptz := _now();
   v_ids   bigint[];
   v_timed bigint[];
@@ -334,8 +333,8 @@ begin
     exit when v_lost is null;
     v_state := (select k.state from _jobs_by_key as k where k.id = v_lost);
     if v_state in ('available', 'scheduled', 'retryable') then
-      -- It went from a lane to a time, or back, in between. Whoever has taken nothing
-      -- yet may wait once more.
+      -- The job was deferred, or promoted, in between. If nothing is held yet, this may wait
+      -- once more.
       continue when v_late = '{}' and v_taken = '{}' and v_round < 10;
       perform _serialization_failure(format('job %s moved on while it was updated', v_lost));
     end if;
@@ -352,8 +351,8 @@ begin
   ),
   job as materialized (
     select d.*,
-      -- It waits for a slot of its key: back into its lane. Looked up: exists
-      -- may be planned to read them all.
+      -- A job that waits for a slot of its key goes back into its lane. Looked up, because
+      -- exists may be planned to read them all.
       d.run_at = 'infinity' and d.metadata ? 'awa:run_at'
         and (select k.job_id from job_dependencies as k where k.job_id = d.job_id limit 1) is null as parked,
       d.unique_key is not null and _in_mask('available', d.unique_states) and not _in_mask(d.state, d.unique_states) as gains
@@ -374,7 +373,7 @@ begin
       -- Jobs without a key are spread over the shards.
       case when j.ordering_key is null then j.job_id % 64 end as spread
     from _job_changes() as n
-    -- Both have the same ids. A full join never goes through one side for each of the other.
+    -- Both have the same ids. A full join never scans one side for each row of the other.
     full join job as j on j.job_id = n.id
   ),
   changed as materialized (
@@ -391,7 +390,8 @@ begin
   ),
   moved as materialized (
     select c.*, t.to_lane,
-      -- One that waited for a slot may have given its key away: promotion sees to it.
+      -- A job that waited for a slot may have lost its unique key: promotion takes care of
+      -- that.
       c.due_at > v_now or v_stale or case when c.gains then not _has_key(c.unique_key, c.job_id) else false end as later
     from changed as c
     -- By values that none of these has: a join that can hash.
@@ -419,7 +419,7 @@ begin
   )
   select array_agg(distinct b.lane) into v_lanes from back as b;
   perform _wake_lanes(v_lanes);
-  -- Whoever gives it a time lets it go.
+  -- Giving the job a run_at releases it.
   delete from job_dependencies as k where k.job_id = any (v_timed);
 end;
 $$;
@@ -437,7 +437,7 @@ declare
   v_ended bigint[];
 begin
   if tg_level = 'ROW' then
-    -- The sign says whether the job was over.
+    -- The sign tells whether the job was terminal.
     perform _collect('delete', (case when old.state in ('completed', 'failed', 'cancelled') then -old.id else old.id end)::text);
     return old;
   end if;

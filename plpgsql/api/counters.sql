@@ -64,11 +64,11 @@ end;
 $$;
 
 comment on function {{ .schema }}.checkpoint_terminal_counters is
-  'Writes the totals of every key that changed and the snapshot they are true in; returns the number of keys. Shortens what a reader of the counters must add up. Does nothing while another session checkpoints or rebuilds. Raises 25001 outside READ COMMITTED.';
+  'Writes the totals of every key that changed, with the snapshot in which they hold, so that readers of the counters have less to add up. Returns the number of keys. Does nothing while another session checkpoints or rebuilds. Raises 25001 outside READ COMMITTED.';
 
--- The checkpoint of a pass of maintain. What is in no checkpoint is added up by whoever
--- reads the counters, so the newest two segments, where most is written, come with
--- every pass and the others once a second.
+-- The checkpoint of a pass of maintain. Readers of the counters add up what is in no
+-- checkpoint, so the newest two segments, where most is written, are done at every pass and the
+-- others once a second.
 create or replace function {{ .schema }}._checkpoint_pass ()
   returns bigint
   language plpgsql
@@ -78,7 +78,7 @@ declare
   v_now     numeric := extract(epoch from clock_timestamp()) * 1000;
   v_current smallint := _current_slot();
 begin
-  -- Farther ahead it is after the clock was set back.
+  -- If it is farther ahead, the clock was set back.
   if (select k.last_value not between v_now and v_now + 1000 from checkpoint_clock as k) then
     perform setval('checkpoint_clock', (v_now + 1000)::bigint);
     return checkpoint_terminal_counters();
@@ -158,7 +158,7 @@ begin
     where c.drifted and (c.before <> 0 or c.after <> 0)
     order by l.queue, l.priority, l.enqueue_shard;
   end loop;
-  -- Deferred jobs belong to no segment; what their deltas lack is one more.
+  -- Deferred jobs belong to no segment; what their deltas lack is added as another delta.
   insert into terminal_count_deltas (lane, xid, ready_slot, closed, completed, failed, cancelled, scheduled, retryable)
   select d.lane, pg_current_xact_id(), _current_slot(), 0, 0, 0, 0,
     d.scheduled - d.counted_scheduled, d.retryable - d.counted_retryable
@@ -167,4 +167,4 @@ end;
 $$;
 
 comment on function {{ .schema }}.rebuild_terminal_counters is
-  'Recounts history, one segment per snapshot, and makes that the new checkpoint. Exact beside writers, whom it never blocks. Returns the keys that had drifted, with the value before and after; no row means there was nothing to heal. Raises 55P03 while another session rebuilds or checkpoints, 25001 outside READ COMMITTED.';
+  'Recounts history, one segment per snapshot, and makes that the new checkpoint. Exact while others write, and never blocks them. Returns the keys that had drifted, with the value before and after; no row if all were right. Raises 55P03 while another session rebuilds or checkpoints, 25001 outside READ COMMITTED.';

@@ -77,7 +77,7 @@ begin
 
   if v_id is null then
     v_id := v_old.id;
-    -- A program that declares its schedules whenever it starts writes nothing.
+    -- So a program that declares its schedules whenever it starts writes nothing.
     update schedules as s
     set (cron, timezone, spec, kind, args, queue, priority, max_attempts, tags, metadata, ordering_key, deadline, missed_fire, updated_at)
       = (upsert_schedule.cron, upsert_schedule.timezone, v_spec, upsert_schedule.kind, upsert_schedule.args,
@@ -90,11 +90,12 @@ begin
           upsert_schedule.queue, upsert_schedule.priority, upsert_schedule.max_attempts, v_tags, upsert_schedule.metadata,
           upsert_schedule.ordering_key, upsert_schedule.deadline::text, upsert_schedule.missed_fire);
   end if;
-  -- Another time: what was due by the old one and not yet fired is given up.
+  -- With another cron or timezone, fires that were due by the old ones are given up.
   if (v_old.cron, v_old.timezone) is distinct from (upsert_schedule.cron, upsert_schedule.timezone) then
     perform _set_next_fire(v_id);
   end if;
-  -- By its id: a transaction-long snapshot may show one of this name that was removed since.
+  -- By its id, because a transaction-long snapshot may show one of this name that was removed
+  -- since.
   return (
     select f.next_fire_at
     from schedules as s
@@ -106,7 +107,7 @@ end;
 $$;
 
 comment on function {{ .schema }}.upsert_schedule is
-  'Adds the schedule of that name, or replaces all of it but its pause, and returns its next fire, null while it is paused. A new schedule, and one whose cron or timezone changes, fires first at the next match; otherwise its next fire stays. maintain() enqueues a job at each fire, with the fire time as run_at, and cron_name and cron_fire_time in metadata. Fires that nobody was there for: coalesce makes one job of them, catch_up one of each, skip none of those more than a minute late. Waits for another open transaction that changes the same schedule. Raises AW006 for an argument out of bounds and for a cron that never fires.';
+  'Adds the schedule of that name, or replaces all of it but its pause, and returns its next fire, null while it is paused. A new schedule, and one whose cron or timezone changes, fires first at the next match; otherwise its next fire stays. maintain() enqueues a job at each fire, with the fire time as run_at, and cron_name and cron_fire_time in metadata. Of fires that were missed while nobody called maintain(), coalesce makes one job, catch_up one each, skip none for those more than a minute late. Waits for another open transaction that changes the same schedule. Raises AW006 for an argument out of bounds and for a cron that never fires.';
 
 create or replace function {{ .schema }}.remove_schedule (name text)
   returns boolean
@@ -153,4 +154,4 @@ end;
 $$;
 
 comment on function {{ .schema }}.resume_schedule is
-  'Ends pause_schedule: the schedule fires at its next match; those of the pause are not made up for. False when there is none of that name. Waits for another open transaction that changes the same schedule.';
+  'Ends pause_schedule: the schedule fires at its next match; fires missed during the pause are not made up for. False when there is none of that name. Waits for another open transaction that changes the same schedule.';

@@ -21,7 +21,7 @@ begin
 end;
 $$;
 
--- Moves failed jobs of the history: those it gets before anybody else does.
+-- Moves failed jobs of the history: those that nobody else takes first.
 create or replace function {{ .schema }}._move_to_dlq (
   p_job_ids bigint[], p_reason text, p_queue text default null, p_kind text default null, p_max integer default null
 )
@@ -94,7 +94,7 @@ $$;
 comment on function {{ .schema }}.bulk_move_failed_to_dlq is
   'Moves failed jobs, oldest first, from history to the dead letters and returns their number; a null filter matches all. Waits only for others that take the same jobs. Raises AW006 for a negative max_jobs.';
 
--- Whether a job for p_run_at is deferred. Asked once per call, so that its key and its place
+-- Whether a job for p_run_at is deferred. Decided once per call, so that its key and its place
 -- follow from the same answer.
 create or replace function {{ .schema }}._comes_later (p_run_at timestamptz)
   returns boolean
@@ -107,8 +107,8 @@ begin
 end;
 $$;
 
--- Letters back into their queues, or the given place: those that nobody took before. With
--- p_later they wait to be promoted. Their keys, where these count, are theirs by now.
+-- Puts letters back into their queues, or the given place: those that nobody took first. With
+-- p_later they wait to be promoted. The caller has taken their keys, where these count.
 create or replace function {{ .schema }}._retry_dead (
   p_ids bigint[], p_queue text, p_priority integer, p_run_at timestamptz, p_later boolean
 )
@@ -296,8 +296,8 @@ begin
 end;
 $$;
 
--- Deletes letters and gives their keys back. Never waits: a letter that another
--- session holds, or whose key one decides about, is left for the next time.
+-- Deletes letters and gives their keys back. Never waits: a letter that another session holds,
+-- or whose key it decides about, is left for the next time.
 create or replace function {{ .schema }}._purge_dead (p_ids bigint[])
   returns bigint
   language plpgsql

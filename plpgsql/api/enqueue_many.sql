@@ -1,4 +1,4 @@
--- Enqueue many: one call, one visible step.
+-- Enqueue many jobs in one call, which become visible together.
 
 create or replace function {{ .schema }}.enqueue_many (
   kind          text,
@@ -98,11 +98,10 @@ end;
 $$;
 
 comment on function {{ .schema }}.enqueue_many (text, jsonb[], text, integer, timestamptz, integer, text[], jsonb, text, interval) is
-  'Adds one job per element of args, all alike otherwise, and returns their ids in order. One queue order, one commit. Never waits for another producer. Raises AW006 for an argument out of bounds, AW007 when the queue is too full for all of them; then nothing is added.';
+  'Adds one job per element of args, otherwise alike, and returns their ids in order. Never waits for another producer. Raises AW006 for an argument out of bounds, AW007 when the queue is too full for all of them; then nothing is added.';
 
--- Several unique keys of one call are met in their own order, not the call's.
--- A reserved key is nobody's until enqueue takes it over; its row goes if no
--- job does.
+-- Several unique keys of one call are taken in the order of keys, not of the call. A reserved
+-- key is nobody's until enqueue takes it over; its row goes if no job does.
 create or replace function {{ .schema }}._reserve_keys (p_jobs jsonb)
   returns void
   language plpgsql
@@ -113,7 +112,7 @@ declare
     select distinct (j ->> 'unique_key')::bytea as key
     from jsonb_array_elements(p_jobs) as j
     where jsonb_typeof(j) = 'object' and j ->> 'unique_key' is not null
-      -- Of one that is too long enqueue is to tell.
+      -- A key that is too long is left to enqueue, which reports it.
       and octet_length((j ->> 'unique_key')::bytea) <= 2000
     order by key);
 begin
@@ -122,8 +121,8 @@ begin
   end if;
   perform _enter_ring();
   for i in 1 .. cardinality(v_keys) loop
-    -- A row that goes while it is waited for leaves the key to the next comer: this
-    -- call has it before it looks for a later one.
+    -- If a row disappears while this waits for it, the key goes to whoever comes next; so this
+    -- call takes it before it goes on to a later one.
     loop
       insert into job_unique_claims (unique_key, job_id, states) values (v_keys[i], 0, b'00000000') on conflict do nothing;
       exit when found;
@@ -134,10 +133,9 @@ begin
 end;
 $$;
 
--- Jobs that ask for nothing of their own beyond a place in their lanes, in one
--- statement. Null, with nothing done, when one of them is out of bounds or its queue has a
--- lane of another number: then enqueue is to say what is wrong, or to find the lane, job
--- by job.
+-- Jobs that need nothing but a place in their lanes, in one statement. Null, with nothing done,
+-- when one of them is out of bounds or a queue's lane has a number that does not follow from
+-- its name: then enqueue, job by job, reports what is wrong or finds the lane.
 create or replace function {{ .schema }}._enqueue_plain (p_jobs jsonb, p_queue text)
   returns bigint[]
   language plpgsql
@@ -200,7 +198,7 @@ begin
       where q.max_depth is not null and (select v.sound from verdict as v)
     ),
     registered as materialized (
-      -- None when the number of one is another queue's.
+      -- None when a lane's number belongs to another queue.
       select case when bool_and(r.lane = l.lane) then count(*) else 0 end as lanes
       from (select distinct p.lane, p.queue, p.priority, p.shard from placed as p) as l
       cross join lateral _register_lane(l.queue, l.priority, l.shard) as r (lane)
@@ -252,7 +250,7 @@ declare
   v_known constant text[] := array['kind', 'args', 'queue', 'priority', 'run_at', 'max_attempts', 'tags',
     'metadata', 'unique_key', 'unique_states', 'ordering_key', 'deadline', 'concurrency_key', 'after',
     'follow_ups'];
-  -- Of these a job may have any and go with others in one statement.
+  -- A job that has only these keys can go with others in one statement.
   v_plain constant text[] := array['kind', 'args', 'queue', 'priority', 'run_at', 'max_attempts', 'tags',
     'metadata', 'ordering_key', 'deadline'];
   v_few constant integer := 4;
@@ -268,7 +266,7 @@ begin
     perform _invalid(format('jobs is %s', coalesce('a JSON ' || jsonb_typeof(enqueue_many.jobs), 'null')),
       'Pass a JSON array of objects with the argument names of enqueue.');
   end if;
-  -- A few are as quick one by one.
+  -- Few jobs are as quick one by one.
   if jsonb_array_length(enqueue_many.jobs) >= v_few then
     v_fits := array(
       select case when jsonb_typeof(j.value) = 'object' then j.value - v_plain = '{}' else false end
@@ -344,7 +342,8 @@ begin
           kind text, args jsonb, queue text, priority integer, run_at timestamptz, max_attempts integer,
           tags text[], metadata jsonb, unique_key bytea, unique_states bit(8), ordering_key text, deadline interval,
           concurrency_key text, after bigint[], follow_ups jsonb));
-      -- Nothing but this appends in place; else each job copies the ids of all before it.
+      -- Only this form appends in place; otherwise each job would copy the ids of all before
+      -- it.
       v_ids := v_ids || v_id;
     end loop;
   end loop;
@@ -367,4 +366,4 @@ end;
 $$;
 
 comment on function {{ .schema }}.enqueue_many (jsonb, text) is
-  'Adds the jobs of a JSON array, each an object with the argument names of enqueue; queue is the default for those that name none. Returns their ids in order. Raises AW006 and adds nothing when one of them is invalid.';
+  'Adds the jobs of a JSON array, each an object with the argument names of enqueue; queue is the default for those that name none. Returns their ids in order; a job whose unique key is held yields the id of the holder. All are added or none. Waits as enqueue does, and raises what enqueue raises.';

@@ -24,12 +24,12 @@ as $$
 $$;
 
 comment on function {{ .schema }}.backoff is
-  'The default delay before the attempt after this one: 1 s doubled per attempt, up to a quarter more at random, at most 24 hours.';
+  'The default delay after an attempt that failed: 1 s doubled per attempt, up to a quarter more at random, at most 24 hours.';
 
--- Up to 50 attempts of one batch that all come back, without a unique key. Their errors
--- go with the jobs, not into the outcome. Returns false, with nothing done, when one of them is
--- closed, its last, keyed, given twice, not where its receipt says, or when the
--- race for the next outcome was lost.
+-- Up to 50 attempts of one batch that all come back, without a unique key. Their errors go with
+-- the jobs, not into the outcome. Returns false, with nothing done, when one of them is closed,
+-- is its job's last attempt, has a unique key, is given twice or is not where its receipt says,
+-- or when it lost the race for the next outcome.
 create or replace function {{ .schema }}._defer_part (
   p_receipts {{ .schema }}.receipt[], p_errors text[], p_retry_after interval, p_how "char"
 )
@@ -69,7 +69,8 @@ begin
   if v_one is not true then
     return false;
   end if;
-  -- What fails together mostly fails for one reason, and for the first time: built once.
+  -- Attempts that fail together mostly fail for the same reason, and for the first time: their
+  -- errors are built once.
   v_first := array[jsonb_build_object('error', left(coalesce(v_errors[1], ''), 10000), 'attempt', 1, 'at', v_now)];
   case v_slot
 {{ range $i := until (int .segments) }}
@@ -113,7 +114,7 @@ begin
       case when exists (select from progress_entries_{{ $i }}) then _progress_of({{ $i }}::smallint, n.job_id, n.run_lease) else n.progress end,
       n.unique_states, n.ordering_key, n.deadline, v_xid
     from coming as n
-    -- The batch is won before anything else is written: who loses waits there.
+    -- The batch is won before anything else is written, because the loser waits there.
     where exists (select from closed);
     get diagnostics v_jobs = row_count;
 {{ end }}
@@ -124,10 +125,10 @@ begin
 end;
 $$;
 
--- Attempts of one segment that all come back, without a unique key: closed and
--- deferred in one statement. Returns false, with nothing done, when one of them
--- is closed, its last, keyed, not where its receipt says, or lost a race for
--- its batch: then they are to be sorted out one by one.
+-- Attempts of one segment that all come back, without a unique key: closed and deferred in one
+-- statement. Returns false, with nothing done, when one of them is closed, is its job's last
+-- attempt, has a unique key, is not where its receipt says, or lost the race for its batch: the
+-- caller then sorts them out one by one.
 create or replace function {{ .schema }}._defer_together (
   p_slot smallint, p_receipts {{ .schema }}.receipt[], p_errors text[], p_retry_after interval, p_how "char"
 )
@@ -206,7 +207,7 @@ begin
         case when exists (select from progress_entries_{{ $i }}) then _progress_of({{ $i }}::smallint, n.job_id, n.run_lease) else n.progress end,
         n.unique_states, n.ordering_key, n.deadline, v_xid
       from coming as n
-      -- Batches are won before anything else is written: who loses waits there.
+      -- Batches are won before anything else is written, because the loser waits there.
       where (select sum(c.jobs) from closed as c) = cardinality(p_receipts)
       order by n.job_id
       returning job_id
@@ -227,10 +228,9 @@ exception
 end;
 $$;
 
--- Closes attempts that did not succeed and sees to what comes next. p_how is r
--- for a failure, e for a rescue, s for a snooze, which counts no attempt and
--- records no error. Returns each accepted receipt with the state its job came
--- to.
+-- Closes attempts that did not succeed, and retries, fails or dead-letters their jobs. p_how is
+-- r for a failure, e for a rescue, s for a snooze, which counts no attempt and records no
+-- error. Returns each accepted receipt with the state its job came to.
 create or replace function {{ .schema }}._fail_attempts (
   p_receipts {{ .schema }}.receipt[], p_errors text[], p_retry_after interval, p_terminal boolean, p_how "char"
 )
@@ -275,7 +275,7 @@ begin
         select from leased as l
         where (l.receipt).batch_id = u.batch_id and (l.receipt).job_id = u.job_id and (l.receipt).run_lease = u.run_lease)
     )
-    -- As they were given: a lease does not know its segment.
+    -- As they were given, because a lease does not know its segment.
     select row(u.ready_slot, u.batch_id, u.job_id, u.run_lease)::receipt, l.state
     from leased as l
     join unnest(p_receipts) as u (ready_slot, batch_id, job_id, run_lease)
@@ -293,7 +293,7 @@ begin
   select array_agg(row(t.ready_slot, t.batch_id, t.job_id, t.run_lease)::receipt),
     array_agg(case
       when t.last then case when t.dlq_enabled then 'q'::"char" else 'f'::"char" end
-      -- Another job has its unique key by now: this one gives way.
+      -- Another job holds its unique key by now, so this one is cancelled.
       when t.nth > 1 or t.unique_key is not null
         and _take_key(t.unique_key, t.unique_states, t.job_id, v_state) <> t.job_id then 'x'::"char"
       else p_how end),
@@ -304,7 +304,7 @@ begin
   from (
     select o.ready_slot, o.batch_id, o.job_id, o.run_lease, r.attempt, r.unique_key, r.unique_states, g.error,
       m.dlq_enabled, l.last,
-      -- Of several with one key one may come back: its holder, or the first.
+      -- Of several jobs with one key only one may come back: the key's holder, or the first.
       case when r.unique_key is not null and not l.last and _in_mask(v_state, r.unique_states) then row_number() over (
         partition by r.unique_key, l.last, case when r.unique_key is not null then _in_mask(v_state, r.unique_states) end
         order by (u.job_id is not null and _in_mask('running', r.unique_states)) desc, r.job_id) end as nth
@@ -334,7 +334,7 @@ begin
   select r.job_id, r.lane, v_state,
     v_now + coalesce(p_retry_after, _backoff(r.attempt)), r.created_at, r.run_lease + 1,
     r.attempt + (not v_snooze)::integer, r.max_attempts, r.kind, r.args, r.metadata, r.tags,
-    -- One short of the bound: the error of a last attempt stands beside these.
+    -- One less than the bound, because the error of a last attempt is kept apart from these.
     case when v_snooze then r.errors else _bounded_errors(r.errors, v_errors -> r.job_id::text, 49) end,
     case when v_progress then _progress_of(c.ready_slot, r.job_id, r.run_lease) else r.progress end, r.unique_key, r.unique_states, r.ordering_key, r.deadline,
     pg_current_xact_id()
@@ -363,8 +363,8 @@ begin
   where o.outcome = 'q'
   order by r.job_id;
 
-  -- Keys that were taken for attempts that somebody else closed first; those that
-  -- this call closed are in their places by now.
+  -- Gives up keys that were taken for attempts which somebody else closed first. Jobs whose
+  -- attempts this call closed are in their places by now.
   if v_keyed is not null and cardinality(v_closed) < cardinality(v_receipts) then
     perform _release_absent(v_keyed);
   end if;
@@ -463,4 +463,4 @@ end;
 $$;
 
 comment on function {{ .schema }}.fail is
-  'Closes an attempt as failed and returns the state the job came to: retryable, after retry_after or the default backoff, or failed when terminal or when its attempts are used up. Null when the receipt is stale. Waits only for a concurrent finish of the same batch. Raises AW006 for a negative delay.';
+  'Closes an attempt as failed and returns the state of the job: retryable, after retry_after or the default backoff; failed when terminal or when its attempts are used up, and in a queue with dlq_enabled then a dead letter; cancelled when another job took its unique key meanwhile. Null when the receipt is stale. Waits for a concurrent finish of the same batch and for holders of the job''s unique key. Raises AW006 for a negative delay, 40001 under a stale REPEATABLE READ snapshot.';

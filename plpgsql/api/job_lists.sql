@@ -46,7 +46,7 @@ begin
     exit when v_ids = '{}';
     return query
     select j.*
-    -- One that failed again after a retry was closed twice.
+    -- A job that failed again after a retry was closed twice.
     from (select distinct i.id from unnest(v_ids) as i (id)) as u
     -- One by one: many ids at once may be planned as a walk through the lane for each.
     cross join lateral (select n.* from _jobs_by_key as n where n.id = u.id offset 0) as j
@@ -66,7 +66,7 @@ end;
 $$;
 
 comment on function {{ .schema }}.list_jobs is
-  'Up to max_jobs jobs, newest id first; null filters match all. Page on with before => the last id. Terminal states are found by the outcomes, deferred ones among the deferred jobs, running ones by the claims that rescue watches; available ones by their ready rows, which takes time when few of many match. Never blocks. Raises AW006 for a negative max_jobs, 40001 under a snapshot older than a prune.';
+  'Up to max_jobs jobs, newest id first; null filters match all. For the next page pass the last id as before. Jobs of a terminal state are found by the outcomes, deferred ones in their table, running ones by the claims that rescue watches; available ones by their ready rows, which takes time when few of many match. Never blocks. Raises AW006 for a negative max_jobs, 40001 under a snapshot older than a prune.';
 
 -- Ids of jobs outside of history that may be in p_state (null: any), newest first, by the
 -- newest rows below p_before of each place. complete is false when those rows were too few
@@ -149,7 +149,7 @@ begin
           and (p_lanes is null or o.lane = any (p_lanes)) and j.job_id < p_before
         offset 0
       ) as e
-      -- Not exists: beside an or it is asked of each job by itself.
+      -- Not by exists, which beside an or is evaluated for each job by itself.
       left join ready_entries as r
         on p_kind is not null and r.ready_slot = e.ready_slot and r.job_id = e.job_id and r.run_lease = e.run_lease and r.kind = p_kind
       where p_kind is null or r.kind is not null
@@ -179,7 +179,7 @@ begin
       order by u.job_id desc
       limit p_max);
   end if;
-  -- The state alone says which places can have one.
+  -- The state alone tells which places can have such a job.
   return array(
     select u.job_id
     from (

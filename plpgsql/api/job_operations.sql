@@ -141,7 +141,7 @@ begin
     perform _invalid('kind is null', 'Name the kind whose failed jobs are to go.');
   end if;
   perform _refuse_stale('discard');
-  -- Keys first; those of the kind's other jobs are locked along with them.
+  -- Keys come first; those of the kind's other jobs are locked with them.
   perform from job_unique_claims as u
   where exists (select from ready_entries as r where r.job_id = u.job_id and r.kind = discard_failed_by_kind.kind)
   order by u.unique_key

@@ -56,12 +56,12 @@ cross join lateral (
 union all
 select d.* from {{ .schema }}._jobs_outside as d;
 
--- What a reader asks for is unknown, and no plan may depend on what the planner believes.
--- So a query begins as the view above and looks the first hundred ready rows up by their
--- keys: a few jobs cost the same in any history. Once it has met more of them than is worth
--- it, it goes on by what _newest_cursors and _claimed read at once. Errors and progress of
--- jobs in history are then looked up where they are shown, after a LIMIT. A setting counts
--- what the queries of the transaction have met.
+-- The view does not know what a reader asks for, and no plan may depend on statistics. So a
+-- query begins like the view above and looks the first hundred ready rows up by their keys: a
+-- few jobs cost the same in any history. Once it has met so many that lookups no longer pay, it
+-- goes on with what _newest_cursors and _claimed read at once. Errors and progress of jobs in
+-- history are then looked up where they are shown, after a LIMIT. A setting counts what the
+-- queries of the transaction have met.
 create or replace view {{ .schema }}.jobs as
 select
   x.id, x.kind, x.queue, x.args, x.state, x.priority, x.attempt, x.max_attempts, x.run_at, x.heartbeat_at,

@@ -11,7 +11,7 @@ declare
   v_oldest   bigint;
   v_rows     bigint;
 begin
-  -- Where nothing is due it would write nothing, and a loop would go on here for ever.
+  -- Otherwise, with nothing due, it would write nothing, and a loop would go on here for ever.
   if pg_is_in_recovery() then
     raise exception using errcode = '25006',
       message = 'cannot execute maintain() during recovery',
@@ -21,7 +21,7 @@ begin
   select s.* into v_settings from storage_settings as s;
 
   perform _require_read_committed('maintain');
-  -- First what may have to wait, if briefly, for others' jobs: the rest does not.
+  -- First the tasks that may have to wait, briefly, for others' jobs; the rest never waits.
   select r.rescued, r.detail into v_rows, detail from _rescue(5000) as r;
   return query select 'rescue', case when v_rows > 0 then 'rescued' when detail = 'another session is at it' then 'busy' else 'idle' end, v_rows, detail;
 
@@ -66,8 +66,8 @@ begin
     return query select 'rotate', outcome, (outcome = 'rotated')::integer::bigint, format('segment %s', v_current.generation);
   end if;
 
-  -- History stays until it is old or the ring needs the slot. Late, for it
-  -- ends with locks that others feel.
+  -- History stays until it is old or the ring needs the slot. Late, because it ends with locks
+  -- for which others wait.
   select r.* into v_current from segment_rotations as r order by r.generation desc limit 1;
   select coalesce(max(p.generation) + 1, 0) into v_oldest from segment_prunes as p;
   if v_oldest < v_current.generation and (
@@ -76,8 +76,8 @@ begin
       select from segment_rotations as r
       where r.generation = v_oldest + 1 and r.rotated_at < clock_timestamp() - v_settings.history_retention))
   then
-    -- Of all tasks the only one that grows with a segment. What ends it, such as a
-    -- statement_timeout or a full disk, would end it each time, and undo the others.
+    -- The only task whose time grows with a segment. What ends it, such as a statement_timeout
+    -- or a full disk, would end it each time and undo the others.
     begin
       detail := format('segment %s', v_oldest);
       -- A queue that is paused may hold it for weeks. Now and then the rows are counted all
@@ -95,10 +95,10 @@ begin
     return query select 'prune', outcome, (outcome = 'pruned')::integer::bigint, detail;
   end if;
 
-  -- So does a bite of a batch operation: one or the other.
+  -- A bite of a batch operation ends with such locks too, so only one of the two is done.
   if outcome is distinct from 'pruned' then
     return query select 'batch', b.* from _batch_maintain(1000, '100 milliseconds') as b;
-    -- Last, for it keeps the lanes until it commits.
+    -- Last, because it holds the lanes until it commits.
     v_rows := _move_idle_lanes(50);
     if v_rows > 0 then
       return query select 'lanes', 'moved', v_rows, null::text;
@@ -108,4 +108,4 @@ end;
 $$;
 
 comment on function {{ .schema }}.maintain is
-  'Runs the due housekeeping in small bites and reports each task: promotes due jobs, fires due schedules, checkpoints the counters, rotates and prunes segments, works on the oldest batch operation. Call it every second or more often, from one session or many; each task is done by one session at a time and the others skip it. What ends a prune, also a timeout or a cancel, is reported as failed with the error, and the other tasks stand. Raises 25001 outside READ COMMITTED.';
+  'Runs the due housekeeping in small bites and reports each task: rescues attempts whose worker is gone, promotes due jobs, fires due schedules, releases jobs that come after others, checkpoints the counters, purges old dead letters, rotates and prunes segments, works on the oldest batch operation. Call it every second or more often, from one session or many; each task is done by one session at a time and skipped by the others. An error that ends a prune, also a timeout or a cancel, is reported as failed, and the other tasks stand. Raises 25001 outside READ COMMITTED.';

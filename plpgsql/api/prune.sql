@@ -1,7 +1,7 @@
--- Prune: give the oldest sealed segment back by TRUNCATE.
+-- Prune: reclaim the oldest sealed segment by TRUNCATE.
 --
--- Everything is proved and copied without locks; then the children are locked
--- for a moment, nothing may have changed since, and they are emptied.
+-- Everything is proved and copied without locks; then the segment's tables are locked for a
+-- moment and, if nothing has changed since, emptied.
 
 create or replace function {{ .schema }}._prune_segment (p_generation bigint, p_current smallint)
   returns text
@@ -31,7 +31,7 @@ declare
   f_batches  bigint[];
   f_seqs     integer[];
   f_nths     integer[];
-  -- Keys that leave.
+  -- Unique keys that leave with the segment.
   k_places   tid[];
   k_jobs     bigint[];
 begin
@@ -47,8 +47,8 @@ begin
     when p_generation + {{ sub (int .segments) 1 }} <= (select max(r.generation) from segment_rotations as r) then s.straggler_limit
     else least(s.straggler_limit, v_rows / 100) end
   into v_limit from storage_settings as s;
-  -- Each row is closed once. What holds a segment may hold it for long, and who asks for
-  -- a prune asks again: the numbers tell, and no row is looked at.
+  -- Each row is closed once. A segment may be held for long, while prune is called again and
+  -- again: the numbers tell, without looking at rows.
   if v_rows - v_closed > v_limit then
     return 'blocked';
   end if;
@@ -116,7 +116,7 @@ begin
   insert into attempt_outcomes (
     batch_id, lane, xid, finalized_at, seq, jobs, ready_slot, outcome, job_ids, run_leases, errors)
   select k.batch_id, k.lane, v_own, k.finalized_at, 0, cardinality(k.job_ids), p_current, 'f', null, null,
-    -- Taken apart once: each element by its number would unpack all of them.
+    -- Unnested once: reading each element by its number would unpack the whole array.
     case when o.errors is not null then (
       select array_agg(e.error order by u.n)
       from unnest(k.nths) with ordinality as u (nth, n)
@@ -132,7 +132,7 @@ begin
 
   perform _fold_rollups(p_generation);
 
-  -- Ground truth becomes the permanent record, less what survives.
+  -- The rows, less those that survive, become the permanent record.
   with kept as (
     select k.lane, sum(k.waiting) as waiting, sum(k.failed) as failed
     from (
@@ -153,11 +153,11 @@ begin
   )
   select coalesce(sum(f.terminal), 0)::bigint into v_terminal from folded as f;
 
-  -- Most of them already here, where nobody waits for it.
+  -- Mostly done already here, where nobody waits for it.
   perform _carry_fires(v_slot, p_current);
 
-  -- Keys of jobs that leave with the segment and are nowhere else. They are dropped once
-  -- it is locked: somebody might wait for one, and keep this from locking it.
+  -- Keys of jobs that leave with the segment and are nowhere else. They are dropped only once
+  -- the segment is locked: somebody who waited for one might keep this from locking it.
   select array_agg(u.ctid), array_agg(u.job_id) into k_places, k_jobs
   from ready_entries as r
   join job_unique_claims as u on u.job_id = r.job_id
@@ -173,8 +173,8 @@ begin
   case v_slot
 {{ range $i := until (int .segments) }}
   when {{ $i }} then
-    -- Nobody can be writing here any more. Whatever the proof did not see
-    -- means a later prune.
+    -- Nobody can be writing here any more. If anything came that the proof did not see, it
+    -- takes another prune.
     if _segment_changed({{ $i }}, v_proof, v_own) or not _dependents_know({{ $i }})
       or (array_position(v_batches, null) is not null and v_claims <> (select count(*) from claims_{{ $i }}))
     then
@@ -203,14 +203,15 @@ begin
   return 'pruned';
 exception
   when lock_not_available or deadlock_detected or unique_violation then
-    -- The last: a carried batch was given a relocated batch's id, once in
-    -- thousands. The next prune draws again.
+    -- At the end: once in thousands of times a carried batch has been given a relocated batch's
+    -- id. The next prune draws again.
     return 'busy';
 end;
 $$;
 
--- Whether, by the counters, more jobs hold a segment than prune would move. They may have
--- drifted, so this saves counting the rows at every call, and decides nothing for good.
+-- Whether, by the counters, more jobs hold a segment than prune would move. The counters may
+-- have drifted, so this only saves counting the rows at every call, and decides nothing for
+-- good.
 create or replace function {{ .schema }}._seems_held (p_slot integer)
   returns boolean
   language plpgsql
@@ -242,7 +243,7 @@ begin
     return 'busy';
   end if;
   perform _settle_epoch();
-  -- Who waits for a job must have seen its outcome before it goes.
+  -- Jobs that wait for others must have seen those outcomes before these go.
   if not (select d.settled from _release_dependents(10000) as d) then
     return 'busy';
   end if;
@@ -256,4 +257,4 @@ end;
 $$;
 
 comment on function {{ .schema }}.prune is
-  'Empties the oldest sealed segment, whose history becomes totals in queue_terminal_rollups; failed jobs inside their queue''s failed_retention and a few stragglers move to the current segment. Returns pruned; empty when no segment is sealed; blocked when more than a few of its jobs wait or run (see storage_status); busy when the segment is in use. Holds ACCESS EXCLUSIVE on that segment for milliseconds, once transactions that use it have ended; those of less than about 100 ms do not keep it from that. Calls that read all segments wait meanwhile, for some tens of milliseconds. Raises 25001 outside READ COMMITTED.';
+  'Empties the oldest sealed segment, whose history becomes totals in queue_terminal_rollups; failed jobs inside their queue''s failed_retention and a few stragglers move to the current segment. Returns pruned; empty when no segment is sealed; blocked when more than a few of its jobs wait or run (see storage_status); busy when the segment is in use. Holds ACCESS EXCLUSIVE on that segment for milliseconds, once transactions that use it have ended, for which it waits about 100 ms. Calls that read all segments meanwhile wait some tens of milliseconds. Raises 25001 outside READ COMMITTED.';

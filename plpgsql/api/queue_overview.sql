@@ -1,7 +1,7 @@
 -- Every queue at a glance.
 
--- Per lane what the counters say of it in the caller's snapshot, leases apart, and what
--- was enqueued and closed over about the last minute. The caller is in the ring.
+-- Per lane its counters in the caller's snapshot, without leases, and what was enqueued and
+-- closed over about the last minute. The caller is inside the gate.
 create or replace function {{ .schema }}._lane_counts ()
   returns table (
     lane bigint, queue text, available bigint, scheduled bigint, retryable bigint, running bigint, completed bigint, failed bigint,
@@ -18,7 +18,7 @@ begin
   slots as materialized (
     select s.slot::smallint as slot,
       coalesce(n.snapshot, '1:1:') as snapshot,
-      -- The newest checkpoint of a minute ago, for the rates.
+      -- The newest checkpoint from a minute ago, for the rates.
       (select k.checkpoint from checkpoint_snapshots as k
        where k.ready_slot = s.slot and _is_past(k.taken_at, clock_timestamp(), '1 minute')
        order by k.checkpoint desc limit 1) as minute_ago
@@ -137,4 +137,4 @@ end;
 $$;
 
 comment on function {{ .schema }}.queue_overview is
-  'The figures of queue_counts for every queue, with how long its first claimable job has waited, the attempts enqueued and closed per second over about the last minute (as far as maintain() wrote checkpoints), and whether it is paused. Never blocks. Raises 40001 under a snapshot older than a prune.';
+  'The figures of queue_counts for every queue, with how long its first claimable job has waited, the attempts enqueued and closed per second over about the last minute (from the checkpoints that maintain() writes), and whether it is paused. Never blocks. Raises 40001 under a snapshot older than a prune.';

@@ -108,4 +108,4 @@ end;
 $$;
 
 comment on function {{ .schema }}.resume_queue is
-  'Ends pause_queue, and notifies who waits for the queue. A queue that is not paused is left alone. Waits for a concurrent change of the same queue. Raises AW006 for a bad name.';
+  'Ends pause_queue, and notifies sessions that wait for the queue. A queue that is not paused stays as it is. Waits for a concurrent change of the same queue. Raises AW006 for a bad name.';

@@ -5,7 +5,7 @@ create or replace function {{ .schema }}.rebase ()
   returns bigint
 {{ template "internal/public.sql" . -}}
   set lock_timeout = '200ms'
-  -- To the planner, tables that nobody analyzed yet may look empty.
+  -- Tables that were not analyzed yet may look empty to the planner.
   set enable_nestloop = off
 as $$
 declare
@@ -15,7 +15,7 @@ declare
   v_rows    bigint;
 begin
   perform _require_read_committed('rebase');
-  -- As reset does: workers poll and producers add, whatever the ids.
+  -- Locked as in reset: workers poll and producers add rows whatever the ids.
   loop
     begin
       lock table ready_entries, claims, attempt_outcomes, outcome_removals, lane_cursors,
@@ -39,7 +39,7 @@ begin
   update outcome_removals as m set xid = '1';
   update terminal_count_deltas as d set xid = '1';
   update claims as c set bypassed_by = '1' where c.bypassed_by is not null;
-  -- Laid out once: joined as arrays, each job would be looked for in all claims of its lane.
+  -- Unnested once: joined as arrays, each job would be searched for in all claims of its lane.
   with claimed as materialized (
     select c.ready_slot, c.lane, j.job_id, coalesce(j.run_lease, 1) as run_lease
     from claims as c
@@ -48,7 +48,7 @@ begin
   update ready_entries as r set xid = '1'
   from claimed as k
   where r.xid > '0' and k.ready_slot = r.ready_slot and k.lane = r.lane and k.job_id = r.job_id and k.run_lease = r.run_lease;
-  -- What waits is offered as if this transaction had enqueued it.
+  -- Waiting jobs are offered as if this transaction had enqueued them.
   update ready_entries as r set xid = v_own where r.xid > '1' and r.xid <> v_own;
   get diagnostics v_rows = row_count;
   update deferred_jobs as d set xid = '1';
@@ -71,4 +71,4 @@ end;
 $$;
 
 comment on function {{ .schema }}.rebase is
-  'Makes stored transaction ids true again after a restore from another cluster: waiting jobs are offered anew in the order of their ids; history and counters stay. Returns the number of waiting jobs. Locks everything against other sessions and rewrites what is retained. Raises 25001 outside READ COMMITTED.';
+  'Corrects stored transaction ids after a restore from another cluster: waiting jobs are offered anew in the order of their ids; history and counters stay. Returns the number of waiting jobs. Locks everything against other sessions and rewrites what is retained. Raises 25001 outside READ COMMITTED.';

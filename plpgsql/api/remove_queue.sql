@@ -1,7 +1,7 @@
 -- Removal of a queue of which nothing is left but its name, settings and totals.
 
--- Refuses while something belongs to the queue. With a proof only what is newer is looked
--- for among the deltas, of which there may be many: those before it cancelled each other out.
+-- Refuses while something belongs to the queue. With a proof, only newer deltas are looked at,
+-- of which there may be many: those before it cancelled each other out.
 create or replace function {{ .schema }}._refuse_remains (p_queue text, p_lanes bigint[], p_proof pg_snapshot)
   returns void
   language plpgsql
@@ -11,7 +11,7 @@ declare
   v_what   text;
   v_remedy text;
 begin
-  -- One statement: what moves from one place to another is seen in either.
+  -- One statement, so that a job that moves from one place to another is seen in one of them.
   select r.what, r.remedy into v_what, v_remedy
   from (
     select 1 as nth, format('schedule %L enqueues into it', s.name) as what,
@@ -50,8 +50,8 @@ begin
 end;
 $$;
 
--- Keeps everybody else from the names of queues: whoever reads one has it until its
--- transaction ends, and only then it is certain that nothing more is added under it.
+-- Keeps everybody else from reading the names of queues: a transaction that has read one may
+-- use it until it ends, and only then is it certain that nothing more is added under it.
 create or replace function {{ .schema }}._lock_lanes ()
   returns boolean
   language plpgsql
@@ -86,7 +86,7 @@ begin
   perform pg_advisory_xact_lock(_lock_class(0), 1);
   perform _settle_epoch();
 
-  -- First with nobody kept waiting.
+  -- First without making anybody wait.
   v_proof := pg_current_snapshot();
   v_lanes := array(select distinct l.lane from queue_lanes as l where l.queue = remove_queue.queue);
   if v_lanes = '{}' and not exists (select from queue_meta as m where m.queue = remove_queue.queue) then
@@ -101,8 +101,8 @@ begin
   v_lanes := array(select distinct l.lane from queue_lanes as l where l.queue = remove_queue.queue);
   perform _refuse_remains(remove_queue.queue, v_lanes, v_proof);
 
-  -- A publication wants rows identified that go. An upgrade does not, see 018. Elsewhere
-  -- this is spared: DDL may be forbidden.
+  -- In a publication, deleted rows need a replica identity, which an upgrade does not set, see
+  -- migration 018. Done only where needed, because DDL may be forbidden.
   if (select c.relreplident <> 'f' from pg_class as c where c.oid = '{{ .schema }}.queue_lanes'::regclass)
     and exists (select from pg_publication_tables as t where t.schemaname = '{{ .schema }}' and t.tablename = 'queue_lanes')
   then
@@ -124,4 +124,4 @@ end;
 $$;
 
 comment on function {{ .schema }}.remove_queue is
-  'Forgets a queue that holds nothing any more: its name, settings and the totals of what was pruned. True: removed. False: no such queue. Enqueueing there again starts it anew. Raises AW003 while a schedule, a job, a dead letter or unpruned history belongs to it, 55P03 when transactions that use queues stay open (it waits for them in short turns, in which the others wait, too), AW006 for a bad name, 25001 outside READ COMMITTED.';
+  'Forgets a queue that holds nothing any more: its name, settings and the totals of what was pruned. False when there is no such queue. Enqueueing there again starts it anew. Raises AW003 while a schedule, a job, a dead letter or unpruned history belongs to it, 55P03 when transactions that use queues stay open (it waits for them in short turns, in which the others wait, too), AW006 for a bad name, 25001 outside READ COMMITTED.';

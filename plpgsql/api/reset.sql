@@ -6,8 +6,8 @@ create or replace function {{ .schema }}.reset (keep_config boolean default fals
   set lock_timeout = '200ms'
 as $$
 begin
-  -- Others meet these tables in many orders: never wait for one with another
-  -- in hand for longer than a deadlock takes to be noticed.
+  -- Others lock these tables in many orders, so never wait for one while holding another for
+  -- longer than it takes to detect a deadlock.
   loop
     begin
       lock table queue_lanes, queue_removals, segment_rotations, segment_prunes, lane_cursors, ready_entries, claims, attempt_outcomes,
@@ -34,7 +34,7 @@ begin
     end;
   end loop;
   perform setval('rescue_clock', 1), setval('checkpoint_clock', 1);
-  -- Job ids go on: a receipt from before never meets a job of after.
+  -- Job ids go on, so that a receipt from before never matches a later job.
   insert into segment_rotations (generation, slot, epoch, xid)
   values (0, 0, nextval('storage_epoch'), '0');
   -- A dump of definitions alone leaves it out.

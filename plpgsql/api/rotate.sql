@@ -1,9 +1,9 @@
 -- Rotate: seal the current segment and open the next slot.
 
--- Whether the current segment's jobs are larger than that, without those that prunes
--- brought there, failed ones and stragglers: where these alone fill the ring, it would turn
--- at every call and carry them on, for nothing. What they take is their share of the rows,
--- as of the newest checkpoint.
+-- Whether the current segment's jobs are larger than p_max_bytes, not counting failed ones and
+-- stragglers that prunes moved there: if these alone could fill a segment, the ring would turn
+-- at every call and only carry them on. Their size is estimated by their share of the rows, as
+-- of the newest checkpoint.
 create or replace function {{ .schema }}._is_full (p_current {{ .schema }}.segment_rotations, p_max_bytes bigint)
   returns boolean
   language plpgsql
@@ -54,7 +54,7 @@ begin
   select r.* into v_current from segment_rotations as r order by r.generation desc limit 1;
   v_next := v_current.generation + 1;
 
-  -- Workers send heartbeats also where no job comes: some ten thousand, by the size of
+  -- Workers send heartbeats even where no job comes: some ten thousand, judged by the size of
   -- their table, are reason enough.
   select exists (select from ready_entries as r where r.ready_slot = v_current.slot)
     or pg_relation_size(format('%I.%I', '{{ .schema }}', 'workers_' || v_current.slot)) > 1048576

@@ -11,8 +11,8 @@ declare
 begin
   perform _check_settings(configure_storage.settings,
     array['segment_max_age', 'segment_max_bytes', 'history_retention', 'straggler_limit', 'worker_silence']);
-  -- Who only asks may do so on a standby. Whoever changes some keeps what others changed
-  -- before its turn.
+  -- Reading works on a standby. A change waits for its turn, and so keeps what others changed
+  -- before.
   if configure_storage.settings <> '{}' then
     perform from storage_settings as s for update;
   end if;

@@ -26,7 +26,7 @@ begin
     cross join (
       select coalesce(sum(e.jobs), 0) as jobs from attempt_outcomes as e where e.ready_slot = v_oldest % {{ .segments }}
     ) as o;
-    -- Unless one closed twice, as check() tells.
+    -- Unless a row was closed twice, which check() reports.
     if least(v_waiting, v_running) < 0 then
       select count(*) filter (where o.batch_id is null), count(o.batch_id) into v_waiting, v_running
       from _open_attempts((v_oldest % {{ .segments }})::integer) as o;

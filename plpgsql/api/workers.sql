@@ -27,7 +27,7 @@ begin
       'Every heartbeat writes info again: it has up to 64 kB.');
   end if;
   perform _enter_ring();
-  -- What it was not told yet stays untold: only a heartbeat tells.
+  -- Notices not yet returned stay: only a heartbeat returns them.
   perform _beat(register_worker.worker, coalesce((
     select w.seen from workers as w where w.worker = register_worker.worker order by w.heartbeat_at desc limit 1),
     _hide_own(pg_current_snapshot())), register_worker.info);
@@ -35,7 +35,7 @@ end;
 $$;
 
 comment on function {{ .schema }}.register_worker is
-  'Makes a worker known. From then on its attempts live by its heartbeat, not by their leases: when it stays silent for longer than storage_settings.worker_silence, maintain() rescues them. info is for operators, in list_workers. Never blocks. Raises AW006 for a bad name, or info of more than 64 kB.';
+  'Makes a worker known. From then on its attempts depend on its heartbeat, not on their leases: when it stays silent for longer than storage_settings.worker_silence, maintain() rescues them. info is for operators, in list_workers. Never blocks. Raises AW006 for a bad name, or info of more than 64 kB.';
 
 create or replace function {{ .schema }}.heartbeat (worker text)
   returns table (receipt {{ .schema }}.receipt, job_id bigint, reason text)
@@ -105,9 +105,9 @@ begin
 end;
 $$;
 
--- Takes all of the locks or none: those of a call that is cancelled while it waits for the
--- next one would stay. A lock and the note of it are one expression, for no cancel comes in
--- between.
+-- Takes all of the locks or none: if a call is cancelled while it waits for the next one, those
+-- it has would stay. A lock and the note of it are taken in one expression, so that no cancel
+-- can come in between.
 create or replace function {{ .schema }}.start_waiting (queues text[])
   returns void
 {{ template "internal/public.sql" . -}}
@@ -127,7 +127,7 @@ end;
 $$;
 
 comment on function {{ .schema }}.start_waiting is
-  'Says that this session waits for jobs of these queues: until stop_waiting, or the end of the session, whoever makes a job of theirs claimable notifies the channel named after the schema, with the queue as payload. LISTEN first, then call this, then claim once more before you sleep. Needs a session of one''s own: poll instead behind a transaction pool. Waits for a producer in the middle of a call at most.';
+  'Says that this session waits for jobs of these queues: until stop_waiting, or the end of the session, whoever makes a job of theirs claimable notifies the channel named after the schema, with the queue as payload. LISTEN first, then call this, then claim once more before you sleep. Needs a session of its own: behind a transaction pool, poll instead. Waits at most for a producer in the middle of a call.';
 
 create or replace function {{ .schema }}.stop_waiting (queues text[])
   returns void
@@ -139,4 +139,4 @@ end;
 $$;
 
 comment on function {{ .schema }}.stop_waiting is
-  'Takes back one start_waiting of these queues: a worker that is awake or busy need not be notified, and producers are faster for it. Never blocks.';
+  'Takes back one start_waiting of these queues. A worker that is awake or busy should not wait, since notifying costs producers time. Never blocks.';

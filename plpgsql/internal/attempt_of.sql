@@ -1,10 +1,9 @@
--- Where an attempt stands, found from its ready row by index alone.
+-- The state of an attempt, found from its ready row by index alone.
 
--- The batch that claimed an attempt and the outcome that closed it. A batch
--- is named after its highest job id, so the search starts at the job's own id
--- and ends at the first batch of the lane that holds it; only an attempt whose
--- turn has passed is searched for. batch_id is null when nothing claimed it,
--- claimed_at also when it was closed before its turn.
+-- The batch that claimed an attempt and the outcome that closed it. A batch is named after its
+-- highest job id, so the search starts at the job's own id and ends at the first batch of the
+-- lane that holds it; call this only for an attempt whose turn has passed. batch_id is null
+-- when nothing claimed it; claimed_at is null also when it was closed before its turn.
 create or replace function {{ .schema }}._attempt_of (
   p_slot integer, p_lane bigint, p_job_id bigint, p_run_lease integer, p_passed boolean,
   out batch_id bigint, out claimed_at timestamptz,
@@ -67,11 +66,11 @@ begin
 end;
 $$;
 
--- What the view jobs reads once it has met many, in the order of keys, (job id, run
--- lease, code): the completed attempts with their times, or all other claimed ones and
--- what was removed. Codes: 0 running or completed, 1 failed, 2 cancelled, 3 gone; of one
--- that was removed this comes last. '-infinity' stands for no time: where an array has
--- nulls its nth element is searched for. All null when there are too many.
+-- Arrays that the view jobs reads once a query has met many jobs, ordered by (job id, run
+-- lease, code): the completed attempts with their times, or all other claimed ones and those
+-- removed from history. Codes: 0 running or completed, 1 failed, 2 cancelled, 3 removed, which
+-- comes last for its attempt. '-infinity' stands for no time, because finding the nth element
+-- of an array with nulls is a search. All null when there are too many.
 create or replace function {{ .schema }}._claimed (
   p_completed boolean, out keys bigint[], out claimed_at timestamptz[], out finalized_at timestamptz[]
 )
@@ -158,8 +157,8 @@ begin
 end;
 $$;
 
--- How many attempts may be looked up by their keys before it pays to read all: some for
--- each page of claims and outcomes.
+-- How many attempts to look up by their keys before reading all pays off: so many for each page
+-- of claims and outcomes.
 create or replace function {{ .schema }}._by_key_at_most (out jobs bigint)
   language plpgsql
   stable

@@ -16,7 +16,7 @@ as $$
   end::{{ .schema }}.job_state[]
 $$;
 
--- The states in which it takes a job: those, as far as the filter names them.
+-- The states in which it takes a job: the same, limited to those that the filter names.
 create or replace function {{ .schema }}._batch_takes (p_operation text, p_filter jsonb)
   returns {{ .schema }}.job_state[]
   language plpgsql
@@ -49,9 +49,9 @@ begin
 end;
 $$;
 
--- Of some ids those whose jobs have a row of the filter's kind, tag and time of creation; in
--- order, up to p_max. Quicker than _batch_matching, and sorts out most where few of many
--- match. Every row of a job is looked at, so none is missed.
+-- Those of some ids whose jobs have a row with the filter's kind, tag and time of creation; in
+-- order, up to p_max. Quicker than _batch_matching, and excludes most jobs where few match.
+-- Looks at every row of a job, so it misses none.
 create or replace function {{ .schema }}._batch_likely (p_filter jsonb, p_ids bigint[], p_max integer)
   returns bigint[]
   language plpgsql
@@ -72,7 +72,7 @@ begin
   return array(
     select u.id
     from (select i.id from unnest(p_ids) as i (id) order by i.id) as u
-    -- Not exists: it may be planned to read them all.
+    -- Not by exists, which may be planned to read them all.
     where coalesce(
 {{- range $n, $place := list "ready_entries" "deferred_jobs" "leases" }}
       (select true from {{ $place }} as r
@@ -85,11 +85,11 @@ begin
 end;
 $$;
 
--- Up to p_max ids that may match, from the operation's cursor on, and how far
--- they reach: everything up to there has been looked at. Rows are read from all
--- places in one order, p_scan of them at most, so a call takes the same time
--- whatever there is besides. A job has a row for each of its attempts, perhaps
--- in several lanes; any of them makes it a candidate, so none is left out.
+-- Up to p_max ids that may match, from the operation's cursor on, and the id up to which
+-- everything has been looked at. Rows of all places are read in one order, p_scan of them at
+-- most, so the time of a call does not depend on how many there are. A job has a row for each
+-- of its attempts, perhaps in several lanes; any of them makes it a candidate, so none is left
+-- out.
 create or replace function {{ .schema }}._batch_page (
   p_operation {{ .schema }}.batch_operations, p_max integer, p_scan integer, out ids bigint[], out reached bigint
 )
@@ -171,8 +171,8 @@ begin
 end;
 $$;
 
--- Those of some jobs that match now, whatever they were when they were found. To
--- reprioritize and to move takes only those that are not there yet.
+-- Those of some jobs that match now, whatever they were when they were found. reprioritize and
+-- move take only jobs that are not there yet.
 create or replace function {{ .schema }}._batch_matching (p_operation text, p_filter jsonb, p_settings jsonb, p_ids bigint[])
   returns bigint[]
   language plpgsql
@@ -207,8 +207,8 @@ begin
 end;
 $$;
 
--- Jobs that are named, or failed or cancelled, are listed once, at the start:
--- the outcomes tell them without a look at each job that completed.
+-- Jobs that are named by id, and failed or cancelled ones, are listed once, at the start:
+-- outcomes tell the latter without a look at each job that completed.
 create or replace function {{ .schema }}._batch_is_listed (p_operation text, p_filter jsonb)
   returns boolean
   language sql

@@ -1,7 +1,6 @@
--- Batch operations: what is done to some jobs at once. Each returns how many it
--- was done to; one that changed meanwhile is left out, one that cannot be
--- changed raises, and then nothing is done to any. Locks are met in the order
--- of docs/storage.md.
+-- Batch operations: the steps, each of which changes some jobs at once and returns how many. It
+-- leaves out jobs that changed meanwhile, and raises, with nothing done, if one cannot be
+-- changed. Locks are taken in the order of docs/storage.md.
 
 create or replace function {{ .schema }}._batch_discard (p_ids bigint[])
   returns bigint
@@ -19,10 +18,10 @@ begin
 end;
 $$;
 
--- Offers jobs that left these rows once more: last in their lanes, or in those of p_queue
--- and p_priority, where those of a lane that have no ordering key go to one shard together.
--- With p_restart their attempts start over, and the error that ended each joins the earlier
--- ones.
+-- Offers the jobs that left these rows once more: at the end of their lanes, or of those of
+-- p_queue and p_priority, where jobs of one lane without an ordering key go to one shard
+-- together. With p_restart their attempts start over, and the error that ended each joins the
+-- earlier ones.
 create or replace function {{ .schema }}._offer_again (
   p_slots smallint[], p_job_ids bigint[], p_leases integer[], p_errors jsonb[], p_restart boolean, p_queue text, p_priority integer
 )
@@ -85,7 +84,8 @@ begin
     where r.unique_key is not null
     order by r.job_id);
   if (select count(distinct k.unique_key) from unnest(v_keyed) as k) < cardinality(v_keyed) then
-    -- One after the other, the second meets the first as the holder.
+    -- One after the other, so that the second of two with one key meets the first as its
+    -- holder.
     raise exception using errcode = 'AW004',
       message = 'several jobs of one unique key',
       hint = 'Retry them one by one.';
@@ -104,8 +104,8 @@ begin
 end;
 $$;
 
--- To another lane. A deferred job stays deferred, also when it is due or never will be.
--- One that is parked is due: its new queue has slots of its own.
+-- Moves jobs to another lane. A deferred job stays deferred, even if it is due or never will
+-- be. A parked one becomes due, since its new queue has slots of its own.
 create or replace function {{ .schema }}._batch_move (p_ids bigint[], p_queue text, p_priority integer)
   returns bigint
   language plpgsql
@@ -168,10 +168,9 @@ begin
 end;
 $$;
 
--- Some jobs one by one, after doing it to all of them at once failed: one that
--- cannot be changed keeps nobody else. Counts in p_operation and stops with its
--- cursor at the last job met: before one that somebody holds, and when the time
--- is over.
+-- Changes jobs one by one, after changing all of them at once failed, so that one that cannot
+-- be changed stops no other. Counts in p_operation, and stops with its cursor at the last job
+-- met: before one that somebody holds, or when the time is over.
 create or replace function {{ .schema }}._batch_singly (
   p_operation {{ .schema }}.batch_operations, p_ids bigint[], p_until timestamptz
 )
@@ -205,8 +204,8 @@ end;
 $$;
 
 -- Takes the unique keys that an operation needs for some jobs. Returns the jobs whose keys
--- other sessions have in hand, still after a while in which none is waited for: what an
--- earlier page of the bite took may be what those sessions wait for.
+-- other sessions hold, even after some tries. It never waits for one: those sessions may wait
+-- for what an earlier page of the bite took.
 create or replace function {{ .schema }}._batch_keys (p_operation text, p_ids bigint[])
   returns bigint[]
   language plpgsql
@@ -227,11 +226,10 @@ begin
 end;
 $$;
 
--- One bite: up to p_max jobs, a few at a time, until p_until if given. Waits
--- for nobody for long: what somebody holds ends the bite, and the next one
--- starts there; trouble then says so. The counts and the cursor are written
--- with the changes, so a crash repeats and loses nothing. Caller has locked the
--- operation's row.
+-- One bite: up to p_max jobs, a few at a time, until p_until if given. Waits only briefly: a
+-- job that somebody holds ends the bite, the next one starts there, and trouble says so. Counts
+-- and cursor are written with the changes, so a crash neither repeats nor loses any. The caller
+-- has locked the operation's row.
 create or replace function {{ .schema }}._batch_bite (
   p_operation {{ .schema }}.batch_operations, p_max integer, p_until timestamptz,
   out met bigint, out trouble text
@@ -263,7 +261,8 @@ begin
           v_ids := v_ids[:v_left];
           v_reached := v_ids[v_left];
         end if;
-        -- Before all that the jobs may need, also one by one.
+        -- Keys come before anything else that the jobs may need, also when they are done one by
+        -- one.
         v_busy := _batch_keys(o.operation, v_ids);
         if v_busy <> '{}' then
           v_reached := (select min(u.id) - 1 from unnest(v_busy) as u (id));
@@ -333,9 +332,9 @@ begin
 end;
 $$;
 
--- What maintain does: a bite of the oldest operation. No row when there is
--- none, or another session is at it. With jobs in hand that somebody waits for it does not
--- begin: it may wait itself, see _is_awaited.
+-- What maintain does: a bite of the oldest operation. No row when there is none, or another
+-- session works on it. It does not begin while somebody waits for what this transaction holds,
+-- because it may wait itself; see _is_awaited.
 create or replace function {{ .schema }}._batch_maintain (p_max integer, p_time interval)
   returns table (outcome text, affected bigint, detail text)
   language plpgsql

@@ -1,7 +1,8 @@
 -- Cancelling jobs wherever they wait or run, in the common lock order.
 
--- Cancels those that are not terminal and returns how many there were. Each round follows
--- a move that somebody else committed meanwhile; one job's begins with nothing in hand.
+-- Cancels those that are not terminal and returns how many there were. Each further round
+-- follows a move that somebody else committed meanwhile; for a single job it begins with
+-- nothing in hand.
 create or replace function {{ .schema }}._cancel_jobs (p_ids bigint[], p_reason text)
   returns bigint
   language plpgsql

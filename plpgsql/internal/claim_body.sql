@@ -2,10 +2,9 @@
 -- limited, for queues with a limit of concurrency, which has some of the variables and has
 -- awaited the queue's tokens. With divert, such queues are claimed from there.
 --
--- Per lane: the caller's turn is the lane's advisory lock, held until commit,
--- so the newest cursor read in a fresh snapshot is the lane's last word.
--- Under a transaction-long snapshot the cursor's primary key refuses a second
--- claim instead.
+-- Per lane: the caller's turn is the lane's advisory lock, held until commit, so the newest
+-- cursor in a fresh snapshot is the current one. Under a transaction-long snapshot the cursor's
+-- primary key refuses a second claim instead.
 declare
 {{- if not .limited }}
   v_asked    integer := least(claim.max_jobs, 10000);
@@ -132,9 +131,9 @@ begin
     v_holds := false;
 {{ template "internal/claim_order.sql" . }}  end if;
 
-  -- With several lanes, a lock is first taken only where rows wait and it is
-  -- free: it lasts until commit. Only a claim that found everything in other
-  -- hands goes round again and waits, never below a lane it holds.
+  -- With several lanes, first only free locks of lanes where rows wait are taken, because a
+  -- lock lasts until commit. Only a claim that found all of these held goes round again and
+  -- waits, and never for a lower lane than one it holds.
   loop
     declare
       v_opened  boolean;
@@ -163,7 +162,7 @@ begin
         end if;
         v_holds := true;
       elsif not pg_try_advisory_xact_lock(_lock_class(1), _lane_key(v_lane)) then
-        -- Mostly with nothing in hand, and then without another call.
+        -- Mostly the transaction holds nothing yet, and no further call is needed.
         if not _may_have_turns() then
           perform pg_advisory_xact_lock(_lock_class(1), _lane_key(v_lane));
         else
@@ -176,12 +175,11 @@ begin
       end if;
 {{- end }}
 
-      -- A lane that claimed since the last rotation has its cursor in the
-      -- current segment. Elsewhere one statement over all segments looks,
-      -- which locks them before it takes its snapshot: a prune moves cursors.
-      -- Ring and snapshot are read together: a transaction numbered after
-      -- them writes into this segment or a newer one.
-      -- A number that this transaction draws only now comes after them, too.
+      -- A lane that claimed since the last rotation has its cursor in the current segment.
+      -- Otherwise one statement looks in all segments. It locks them before it takes its
+      -- snapshot, because a prune moves cursors. Ring and snapshot are read together: a
+      -- transaction numbered after them writes into this segment or a newer one. A number that
+      -- this transaction draws only now comes after them, too.
       case v_ring % {{ .segments }}
 {{ range $i := until (int .segments) }}
       when {{ $i }} then
@@ -359,8 +357,8 @@ begin
             v_skipped := true;
           end if;
           w_lo_xid := v_late || v_lo_xid || v_open;
-          -- Below the one and up to the other: were they one bound with an id, as the
-          -- lower is, all entries of a transaction in progress would be walked there.
+          -- Two bounds instead of one that includes a job id, as the lower bound does: with
+          -- that, all entries of a transaction in progress at the upper end would be walked.
           w_hi_xid := array_fill('18446744073709551615'::xid8, array[coalesce(cardinality(v_late), 0)]) || v_open || pg_snapshot_xmax(c_cur);
           w_to_xid := v_late || array_fill('18446744073709551615'::xid8, array[coalesce(cardinality(v_open), 0) + 1]);
           w_lo_id := array_fill(-1::bigint, array[coalesce(cardinality(v_late), 0)]) || v_lo_id
@@ -464,7 +462,7 @@ begin
       end loop;
 
       if v_got = 0 then
-        -- Past jobs that were cancelled or moved, however many: once, not at every poll.
+        -- Step past jobs that were cancelled or moved once, not at every poll.
         if v_skipped{{ if not .divert }} and not v_frozen{{ end }} then
           insert into lane_cursors (
             lane, generation, segment, last_segment, base_segment, pos_xid, pos_job_id, floor_xid, settled_segment, settled_xid,
@@ -475,8 +473,8 @@ begin
         end if;
         -- Any other empty poll writes nothing, yet the lane is this transaction's now.
         perform set_config('{{ .schema }}.lane', 'held', true);
-        -- Where no cursor tells of another cluster, the rows themselves do. Two
-        -- conditions, for a query in one would be started whatever the other is.
+        -- Without a cursor, the rows themselves tell that they are of another cluster. Nested
+        -- conditions, because in one condition the query would be started in any case.
         if v_unseen then
           if exists (
             select from ready_entries as e

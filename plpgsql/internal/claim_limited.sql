@@ -1,4 +1,4 @@
--- How a queue with a limit of concurrency is claimed.
+-- Claims of a queue with a concurrency limit.
 
 -- claim, of a queue with a limit of concurrency. What is open is read once, and what
 -- this call takes is added to it: a claimer of the queue waits for the one before.
@@ -44,8 +44,8 @@ begin
   if not _await_turn(p_queue) then
     return;
   end if;
-  -- What others take after a rotation they note in another segment, where the key of this
-  -- call's row meets none of theirs.
+  -- After a rotation others note what they take in another segment, where this call's row
+  -- conflicts with none of theirs.
   if v_frozen then
     lock table lane_cursors in access share mode;
     if _snapshot_is_stale() then
@@ -92,8 +92,8 @@ begin
 
   for v_pass in 1 .. 2 loop
     if v_parked then
-      -- Keys that came free since the last claim, and every tenth time others: a limit may
-      -- have been raised. Who would return with nothing looks at them, too.
+      -- Keys that came free since the last claim. Every tenth claim, and each that would
+      -- otherwise return nothing, also looks at others, since a limit may have been raised.
       w_keys := v_state.freed_keys;
       if v_aged or v_pass = 2 or random() < 0.1 then
         w_keys := w_keys || _parked_keys(p_queue, case when v_aged then v_left * 2 + 100 else 100 end);
@@ -149,7 +149,7 @@ begin
       where coalesce((
         select true from unnest(b.keys) as f (key)
         where f.key not in (select h.key from unnest(v_held) as h (key) group by h.key having count(*) >= p_limit)
-          -- Not exists: it may be planned to read them all.
+          -- Not by exists, which may be planned to read them all.
           and coalesce((select true from parked_jobs as p where p.queue = p_queue and p.key = f.key order by p.job_id limit 1), false)
         limit 1), false)
       limit 64);

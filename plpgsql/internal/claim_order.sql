@@ -13,12 +13,12 @@
         array_agg(u.head order by u.lane) filter (where u.head is not null)
       into v_unknown, v_lanes, v_heads
       from (
-        -- A lane whose cursor stands in the current segment, and whose next window
-        -- begins there, can be told by it: a row after the cursor, or of a
-        -- transaction that its snapshot shows in progress. Without either it is
-        -- drained, if no transaction that may write elsewhere is missing there, nor
-        -- the cursor another cluster's. Not where this transaction has written: its own
-        -- jobs, perhaps many, would be walked.
+        -- If a lane's cursor is in the current segment and its next window begins there, that
+        -- segment alone tells whether a job waits: a row after the cursor, or of a transaction
+        -- that its snapshot shows in progress. Without either the lane is drained, unless a
+        -- transaction that may write elsewhere is not yet shown, or the cursor is another
+        -- cluster's. Not used where this transaction has written, since its own jobs, perhaps
+        -- many, would be walked.
         select n.lane, coalesce(h.run_at, d.run_at) as head,
           k.alone is true and h.run_at is null and d.run_at is null as drained
         from (select distinct q.lane from queue_lanes as q where q.queue = claim.queue) as n

@@ -24,7 +24,7 @@ as $$
   end
 $$;
 
--- Whether something is of a time before the clock was set back: it is far ahead.
+-- Whether a time is so far ahead that the clock must have been set back since.
 create or replace function {{ .schema }}._is_ahead (p_at timestamptz, p_now timestamptz)
   returns boolean
   language sql
@@ -34,7 +34,7 @@ as $$
   select p_at > p_now + interval '1 minute'
 $$;
 
--- Whether something was that long ago, as what is ahead was.
+-- Whether a time is that long ago; one that is far ahead counts as such.
 create or replace function {{ .schema }}._is_past (p_at timestamptz, p_now timestamptz, p_ago interval)
   returns boolean
   language sql

@@ -6,7 +6,7 @@
 -- of batch id and never goes back to one it has passed, so no two calls wait
 -- for each other.
 
--- A lease as it is stored; one out of range is nobody's.
+-- A lease as it is stored; null if it is out of range and so belongs to no attempt.
 create or replace function {{ .schema }}._as_lease (p_lease bigint)
   returns integer
   language sql
@@ -131,7 +131,7 @@ begin
         where o.ready_slot = c.ready_slot and o.batch_id = c.batch_id
       ) as s
       cross join lateral (
-        -- Each that is given is looked up in the batch: mostly they are a few of many.
+        -- Each given job is looked up in the batch: mostly they are a few of many.
         select array_agg(j.job_id order by j.job_id) as job_ids,
           case when max(j.run_lease) > 1 then array_agg(j.run_lease order by j.job_id) end as run_leases
         from (select distinct u.job_id, u.run_lease from unnest(g.job_ids, g.run_leases) as u (job_id, run_lease)) as j
@@ -147,7 +147,7 @@ begin
         from unnest(v_ids, v_leases) as j (job_id, run_lease);
         exit;
       end if;
-      -- Lost a race for seq: once more. Nothing open: done.
+      -- If it lost a race for seq it looks again; if nothing is open it is done.
       exit when not exists (
         select from _open_receipts(array(
           select row(null, g.batch_id, u.job_id, u.run_lease)::receipt
@@ -185,10 +185,9 @@ begin
 end;
 $$;
 
--- Many batches of one segment in one statement. p_done is false, with nothing closed, when
--- a race for one of them was lost, one is not where its receipt says, or has jobs that
--- others follow: then they are to be met one by one. p_closed is null when all were
--- accepted.
+-- Many batches of one segment in one statement. p_done is false, with nothing closed, when it
+-- lost a race for one of them, or one is not where its receipt says or has jobs with
+-- follow-ups: the caller then closes them one by one. p_closed is null when all were accepted.
 create or replace function {{ .schema }}._close_together (
   p_slot smallint, p_batches bigint[], p_ids bigint[], p_leases bigint[], p_outcome "char",
   out p_done boolean, out p_closed {{ .schema }}.receipt[]
@@ -338,7 +337,8 @@ begin
       null;
     end case;
   end if;
-  -- Leases come before batches, and only who registered a callback has one.
+  -- Leases come before batches in the lock order, and only attempts that registered a callback
+  -- have one.
   if exists (select from leases) then
     v_closed := array(select l from _close_leases(p_receipts, p_outcome) as l);
     if v_closed <> '{}' then
@@ -347,7 +347,7 @@ begin
       return;
     end if;
   end if;
-  -- Of fewer all that open_part.sql asks was asked above.
+  -- For fewer, everything that open_part.sql checks was checked above.
   if cardinality(v_ids) > 50 and v_batches[1] = all (v_batches) and v_slots[1] = all (v_slots) then
     if _close_part(v_slots[1], v_batches[1], v_ids, v_leases, p_outcome) then
       return;
@@ -375,8 +375,8 @@ begin
 end;
 $$;
 
--- Under a transaction-long snapshot a receipt may be of a claim that the
--- snapshot does not show: neither good nor stale can be told.
+-- Under a transaction-long snapshot a receipt may be of a claim that the snapshot does not
+-- show, and then nobody can tell whether it is stale.
 create or replace function {{ .schema }}._refuse_unseen (p_receipts {{ .schema }}.receipt[])
   returns void
   language plpgsql

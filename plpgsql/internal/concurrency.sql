@@ -1,10 +1,10 @@
--- Limits of concurrency: of the jobs of a key, named by awa:concurrency_key in
--- their metadata, no more than the queue's concurrency_limit run at a time. A slot
--- is taken when a job is claimed and is free as soon as that attempt is closed, by
--- whatever way: nothing on a job's way gives it back.
+-- Limits of concurrency: of the jobs of a key, named by awa:concurrency_key in their metadata,
+-- no more than the queue's concurrency_limit run at a time. A slot is taken when a job is
+-- claimed, and is free as soon as that attempt is closed in any way: nothing has to give it
+-- back.
 
--- A job's key. What is no text of 1 to 200 characters, put into the metadata by hand,
--- is none.
+-- A job's key. A value put into the metadata by hand that is not a text of 1 to 200 characters
+-- counts as none.
 create or replace function {{ .schema }}._concurrency_key (p_metadata jsonb)
   returns text
   language sql
@@ -95,13 +95,13 @@ begin
         and not exists (
           select from attempt_outcomes as o
           where o.batch_id = p_batch_id and (o.job_ids is null or p_job_id = any (o.job_ids)) and o.finalized_at <= p_at))
-    -- Not exists: it may be planned to read them all.
+    -- Not by exists, which may be planned to read them all.
     or coalesce((select true from leases as l where l.job_id = p_job_id and l.batch_id = p_batch_id), false);
 end;
 $$;
 
--- The slots of some keys, as to attempts that outlasted many claims: their newest
--- row, and whether that one's attempt is open.
+-- The slots of some keys that attempts took which outlasted many claims: each slot's newest
+-- row, and whether the attempt of that row is open.
 create or replace function {{ .schema }}._aged_slots (p_queue text, p_keys text[], p_claimed_at timestamptz)
   returns table (key text, slot integer, point bigint, held boolean)
   language plpgsql
@@ -127,7 +127,7 @@ begin
 end;
 $$;
 
--- Of some keys, one for each open attempt that outlasted many claims.
+-- Some keys, each as often as it has open attempts that outlasted many claims.
 create or replace function {{ .schema }}._aged_keys (p_queue text, p_keys text[], p_claimed_at timestamptz)
   returns text[]
   language plpgsql

@@ -13,8 +13,8 @@ as $$
     case when p_text ~ '^[+]?[0-9]{1,9}$' then p_text::integer end)
 $$;
 
--- The values that a field admits, as bits. It is open when it has a star, which
--- a step above 1 takes back.
+-- The values that a field admits, as bits. It is open when it has a star, unless with a step
+-- above 1.
 create or replace function {{ .schema }}._cron_field (
   p_cron text, p_field text, p_what text, p_low integer, p_high integer, p_names text[], out bits bigint, out open boolean
 )
@@ -74,7 +74,7 @@ declare
   v_text    text := substr(p_cron, length('@every ') + 1);
   v_seconds numeric;
 begin
-  -- Both characters of micro by their numbers: not every encoding has them.
+  -- The two micro signs by their numbers, for not every encoding has them.
   if v_text ~ E'^[+]?(([0-9]{1,12}([.][0-9]{0,12})?|[.][0-9]{1,12})(ns|us|\\u00b5s|\\u03bcs|ms|s|m|h))+$' then
     select sum(rtrim('0' || m.part[1], '.')::numeric * case m.part[2]
       when 'h' then 3600 when 'm' then 60 when 's' then 1 when 'ms' then 0.001 when 'ns' then 0.000000001 else 0.000001 end)
@@ -165,8 +165,8 @@ begin
 end;
 $$;
 
--- The instant of a wall clock time. One that does not exist, or twice, is read
--- with the offset that holds there or, if that leads elsewhere, where it leads.
+-- The instant of a wall clock time. One that does not exist, or exists twice, is read as the
+-- library does: with the offset that holds there or, if that leads to another time, that one.
 create or replace function {{ .schema }}._cron_instant (p_wall timestamp, p_timezone text)
   returns timestamptz
   language plpgsql
@@ -273,7 +273,7 @@ begin
       end if;
       v_far := t;
       t := _cron_instant(w + interval '1 day', p_timezone);
-      -- Where the clock leaves out a whole day, the library would stay for ever.
+      -- Where the clock skips a whole day, the library would loop for ever.
       if t <= v_far then
         t := v_far + interval '24 hours';
       end if;

@@ -1,8 +1,8 @@
 -- Firing: due schedules become jobs, each fire once.
 --
--- One session at a time looks for what is due. It locks each schedule before it
--- reads how far that one is, as does whoever changes it, so a fire and a change
--- follow one another; and a job is added by the statement that notes its fire.
+-- One session at a time looks for what is due. It locks each schedule before it reads how far
+-- that one has come, and so does whoever changes a schedule, so fires and changes come one
+-- after the other. The statement that adds a job also records its fire.
 
 -- When a schedule that fires next at p_next is looked at again.
 create or replace function {{ .schema }}._look_at (p_next timestamptz, p_now timestamptz)
@@ -36,8 +36,8 @@ begin
 end;
 $$;
 
--- The last fire up to p_now, of which p_fire is one; by halves, for there may be
--- very many.
+-- The last fire up to p_now, given that p_fire is one; by bisection, for there may be very
+-- many.
 create or replace function {{ .schema }}._last_fire (p_spec {{ .schema }}.cron_spec, p_timezone text, p_fire timestamptz, p_now timestamptz)
   returns timestamptz
   language plpgsql
@@ -71,9 +71,9 @@ begin
 end;
 $$;
 
--- What a schedule fires for now that is settled up to p_since, up to when it is
--- settled then, and when it fires next. A fire counts as missed when a later one is
--- due as well or, for skip, after a minute.
+-- What a schedule that is settled up to p_since fires for now, up to when it is settled then,
+-- and when it fires next. A fire counts as missed when a later one is due as well or, for skip,
+-- after a minute.
 create or replace function {{ .schema }}._due_fires (
   p_spec {{ .schema }}.cron_spec, p_timezone text, p_since timestamptz, p_now timestamptz, p_missed_fire text, p_max integer,
   out fires timestamptz[], out since timestamptz, out next_fire_at timestamptz
@@ -145,8 +145,8 @@ begin
     ) as f
     where f.look_at <= p_now
   ),
-  -- Schedules of one time share the reckoning. It does not rely on what was
-  -- reckoned before: the rules of a zone may be others by now.
+  -- Schedules with the same time share the computation. It does not rely on an earlier one,
+  -- because the rules of a zone may have changed.
   time as materialized (
     select t.cron, t.timezone, t.since, t.missed_fire, n.fires, n.since as settled_at, n.next_fire_at
     from (
@@ -202,8 +202,7 @@ begin
 end;
 $$;
 
--- One by one, for a pass that met a schedule that cannot fire: it keeps nobody
--- else.
+-- One by one, for a pass that met a schedule that cannot fire, so that it delays no other.
 create or replace function {{ .schema }}._fire_singly (
   p_ids bigint[], p_now timestamptz, p_max integer, out fired bigint, out held bigint[], out troubled bigint[], out trouble text
 )
@@ -230,9 +229,8 @@ begin
 end;
 $$;
 
--- Fires what is due: after the point that the last pass reached, and behind it what
--- was written by transactions which that pass could not see. So nobody walks over
--- the fires of before.
+-- Fires what is due: after the point that the last pass reached, and behind it what was written
+-- by transactions which that pass could not see. So no pass walks over earlier fires.
 create or replace function {{ .schema }}._fire_due (p_max integer, out fired bigint, out trouble text)
   language plpgsql
   volatile

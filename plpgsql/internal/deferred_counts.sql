@@ -10,8 +10,7 @@ as $$
 declare
   v_sign integer := case tg_op when 'INSERT' then 1 else -1 end;
 begin
-  -- As in _count_removed: without counters the call goes on, and a rebuild
-  -- heals.
+  -- As in _count_removed: without counters the call goes on, and a rebuild corrects them.
   if to_regclass('{{ .schema }}.terminal_count_deltas') is not null then
     insert into terminal_count_deltas (lane, xid, ready_slot, closed, completed, failed, cancelled, scheduled, retryable)
     select d.lane, pg_current_xact_id(), (select r.slot from segment_rotations as r order by r.generation desc limit 1), 0, 0, 0, 0,

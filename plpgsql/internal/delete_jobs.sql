@@ -51,8 +51,8 @@ as $$
     select u.id from unnest(p_ids) as u (id) except select g.id from unnest(p_gone) as g (id)) end
 $$;
 
--- A round with locks of an earlier one in hand must not wait; for one that somebody waits
--- for, even a brief wait could end in a deadlock of his.
+-- A round that holds locks of an earlier one must not wait. If somebody waits for those locks,
+-- even a brief wait here could end in a deadlock, with the other as its victim.
 create or replace function {{ .schema }}._delete_round_holding (p_ids bigint[], p_ended bigint[])
   returns bigint[]
   language plpgsql
@@ -70,9 +70,9 @@ exception when lock_not_available then
 end;
 $$;
 
--- Removes the jobs and returns how many there were. Goes round for those that
--- somebody else moved meanwhile, until they are gone or nowhere. Those of p_ended were
--- over when the caller found them: one that was brought back since is not what it meant.
+-- Removes the jobs and returns how many there were. Goes round for those that somebody else
+-- moved meanwhile, until they are gone or nowhere. Those of p_ended were terminal when the
+-- caller found them: one that was brought back since is not meant.
 create or replace function {{ .schema }}._delete_jobs (p_ids bigint[], p_ended bigint[] default '{}')
   returns bigint
   language plpgsql
@@ -98,7 +98,7 @@ begin
     v_left := _less(v_left, v_gone);
     v_ended := _less(v_ended, v_gone);
     exit when v_left = '{}' and v_ended = '{}';
-    -- One snapshot over every place. Not exists, as in _holds_key.
+    -- One snapshot over every place. Not by exists, as in _holds_key.
     v_left := array(
       select u.id from unnest(v_left) as u (id)
       where (select count(*) from _jobs_by_key as j where j.id = u.id) > 0 or exists (select from dlq_entries as q where q.id = u.id));

@@ -2,8 +2,8 @@
 -- pass of maintain meets what closed since the last one, so a completion costs the
 -- same however many wait.
 
--- Where jobs stand that others wait for: completed, failed for good (or cancelled,
--- dead or gone), or null while they may still complete.
+-- What became of jobs that others wait for: completed, failed for good (or cancelled,
+-- dead-lettered or gone), or null while they may still complete.
 create or replace function {{ .schema }}._standing (p_ids bigint[])
   returns table (job_id bigint, standing text)
   language plpgsql
@@ -22,8 +22,8 @@ begin
   return query
   select u.id,
     case
-      -- _locate looked before: a job that moved since is here.
-      -- Not exists, as in _holds_key.
+      -- _locate looked before this, so a job that moved since is found here. Not by exists, as
+      -- in _holds_key.
       when (select count(*) from _jobs_by_key as j where j.id = u.id) > 0 then null
       when exists (select from dlq_entries as q where q.id = u.id) then 'a dead letter'
       else 'gone'
@@ -32,8 +32,8 @@ begin
 end;
 $$;
 
--- The same for who waits already: a job that completed has, also when it was deleted from
--- history since.
+-- The same for jobs that wait already: a predecessor that completed counts as completed, even
+-- if it was deleted from history since.
 create or replace function {{ .schema }}._lasting_standing (p_ids bigint[])
   returns table (job_id bigint, standing text)
   language plpgsql
@@ -53,7 +53,7 @@ begin
 end;
 $$;
 
--- What was closed since p_seen, by transactions below p_until, and is waited for.
+-- Jobs that others wait for and that transactions below p_until closed since p_seen.
 create or replace function {{ .schema }}._closed_between (p_seen pg_snapshot, p_until xid8)
   returns table (after_id bigint, standing text)
   language plpgsql
@@ -82,8 +82,8 @@ begin
 end;
 $$;
 
--- p_cur, or as much of it as shows about p_max ends that p_seen does not: cut off at a
--- transaction id, so that no transaction is shown in part.
+-- p_cur, or so much of it as shows about p_max closed jobs that p_seen does not. It is cut off
+-- at a transaction id, so that no transaction is shown in part.
 create or replace function {{ .schema }}._part_after (p_seen pg_snapshot, p_cur pg_snapshot, p_max integer)
   returns pg_snapshot
   language plpgsql
@@ -114,8 +114,8 @@ end;
 $$;
 
 -- Takes up to p_max of the jobs that wait for p_ids, which stand as p_states says: releases
--- those whose last predecessor completed, and cancels those with one that will not. met is
--- how many were looked at, settled whether nobody is left that waits for one of p_ids.
+-- those whose last predecessor completed, and cancels those with one that will not. met is how
+-- many were looked at; settled tells that no job is left that waits for one of p_ids.
 create or replace function {{ .schema }}._release_waiting (
   p_ids bigint[], p_states text[], p_max integer, out met integer, out released bigint, out settled boolean
 )
@@ -141,7 +141,8 @@ begin
     select distinct n.job_id
     from unnest(p_ids) as u (id)
     cross join lateral (
-      -- In the order of the primary key; asked for, it may be had from the index of all jobs.
+      -- In the order of the primary key, without an order by, for which the index of all jobs
+      -- might be read.
       select k.job_id from job_dependencies as k where k.after_id = u.id limit p_max
     ) as n
     order by n.job_id
@@ -154,7 +155,7 @@ begin
     where e.job_id = any (v_next) and (e.run_at = 'infinity') is true
     order by e.job_id
     for update skip locked);
-  -- Whoever no longer waits needs none of its rows.
+  -- A job that no longer waits needs none of its rows.
   delete from job_dependencies as k
   where k.job_id = any (v_next)
     and (select true from deferred_jobs as e where e.job_id = k.job_id and e.run_at = 'infinity') is null;
@@ -226,7 +227,7 @@ begin
     v_older := exists (select from job_dependencies as k where pg_visible_in_snapshot(k.xid, p.seen));
     v_seen := case when v_older then _part_after(p.seen, v_now, 5000) else v_now end;
     v_last := v_seen::text = v_now::text;
-    -- The last part has what this transaction did itself.
+    -- The last part includes what this transaction did itself.
     v_below := case when v_last then '9223372036854775807' else pg_snapshot_xmax(v_seen) end;
     -- Dependencies and departures that the last pass did not see: where do they stand?
     v_new := array(
@@ -244,9 +245,9 @@ begin
     select array_agg(s.job_id), array_agg(s.standing) into v_ids, v_states
     from _lasting_standing(v_new) as s
     where s.standing is not null;
-    -- The others: what closed since?
+    -- For the others: what closed since?
     if v_older then
-      -- One that failed and was retried since is still to come.
+      -- A predecessor that failed and was retried since may still complete.
       select v_ids || array_agg(s.after_id) filter (where s.standing = 'completed'),
         v_states || array_agg(s.standing) filter (where s.standing = 'completed'),
         array_agg(s.after_id) filter (where s.standing <> 'completed')
@@ -290,7 +291,7 @@ exception when data_exception then
 end;
 $$;
 
--- When a job that waited for no moment of the clock is due.
+-- When a job that was deferred until infinity, parked or after others, is due.
 create or replace function {{ .schema }}._due_at (p_metadata jsonb)
   returns timestamptz
   language plpgsql
@@ -301,8 +302,8 @@ begin
 end;
 $$;
 
--- A job that waited for no moment of the clock, as it is when its turn comes or it
--- ends. It waits for no other job from then on, also when it comes back.
+-- A job that was deferred until infinity, parked or after others, as it is when its turn comes
+-- or it ends. It waits for no other job from then on, also when it comes back.
 create or replace function {{ .schema }}._unpark (p_job {{ .schema }}.deferred_jobs)
   returns {{ .schema }}.deferred_jobs
   language plpgsql
@@ -370,8 +371,8 @@ begin
 end;
 $$;
 
--- Says that jobs leave without an outcome, so that a pass finds who waits for them,
--- also who is not yet committed.
+-- Records jobs that leave without an outcome, so that a pass finds the jobs that wait for them,
+-- also those not yet committed.
 create or replace function {{ .schema }}._depart (p_ids bigint[])
   returns void
   language plpgsql

@@ -1,6 +1,5 @@
--- What a producer says about a job's place among others: its key of concurrency,
--- the jobs it comes after and those that follow it. It travels in the job's
--- metadata, under names that begin with awa:.
+-- What relates a job to others: its concurrency key, the jobs it comes after and those that
+-- follow it. Kept in the job's metadata, under names that begin with awa:.
 
 create or replace function {{ .schema }}._check_after (p_after bigint[])
   returns bigint[]
@@ -50,7 +49,7 @@ declare
 begin
   if p_concurrency_key is not null then
     if length(p_concurrency_key) not between 1 and 200 then
-      perform _invalid(format('concurrency_key has %s characters', length(p_concurrency_key)), 'A concurrency key is a text of 1 to 200 characters.');
+      perform _invalid(format('concurrency_key %L has %s characters', left(p_concurrency_key, 40), length(p_concurrency_key)), 'A concurrency key is a text of 1 to 200 characters.');
     end if;
     v_metadata := v_metadata || jsonb_build_object('awa:concurrency_key', p_concurrency_key);
   end if;
@@ -66,7 +65,7 @@ begin
   end if;
   v_id := enqueue(p_kind, p_args, p_queue, p_priority, case when v_pending = '{}' then p_run_at else 'infinity' end,
     p_max_attempts, p_tags, v_metadata, p_unique_key, p_unique_states, p_ordering_key, p_deadline);
-  -- enqueue drew an id in any case; another one is the holder's of the key.
+  -- enqueue always draws an id; if it returns another one, that is the id of the key's holder.
   if v_pending <> '{}' and v_id = currval('job_id_seq') then
     insert into job_dependencies (after_id, job_id, xid) select u.id, v_id, pg_current_xact_id() from unnest(v_pending) as u (id);
   end if;

@@ -1,12 +1,12 @@
--- Lanes where nothing waits, and nobody claimed since a rotation. A claim over several
--- lanes tells by a cursor in the current segment that a lane is empty, and searches the
--- others anew each time; so their cursors move up to now, once per rotation.
+-- Lanes where nothing waits, and nobody claimed since a rotation. A claim over several lanes
+-- recognises an empty lane by a cursor in the current segment, and searches the others anew
+-- each time. So the cursors of these move up to now, once per rotation.
 --
--- The newest cursor was read with the lane's lock in hand, and nothing waits that the
--- snapshot shows: so the snapshot may be the consumed one. Its xmin is not below a
--- number that some claim drew after it had read the ring: so whatever comes later is in
--- that claim's segment or newer (ADR 0001). A number of this transaction would not do:
--- it may have been drawn before a rotation.
+-- The newest cursor was read while holding the lane's lock, and no job that the snapshot shows
+-- waits, so all that it shows counts as consumed. Its xmin is not below a number that some
+-- claim drew after it had read the ring, so whatever comes later is in that claim's segment or
+-- newer (ADR 0001). This transaction's own number is not good enough: it may have been drawn
+-- before a rotation.
 create or replace function {{ .schema }}._move_idle_lanes (p_max integer)
   returns bigint
   language plpgsql
@@ -25,8 +25,8 @@ declare
   v_moved bigint;
 begin
   select r.* into v_ring from segment_rotations as r order by r.generation desc limit 1;
-  -- A hundred or two at a time, from anywhere: a queue's lanes are neighbours, and those
-  -- that cannot move must not keep others from it.
+  -- A hundred or two at a time, from a random place, since a queue's lanes are neighbours, and
+  -- lanes that cannot move must not keep others from moving.
   select (array_agg(u.floor order by u.floor) filter (where u.floor is not null))[1],
     (array_agg(u.lane order by random())
       filter (where u.base is distinct from v_ring.generation

@@ -1,6 +1,6 @@
--- Lanes: one (queue, priority, enqueue_shard) stream each. The number follows
--- from the name: 56 bits of the queue's hash, 2 of priority, 6 of shard. It is the
--- lane's unless another queue was there first, see _register_lane.
+-- Lanes: one (queue, priority, enqueue_shard) stream each. The number follows from the name: 56
+-- bits of the queue's hash, 2 of priority, 6 of shard. Where another queue has that number
+-- already, see _register_lane.
 
 create or replace function {{ .schema }}._lane (p_queue text, p_priority integer, p_shard integer)
   returns bigint
@@ -21,8 +21,8 @@ as $$
   select ((p_lane >> 6 & 3) + 1)::smallint
 $$;
 
--- The advisory key that one claimer of a lane holds until its commit. Two
--- lanes may share a key; they then wait for each other, nothing worse.
+-- The advisory key that one claimer of a lane holds until its commit. Two lanes may share a
+-- key; then they take turns, nothing worse.
 create or replace function {{ .schema }}._lane_key (p_lane bigint)
   returns integer
   language sql
@@ -32,8 +32,8 @@ as $$
   select pg_catalog.hashint8(p_lane)
 $$;
 
--- The order in which all wait for lanes: their keys as the lock table shows
--- them, without sign.
+-- The order in which everybody waits for lanes: by their keys as the lock table shows them,
+-- unsigned.
 create or replace function {{ .schema }}._lane_rank (p_lane bigint)
   returns bigint
   language sql
@@ -43,9 +43,9 @@ as $$
   select pg_catalog.hashint8(p_lane)::bigint & 4294967295
 $$;
 
--- Whether this transaction may hold a lane or a queue's turn: who took one has written
--- since, or has noted it in the setting. Asked before the lock table, which knows for sure,
--- but is costly to read, and nobody takes a lock meanwhile.
+-- Whether this transaction may hold a lane or a queue's turn: one that does has written since,
+-- or has noted it in the setting. Checked before the lock table, which knows for sure but is
+-- costly to read and is locked meanwhile.
 create or replace function {{ .schema }}._may_have_turns ()
   returns boolean
   language sql
@@ -82,7 +82,7 @@ create or replace function {{ .schema }}._register_lane (p_queue text, p_priorit
   volatile
 as $$
 declare
-  -- A caller's name may come with a collation of its own.
+  -- A caller's name may have a collation of its own.
   v_queue text collate "default" := p_queue;
   v_first bigint := _lane(p_queue, p_priority, p_shard);
   v_own   boolean := (select bool_and(l.queue = v_queue) from queue_lanes as l where l.lane = v_first);
@@ -125,7 +125,7 @@ begin
   begin
     delete from queue_lanes as l where l.ctid = any (v_extra);
   exception when object_not_in_prerequisite_state then
-    -- A publication holds the table, whose rows nothing identifies. Equal rows may stay.
+    -- A publication contains the table, which has no replica identity. Equal rows may stay.
     return 0::bigint;
   end;
   return cardinality(v_extra)::bigint;

@@ -1,5 +1,4 @@
--- Attempts outside of the ring. Their class comes after deferred jobs and before
--- lanes in the common lock order.
+-- Attempts outside the ring. In the lock order they come after deferred jobs and before lanes.
 
 create or replace function {{ .schema }}._with_result (p_metadata jsonb, p_result jsonb)
   returns jsonb
@@ -11,7 +10,7 @@ as $$
     else coalesce(p_metadata, '{}') || pg_catalog.jsonb_build_object('_awa_callback_result', p_result) end
 $$;
 
--- A lease's body, with what an answer brought among its metadata.
+-- A lease's body, with the payload of an answer in its metadata.
 create or replace function {{ .schema }}._lease_body (l {{ .schema }}.leases)
   returns {{ .schema }}.deferred_jobs
   language sql
@@ -90,8 +89,8 @@ begin
 end;
 $$;
 
--- What _fail_attempts does, for the leased ones among the receipts. Of the others too
--- the keys are taken here, for keys come before leases.
+-- What _fail_attempts does, for the leased ones among the receipts. The keys of all others are
+-- taken here too, because keys come before leases.
 create or replace function {{ .schema }}._fail_leases (
   p_receipts {{ .schema }}.receipt[], p_errors text[], p_retry_after interval, p_terminal boolean, p_how "char",
   p_callback_id uuid default null
@@ -116,7 +115,7 @@ begin
     select k.job_id
     from (
       select c.job_id, c.unique_key, c.unique_states,
-        -- Of several with one key one may come back: its holder, or the first.
+        -- Of several jobs with one key only one may come back: the key's holder, or the first.
         row_number() over (
           partition by c.unique_key order by (u.job_id is not null and _in_mask(c.state, c.unique_states)) desc, c.job_id) as nth
       from (
@@ -193,7 +192,7 @@ begin
 end;
 $$;
 
--- Tells the worker of a leased attempt.
+-- Tells the worker of a leased attempt that it was closed.
 create or replace function {{ .schema }}._notify_leased (l {{ .schema }}.leases, p_reason text)
   returns void
   language plpgsql

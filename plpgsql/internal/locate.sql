@@ -1,4 +1,4 @@
--- Jobs: where they are, and how they leave their place.
+-- Where jobs are, and how they are taken out of their place.
 
 -- Jobs' live or historical attempts: the ready row and, once claimed, batch
 -- and outcome. A job without a row is deferred, dead-lettered, pruned or
@@ -272,7 +272,7 @@ exception
   when sqlstate 'AW000' then
     return;
   when unique_violation then
-    -- Only a transaction-long snapshot can meet a cursor it does not see.
+    -- Only under a transaction-long snapshot can there be a cursor that it does not see.
     perform _stale_snapshot(format('job %s', p_job_ids[1]));
 end;
 $$;
@@ -312,9 +312,8 @@ begin
 end;
 $$;
 
--- _take_terminal for more jobs than are worth an index lookup each: reads all
--- outcomes and joins by hash. Nothing here is an array of them: what does not fit into
--- work_mem goes to disk.
+-- _take_terminal for more jobs than are worth an index lookup each: reads all outcomes and
+-- joins by hash. No arrays of them are built, so what does not fit into work_mem goes to disk.
 create or replace function {{ .schema }}._take_many (
   p_job_ids bigint[], p_outcomes "char"[], p_queue text, p_kind text, p_max integer
 )
@@ -352,10 +351,9 @@ begin
 {{ template "internal/take_found.sql" . }}end;
 $$;
 
--- Takes terminal jobs out of history and counts that: one delta per key and outcome. Of
--- several that want a job the first gets it; the unique index makes the
--- others wait, in the order of ids, and then add nothing. p_job_ids null means
--- all that match. Returns those it took.
+-- Takes terminal jobs out of history, with one delta per key and outcome. Of several calls that
+-- want a job the first gets it; the unique index makes the others wait, in the order of ids,
+-- and then add nothing. p_job_ids null means all that match. Returns those it took.
 create or replace function {{ .schema }}._take_terminal (
   p_job_ids bigint[], p_outcomes "char"[], p_queue text default null, p_kind text default null, p_max integer default null
 )
@@ -383,7 +381,8 @@ begin
 {{ template "internal/take_found.sql" . }}end;
 $$;
 
--- Claims that no cursor counts: the closures that follow must not count either.
+-- Claims that no cursor counts: a delta takes back in advance the closures that will follow, so
+-- that claimed less closed stays right.
 create or replace function {{ .schema }}._count_bypassed (p_lane bigint, p_slot smallint, p_jobs bigint)
   returns void
   language plpgsql
@@ -397,8 +396,8 @@ begin
 end;
 $$;
 
--- Jobs that left history. A storage whose counters do not exist yet still loses them;
--- check() then reports the key and a rebuild heals it.
+-- Jobs that left history. Where a storage has no counters the jobs are removed all the same;
+-- check() then reports the key and a rebuild corrects it.
 create or replace function {{ .schema }}._count_removed (p_lane bigint, p_slot smallint, p_outcome "char", p_jobs bigint)
   returns void
   language plpgsql

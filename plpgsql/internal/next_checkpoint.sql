@@ -1,4 +1,5 @@
-    -- The number of the next checkpoint of v_slot, the snapshot of the last one and its own.
+    -- The number of the next checkpoint of v_slot, the snapshot of the last one, and that of
+    -- the next.
     head as materialized (
       select coalesce(s.checkpoint, 0) + 1 as checkpoint, coalesce(s.snapshot, '1:1:') as prev,
         _hide_own(pg_current_snapshot()) as cur

@@ -1,5 +1,5 @@
-    -- A batch, if all attempts that are given are of it and open. {{ .ids }} and {{ .leases }}
-    -- are in step.
+    -- A batch, if all given attempts belong to it and are open. {{ .ids }} and {{ .leases }}
+    -- are parallel arrays.
     from claims_{{ .slot }} as c
     cross join lateral (
       select coalesce(max(o.seq) + 1, 0) as seq, coalesce(bool_or(o.job_ids is null), false) as whole
@@ -7,8 +7,8 @@
       where o.batch_id = c.batch_id
     ) as s
     where c.batch_id = {{ .batch }} and not s.whole
-      -- Counted on the side of the batch: a receipt that is given twice counts once, so that
-      -- such a call is left to the other ways.
+      -- Counted on the side of the batch, where a receipt that is given twice counts once, so
+      -- that such a call falls through to the general way.
       and cardinality({{ .ids }}) = (
         select count(*)
         from unnest(c.job_ids, c.run_leases) as j (job_id, run_lease)

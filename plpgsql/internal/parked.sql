@@ -1,7 +1,7 @@
 -- Jobs that a claim met while their key had no slot: set aside, and claimed once it has one.
 
--- Which keys with parked jobs to look at: some of them, from a random one on, so
--- that many that are taken do not hide a free one for long.
+-- Some keys with parked jobs, from a random one on, so that many keys that are taken do not
+-- hide a free one for long.
 create or replace function {{ .schema }}._parked_keys (p_queue text, p_max integer)
   returns text[]
   language plpgsql
@@ -47,8 +47,8 @@ begin
 end;
 $$;
 
--- Takes jobs off the list of those that are parked: each by its key and id, and not by a
--- join, which may be planned as a walk through all of the queue's for each.
+-- Takes jobs off the list of parked ones: each by its key and id, not by a join, which may be
+-- planned as a walk through all parked jobs of the queue for each.
 create or replace function {{ .schema }}._forget_parked (p_queue text, p_keys text[], p_job_ids bigint[])
   returns void
   language plpgsql
@@ -60,8 +60,8 @@ begin
 end;
 $$;
 
--- The same for jobs of any lanes that leave otherwise, so that no claim has to go through
--- them. Waits for nobody: what is left on the list a claim forgets.
+-- The same for jobs of any lanes that leave in another way, so that no claim has to walk over
+-- them. Waits for nobody: a claim removes what is left on the list.
 create or replace function {{ .schema }}._forget_parked_of (p_lanes bigint[], p_keys text[], p_job_ids bigint[])
   returns void
   language plpgsql
@@ -135,13 +135,13 @@ begin
     if v_ids is null then
       return;
     end if;
-    -- Those whose unique key counts from now on go by way of promotion.
+    -- Jobs whose unique key counts from now on are left to promotion.
     if exists (select from deferred_jobs as d where d.run_at = 'infinity' and d.unique_key is not null) then
       v_gone := array(
         select d.job_id from deferred_jobs as d
         where d.job_id = any (v_ids) and d.run_at = 'infinity' and d.lane = any (v_lanes) and _gains_key(d)
         order by d.job_id
-        -- Whoever holds one may wait for a lane that this claim has in hand.
+        -- A session that holds one may wait for a lane that this claim holds.
         for update skip locked);
       perform _forget_parked(p_queue, array_agg(u.key), array_agg(u.job_id))
       from unnest(v_ids, v_keys) as u (job_id, key)
@@ -165,7 +165,7 @@ begin
       gone as (
         delete from parked_jobs as p
         where p.ctid = any (array({{ template "internal/parked_rows.sql" (dict "queue" "p_queue" "keys" "v_keys" "ids" "v_ids") }}
-            -- Not a join: those few may be many.
+            -- Not a join, since there may be many.
             and (u.job_id in (select t.job_id from taken as t)) is true))
       ),
       put as (
@@ -214,9 +214,9 @@ begin
     get diagnostics v_got = row_count;
     exit when v_got = cardinality(v_ids);
     v_left := v_left - v_got;
-    -- Those that were cancelled, deleted or moved meanwhile leave the list, and others
-    -- are looked for in their stead: one may wait for a slot of another queue by now.
-    -- Those that somebody holds stay.
+    -- Jobs that were cancelled, deleted or moved meanwhile leave the list, and others are
+    -- looked for instead; one may wait for a slot of another queue by now. Jobs that somebody
+    -- holds stay.
     v_gone := array(
       select u.job_id
       from unnest(v_ids, v_keys) as u (job_id, key)
@@ -226,7 +226,7 @@ begin
       where not exists (
         select from deferred_jobs as d where d.job_id = u.job_id and (d.run_at = 'infinity' and d.lane = any (v_lanes)) is true));
     exit when v_gone = '{}';
-    -- As they may be many, those behind them as well.
+    -- There may be many, so those behind them leave as well.
     perform _forget_parked(p_queue, array_agg(j.key), array_agg(j.job_id))
     from unnest(v_ids, v_keys) as u (job_id, key)
     cross join lateral (

@@ -6,7 +6,7 @@ create or replace function {{ .schema }}._progress_of (p_slot smallint, p_job_id
   set enable_seqscan = off
 as $$
 begin
-  -- That segment alone: a finish is not in the ring.
+  -- That segment alone, because a finish is not inside the gate.
   case p_slot
 {{ range $i := until (int .segments) }}
   when {{ $i }} then
@@ -36,9 +36,9 @@ begin
 end;
 $$;
 
--- Adds a report to an open attempt; without a percent the newest one again. False when
--- the attempt is not open. The next row of an attempt has the next at, so of two that
--- saw the same newest row one waits for the other's commit, and then goes on from that.
+-- Adds a report to an open attempt, or without a percent repeats the newest one. False when the
+-- attempt is not open. Each row of an attempt has the next number in at, so of two calls that
+-- saw the same newest row one waits for the other's commit, and then builds on it.
 create or replace function {{ .schema }}._report (p_receipt {{ .schema }}.receipt, p_percent integer, p_message text, p_metadata jsonb)
   returns boolean
   language plpgsql

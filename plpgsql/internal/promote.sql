@@ -10,11 +10,10 @@ as $$
   select (p_errors || p_entry)[greatest(1, coalesce(pg_catalog.cardinality(p_errors), 0) + 2 - p_max):]
 $$;
 
--- Due jobs whose unique key counts only once they are available: late ones, and those
--- between two points, the earliest first. What is due beyond the second point waits for
--- a pass that gets there: no pass walks over it. One whose key another job has by then
--- is cancelled. Waits for nobody: the rest is promoted in any case and these come
--- another time.
+-- Due jobs whose unique key counts only once they are available: late ones, and those between
+-- two points, the earliest first. Jobs due beyond the second point are left to a pass that gets
+-- there, so no pass walks over them. A job whose key another one holds by then is cancelled.
+-- Waits for nobody: the other jobs are promoted in any case, and these come another time.
 create or replace function {{ .schema }}._promote_keyed (
   p_max integer, p_late bigint[], p_from_at timestamptz, p_from_id bigint, p_to_at timestamptz, p_to_id bigint,
   out promoted bigint
@@ -69,8 +68,8 @@ begin
         end if;
       end if;
     exception when lock_not_available then
-      -- Each costs a wait. A transaction may have thousands in hand: of those a pass meets
-      -- a few where it began, and a few from a place drawn by lot.
+      -- Each key that is held costs a wait, and a transaction may hold thousands. So a pass
+      -- tries a few where it began, and a few from a random place.
       v_met := v_met + 1;
       exit when v_met = 100;
       if v_met = 50 then
@@ -90,10 +89,10 @@ as $$
     and {{ .schema }}._in_mask('available'::{{ .schema }}.job_state, p_job.unique_states) and not {{ .schema }}._in_mask(p_job.state, p_job.unique_states)
 $$;
 
--- Due jobs one by one, for a pass that met one that cannot be promoted: it stays
--- where it is and keeps nobody else, nor do those that somebody holds. A pass has a second
--- for this: half of it in the order in which they are due, and if that was too little, half
--- from a place drawn by lot, or a great many that cannot be promoted would keep the rest.
+-- Due jobs one by one, for a pass that met one that cannot be promoted. Such a job stays where
+-- it is and stops no other, nor does one that somebody holds. A pass has a second for this:
+-- half of it in the order in which jobs are due and, if that was too little, half from a random
+-- place; otherwise a great many jobs that cannot be promoted would stop the rest.
 create or replace function {{ .schema }}._promote_singly (p_max integer, p_now timestamptz, out promoted bigint, out trouble text)
   language plpgsql
   volatile
@@ -145,7 +144,7 @@ create or replace function {{ .schema }}._promote (p_max integer, out promoted b
   set plan_cache_mode = force_generic_plan
   set enable_seqscan = off
   set enable_bitmapscan = off
-  -- Sorted or hashed would be what vacuum may not remove.
+  -- A sort or hash would read all rows that vacuum may not remove yet.
   set enable_sort = off
   set enable_hashjoin = off
   set enable_mergejoin = off
@@ -172,8 +171,8 @@ begin
     -- The first pass, or the clock was set back.
     p := row(coalesce(p.point, 0), '-infinity', 0, 0, '1:1:')::promotion_points;
   end if;
-  -- One by one, those that were open in the last pass: a range from the oldest
-  -- would walk all that came and left while it stays open.
+  -- Transactions that were open in the last pass one by one: a range from the oldest would walk
+  -- all rows that came and went while it stays open.
   if not exists (select from deferred_jobs as d where d.xid >= pg_snapshot_xmax(p.seen))
     and not exists (
       select from pg_snapshot_xip(p.seen) as late (xid)
@@ -189,8 +188,8 @@ begin
   v_late := array(
     select d.job_id
     from (
-      -- Most of them are due later, which the index alone tells. In its order: by run_at
-      -- it would be all that was ever promoted.
+      -- Most of them are due later, which the index alone tells. Read in its order: ordered by
+      -- run_at, everything that was ever promoted might be walked.
       (select x.job_id, x.run_at from deferred_jobs as x
        where x.xid >= pg_snapshot_xmax(p.seen) and x.run_at <= p.run_at
        order by x.xid)
@@ -207,7 +206,7 @@ begin
   begin
     with
     late as materialized (
-      -- One by one: where the table is believed to be empty a join walks all of it.
+      -- One by one: where the table is believed to be empty, a join would walk all of it.
       select l.place
       from unnest(v_late) as u (job_id)
       cross join lateral (
@@ -226,7 +225,7 @@ begin
     ),
     taken as (
       delete from deferred_jobs as d
-      -- What is locked stays where it is: nothing has to be looked up by id.
+      -- Locked rows stay where they are, so nothing has to be looked up by id.
       where d.ctid = any (array(select l.place from late as l union all select n.place from next as n))
       returning d.*
     ),
@@ -240,7 +239,7 @@ begin
       returning lane
     )
     select coalesce(sum(q.jobs), 0)::bigint, array_agg(q.lane),
-      -- As they come: in their order already.
+      -- As they come: they are in order already.
       (select n.run_at from next as n offset p_max - 1), (select n.job_id from next as n offset p_max - 1)
     from (select n.lane, count(*) as jobs from promoted as n group by n.lane) as q
     into _promote.promoted, v_lanes, v_to_at, v_to_id;
@@ -251,7 +250,7 @@ begin
   promoted := promoted + _promote_keyed(p_max, v_late, p.run_at, p.job_id,
     coalesce(v_to_at, v_now), coalesce(v_to_id, 9223372036854775807));
 
-  -- What was due and is still there holds the point back, or what it has seen.
+  -- Jobs that were due and are still there hold back the point, or the snapshot it has seen.
   select d.run_at, d.job_id - 1 as job_id into r
   from deferred_jobs as d
   where (d.run_at, d.job_id) > (p.run_at, p.job_id) and d.run_at <= v_now

@@ -1,6 +1,6 @@
-    -- What the segment's ledgers tell and no later row does goes to the current segment.
+    -- Rows of the segment's ledgers that no later row replaces go to the current segment.
 
-    -- A lane that claimed nowhere later keeps its cursor.
+    -- A lane without a later claim keeps its cursor.
     insert into lane_cursors (
       lane, generation, segment, last_segment, base_segment, pos_xid, pos_job_id, floor_xid, settled_segment, settled_xid,
       claimed_total, batch_id, look_at, ready_slot, skips, drained, s_prev, s_cur)
@@ -9,12 +9,12 @@
       c.claimed_total, c.batch_id, c.look_at, p_current, c.skips, c.drained, c.s_prev, c.s_cur
     from (
 {{ template "internal/newest.sql" (dict "ledger" "lane_cursors" "slot" .slot "key" "lane" "point" "generation") }}    ) as c
-    -- Here and below: offset 0, or it may be planned to read the other segments.
+    -- offset 0, here and below: otherwise the plan may read the other segments.
     where not exists (select from lane_cursors as n where n.lane = c.lane and n.generation > c.generation offset 0);
 
-    -- So do the newest points of rescue, promotion and rate limits, a live worker's
-    -- heartbeat, and what running attempts were given. A watch point may go: it was the
-    -- only one, and what is watched elsewhere is looked at once more.
+    -- So do the newest points of rescue, promotion and rate limits, a live worker's heartbeat,
+    -- and what running attempts were given. A watch point may go: then it was the only one, and
+    -- claims watched in other segments are looked at once more.
     insert into rescue_points (lane, point, checked, marked, marked_at, ready_slot, open_batches)
     select r.lane, r.point, r.checked, r.marked, r.marked_at, p_current, r.open_batches
     from (
@@ -44,7 +44,8 @@
         select from slot_entries as n where n.queue = s.queue and n.key = s.key and n.slot = s.slot and n.point > s.point)
       and (exists (select from leases as l where l.batch_id = s.batch_id and l.job_id = s.job_id)
         or exists (select from claims as c where c.batch_id = s.batch_id and c.ready_slot <> {{ .slot }}));
-    -- A queue's newest row, which is open itself, and those that it counts.
+    -- A queue's newest row, which counts as open itself, and the rows of the batches that it
+    -- names as open.
     insert into slot_batches (queue, point, batch_id, keys, job_ids, open, aged, ready_slot)
     select k.queue, k.point, k.batch_id, k.keys, k.job_ids, case when k.point = n.point then k.open else '{}' end, k.aged, p_current
     from (

@@ -1,9 +1,9 @@
--- How prune gets a segment's tables for itself (ADR 0018).
+-- How prune gets exclusive locks on a segment's tables (ADR 0018).
 
 -- Locks a segment's tables. p_met are the transactions that held them or were inside the ring
--- when the caller began. Those must have ended first, and nobody waits for that: the gate is
--- shut only where transactions are short. Who keeps it from being shut must have ended before
--- the next try.
+-- when the caller began. Those must have ended first, and nobody waits meanwhile, so the gate
+-- is shut only where transactions are short. Transactions that kept it from being shut must
+-- have ended before the next try.
 create or replace function {{ .schema }}._lock_segment (p_slot integer, p_met text[])
   returns boolean
   language plpgsql
@@ -25,18 +25,18 @@ begin
       perform pg_sleep(0.02);
     end loop;
     begin
-      -- Who waits for something that this transaction holds may be inside. Each would wait
-      -- for the other, and he might be the one whom a deadlock ends.
+      -- A transaction that waits for something this one holds may be inside. Each would wait
+      -- for the other, and the deadlock check might end that one.
       if _is_awaited() then
         raise lock_not_available;
       end if;
       v_met := _segment_holders(p_slot);
       perform set_config('lock_timeout', '50ms', true);
       perform pg_advisory_xact_lock(_lock_class(0), 8);
-      -- Whoever is left never passed the gate: a producer that is as old as the segment, a
-      -- reader of the views, or an UPDATE of jobs, which comes to the gate with the tables in
-      -- hand and would meet a deadlock if this waited for it in the lock's queue. So they are
-      -- looked for. Only the last try waits: readers may leave no moment between them.
+      -- Holders that are left never passed the gate: a producer as old as the segment, a reader
+      -- of the views, or an UPDATE of jobs, which comes to the gate holding the tables and
+      -- would deadlock if this queued for their locks. So this polls for them to leave. Only
+      -- the last try queues, since readers may leave no moment between them.
       for v_look in 1 .. 8 loop
         select array_agg(h.id), bool_or(exists (select from pg_locks as w where not w.granted and w.virtualtransaction = h.id))
         into v_left, v_stuck
@@ -68,8 +68,8 @@ begin
 end;
 $$;
 
--- Drops the keys that leave with a locked segment, by their places in the table. Whoever of
--- awa locks a key is inside the gate, so nobody holds one, but for a statement by hand.
+-- Drops the unique keys that leave with a locked segment, by their places in the table. Calls
+-- of awa that lock a key are inside the gate, so only a statement by hand can hold one.
 create or replace function {{ .schema }}._drop_keys (p_places tid[], p_jobs bigint[])
   returns void
   language plpgsql
@@ -84,9 +84,9 @@ begin
 end;
 $$;
 
--- Whether one of these transactions has lasted for so long that it is not waited for, such
--- as a dump's: what a prune proves and copies would be for nothing, again at each call.
--- Of another role's it is known to who may read all statistics.
+-- Whether one of these transactions has lasted so long, as a dump's does, that prune does not
+-- wait for it: what it proves and copies would be wasted, at each call again. Of another role's
+-- it is known to who may read all statistics.
 create or replace function {{ .schema }}._is_lasting (p_met text[])
   returns boolean
   language plpgsql

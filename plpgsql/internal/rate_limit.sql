@@ -21,8 +21,8 @@ begin
 end;
 $$;
 
--- What is in the bucket now. -1 when it held less than a token at a time that is ahead, for
--- the clock was set back: nothing would flow in until that time comes again.
+-- What is in the bucket now. -1 when its newest row is dated in the future, after the clock was
+-- set back, and holds less than a token: nothing would flow in until that time comes again.
 create or replace function {{ .schema }}._tokens (p_queue text, p_rate double precision, p_burst integer, p_now timestamptz)
   returns double precision
   language plpgsql
@@ -62,7 +62,7 @@ begin
   if v_tokens = -1 then
     perform _spend_tokens(p_queue, p_rate, p_burst, 0);  -- it fills from now
   end if;
-  -- A hair more, for what rounding took.
+  -- A little more, to make up for rounding.
   return floor(least(greatest(v_tokens, 0) + 1e-6, 1000000))::integer;
 end;
 $$;
@@ -81,7 +81,7 @@ begin
 end;
 $$;
 
--- Under a transaction-long snapshot: whether another session spent since. As in
+-- Under a transaction-long snapshot: whether another session has spent tokens since. As in
 -- _probe_cursor.
 create or replace function {{ .schema }}._probe_bucket (p_queue text)
   returns void
@@ -113,7 +113,8 @@ declare
   v_what  text;
 begin
   perform _enter_ring();
-  -- Then nobody can tell, and a producer is not refused.
+  -- If the snapshot is older than a prune the depth is unknown, and the producer is not
+  -- refused.
   if _is_torn() then
     return;
   end if;

@@ -1,5 +1,5 @@
-  -- What jobs shows of a ready row r of a lane l, whose attempt stands as a says, but for
-  -- the times.
+  -- What the view jobs shows, except for the times, of a ready row r of a lane l, whose attempt
+  -- is in the state a.
   r.job_id as id, r.kind, l.queue, r.args,
   (case
     when not a.claimed then 'available'

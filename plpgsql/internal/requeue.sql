@@ -9,8 +9,8 @@ declare
   v_xid  xid8 := pg_current_xact_id();  -- before the ring is read, see enqueue
   v_slot smallint := _current_slot();
 begin
-  -- One that became due only after its key was looked at has no key that counts from
-  -- now on: promotion sees to it.
+  -- A job that became due only after its key was checked may have a key that counts from now
+  -- on; promotion takes that.
   if p_job.run_at > _now() or _snapshot_is_stale() or (_gains_key(p_job) and not _has_key(p_job.unique_key, p_job.job_id)) then
     p_job.xid := v_xid;
     insert into deferred_jobs select p_job.*;

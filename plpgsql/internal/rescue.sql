@@ -2,8 +2,8 @@
 -- their deadline. They fail like any attempt: counted, and for good when it was
 -- the last.
 
--- After the clock was set back: silence counts from now, for what a worker said
--- last is ahead of the clock. Its heartbeats keep their order and their distances.
+-- After the clock was set back: silence counts from now, because a worker's last heartbeat is
+-- ahead of the clock. Its heartbeats keep their order and their distances.
 create or replace function {{ .schema }}._settle_heartbeats (p_now timestamptz)
   returns void
   language sql
@@ -72,8 +72,8 @@ begin
 end;
 $$;
 
--- Which of the batches have an open attempt. Each is looked up: where a plan
--- was made of a young segment, a join would read all claims of an older one.
+-- Which of the batches have an open attempt. Each is looked up: a join that was planned while a
+-- segment was small would read all claims of a grown one.
 create or replace function {{ .schema }}._open_batches (p_batches bigint[])
   returns setof bigint
   language plpgsql
@@ -129,10 +129,10 @@ begin
 end;
 $$;
 
--- Closes due attempts and tells their workers. One that cannot be closed does not
--- keep the others: after an error each batch is met alone, and in one that nobody
--- else has in hand each attempt. Waits for others no longer than briefly, and begins
--- nothing after p_until: what is left comes with the next pass.
+-- Closes due attempts and tells their workers. One that cannot be closed does not stop the
+-- others: after an error each batch is closed alone and, if that fails and nobody else holds
+-- it, each attempt. Waits for others only briefly, and begins nothing after p_until: the next
+-- pass does the rest.
 create or replace function {{ .schema }}._rescue_attempts (p_receipts {{ .schema }}.receipt[], p_reasons text[], p_until timestamptz)
   returns table (rescued bigint, trouble text)
   language plpgsql
@@ -183,8 +183,8 @@ declare
   v_timeline integer;
   v_newest   primaries;
 begin
-  -- Any place of the log will do: the name begins with the timeline that is written now.
-  -- Servers that keep no such log refuse.
+  -- Any position will do: the file's name begins with the timeline that is written now. Servers
+  -- without such a log refuse.
   begin
     v_timeline := ('x' || left(pg_walfile_name('1/0'), 8))::bit(32)::integer;
   exception when others then
@@ -235,7 +235,7 @@ begin
         where c.lane = p.lane and c.generation > p.checked and c.generation <= p.marked and c.batch_id is not null)) as o)
   from unnest(p_points) as p
   where (_is_past(p.marked_at, p_now, '10 seconds')
-      -- A long list is not gone through every second.
+      -- A long list is not checked every second.
       or p.newest - p.checked > 500
         and p.marked_at <= p_now - greatest(1, cardinality(p.open_batches) / 1000) * interval '1 second')
     and (p.newest > p.marked or p.marked > p.checked or p.open_batches <> '{}');
@@ -280,8 +280,8 @@ begin
     return query select 0::bigint, null::text;
     return;
   end if;
-  -- What nobody could tell a server that was away is not silence: no worker is silent
-  -- until it had the time to say something. Null until then.
+  -- While the server was down no worker could send a heartbeat, so none counts as silent until
+  -- it has had time to do so. Null until then.
   v_silent := case when _is_past(_primary_since(v_now), v_now, v_silence) then v_silence end;
 
   v_points := array(select p from _lane_points() as p);
@@ -319,7 +319,7 @@ begin
     cross join lateral (select k.* from watched_claims as k where k.xid = late.xid offset 0) as w
   ) as c;
   v_batches := v_batches || v_watch.open_batches || v_looked;
-  -- In the common order: keys, leases, batches.
+  -- In the lock order: keys, leases, batches.
   if v_batches <> '{}' then
     select array_agg(d.receipt order by (d.receipt).batch_id, (d.receipt).job_id),
       array_agg(d.reason order by (d.receipt).batch_id, (d.receipt).job_id)
@@ -362,8 +362,8 @@ begin
       array(select o from _open_batches(v_watch.open_batches || v_watched) as o));
   end if;
 
-  -- A costly pass that found nothing is not repeated at once. Where the lanes are
-  -- few, one that took long had to wait for the machine.
+  -- A costly pass that found nothing is not repeated at once. With few lanes, a pass that took
+  -- long only had to wait for the machine.
   v_took := extract(epoch from clock_timestamp() - v_started);
   if v_receipts is null and v_took > (case when cardinality(v_points) < 2000 then 0.1 else 0.01 end) then
     perform setval('rescue_clock', (extract(epoch from clock_timestamp()) * 1000 + least(v_took * 10000, 600000))::bigint);

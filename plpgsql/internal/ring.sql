@@ -44,11 +44,10 @@ as $$
   select pg_catalog.pg_try_advisory_xact_lock({{ .schema }}._lock_class(0), p_key)
 $$;
 
--- Whoever is about to name a table of all segments passes the gate first, once
--- per transaction, and is inside the ring until it ends. Prune shuts the gate and
--- waits there for those inside: that is one lock to wait for, and none of them
--- meets a lock of prune meanwhile. A call that names the current segment's tables
--- alone stays outside.
+-- A call that is about to name a table of all segments first passes the gate, once per
+-- transaction, which is inside the ring until it ends. Prune shuts the gate and waits there for
+-- those inside: a single lock, while none of them meets a lock of prune. A call that names only
+-- the current segment's tables stays outside.
 create or replace function {{ .schema }}._enter_ring ()
   returns void
   language sql
@@ -81,9 +80,9 @@ begin
 end;
 $$;
 
--- Whether somebody waits for what this transaction has in hand, and may have something
--- in hand himself. Who is about to wait himself, for however short, asks first: a
--- deadlock_timeout could end just then.
+-- Whether a session that may hold something waits for what this transaction holds. A call that
+-- is about to wait in turn, however briefly, checks this first: the other's deadlock_timeout
+-- could end just then.
 create or replace function {{ .schema }}._is_awaited ()
   returns boolean
   language plpgsql
@@ -98,7 +97,7 @@ begin
     select exists (
         select from lock as w
         where w.locktype = 'transactionid' and not w.granted and pg_backend_pid() = any (pg_blocking_pids(w.pid)))
-      -- A lane's claimers mostly wait with nothing: they have no transaction id yet.
+      -- A lane's claimers mostly hold nothing while they wait: they have no transaction id yet.
       or exists (
         select from lock as w
         join lock as k on k.locktype = 'advisory' and k.granted and k.pid = pg_backend_pid()
@@ -131,14 +130,14 @@ as $$
   select pg_catalog.current_setting('transaction_isolation') in ('repeatable read', 'serializable')
 $$;
 
--- True when this transaction's snapshot may predate one of them: only a
--- transaction-long snapshot can, and the epoch sequence, which is not transactional,
--- gives it away.
+-- True when this transaction's snapshot may predate one of them: only a transaction-long
+-- snapshot can, and the epoch sequence, which is not transactional, reveals it.
 create or replace function {{ .schema }}._snapshot_is_stale ()
   returns boolean
   language plpgsql
   volatile
-  -- A sequence has no index: where callers forbid a scan, its cost would have it compiled.
+  -- A sequence has no index. Where callers disable sequential scans, the cost of this one would
+  -- trigger JIT compilation.
   set jit = off
 as $$
 begin
@@ -149,10 +148,11 @@ begin
 end;
 $$;
 
--- Whether a segment was emptied since this transaction's snapshot. TRUNCATE is not
--- versioned: the rows that the snapshot should show are missing, and the table has another
--- file than in the snapshot. Asked after reading, when no other prune can come: what was read
--- is locked. READ COMMITTED needs no question: a statement locks before its snapshot.
+-- Whether a segment was emptied since this transaction's snapshot. TRUNCATE is not versioned:
+-- the rows that the snapshot should show are missing, and the table has another file than in
+-- the snapshot. Checked after reading, when the tables that were read are locked and no other
+-- prune can come. READ COMMITTED needs no check: a statement locks before it takes its
+-- snapshot.
 create or replace function {{ .schema }}._is_torn ()
   returns boolean
   language plpgsql
@@ -182,8 +182,7 @@ begin
 end;
 $$;
 
--- A call that finds nothing under a stale snapshot cannot tell that there is
--- nothing.
+-- Under a stale snapshot a call that finds nothing cannot know that there is nothing.
 create or replace function {{ .schema }}._refuse_stale (p_what text)
   returns void
   language plpgsql
@@ -212,8 +211,8 @@ begin
 end;
 $$;
 
--- Storage work proves in one snapshot and checks again in a later one, which
--- a transaction-long snapshot cannot give.
+-- Storage work proves something in one snapshot and checks it again in a later one, which a
+-- transaction-long snapshot does not allow.
 create or replace function {{ .schema }}._require_read_committed (p_what text)
   returns void
   language plpgsql

@@ -69,8 +69,8 @@ begin
 end;
 $$;
 
--- Whether rows of another transaction came to a slot that p_proof does not
--- show. Called under the segment's lock, so by index only.
+-- Whether a slot has rows of other transactions that p_proof does not show. Called under the
+-- segment's lock, so it reads by index only.
 create or replace function {{ .schema }}._segment_changed (p_slot integer, p_proof pg_snapshot, p_own xid8)
   returns boolean
   language plpgsql

@@ -1,6 +1,6 @@
     with batch as materialized (
       select x.*, coalesce(x.closed >= cardinality(x.claimed), true) as done,
-        -- Nobody has touched it: its keys are taken as they stand.
+        -- Nobody has touched the batch: its keys can be used without looking at jobs.
         x.closed = 0 and x.intact and not p_leases as whole
       from (
         select b.point, b.batch_id, b.keys, b.job_ids, c.job_ids as claimed, c.job_ids = b.job_ids as intact,
@@ -26,8 +26,8 @@
       cross join lateral unnest(o.job_ids) as i (job_id)
       where not b.done
     ),
-    -- One by one, of the batches of which a part is closed. A segment that was pruned
-    -- has left only what is open. A job that waits for an answer keeps its slot.
+    -- Batches that are partly closed, job by job. Of a pruned segment only open attempts are
+    -- left. A job that waits for an answer keeps its slot.
     attempt as materialized (
       select b.point, u.key,
         not b.done and (b.batch_id, u.job_id) not in (select x.batch_id, x.job_id from closed as x) and u.job_id = any (b.claimed)

@@ -1,8 +1,7 @@
--- Snapshots that are stored: what a later reader may treat as settled.
+-- Stored snapshots: what a later reader may treat as settled.
 
--- The given snapshot with this transaction counted as still in progress. A
--- snapshot never lists its own transaction, yet rows it writes later must not
--- be taken for seen.
+-- The given snapshot with this transaction counted as still in progress. A snapshot never lists
+-- its own transaction, but rows that this writes later must not count as seen.
 create or replace function {{ .schema }}._hide_own (p_snapshot pg_snapshot)
   returns pg_snapshot
   language plpgsql
@@ -27,8 +26,8 @@ begin
 end;
 $$;
 
--- Between these transaction ids lies what a snapshot may show: those in progress, in their
--- order, whose rows are not to be walked, and its xmax.
+-- The transaction ids between which a snapshot may show rows: those in progress, in order,
+-- whose own rows are not to be walked, and its xmax.
 create or replace function {{ .schema }}._bounds (p_snapshot pg_snapshot)
   returns xid8[]
   language plpgsql
@@ -44,12 +43,12 @@ begin
 end;
 $$;
 
--- The ranges of transaction ids whose rows the n-th of these snapshots does not show and a
--- statement with snapshot p_cur does: from lo to hi, above after and below before. p_own is
--- the statement's own transaction, where its rows are wanted. Rows of transactions in
--- progress are left out, by a range more for each: of those that began after the n-th
--- snapshot only the oldest p_cuts, which may have written the most. Ids that p_cur cannot
--- know are another cluster's, and within a range.
+-- The ranges of transaction ids whose rows a statement with snapshot p_cur sees and the n-th of
+-- these snapshots does not show: from lo to hi, both included, and between after and before,
+-- both excluded. p_own is the statement's own transaction, if its rows are wanted. Rows of
+-- transactions in progress are left out, each at the cost of one more range, and so only of the
+-- oldest p_cuts that began after the n-th snapshot, which may have written the most. Ids that
+-- p_cur cannot know are another cluster's, and are in a range.
 create or replace function {{ .schema }}._unseen (p_seen pg_snapshot[], p_cur pg_snapshot, p_own xid8, p_cuts integer)
   returns table (n integer, lo xid8, hi xid8, after xid8, before xid8)
   language plpgsql

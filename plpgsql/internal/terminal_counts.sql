@@ -1,11 +1,10 @@
--- Per-segment totals: a checkpoint is true in one snapshot, the tail is what
--- that snapshot does not show. Both are read in one statement.
+-- Totals per segment: a checkpoint holds in one snapshot, and the tail is what that snapshot
+-- does not show. Both are read in one statement.
 
--- What a segment's counters say and what its rows say, per lane, for rows
--- visible in p_cur. enqueued counts rows that windows offer (xid above 0);
--- closed counts every closure; completed, failed and cancelled count history.
--- What came to and left deferred_jobs is not of a segment: its deltas are the
--- rows.
+-- What a segment's counters say and what its rows say, per lane, for rows visible in p_cur.
+-- enqueued counts rows that windows offer (xid above 0); closed counts every closure;
+-- completed, failed and cancelled count history. Deferred jobs belong to no segment: for them
+-- the rows counted are the deltas.
 create or replace function {{ .schema }}._segment_truth (p_slot integer, p_cur pg_snapshot)
   returns table (
     lane bigint, enqueued bigint, closed bigint, completed bigint, failed bigint, cancelled bigint, scheduled bigint, retryable bigint)
@@ -122,9 +121,9 @@ begin
 end;
 $$;
 
--- Every prune leaves a row per lane, and who counts adds them up. So that this takes
--- no longer after years, a lane's rows become one at every 16th prune: at each prune
--- those of every 16th lane.
+-- Every prune leaves a row per lane, which readers of the counts add up. So that this does not
+-- take longer over the years, a lane's rows become one at every 16th prune: at each prune,
+-- those of one lane in 16.
 create or replace function {{ .schema }}._fold_rollups (p_generation bigint)
   returns void
   language plpgsql

@@ -1,6 +1,6 @@
--- Unique jobs: a key belongs to the job that took it for as long as that job
--- is in a state of its mask. No change of state releases a key: the next job that
--- wants it looks what state the holder is in.
+-- Unique jobs: a key belongs to the job that took it for as long as that job is in a state of
+-- its mask. No change of state releases a key: the next job that wants it looks at the holder's
+-- state.
 
 -- The bit of a state in a mask, counted from the left.
 create or replace function {{ .schema }}._in_mask (p_state {{ .schema }}.job_state, p_states bit(8))
@@ -14,22 +14,22 @@ as $$
     p_state::text) - 1) = 1
 $$;
 
--- Whether the job of a key's row is in a state that holds it. The caller is in the ring:
--- nobody waits at its gate with a key in hand.
+-- Whether the job of a key's row is in a state that holds it. The caller is inside the gate,
+-- because nobody may wait there while holding a key.
 create or replace function {{ .schema }}._holds_key (p_claim {{ .schema }}.job_unique_claims)
   returns boolean
   language plpgsql
   volatile
 as $$
 begin
-  -- Not exists: for a first row soon, where statistics lack, it may be planned as a walk
-  -- through the lanes until the job is met.
+  -- Not by exists: without statistics that may be planned, for a fast first row, as a walk
+  -- through the lanes until it meets the job.
   return coalesce((select bool_or(_in_mask(j.state, p_claim.states)) from _jobs_by_key as j where j.id = p_claim.job_id), false)
     or (_in_mask('failed', p_claim.states) and exists (select from dlq_entries as q where q.id = p_claim.job_id));
 end;
 $$;
 
--- Whether a job may have a key, as far as a look without locks can tell.
+-- Whether a job may have a key, as far as can be told without locks.
 create or replace function {{ .schema }}._key_is_free (p_key bytea, p_job_id bigint)
   returns boolean
   language plpgsql
@@ -61,7 +61,7 @@ begin
       return p_job_id;
     end if;
     perform _enter_ring();
-    -- Whoever holds the row decides about the key until commit.
+    -- Until commit, the session that holds the row decides about the key.
     select u.* into h from job_unique_claims as u where u.unique_key = p_key for update;
     continue when not found;
     if h.job_id <> p_job_id and _holds_key(h) then
@@ -77,8 +77,8 @@ begin
 end;
 $$;
 
--- A job that comes back into a state has its key, if it has one that counts there, or
--- is refused.
+-- A job that comes back into a state takes its key, if it has one that counts there, or is
+-- refused.
 create or replace function {{ .schema }}._need_key (p_key bytea, p_states bit(8), p_job_id bigint, p_state {{ .schema }}.job_state)
   returns void
   language plpgsql
@@ -111,7 +111,8 @@ end;
 $$;
 
 -- Whether a job has its key, which it then keeps until commit. The row alone does not tell:
--- while the job is in no state that holds the key, somebody may have it in hand for another.
+-- while the job is in no state that holds the key, somebody may be taking the key for another
+-- job.
 create or replace function {{ .schema }}._has_key (p_key bytea, p_job_id bigint)
   returns boolean
   language plpgsql
@@ -137,12 +138,12 @@ begin
 end;
 $$;
 
--- The same for a caller that holds other jobs already, whose wait could close a circle.
+-- The same for a caller that holds other jobs already, whose waiting could close a circle.
 -- Locks the keys that jobs have, and those that they need to come into p_state, as far as
--- nobody else holds them, and returns the jobs whose keys somebody does. A key without a
--- row is reserved, as _reserve_keys does. Whether another session is adding that row shows
--- only by a wait, which is as short as can be, and left out while somebody waits for this
--- transaction: he may have the key.
+-- nobody else holds them, and returns the jobs whose keys somebody holds. A key without a row
+-- is reserved, as by _reserve_keys. Whether another session is just adding that row shows only
+-- by waiting for it, which is kept as short as possible, and left out while somebody waits for
+-- this transaction, who may have the key.
 create or replace function {{ .schema }}._lock_free_keys (p_job_ids bigint[], p_state {{ .schema }}.job_state)
   returns bigint[]
   language plpgsql
@@ -170,12 +171,12 @@ begin
     v_free := array(
       select u.unique_key from job_unique_claims as u where u.unique_key = any (v_keys) for update skip locked);
   exception when lock_not_available then
-    -- SKIP LOCKED waits all the same where a row's holder commits and another one follows.
+    -- SKIP LOCKED waits nevertheless if a row's holder commits and another one follows.
     v_free := '{}';
   end;
   v_new := array(
     select distinct k.key from unnest(v_keys) as k (key)
-    -- Not exists: it may be planned to read them all.
+    -- Not by exists, which may be planned to read them all.
     where (select u.job_id from job_unique_claims as u where u.unique_key = k.key) is null
     order by k.key);
   if v_new <> '{}' and not _is_awaited() then
@@ -207,8 +208,8 @@ begin
 end;
 $$;
 
--- A job gives its unique key back when it leaves the system. Its keys were
--- locked before; one that it took since is left to whoever holds it now.
+-- A job gives its unique key back when it leaves the system. Its keys were locked before this
+-- call; one that the job took since then is left alone.
 create or replace function {{ .schema }}._release_keys (p_job_ids bigint[])
   returns void
   language plpgsql
@@ -222,7 +223,7 @@ begin
 end;
 $$;
 
--- A call took the keys of jobs that then were no longer there to be moved.
+-- For a call that took the keys of jobs which it then could not move because they were gone.
 create or replace function {{ .schema }}._release_absent (p_job_ids bigint[])
   returns void
   language plpgsql
@@ -233,7 +234,7 @@ begin
   perform _release_keys(array(
     select u.job_id
     from unnest(p_job_ids) as u (job_id)
-    -- Not exists: that may read all jobs, to join them.
+    -- Not by exists, which may read all jobs to join them.
     cross join lateral (select count(*) as rows from _jobs_by_key as j where j.id = u.job_id) as j
     where j.rows = 0 and not exists (select from dlq_entries as q where q.id = u.job_id)));
 end;

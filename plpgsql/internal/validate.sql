@@ -46,9 +46,11 @@ begin
   if array_ndims(p_tags) > 1 then
     perform _invalid(format('tags has %s dimensions', array_ndims(p_tags)), 'Pass a plain array of texts.');
   end if;
-  if cardinality(p_tags) > 20 or array_position(p_tags, null) is not null then
-    perform _invalid(format('%s tags, null among them: %s', cardinality(p_tags), array_position(p_tags, null) is not null),
-      'A job has at most 20 tags, none of them null.');
+  if cardinality(p_tags) > 20 then
+    perform _invalid(format('tags has %s elements', cardinality(p_tags)), 'A job has at most 20 tags.');
+  end if;
+  if array_position(p_tags, null) is not null then
+    perform _invalid(format('tags is %s', left(p_tags::text, 80)), 'No tag may be null.');
   end if;
   if p_args is null then
     perform _invalid('args is null', 'Pass a JSON value; an empty object is the default.');
@@ -60,8 +62,8 @@ begin
 end;
 $$;
 
--- Where a job is to come back to; null is where it was. Told of whether or not there is
--- such a job.
+-- Where a job is to come back to; null means where it was. Checked whether or not there is such
+-- a job.
 create or replace function {{ .schema }}._check_place (p_queue text, p_priority integer)
   returns void
   language plpgsql
@@ -97,7 +99,7 @@ begin
 end;
 $$;
 
--- An object with settings under known names.
+-- An object with settings, all under known names.
 create or replace function {{ .schema }}._check_settings (p_settings jsonb, p_known text[])
   returns void
   language plpgsql
@@ -116,8 +118,8 @@ begin
 end;
 $$;
 
--- A name is read from any JSON, and an interval from any text with digits in it:
--- {"hours": 5} would be 5 seconds.
+-- Otherwise a name would be read from any JSON, and an interval from any text with digits in
+-- it: {"hours": 5} would be 5 seconds.
 create or replace function {{ .schema }}._check_scalar (p_name text, p_value jsonb)
   returns void
   language plpgsql
@@ -131,8 +133,8 @@ begin
 end;
 $$;
 
--- What an interval comes to at least. A comparison takes a month for 30 days: by it '1 mon
--- -28 days' are two, and from the first of February it is nothing.
+-- The least that an interval can amount to. A comparison takes a month as 30 days, so that '1
+-- mon -28 days' is two days; from the first of February it is nothing.
 create or replace function {{ .schema }}._shortest (p_interval interval)
   returns interval
   language sql
@@ -168,7 +170,7 @@ begin
 end;
 $$;
 
--- An argument's type forgets its length, and an index has no room for every key.
+-- The length of an argument's type is not enforced, and an index has no room for every key.
 create or replace function {{ .schema }}._check_key (p_key bytea, p_states bit)
   returns void
   language plpgsql
@@ -200,9 +202,9 @@ as $$
     and pg_catalog.pg_column_compression(p_args) is null and pg_catalog.pg_column_compression(p_metadata) is null
 $$;
 
--- Whether whoever claims a job gets it: the server sends rows of up to 1 GB, in which
--- progress and the answer to a callback have a part of their own. Metadata, which is
--- merged with more later on, leaves some of the stack to whoever does that.
+-- Whether a claim can return the job: the server sends rows of up to 1 GB, which also hold
+-- progress and the answer to a callback. Metadata is merged with more later on, so its nesting
+-- must leave some stack for that.
 create or replace function {{ .schema }}._fits (p_args jsonb, p_metadata jsonb, p_tags text[], p_ordering_key text)
   returns boolean
   language plpgsql

@@ -2,8 +2,8 @@
 -- notify only while somebody waits. A waiting session holds the queue's advisory lock
 -- shared: a producer that gets it exclusively, for a moment, knows that nobody waits.
 
--- The key of a queue among advisory locks: who waits for its jobs, class 2, and whose
--- turn it is at its bucket and its slots, class 3.
+-- The key of a queue among advisory locks: class 2 is held by those who wait for its jobs,
+-- class 3 by the one whose turn it is at its bucket and its slots.
 create or replace function {{ .schema }}._queue_key (p_queue text)
   returns integer
   language sql
@@ -13,9 +13,9 @@ as $$
   select pg_catalog.hashtext(p_queue collate "C")
 $$;
 
--- Called by whoever makes jobs claimable. The channel is the schema's name and
--- the payload the queue, so no queue name is too long to notify. The lock is taken and
--- given back in one expression, for no cancel comes in between: it would outlive the call.
+-- Called by whoever makes jobs claimable. The channel is the schema's name and the payload the
+-- queue, so no queue name is too long to notify. The lock is taken and given back in one
+-- expression, so that no cancel can come in between and leave it behind.
 create or replace function {{ .schema }}._wake (p_queue text)
   returns void
   language plpgsql
