@@ -211,13 +211,13 @@ begin
       group by u.batch_id
     ),
     found as materialized (
-      select g.batch_id, g.job_ids, g.run_leases, c.lane, c.job_ids as claimed_ids, c.run_leases as claimed_leases, s.seq
+      select g.batch_id, g.job_ids, g.run_leases, c.lane, c.job_ids as claimed_ids, c.run_leases as claimed_leases, s.seq, s.untouched
       from given as g
       cross join lateral (
         select k.* from claims_{{ $i }} as k where k.batch_id = g.batch_id and k.follows is null offset 0
       ) as c
       cross join lateral (
-        select coalesce(max(o.seq) + 1, 0) as seq
+        select coalesce(max(o.seq) + 1, 0) as seq, count(*) = 0 as untouched
         from attempt_outcomes_{{ $i }} as o
         where o.batch_id = g.batch_id
       ) as s
@@ -229,14 +229,14 @@ begin
         w.whole
       from found as f
       cross join lateral (
-        select f.seq = 0 and f.job_ids = f.claimed_ids
+        select f.untouched and f.job_ids = f.claimed_ids
           and case when f.claimed_leases is null then 1 = all (f.run_leases) else f.run_leases = f.claimed_leases end as whole
       ) as w
       left join lateral (
         select coalesce(bool_or(o.job_ids is null), false) as whole, array_agg(i.job_id) as job_ids
         from attempt_outcomes_{{ $i }} as o
         left join lateral unnest(o.job_ids) as i (job_id) on true
-        where o.batch_id = f.batch_id and f.seq > 0
+        where o.batch_id = f.batch_id and not f.untouched
       ) as c on not w.whole
       left join lateral (
         select array_agg(j.job_id order by j.job_id) as job_ids,
