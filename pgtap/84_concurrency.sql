@@ -1,6 +1,6 @@
 -- Limits of concurrency per key.
 begin;
-select plan(80);
+select plan(83);
 -- Alone: calls maintain.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 -- A segment that is due would be sealed by maintain.
@@ -269,6 +269,29 @@ select unalike(pg_temp.plan_of($$ select from pg_temp.parked as p where p.queue 
   '%Index%', 'the index for random jobs serves no lookup by key');
 select alike(pg_temp.plan_of($$ select from pg_temp.parked as p where p.queue = 'q' and hashint8extended(p.job_id, 0) >= 1 order by hashint8extended(p.job_id, 0) limit 1 $$),
   '%Index%', 'but its own');
+
+-- Receipts that no claim returned: of attempts that were set aside
+
+select awa.configure_queue('tap/84/aside ' || n, '{"concurrency_limit": 1}') from generate_series(2, 60) as n where n in (3, 60) \g /dev/null
+create function pg_temp.stale (p_jobs integer) returns bigint
+  language plpgsql as $$
+declare
+  v_queue text := 'tap/84/aside ' || p_jobs;
+  v_batch bigint;
+begin
+  perform awa.enqueue('k', queue => v_queue, concurrency_key => 'a') from generate_series(1, p_jobs);
+  select (c.receipt).batch_id into v_batch from awa.claim(v_queue, p_jobs) as c;
+  return (
+    select count(s.job_id)
+    from awa.complete_many(array(
+      select row(k.ready_slot, k.batch_id, u.job_id, 1)::awa.receipt
+      from awa.claims as k cross join lateral unnest(k.job_ids) as u (job_id)
+      where k.batch_id = v_batch)) as s);
+end;
+$$;
+select is(pg_temp.stale(3), 2::bigint, 'they are stale beside others of their batch');
+select is(pg_temp.stale(60), 59::bigint, 'and so are many');
+select is_empty($$ select * from awa.check() $$, 'nothing is closed twice');
 
 -- Arguments
 

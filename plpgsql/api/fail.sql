@@ -272,8 +272,11 @@ begin
       select array_agg(row(u.ready_slot, u.batch_id, u.job_id, u.run_lease)::receipt) as receipts, array_agg(u.error) as errors
       from unnest(p_receipts, p_errors) as u (ready_slot, batch_id, job_id, run_lease, error)
       where not exists (
-        select from leased as l
-        where (l.receipt).batch_id = u.batch_id and (l.receipt).job_id = u.job_id and (l.receipt).run_lease = u.run_lease)
+          select from leased as l
+          where (l.receipt).batch_id = u.batch_id and (l.receipt).job_id = u.job_id and (l.receipt).run_lease = u.run_lease)
+        -- Nor those that were leased and not taken, for they are not due any more.
+        and not exists (
+          select from leases as l where l.job_id = u.job_id and l.batch_id = u.batch_id and l.receipt_lease = u.run_lease)
     )
     -- As they were given, because a lease does not know its segment.
     select row(u.ready_slot, u.batch_id, u.job_id, u.run_lease)::receipt, l.state

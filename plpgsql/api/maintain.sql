@@ -25,6 +25,11 @@ begin
   select r.rescued, r.detail into v_rows, detail from _rescue(5000) as r;
   return query select 'rescue', case when v_rows > 0 then 'rescued' when detail = 'another session is at it' then 'busy' else 'idle' end, v_rows, detail;
 
+  v_rows := _unpark_unlimited(1000);
+  if v_rows > 0 then
+    return query select 'unpark', 'released', v_rows, null::text;
+  end if;
+
   select p.promoted, p.trouble into v_rows, detail from _promote(1000) as p;
   return query select 'promote', case when v_rows > 0 then 'promoted' when detail = 'another session is at it' then 'busy' else 'idle' end, v_rows, detail;
 

@@ -328,3 +328,51 @@ begin
   end loop;
 end;
 $$;
+
+-- Parked jobs of queues whose limit is gone, up to p_max of each: a claim that read the limit
+-- before may park after _unpark_queue looked, and no other claim comes for these jobs. Waits
+-- for nobody: what somebody holds comes with another pass.
+create or replace function {{ .schema }}._unpark_unlimited (p_max integer)
+  returns bigint
+  language plpgsql
+  volatile
+  set enable_seqscan = off
+as $$
+declare
+  v_jobs  bigint := 0::bigint;
+  v_queue text;
+  v_keys  text[];
+  v_ids   bigint[];
+  v_held  bigint[];
+begin
+  if not exists (select from parked_jobs) then
+    return v_jobs;
+  end if;
+  for v_queue in
+    select m.queue from queue_meta as m
+    where m.concurrency_limit is null and m.concurrency_slots is not null
+      and (select true from parked_jobs as p where p.queue = m.queue limit 1)
+  loop
+    select array_agg(n.key), array_agg(n.job_id) into v_keys, v_ids
+    from (
+      select p.key, p.job_id from parked_jobs as p
+      where p.queue = v_queue
+      order by p.key, p.job_id
+      limit p_max
+      for update skip locked
+    ) as n;
+    v_held := array(
+      select e.job_id from deferred_jobs as e
+      where e.job_id = any (v_ids) and (e.run_at = 'infinity') is true
+      order by e.job_id
+      for update skip locked);
+    v_jobs := v_jobs + _bring_back(v_held);
+    -- Those that left otherwise leave the list as well.
+    perform _forget_parked(v_queue, array_agg(u.key), array_agg(u.job_id))
+    from unnest(v_ids, v_keys) as u (job_id, key)
+    where u.job_id = any (v_held)
+      or not exists (select from deferred_jobs as d where d.job_id = u.job_id and (d.run_at = 'infinity') is true);
+  end loop;
+  return v_jobs;
+end;
+$$;
