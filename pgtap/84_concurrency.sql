@@ -246,7 +246,8 @@ select is(pg_temp.claimed('tap/84/free', 1000), null, 'where all keys are taken'
 select is(pg_temp.parked('tap/84/free'), 400::bigint, 'the others are set aside');
 select cmp_ok(pg_temp.claim_lookups('tap/84/free', 1000), '<', 200::bigint, 'and the next large claim looks at some of them');
 select awa.complete_many(array(select h.receipt from held as h where h.queue = 'tap/84/free')) \g /dev/null
-select cmp_ok(pg_temp.claim_lookups('tap/84/free', 1), '<', 100::bigint, 'where many keys came free, a claim of one looks at few');
+-- Every tenth claim, by chance, looks at a hundred others besides.
+select cmp_ok(pg_temp.claim_lookups('tap/84/free', 1), '<', 200::bigint, 'where many keys came free, a claim of one looks at few');
 select is(pg_temp.parked('tap/84/free'), 399::bigint, 'and has one');
 select is((select count(*) from awa.claim('tap/84/free', 300)), 300::bigint, 'the next claims know of the others');
 select is((select count(*) from awa.claim('tap/84/free', 300)), 99::bigint, 'down to the last one');
