@@ -274,17 +274,20 @@ begin
       where not exists (
         select from leased as l
         where (l.receipt).batch_id = u.batch_id and (l.receipt).job_id = u.job_id and (l.receipt).run_lease = u.run_lease)
+    ),
+    closed (batch_id, job_id, run_lease, state) as (
+      select (l.receipt).batch_id, (l.receipt).job_id, (l.receipt).run_lease, l.state from leased as l
+      union
+      select (f.receipt).batch_id, (f.receipt).job_id, (f.receipt).run_lease, f.state
+      from other as o
+      cross join lateral _fail_attempts(o.receipts, o.errors, p_retry_after, p_terminal, p_how) as f
+      where o.receipts is not null
     )
     -- As they were given, because a lease does not know its segment.
-    select row(u.ready_slot, u.batch_id, u.job_id, u.run_lease)::receipt, l.state
-    from leased as l
-    join unnest(p_receipts) as u (ready_slot, batch_id, job_id, run_lease)
-      on u.batch_id = (l.receipt).batch_id and u.job_id = (l.receipt).job_id and u.run_lease = (l.receipt).run_lease
-    union all
-    select f.receipt, f.state
-    from other as o
-    cross join lateral _fail_attempts(o.receipts, o.errors, p_retry_after, p_terminal, p_how) as f
-    where o.receipts is not null;
+    select row(u.ready_slot, u.batch_id, u.job_id, u.run_lease)::receipt, c.state
+    from unnest(p_receipts) with ordinality as u (ready_slot, batch_id, job_id, run_lease, n)
+    join closed as c on c.batch_id = u.batch_id and c.job_id = u.job_id and c.run_lease = u.run_lease
+    order by u.n;
     return;
   end if;
   v_progress := exists (select from progress_entries);
