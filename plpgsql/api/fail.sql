@@ -439,7 +439,7 @@ end;
 $$;
 
 comment on function {{ .schema }}.fail_many is
-  'Closes attempts as failed: each is deferred for a retry after retry_after (default backoff(attempt)), or failed for good when terminal or when its attempts are used up; a queue with dlq_enabled then keeps it among the dead letters. A job whose unique key another job took meanwhile is cancelled instead of retried. Returns each accepted receipt with the state it came to; stale receipts are left out. Waits only for concurrent finishes of the same batches. Raises AW006 for mismatched arrays or a negative delay.';
+  'Closes attempts as failed: each is deferred for a retry after retry_after (default backoff(attempt)), or failed for good when terminal or when its attempts are used up; a queue with dlq_enabled then keeps it among the dead letters. A job whose unique key another job took meanwhile is cancelled instead of retried. Returns each accepted receipt, in the order given, with the state its job came to; stale ones are left out. Waits for concurrent finishes of the same batches and for holders of the jobs'' unique keys. Raises AW006 for mismatched arrays or a negative delay.';
 
 create or replace function {{ .schema }}.fail (
   receipt     {{ .schema }}.receipt,
