@@ -175,8 +175,8 @@ select is(awa.register_callback(:'r', '1 hour'), null, 'a stale receipt cannot w
 select pg_temp.running('tap/82/mixed') as r \gset
 select pg_temp.running('tap/82/mixed') as s \gset
 select awa.register_callback(:'r', '1 hour') \g /dev/null
-select set_eq(format('select f.receipt::text, f.state::text from awa.fail_many(array[%L, %L]::awa.receipt[]) as f', :'r', :'s'),
-  format('values (%L, %L), (%L, %L)', :'r', 'retryable', :'s', 'retryable'), 'receipts come back as they were given, also of one that waits');
+select results_eq(format('select f.receipt::text, f.state::text from awa.fail_many(array[%L, %L, %1$L]::awa.receipt[]) as f', :'s', :'r'),
+  format('values (%L, %L), (%L, %2$L), (%1$L, %2$L)', :'s', 'retryable', :'r'), 'receipts come back as they were given and in that order, also of one that waits');
 select throws_ok(format('select awa.register_callback(%L, %L)', :'r', t), 'AW006', null, 'a timeout of ' || coalesce(t, 'null') || ' is refused')
 from unnest(array[null, '0', '-1 s']) as t;
 

@@ -272,22 +272,25 @@ begin
       select array_agg(row(u.ready_slot, u.batch_id, u.job_id, u.run_lease)::receipt) as receipts, array_agg(u.error) as errors
       from unnest(p_receipts, p_errors) as u (ready_slot, batch_id, job_id, run_lease, error)
       where not exists (
-          select from leased as l
-          where (l.receipt).batch_id = u.batch_id and (l.receipt).job_id = u.job_id and (l.receipt).run_lease = u.run_lease)
-        -- Nor those that were leased and not taken, for they are not due any more.
+        select from leased as l
+        where (l.receipt).batch_id = u.batch_id and (l.receipt).job_id = u.job_id and (l.receipt).run_lease = u.run_lease)
+        -- Nor those that were leased and not taken, because they are not due any more.
         and not exists (
           select from leases as l where l.job_id = u.job_id and l.batch_id = u.batch_id and l.receipt_lease = u.run_lease)
+    ),
+    closed (batch_id, job_id, run_lease, state) as (
+      select (l.receipt).batch_id, (l.receipt).job_id, (l.receipt).run_lease, l.state from leased as l
+      union
+      select (f.receipt).batch_id, (f.receipt).job_id, (f.receipt).run_lease, f.state
+      from other as o
+      cross join lateral _fail_attempts(o.receipts, o.errors, p_retry_after, p_terminal, p_how) as f
+      where o.receipts is not null
     )
     -- As they were given, because a lease does not know its segment.
-    select row(u.ready_slot, u.batch_id, u.job_id, u.run_lease)::receipt, l.state
-    from leased as l
-    join unnest(p_receipts) as u (ready_slot, batch_id, job_id, run_lease)
-      on u.batch_id = (l.receipt).batch_id and u.job_id = (l.receipt).job_id and u.run_lease = (l.receipt).run_lease
-    union all
-    select f.receipt, f.state
-    from other as o
-    cross join lateral _fail_attempts(o.receipts, o.errors, p_retry_after, p_terminal, p_how) as f
-    where o.receipts is not null;
+    select row(u.ready_slot, u.batch_id, u.job_id, u.run_lease)::receipt, c.state
+    from unnest(p_receipts) with ordinality as u (ready_slot, batch_id, job_id, run_lease, n)
+    join closed as c on c.batch_id = u.batch_id and c.job_id = u.job_id and c.run_lease = u.run_lease
+    order by u.n;
     return;
   end if;
   v_progress := exists (select from progress_entries);
@@ -439,7 +442,7 @@ end;
 $$;
 
 comment on function {{ .schema }}.fail_many is
-  'Closes attempts as failed: each is deferred for a retry after retry_after (default backoff(attempt)), or failed for good when terminal or when its attempts are used up; a queue with dlq_enabled then keeps it among the dead letters. A job whose unique key another job took meanwhile is cancelled instead of retried. Returns each accepted receipt with the state it came to; stale receipts are left out. Waits only for concurrent finishes of the same batches. Raises AW006 for mismatched arrays or a negative delay.';
+  'Closes attempts as failed: each is deferred for a retry after retry_after (default backoff(attempt)), or failed for good when terminal or when its attempts are used up; a queue with dlq_enabled then keeps it among the dead letters. A job whose unique key another job took meanwhile is cancelled instead of retried. Returns each accepted receipt, in the order given, with the state its job came to; stale ones are left out. Waits for concurrent finishes of the same batches and for holders of the jobs'' unique keys. Raises AW006 for mismatched arrays or a negative delay.';
 
 create or replace function {{ .schema }}.fail (
   receipt     {{ .schema }}.receipt,
