@@ -170,8 +170,8 @@ $$;
 
 -- Some jobs one by one, after doing it to all of them at once failed: one that
 -- cannot be changed keeps nobody else. Counts in p_operation and stops with its
--- cursor at the last job met: before one that somebody holds, and when the time
--- is over.
+-- cursor at the last job met: before one that somebody holds or that the server
+-- lacks the room for, and when the time is over.
 create or replace function {{ .schema }}._batch_singly (
   p_operation {{ .schema }}.batch_operations, p_ids bigint[], p_until timestamptz
 )
@@ -190,7 +190,7 @@ begin
       o.affected := o.affected + v_done;
       o.skipped := o.skipped + 1 - v_done;
     exception
-      when lock_not_available or serialization_failure or deadlock_detected then
+      when lock_not_available or serialization_failure or deadlock_detected or insufficient_resources or system_error then
         exit;
       when others then
         o.failed := o.failed + 1;
@@ -229,7 +229,8 @@ $$;
 
 -- One bite: up to p_max jobs, a few at a time, until p_until if given. Waits
 -- for nobody for long: what somebody holds ends the bite, and the next one
--- starts there; trouble then says so. The counts and the cursor are written
+-- starts there; trouble then says so. So does what the server lacks, such as locks or
+-- room on its disk: no job is to blame, and the next bite may find it. The counts and the cursor are written
 -- with the changes, so a crash repeats and loses nothing. Caller has locked the
 -- operation's row.
 create or replace function {{ .schema }}._batch_bite (
@@ -283,7 +284,7 @@ begin
               o := _batch_singly(o, v_ids, p_until);
           end;
         end if;
-      exception when lock_not_available or serialization_failure or deadlock_detected then
+      exception when lock_not_available or serialization_failure or deadlock_detected or insufficient_resources or system_error then
         if _keeps_snapshot() then
           if sqlstate = '55P03' then
             perform _serialization_failure('batch operation: another session has a job''s place in hand');
