@@ -1,6 +1,6 @@
 -- Batch operations: one thing done to many jobs, in bites.
 begin;
-select plan(112);
+select plan(115);
 -- Alone: maintain takes the oldest operation there is.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 select awa.reset() \g /dev/null
@@ -194,6 +194,29 @@ select is((select state from awa.jobs where id = :late), 'available', 'a job tha
 select is_empty($$ select * from awa.maintain() where task = 'batch' $$, 'then there is nothing to do');
 select is((select o.matched from awa.run_batch_operation(:op) as o), 9::bigint, 'a finished operation does nothing more');
 
+-- What the server lacks is no job's fault
+
+select (awa.enqueue_many('k', array_fill('1'::jsonb, array[5]), queue => 'tap/81/full'))[3] as unlucky \gset
+create function pg_temp.no_room () returns trigger language plpgsql as $$
+begin
+  if nullif(current_setting('tap.no_room', true), '')::bigint = any (new.job_ids) then
+    raise disk_full;
+  end if;
+  return new;
+end;
+$$;
+create trigger no_room before insert on awa.claims for each row execute function pg_temp.no_room();
+select set_config('tap.no_room', :'unlucky', true) \g /dev/null
+select awa.start_batch_operation('cancel', '{"queue": "tap/81/full"}') as full \gset
+select is((select (o.state, o.affected, o.failed) from awa.run_batch_operation(:full) as o), ('running'::text, 2::bigint, 0::bigint),
+  'a bite ends where the disk is full');
+select is((select (o.state, o.affected, o.failed) from awa.run_batch_operation(:full) as o), ('running'::text, 2::bigint, 0::bigint),
+  'the next one begins there, and no job failed');
+select set_config('tap.no_room', '', true) \g /dev/null
+select awa.run_batch_operation(:full, null) \g /dev/null
+select is(pg_temp.outcome(:full), 'done: 5 matched, 5 affected, 0 skipped, 0 failed', 'once there is room it goes on');
+drop trigger no_room on awa.claims;
+
 -- A job that cannot be changed keeps nobody else.
 
 select awa.start_batch_operation('retry', '{"queue": "tap/81"}') as op \gset
@@ -206,7 +229,7 @@ select is_empty('select * from awa.check()', 'check is content');
 
 -- The list
 
-select is((select array_agg(o.operation order by o.id desc) from awa.list_batch_operations() as o), array['retry', 'retry', 'cancel'], 'the list shows the newest first');
+select is((select array_agg(o.operation order by o.id desc) from awa.list_batch_operations() as o), array['retry', 'retry', 'cancel', 'cancel'], 'the list shows the newest first');
 select is((select array_agg(o.id) from awa.list_batch_operations('pending') as o), array[:op]::bigint[], 'or those of one state');
 select is(awa.cancel_batch_operation(:op), true, 'an operation that waits is cancelled');
 select is(pg_temp.outcome(:op), 'cancelled: 0 matched, 0 affected, 0 skipped, 0 failed', 'it says so');

@@ -22,9 +22,10 @@ func changed(sql string) (names []string) {
 // it changes anything: from then on it waits for nobody. Live clients meet tables in
 // orders of their own. So that none of them is ever the one whom PostgreSQL picks to
 // end a circle of waits, an attempt gives everything back before a client that waits
-// for it would look for one. The next attempt begins with the tables that kept
-// earlier ones waiting: clients that have them end, and others queue with nothing in
-// hand. A vacuum, which PostgreSQL cancels only for who waits longer, is waited for
+// for it would look for one. Each begins with the gate of the ring, where calls that read
+// all segments queue before they have a table in hand: beside a few of them there is else
+// no moment in which no two wait for each other. Then come the tables that kept earlier
+// attempts waiting: clients that have them end, and others queue with nothing in hand. A vacuum, which PostgreSQL cancels only for who waits longer, is waited for
 // there, with nothing in hand either.
 func (o Options) lockTables(r release, version int) string {
 	names := changed(r.code)
@@ -49,6 +50,9 @@ begin
   for v_attempt in 1 .. 2147483647 loop
     begin
       v_until := clock_timestamp() + make_interval(secs => case when v_vacuum then v_limit * 1.5 else v_patience end / 1000);
+      v_table := null;
+      perform set_config('lock_timeout', ceil(v_patience)::text || 'ms', true);
+      perform pg_advisory_xact_lock(hashtext('awa/%[1]s'), 8);
       for v_table, v_lock in
         select c.oid::regclass, case c.relkind
             when 'v' then format('alter view %%s alter %%I drop default', c.oid::regclass,
@@ -68,11 +72,11 @@ begin
       return;
     exception when lock_not_available or deadlock_detected then
     end;
-    v_first := v_table || array_remove(v_first, v_table);
+    v_first := array_remove(v_table || array_remove(v_first, v_table), null);
     v_vacuum := exists (
       select from pg_locks as l
       where l.relation = v_table and l.pid in (select p.pid from pg_stat_progress_vacuum as p union all select p.pid from pg_stat_progress_analyze as p));
-    raise notice 'awa: the upgrade of schema %[1]s gave way to the users of %%, attempt %%', v_table, v_attempt;
+    raise notice 'awa: the upgrade of schema %[1]s gave way to the users of %%, attempt %%', coalesce(v_table::text, 'all segments'), v_attempt;
     -- Not in step with the clients.
     perform pg_sleep(v_patience / 1000 * (0.5 + random()));
     v_patience := least(v_patience * 1.5, v_limit / 2);

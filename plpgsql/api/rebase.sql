@@ -4,11 +4,12 @@
 create or replace function {{ .schema }}.rebase ()
   returns bigint
 {{ template "internal/public.sql" . -}}
-  set lock_timeout = '200ms'
   -- Tables that were not analyzed yet may look empty to the planner.
   set enable_nestloop = off
 as $$
 declare
+  v_wait    text := current_setting('lock_timeout');
+  v_until   timestamptz := _shut_until();
   v_own     xid8 := pg_current_xact_id();
   v_snap    pg_snapshot;
   v_current segment_rotations;
@@ -18,6 +19,7 @@ begin
   -- Locked as in reset: workers poll and producers add rows whatever the ids.
   loop
     begin
+      perform _shut_ring();
       lock table ready_entries, claims, attempt_outcomes, outcome_removals, lane_cursors,
         terminal_count_deltas, checkpoint_snapshots, terminal_count_checkpoints, segment_rotations,
         deferred_jobs, workers, worker_notices, promotion_points, watched_claims, watch_points, cron_fires, cron_points,
@@ -26,10 +28,11 @@ begin
       truncate checkpoint_snapshots, terminal_count_checkpoints, worker_notices, promotion_points, watch_points, cron_points,
         dependency_points, job_departures;
       exit;
-    exception when lock_not_available then
-      perform pg_sleep(0.05);
+    exception when lock_not_available or deadlock_detected then
+      perform _shut_again('rebase', v_until);
     end;
   end loop;
+  perform set_config('lock_timeout', v_wait, true);
   v_snap := _hide_own(pg_current_snapshot());
   select r.* into v_current from segment_rotations as r order by r.generation desc limit 1;
 
@@ -71,4 +74,4 @@ end;
 $$;
 
 comment on function {{ .schema }}.rebase is
-  'Corrects stored transaction ids after a restore from another cluster: waiting jobs are offered anew in the order of their ids; history and counters stay. Returns the number of waiting jobs. Locks everything against other sessions and rewrites what is retained. Raises 25001 outside READ COMMITTED.';
+  'Corrects stored transaction ids after a restore from another cluster: waiting jobs are offered anew in the order of their ids; history and counters stay. Returns the number of waiting jobs. Locks everything against other sessions and rewrites what is retained. Waits for open transactions that used the queues, for lock_timeout or a minute, and then raises 55P03. Raises 25001 outside READ COMMITTED.';

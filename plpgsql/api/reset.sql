@@ -3,13 +3,15 @@
 create or replace function {{ .schema }}.reset (keep_config boolean default false)
   returns void
 {{ template "internal/public.sql" . -}}
-  set lock_timeout = '200ms'
 as $$
+declare
+  v_own   text := current_setting('lock_timeout');
+  v_until timestamptz := _shut_until();
 begin
-  -- Others lock these tables in many orders, so never wait for one while holding another for
-  -- longer than it takes to detect a deadlock.
+  -- Others lock these tables in many orders, so each try that fails gives all of them back.
   loop
     begin
+      perform _shut_ring();
       lock table queue_lanes, queue_removals, segment_rotations, segment_prunes, lane_cursors, ready_entries, claims, attempt_outcomes,
         ready_tombstones, outcome_removals, terminal_count_deltas, checkpoint_snapshots, terminal_count_checkpoints,
         terminal_rollup_entries, deferred_jobs, leases, dlq_entries, job_unique_claims, queue_meta, workers, worker_notices,
@@ -29,10 +31,11 @@ begin
         truncate queue_meta, schedules;
       end if;
       exit;
-    exception when lock_not_available then
-      perform pg_sleep(0.05);
+    exception when lock_not_available or deadlock_detected then
+      perform _shut_again('reset', v_until);
     end;
   end loop;
+  perform set_config('lock_timeout', v_own, true);
   perform setval('rescue_clock', 1), setval('checkpoint_clock', 1);
   -- Job ids go on, so that a receipt from before never matches a later job.
   insert into segment_rotations (generation, slot, epoch, xid)
@@ -44,4 +47,4 @@ end;
 $$;
 
 comment on function {{ .schema }}.reset is
-  'Removes every job, all history, counters, cursors and ledgers, and the queue settings and schedules unless keep_config; a schedule that is kept goes on from now. Takes ACCESS EXCLUSIVE on all of it, so it waits for every open transaction that used the queues.';
+  'Removes every job, all history, counters, cursors and ledgers, and the queue settings and schedules unless keep_config; a schedule that is kept goes on from now. Takes ACCESS EXCLUSIVE on all of it, so it waits for every open transaction that used the queues, for lock_timeout or a minute: then 55P03.';

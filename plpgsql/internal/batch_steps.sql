@@ -170,7 +170,8 @@ $$;
 
 -- Changes jobs one by one, after changing all of them at once failed, so that one that cannot
 -- be changed stops no other. Counts in p_operation, and stops with its cursor at the last job
--- met: before one that somebody holds, or when the time is over.
+-- met: before one that somebody holds or that the server lacks the room for, or when the time
+-- is over.
 create or replace function {{ .schema }}._batch_singly (
   p_operation {{ .schema }}.batch_operations, p_ids bigint[], p_until timestamptz
 )
@@ -189,7 +190,7 @@ begin
       o.affected := o.affected + v_done;
       o.skipped := o.skipped + 1 - v_done;
     exception
-      when lock_not_available or serialization_failure or deadlock_detected then
+      when lock_not_available or serialization_failure or deadlock_detected or insufficient_resources or system_error then
         exit;
       when others then
         o.failed := o.failed + 1;
@@ -227,9 +228,10 @@ end;
 $$;
 
 -- One bite: up to p_max jobs, a few at a time, until p_until if given. Waits only briefly: a
--- job that somebody holds ends the bite, the next one starts there, and trouble says so. Counts
--- and cursor are written with the changes, so a crash neither repeats nor loses any. The caller
--- has locked the operation's row.
+-- job that somebody holds ends the bite, the next one starts there, and trouble says so. So
+-- does what the server lacks, such as locks or room on its disk: no job is to blame, and the
+-- next bite may find it. Counts and cursor are written with the changes, so a crash neither
+-- repeats nor loses any. The caller has locked the operation's row.
 create or replace function {{ .schema }}._batch_bite (
   p_operation {{ .schema }}.batch_operations, p_max integer, p_until timestamptz,
   out met bigint, out trouble text
@@ -282,7 +284,7 @@ begin
               o := _batch_singly(o, v_ids, p_until);
           end;
         end if;
-      exception when lock_not_available or serialization_failure or deadlock_detected then
+      exception when lock_not_available or serialization_failure or deadlock_detected or insufficient_resources or system_error then
         if _keeps_snapshot() then
           if sqlstate = '55P03' then
             perform _serialization_failure('batch operation: another session has a job''s place in hand');

@@ -56,6 +56,50 @@ as $$
   select pg_catalog.pg_advisory_xact_lock_shared({{ .schema }}._lock_class(0), 8)
 $$;
 
+-- Shuts the gate before every table is taken. Nothing is in hand yet, so it is waited for
+-- until who is inside has left. With the gate in hand each table is waited for briefly: who
+-- has it may be at the gate by now, and would be the one whom a deadlock ends. Sets
+-- lock_timeout accordingly.
+create or replace function {{ .schema }}._shut_ring ()
+  returns void
+  language plpgsql
+  volatile
+as $$
+begin
+  perform set_config('lock_timeout', '2s', true);
+  perform pg_advisory_xact_lock(_lock_class(0), 8);
+  perform set_config('lock_timeout', '50ms', true);
+end;
+$$;
+
+-- Until when to try that: the caller's lock_timeout, or a minute.
+create or replace function {{ .schema }}._shut_until ()
+  returns timestamptz
+  language plpgsql
+  volatile
+as $$
+begin
+  return clock_timestamp() + coalesce(
+    (select nullif(s.setting::integer, 0) from pg_settings as s where s.name = 'lock_timeout'), 60000) * interval '1 millisecond';
+end;
+$$;
+
+-- After a try that failed.
+create or replace function {{ .schema }}._shut_again (p_what text, p_until timestamptz)
+  returns void
+  language plpgsql
+  volatile
+as $$
+begin
+  if clock_timestamp() > p_until then
+    raise exception using errcode = '55P03',
+      message = format('%s: transactions that use queues stay open', p_what),
+      hint = 'Repeat once they have ended, best while no client runs. It waits for lock_timeout, or a minute.';
+  end if;
+  perform pg_sleep(0.05);
+end;
+$$;
+
 -- The other transactions that are inside the ring or hold a segment's tables.
 create or replace function {{ .schema }}._segment_holders (p_slot integer)
   returns text[]
