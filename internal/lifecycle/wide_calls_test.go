@@ -1,5 +1,17 @@
 package lifecycle_test
 
+import "regexp"
+
+// wideMoves are calls that may meet a job on its way from one place to another, and are then to
+// be made again.
+var wideMoves = regexp.MustCompile(`^update|^delete|cancel|delete_job_compat|resume_callback|park|batch_operation`)
+
+// wideMaintain makes a pass, and returns what its tasks have to say beside what they did.
+const wideMaintain = `select m.task || ': ' || regexp_replace(m.detail, '[0-9]+', '#', 'g') from awa.maintain() as m where m.detail is not null`
+
+// wideReports are what a task of maintain may say.
+var wideReports = regexp.MustCompile(`another session|segment #$|operation #: [a-z]+$|lock timeout|user request|statement timeout`)
+
 // wideEnqueues take a number, a queue, two ids, a unique key and its mask.
 var wideEnqueues = []string{
 	`awa.enqueue('kind' || $1 % 3, queue => $2, priority => 1 + $1 % 4, max_attempts => 1 + $1 % 3,
@@ -22,8 +34,25 @@ var wideEnqueues = []string{
 		jsonb_build_object('kind', 'kind1', 'concurrency_key', '1', 'follow_ups', jsonb_build_object('completed', jsonb_build_array(jsonb_build_object('kind', 'next', 'queue', 'limited', 'concurrency_key', '2')))),
 		jsonb_build_object('kind', 'kind2', 'concurrency_key', '0', 'after', jsonb_build_array($3)),
 		jsonb_build_object('kind', 'kind0', 'concurrency_key', '0', 'max_attempts', 2)), $2))[3]`,
+	`(awa.enqueue_many(jsonb_build_array(
+		jsonb_build_object('kind', 'kind' || $1 % 3, 'queue', $2, 'concurrency_key', ($1 % 2)::text, 'unique_key', $5, 'unique_states', $6, 'deadline', '80 ms', 'max_attempts', 1 + $1 % 3,
+			'after', case when $1 % 3 = 0 then jsonb_build_array($3, $4) end, 'run_at', case when $1 % 4 = 0 then clock_timestamp() + interval '10 ms' end,
+			'follow_ups', jsonb_build_object('completed', jsonb_build_array(jsonb_build_object('kind', 'next', 'queue', 'rated', 'concurrency_key', '1')),
+				'failed', jsonb_build_array(jsonb_build_object('kind', 'next', 'delay', '5 ms', 'concurrency_key', '0')))),
+		jsonb_build_object('kind', 'kind' || $1 % 3, 'queue', 'rated', 'concurrency_key', ($1 % 5)::text, 'priority', 1 + $1 % 4))))[2]`,
 	`(awa.insert_job_compat('kind0', p_queue => $2, p_unique_key => case when $1 % 2 = 0 then $5 end)).id`,
 	`awa.enqueue('own', queue => $2) from awa.claim($2, 3)`,
+}
+
+// widePlans are settings under which plans are others: no rule may depend on one.
+var widePlans = []string{
+	`enable_hashjoin = off`, `enable_mergejoin = off`, `enable_nestloop = off`, `enable_sort = off`, `enable_bitmapscan = off`, `enable_indexscan = off`,
+	`enable_seqscan = off`, `enable_material = off`, `enable_memoize = off`, `enable_hashagg = off`, `enable_incremental_sort = off`, `work_mem = '64kB'`,
+	`plan_cache_mode = force_generic_plan`, `plan_cache_mode = force_custom_plan`, `cursor_tuple_fraction = 0.001`, `random_page_cost = 100`,
+	`parallel_setup_cost = 0; set parallel_tuple_cost = 0; set min_parallel_table_scan_size = 0; set min_parallel_index_scan_size = 0`,
+	`default_transaction_isolation = 'repeatable read'`, `search_path = pg_catalog`, `datestyle = 'SQL, DMY'`, `intervalstyle = 'sql_standard'`, `timezone = 'Asia/Kathmandu'`,
+	`bytea_output = 'escape'`, `constraint_exclusion = on`, `from_collapse_limit = 1`, `join_collapse_limit = 1`, `geqo_threshold = 2`, `row_security = off`,
+	`temp_buffers = 100`, `extra_float_digits = 0`, `synchronous_commit = off`, `client_min_messages = debug1`,
 }
 
 // wideFinishes take receipts.
@@ -59,8 +88,8 @@ var wideCalls = []string{
 	`select awa.start_batch_operation((array['retry', 'cancel', 'discard', 'delete'])[1 + $4 % 4], jsonb_build_object('queue', $1, 'min_id', $2))`,
 	`select awa.start_batch_operation((array['move', 'reprioritize'])[1 + $4 % 2], jsonb_build_object('min_id', $2),
 		(array['{"queue": "wide/1"}', '{"priority": 1}'])[1 + $4 % 2]::jsonb)`,
-	`select awa.run_batch_operation(b.id, 1 + $4 % 200) from awa.batch_operations as b where b.finished_at is null order by b.id limit 1`,
-	`select awa.cancel_batch_operation(max(b.id)) from awa.batch_operations as b where $4 % 4 = 0`,
+	`select awa.run_batch_operation(b.id, 1 + $4 % 200) from awa.list_batch_operations() as b where b.finished_at is null order by b.id limit 1`,
+	`select awa.cancel_batch_operation(max(b.id)) from awa.list_batch_operations() as b where $4 % 4 = 0`,
 	`select awa.count_batch_jobs('cancel', jsonb_build_object('queue', $1))`,
 	`select awa.upsert_schedule('s' || $4 % 3, '* * * * * *', 'cron', queue => $1)`,
 	`select awa.upsert_schedule('s' || $4 % 3, '*/2 * * * * *', 'cron', queue => $1, missed_fire => 'skip')`,
@@ -75,8 +104,8 @@ var wideCalls = []string{
 	`select awa.complete_many(array(select c.receipt from awa.claim($1, 30) as c))`,
 	`select awa.set_progress(c.receipt, 7, 'x'), awa.register_callback(c.receipt, '40 ms') from awa.claim($1, 3) as c`,
 	`select awa.park(c.receipt) from awa.claim($1, 3) as c cross join lateral awa.register_callback(c.receipt, '10 minutes') as r`,
-	`select awa.resume_callback(l.callback_id) from awa.leases as l where l.callback_id is not null limit 1`,
-	`select awa.complete_callback(l.callback_id) from awa.leases as l where l.callback_id is not null limit 1`,
+	`select awa.resume_callback(l.callback_id) from awa.jobs as l where l.callback_id is not null limit 1`,
+	`select awa.complete_callback(l.callback_id) from awa.jobs as l where l.callback_id is not null limit 1`,
 	`select awa.storage_abort(), awa.active_queue_storage_schema()`, `select awa.storage_status()`,
 	`select awa.heartbeat($6)`, `select awa.heartbeat($6)`, `select awa.register_worker($6, '{"a": 1}')`,
 	`select awa.start_waiting(array[$1]), awa.stop_waiting(array[$1])`,
@@ -94,6 +123,6 @@ var wideSeveral = []string{
 	`select awa.cancel(j.id) from awa.list_jobs($1, max_jobs => 5) as j`,
 	`select awa.retry(j.id) from awa.list_jobs($1, state => 'failed', max_jobs => 5) as j`,
 	`select awa.cancel(j.id) from awa.jobs as j where j.run_at = 'infinity' limit 3`,
-	`select awa.resume_callback(l.callback_id) from awa.leases as l where l.callback_id is not null limit 2`,
-	`select awa.complete_callback(l.callback_id) from awa.leases as l where l.callback_id is not null limit 2`,
+	`select awa.resume_callback(l.callback_id) from awa.jobs as l where l.callback_id is not null limit 2`,
+	`select awa.complete_callback(l.callback_id) from awa.jobs as l where l.callback_id is not null limit 2`,
 }

@@ -13,11 +13,13 @@ var wideSamples = map[string]string{
 	"counters differ from history": driftQuery,
 	"jobs of one key run beyond its limit": `
 select awa._concurrency_key(j.metadata), count(*), array_agg(j.id) from awa.jobs as j
-where j.queue = 'limited' and j.state in ('running', 'waiting_external') and j.metadata ? 'awa:concurrency_key'
-group by 1 having count(*) > 2`,
+where j.queue in ('limited', 'rated') and j.state in ('running', 'waiting_external') and j.metadata ? 'awa:concurrency_key'
+group by j.queue, 1 having count(*) > case j.queue when 'rated' then 1 else 2 end`,
 	"jobs share a unique key": `
 select j.unique_key, array_agg((j.id, j.state, j.unique_states)::text) from awa.jobs as j
-where j.unique_key is not null and j.state in ('scheduled', 'available', 'retryable') and awa._in_mask(j.state, j.unique_states)
+where j.unique_key is not null and awa._in_mask(j.state, j.unique_states)
+  -- No claim looks at a key: who runs has it if his mask had it before.
+  and (j.state in ('scheduled', 'available', 'retryable') or j.state = 'running' and j.unique_states & b'11101000' = b'11101000')
 group by j.unique_key having count(*) > 1`,
 	"a call waits for long": `
 select a.query, now() - a.query_start, a.wait_event, pg_blocking_pids(a.pid) from pg_stat_activity as a
@@ -114,6 +116,9 @@ func (w *wide) drain(conn *pgx.Conn) {
 const noting = `
 create table noted (what text, job_id bigint, run_lease bigint, batch_id bigint);
 create table resets (id bigint);
+create table handed (queue text, batch_id bigint, job_id bigint, key text, claimed_at timestamptz, closed_at timestamptz, parked boolean default false);
+create index on handed (batch_id, job_id);
+create index on handed (job_id);
 create function note() returns trigger language plpgsql as $$
 begin
   case tg_argv[0]
@@ -140,6 +145,27 @@ begin
   end case;
   return null;
 end $$;
+create function note_handed() returns trigger language plpgsql set enable_seqscan = off as $$
+begin
+  if tg_argv[0] = 'claim' then
+    if new.claimed_at = new.lease_expires_at then
+      return null; -- what was cancelled or moved before its turn
+    end if;
+    insert into public.handed (queue, batch_id, job_id, key, claimed_at)
+    select l.queue, new.batch_id, r.job_id, awa._concurrency_key(r.metadata), new.claimed_at
+    from unnest(new.job_ids, new.run_leases) as j (job_id, run_lease)
+    join awa.ready_entries as r on r.job_id = j.job_id and r.run_lease = coalesce(j.run_lease, 1) and r.ready_slot = new.ready_slot
+    cross join lateral (select q.queue from awa.queue_lanes as q where q.lane = new.lane limit 1) as l
+    where l.queue in ('limited', 'rated')
+      and not exists (select from public.handed as h where h.job_id = r.job_id and (h.batch_id = new.batch_id or h.claimed_at = new.claimed_at));
+  elsif new.outcome <> 'm' or new.seq = -1 then
+    update public.handed as h set closed_at = new.finalized_at, parked = new.seq = -1
+    where h.batch_id = new.batch_id and (new.job_ids is null or h.job_id = any (new.job_ids));
+  end if;
+  return null;
+end $$;
+create trigger note_handed after insert on awa.claims for each row execute function note_handed('claim');
+create trigger note_handed after insert on awa.attempt_outcomes for each row execute function note_handed('outcome');
 create trigger note after insert on awa.ready_entries for each row execute function note('job');
 create trigger note after insert on awa.claims for each row execute function note('claim');
 create trigger note after insert on awa.deferred_jobs for each row execute function note('job');
@@ -158,3 +184,23 @@ where not exists (select from awa.jobs as j where j.id = l.job_id)
     select from noted as n
     where n.job_id = l.job_id and n.run_lease >= l.run_lease and n.what in ('c', 'f', 'x', 'd', 'gone'))
 limit 20`
+
+// overrunQuery lists claims of a job beside more of its key than may run, by the times of claims
+// and outcomes.
+const overrunQuery = `
+select h.queue, h.key, h.job_id, h.claimed_at, array_agg((o.job_id, o.batch_id, o.claimed_at, o.closed_at)::text)
+from handed as h
+join handed as o on o.queue = h.queue and o.key = h.key and o.key = h.key and o.claimed_at <= h.claimed_at and o.closed_at > h.claimed_at and not o.parked
+where not h.parked
+group by 1, 2, 3, 4, h.batch_id
+having count(*) > case h.queue when 'rated' then 1 else 2 end
+limit 5`
+
+// overspentQuery lists stretches of time in which a queue handed out more than its bucket can have held.
+const overspentQuery = `
+select a.claimed_at, b.claimed_at, b.so_far - a.so_far + a.n from (
+  select h.claimed_at, count(*) as n, sum(count(*)) over (order by h.claimed_at) as so_far from handed as h where h.queue = 'rated' and not h.parked group by 1) as a
+join (
+  select h.claimed_at, sum(count(*)) over (order by h.claimed_at) as so_far from handed as h where h.queue = 'rated' and not h.parked group by 1) as b
+  on b.claimed_at >= a.claimed_at
+where b.so_far - a.so_far + a.n > 10 + 50 * (extract(epoch from b.claimed_at - a.claimed_at) + 1) limit 5`

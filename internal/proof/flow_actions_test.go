@@ -129,7 +129,7 @@ func (w *flowWorld) add(r *rapid.T, call string, j *flowJob, want error) {
 		return
 	}
 	w.demand(r, call, id > 0 && w.jobs[id] == nil, true, err)
-	j.id, j.born = id, w.passes
+	j.id = id
 	w.jobs[id] = j
 }
 

@@ -65,7 +65,6 @@ type flowJob struct {
 	mask     awa.StateMask
 	aside    bool    // waits for a slot, out of its lane
 	after    []int64 // what it still waits for
-	born     int     // how many passes over what waits for others there were before
 	done     bool    // it completed
 	follows  bool    // names a job for each kind of end
 	state    awa.JobState
@@ -109,7 +108,6 @@ type flowWorld struct {
 	jobs      map[int64]*flowJob
 	receipts  []awa.Receipt
 	callbacks []awa.CallbackID
-	passes    int              // over what waits for others
 	due       map[int64]string // by job that ended: the kind that must follow it
 	batches   []*flowBatch     // under way, in the order of their start
 	schedules map[string]*flowSchedule
@@ -137,7 +135,7 @@ func (w *flowWorld) restart(r *rapid.T) {
 	// The same all day, so that a seed repeats what the clock does to schedules.
 	w.now = time.Now().Truncate(24 * time.Hour).Add(48 * time.Hour).UnixMicro()
 	w.tokens, w.spent = w.queues["slow"].burst, w.now
-	w.looks, w.passes, w.pruned = 0, 0, false
+	w.looks, w.pruned = 0, false
 }
 
 // at moves the clock on by a little and tells the storage.

@@ -61,10 +61,9 @@ func (w *flowWorld) release() (released int64) {
 		case !slices.ContainsFunc(states, func(s awa.JobState) bool { return s != awa.StateCompleted }):
 			offered = append(offered, j)
 		default: // what was seen completed may go
-			j.after = slices.DeleteFunc(j.after, func(id int64) bool { return w.stateFor(j, id) == awa.StateCompleted })
+			j.after = slices.DeleteFunc(j.after, func(id int64) bool { return w.stateFor(id) == awa.StateCompleted })
 		}
 	}
-	w.passes++
 	for _, j := range lost {
 		w.close(j, awa.StateCancelled, "")
 		released++
@@ -79,18 +78,17 @@ func (w *flowWorld) release() (released int64) {
 // statesOf are those of the jobs that another waits for.
 func (w *flowWorld) statesOf(j *flowJob) (states []awa.JobState) {
 	for _, id := range j.after {
-		states = append(states, w.stateFor(j, id))
+		states = append(states, w.stateFor(id))
 	}
 	return states
 }
 
 // stateFor is the state of a job as one that waits for it learns of it. That a pruned
-// one completed had been seen by then, or nobody would be waiting. A pass tells that a
-// deleted one completed before to those that an earlier pass saw waiting: the others
-// find it gone.
-func (w *flowWorld) stateFor(j *flowJob, id int64) awa.JobState {
+// one completed had been seen by then, or nobody would be waiting; and one that completed
+// has, also when it was deleted since.
+func (w *flowWorld) stateFor(id int64) awa.JobState {
 	p := w.jobs[id]
-	if p.state == modelPruned || p.state == modelGone && p.done && j.born < w.passes {
+	if p.state == modelPruned || p.state == modelGone && p.done {
 		return awa.StateCompleted
 	}
 	return p.state
