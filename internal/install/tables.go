@@ -18,15 +18,14 @@ func changed(sql string) (names []string) {
 	return names
 }
 
-// lockTables takes what an upgrade from a version changes away from everybody, before
-// it changes anything: from then on it waits for nobody. Live clients meet tables in
-// orders of their own. So that none of them is ever the one whom PostgreSQL picks to
-// end a circle of waits, an attempt gives everything back before a client that waits
-// for it would look for one. Each begins with the gate of the ring, where calls that read
-// all segments queue before they have a table in hand: beside a few of them there is else
-// no moment in which no two wait for each other. Then come the tables that kept earlier
-// attempts waiting: clients that have them end, and others queue with nothing in hand. A vacuum, which PostgreSQL cancels only for who waits longer, is waited for
-// there, with nothing in hand either.
+// lockTables locks what an upgrade from a version changes, before it changes anything: from
+// then on it waits for nobody. Live clients lock tables in orders of their own. So that no
+// deadlock ends one of them, an attempt gives everything back before a client that waits for
+// it would look for one. Each attempt begins with the gate of the ring, where calls that read
+// all segments queue before they hold a table: otherwise, beside a few of them, there is no
+// moment in which no two wait for each other. Then come the tables that kept earlier attempts
+// waiting: clients that hold them end, and others queue with nothing in hand. A vacuum, which
+// PostgreSQL cancels only for those who wait longer, is waited for there as well.
 func (o Options) lockTables(r release, version int) string {
 	names := changed(r.code)
 	for _, m := range r.pending(version) {
