@@ -95,6 +95,10 @@ var bites = []struct{ name, before, then, call string }{
 		`select awa.complete_many(array(select c.receipt from awa.claim('q', 10000) as c))`,
 		`select awa.enqueue('k', queue => 'q', unique_key => u.unique_key)
 		from (select k.unique_key from awa.job_unique_claims as k order by k.unique_key desc limit 20) as u`},
+	{"look for queues whose limit is gone",
+		`insert into awa.queue_meta (queue, concurrency_limit, concurrency_slots)
+		select 'q' || n, 1, 1 from generate_series(1, $1::integer) as n`, ``,
+		`begin; set local search_path = awa; select awa._unpark_unlimited(1000); commit`},
 	{"retry dead letters with keys", letters, ``, `select awa.bulk_retry_from_dlq(max_jobs => 100)`},
 	{"purge dead letters", letters, ``, `select awa.purge_dlq(max_jobs => 100)`},
 	{"give back the keys of jobs that are gone",

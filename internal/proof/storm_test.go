@@ -118,7 +118,12 @@ from (
 	}
 	producers.Wait()
 	exec(t, conn, `select awa.resume_queue(q), awa.configure_queue(q, '{"concurrency_limit": null, "rate_limit": null}') from unnest($1::text[]) as q`, soakQueues)
-	for deadline := time.Now().Add(2 * time.Minute); s.ledger.open()+int(s.pending.Load()) > 0 && time.Now().Before(deadline) && !t.Failed(); {
+	// Last attempts that were abandoned count as ended, and are once they are rescued.
+	open := func() int {
+		return s.ledger.open() + int(s.pending.Load()) + value[int](t, conn, `
+select sum(c.running)::integer from unnest($1::text[]) as q cross join lateral awa.queue_counts(q) as c`, soakQueues)
+	}
+	for deadline := time.Now().Add(2 * time.Minute); open() > 0 && time.Now().Before(deadline) && !t.Failed(); {
 		time.Sleep(10 * time.Millisecond)
 	}
 	dry.Store(true)

@@ -345,9 +345,6 @@ declare
   v_ids   bigint[];
   v_held  bigint[];
 begin
-  if not exists (select from parked_jobs) then
-    return v_jobs;
-  end if;
   for v_queue in
     select m.queue from queue_meta as m
     where m.concurrency_limit is null and m.concurrency_slots is not null
