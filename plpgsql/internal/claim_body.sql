@@ -15,6 +15,7 @@ declare
 {{- end }}
   v_take     integer;
 {{- if .limited }}
+  v_from     smallint;
   v_met      integer;
   v_seen     integer := 0;
   v_most     integer;

@@ -21,7 +21,7 @@ declare
   v_enough integer;
   v_got    integer;
   v_stop   boolean := false;
-  v_moment     timestamptz;
+  v_moment timestamptz;
   v_rate   double precision;
   v_burst  integer;
   v_here   smallint;

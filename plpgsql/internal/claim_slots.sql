@@ -1,9 +1,10 @@
           -- Of a window first what decides: who has no slot is set aside, and is in no
           -- batch of the others. More are looked at than may be claimed where nobody had one.
           v_take := least(greatest(v_left, v_next), 1000);
+          v_from := ((c_segment + {{ mul (int .segments) 2 }}) % {{ .segments }})::smallint;
 {{- range $simple := list true false }}
           {{ if $simple }}if v_simple then{{ else }}else{{ end }}
-          case (c_segment + {{ mul (int $.segments) 2 }}) % {{ $.segments }}
+          case v_from
 {{ range $i := until (int $.segments) }}
           when {{ $i }} then
             select array_agg(g.xid), array_agg(g.job_id), array_agg(g.run_lease), array_agg(_concurrency_key(g.metadata)),
@@ -19,10 +20,10 @@
           v_met := coalesce(cardinality(w_ids), 0);
           if v_met > 0 then
 {{ template "internal/decide_slots.sql" . }}
-            v_batch := _batch_id(((c_segment + {{ mul (int .segments) 2 }}) % {{ .segments }})::integer, v_top, v_lease);
+            v_batch := _batch_id(v_from, v_top, v_lease);
 {{- range $simple := list true false }}
             {{ if $simple }}if v_simple then{{ else }}else{{ end }}
-            case (c_segment + {{ mul (int $.segments) 2 }}) % {{ $.segments }}
+            case v_from
 {{ range $i := until (int $.segments) }}
             when {{ $i }} then
               return query
@@ -40,7 +41,7 @@
             end if;
             get diagnostics v_got = row_count;
             if v_barred <> '{}' then
-              perform _park_jobs(claim.queue, ((c_segment + {{ mul (int .segments) 2 }}) % {{ .segments }})::smallint, v_lane, v_gone,
+              perform _park_jobs(claim.queue, v_from, v_lane, v_gone,
                 array(select w_leases[l.nth] from unnest(v_barred) as l (nth)), null, claim.worker, claim.lease);
             end if;
             n_batches := n_batches || array_fill(v_batch, array[coalesce(cardinality(t_keys), 0)]);

@@ -79,8 +79,7 @@ create or replace function {{ .schema }}._shut_until ()
   volatile
 as $$
 begin
-  return clock_timestamp() + coalesce(
-    (select nullif(s.setting::integer, 0) from pg_settings as s where s.name = 'lock_timeout'), 60000) * interval '1 millisecond';
+  return clock_timestamp() + coalesce(nullif(current_setting('lock_timeout')::interval, '0'), '1 minute');
 end;
 $$;
 
