@@ -9,17 +9,15 @@ import (
 )
 
 // TestABiteDoesNotReadAllThereIs counts the rows and pages that a call reads which takes
-// some of many, beside few and eight times as many: as the tables were filled just now, so
-// without statistics, and with them.
+// some of many, beside few and eight times as many: without statistics, as after the tables
+// were filled, with those that somebody takes who does not see the rows yet, and with true ones.
 func TestABiteDoesNotReadAllThereIs(t *testing.T) {
 	conn := pgtest.Conn(t, pgtest.URL(t))
 	exec := execOn(t, conn)
-	for _, table := range []string{"deferred_jobs", "dlq_entries", "job_unique_claims"} {
-		exec(`alter table awa.` + table + ` set (autovacuum_enabled = false)`)
-	}
+	exec(noAutovacuum)
 	exec(`set jit = off`)
 	for _, c := range bites {
-		read := func(jobs int, statistics bool) tableReads {
+		read := func(jobs int, statistics string) tableReads {
 			t.Helper()
 			exec(`select awa.reset()`)
 			// What an earlier round made known is forgotten.
@@ -29,34 +27,67 @@ func TestABiteDoesNotReadAllThereIs(t *testing.T) {
 			if c.then != "" {
 				exec(c.then)
 			}
-			if statistics {
-				exec(`analyze`)
+			if statistics != "" {
+				exec(statistics)
 			}
 			exec(`discard plans`)
-			from := rowsAndPages(t, conn)
+			count := rowsAndPages
+			if statistics == rowsUnseen {
+				// Of two indexes that seem to have a page each, the larger one may be read.
+				count = rowsOnly
+			}
+			from := count(t, conn)
 			exec(c.call)
-			return rowsAndPages(t, conn).since(from)
+			return count(t, conn).since(from)
 		}
-		for _, statistics := range []bool{false, true} {
-			few, many := read(1000, statistics), read(8000, statistics)
+		for _, s := range []struct{ name, take string }{
+			{"none", ``},
+			{"true", `analyze`},
+			{"of unseen rows", rowsUnseen},
+		} {
+			few, many := read(1000, s.take), read(8000, s.take)
 			if n, before := many.sum(), few.sum(); n > before+before/2+100 {
-				t.Errorf("%s, statistics %t: read %d rows and pages, and beside eight times as many jobs %d, more by %v",
-					c.name, statistics, before, n, many.since(few))
+				t.Errorf("%s, statistics: %s: read %d rows and pages, and beside eight times as many jobs %d, more by %v",
+					c.name, s.name, before, n, many.since(few))
 			}
 		}
 	}
 }
 
+// noAutovacuum keeps it off awa's tables: it reads their pages, and takes statistics.
+const noAutovacuum = `do $$
+	declare
+		v_table regclass;
+	begin
+		for v_table in select c.oid from pg_class as c where c.relnamespace = 'awa'::regnamespace and c.relkind = 'r' loop
+			execute format('alter table %s set (autovacuum_enabled = false)', v_table);
+		end loop;
+	end $$`
+
+// rowsUnseen leaves what vacuum and analyze leave of a table whose rows are all deleted, or of
+// transactions that are open, before others come: it seems to have pages, but no rows. Lanes
+// are not deleted.
+const rowsUnseen = `update pg_class as c set reltuples = 0, relpages = pg_relation_size(c.oid) / 8192
+	where c.relnamespace = 'awa'::regnamespace and c.relkind = 'r' and c.relname <> 'queue_lanes' and pg_relation_size(c.oid) > 0`
+
 // rowsAndPages is what has been read of awa's tables, whoever did.
 func rowsAndPages(t *testing.T, conn *pgx.Conn) tableReads {
 	t.Helper()
 	read := pagesTouched(t, conn)
-	for table, rows := range perTable(t, conn, `
-		select s.relname, s.seq_tup_read + coalesce(s.idx_tup_fetch, 0)
-		from pg_stat_user_tables as s where s.schemaname = 'awa'`) {
+	for table, rows := range rowsOnly(t, conn) {
 		read[table] += rows
 	}
 	return read
+}
+
+func rowsOnly(t *testing.T, conn *pgx.Conn) tableReads {
+	t.Helper()
+	if _, err := conn.Exec(t.Context(), `select pg_stat_force_next_flush()`); err != nil {
+		t.Fatal(err)
+	}
+	return perTable(t, conn, `
+		select s.relname, s.seq_tup_read + coalesce(s.idx_tup_fetch, 0)
+		from pg_stat_user_tables as s where s.schemaname = 'awa'`)
 }
 
 // bites are calls that take some of many, each with what puts that many there.

@@ -116,7 +116,7 @@ begin
     r.run_at, r.created_at, r.run_lease + 1, r.attempt, r.max_attempts, r.kind, r.args, r.metadata, r.tags, r.errors,
     _progress_of(r.ready_slot, r.job_id, r.run_lease), r.unique_key, r.unique_states, r.ordering_key, r.deadline
   from ready_entries as r
-  join claims as k on k.ready_slot = r.ready_slot and k.batch_id = c.batch_id
+  cross join lateral (select b.* from claims as b where b.ready_slot = c.ready_slot and b.batch_id = c.batch_id limit 1) as k
   where r.ready_slot = c.ready_slot and r.job_id = c.job_id and r.run_lease = c.run_lease;
   return v_id;
 end;

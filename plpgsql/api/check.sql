@@ -4,6 +4,8 @@ create or replace function {{ .schema }}.check ()
   returns table (invariant text, detail text, expected bigint, actual bigint)
 {{ template "internal/public.sql" . -}}
   set work_mem = '64MB'
+  -- Everything is read: what is believed to be empty, not once for each row of something else.
+  set enable_nestloop = off
 as $$
 #variable_conflict use_column
 begin

@@ -315,8 +315,12 @@ begin
         partition by r.unique_key, l.last, case when r.unique_key is not null then _in_mask(v_state, r.unique_states) end
         order by (u.job_id is not null and _in_mask('running', r.unique_states)) desc, r.job_id) end as nth
     from _open_receipts(p_receipts) as o
-    join ready_entries as r
-      on r.ready_slot = o.ready_slot and r.job_id = o.job_id and r.run_lease = o.run_lease
+    -- Not a join, here and below: where the table is believed to be empty that may walk all of it for each.
+    cross join lateral (
+      select e.* from ready_entries as e
+      where e.ready_slot = o.ready_slot and e.job_id = o.job_id and e.run_lease = o.run_lease
+      limit 1
+    ) as r
     join (
       select distinct on (u.batch_id, u.job_id, u.run_lease) u.batch_id, u.job_id, u.run_lease, u.error
       from unnest(p_receipts, p_errors) as u (ready_slot, batch_id, job_id, run_lease, error)
@@ -326,7 +330,9 @@ begin
       from queue_lanes as q where q.lane = r.lane limit 1
     ) as l
     left join queue_meta as m on m.queue = l.queue
-    left join job_unique_claims as u on u.unique_key = r.unique_key and u.job_id = r.job_id
+    left join lateral (
+      select k.job_id from job_unique_claims as k where k.unique_key = r.unique_key and k.job_id = r.job_id limit 1
+    ) as u on true
     order by r.unique_key
   ) as t;
   if v_receipts is not null then
@@ -347,8 +353,11 @@ begin
   from unnest(v_closed) as c
   join unnest(v_receipts, v_outcomes) as o (ready_slot, batch_id, job_id, run_lease, outcome)
     on o.batch_id = c.batch_id and o.job_id = c.job_id
-  join ready_entries as r
-    on r.ready_slot = c.ready_slot and r.job_id = c.job_id and r.run_lease = c.run_lease
+  cross join lateral (
+    select e.* from ready_entries as e
+    where e.ready_slot = c.ready_slot and e.job_id = c.job_id and e.run_lease = c.run_lease
+    limit 1
+  ) as r
   where o.outcome = p_how
   order by r.job_id;
 
@@ -361,8 +370,11 @@ begin
   from unnest(v_closed) as c
   join unnest(v_receipts, v_outcomes) as o (ready_slot, batch_id, job_id, run_lease, outcome)
     on o.batch_id = c.batch_id and o.job_id = c.job_id
-  join ready_entries as r
-    on r.ready_slot = c.ready_slot and r.job_id = c.job_id and r.run_lease = c.run_lease
+  cross join lateral (
+    select e.* from ready_entries as e
+    where e.ready_slot = c.ready_slot and e.job_id = c.job_id and e.run_lease = c.run_lease
+    limit 1
+  ) as r
   cross join lateral (
     select i.claimed_at from claims as i where i.ready_slot = c.ready_slot and i.batch_id = c.batch_id offset 0
   ) as k

@@ -1,38 +1,9 @@
 -- jobs: every job in any state, for readers and for INSERT, UPDATE and DELETE; and the
 -- same for awa's own functions, which ask for jobs by their ids.
 
--- Jobs outside the ring, as rows of jobs.
+-- Jobs outside the ring.
 create or replace view {{ .schema }}._jobs_outside as
-select
-  d.job_id as id, d.kind, l.queue, d.args, d.state, l.priority,
-  (d.attempt - 1)::smallint as attempt, d.max_attempts, d.run_at,
-  null::timestamptz as heartbeat_at, null::timestamptz as deadline_at,
-  null::timestamptz as attempted_at, null::timestamptz as finalized_at,
-  d.created_at,
-  coalesce(d.errors, '{}') as errors, coalesce(d.metadata, '{}') as metadata, coalesce(d.tags, '{}') as tags,
-  d.unique_key, d.unique_states,
-  null::uuid as callback_id, null::timestamptz as callback_timeout_at,
-  (d.run_lease - 1)::bigint as run_lease, d.progress
-from {{ .schema }}.deferred_jobs as d
-join {{ .schema }}.queue_lanes as l on l.lane = d.lane
-  and not exists (select from {{ .schema }}.queue_lanes as e where e.lane = l.lane and e.ctid < l.ctid)
-union all
-select
-  k.job_id, k.kind, l.queue, k.args, k.state, l.priority, k.attempt, k.max_attempts, k.run_at,
-  case when k.state = 'running' and k.worker is not null then (
-    select max(w.heartbeat_at) from {{ .schema }}.workers as w where w.worker = k.worker) end,
-  k.deadline_at, k.claimed_at, null,
-  k.created_at,
-  coalesce(k.errors, '{}'),
-  coalesce(case when k.result is null then k.metadata
-    else coalesce(k.metadata, '{}') || pg_catalog.jsonb_build_object('_awa_callback_result', k.result) end, '{}'),
-  coalesce(k.tags, '{}'),
-  k.unique_key, k.unique_states,
-  k.callback_id, case when k.state = 'waiting_external' then k.due_at end,
-  k.receipt_lease::bigint, k.progress
-from {{ .schema }}.leases as k
-join {{ .schema }}.queue_lanes as l on l.lane = k.lane
-  and not exists (select from {{ .schema }}.queue_lanes as e where e.lane = l.lane and e.ctid < l.ctid);
+{{ template "internal/outside_jobs.sql" (dict "schema" .schema "offset" "") }};
 
 -- Per ready row the lane's cursor says whether its turn has passed; only then
 -- its attempt is looked up.
@@ -54,7 +25,8 @@ cross join lateral (
   where k.outcome is null or (k.outcome in ('c', 'f', 'x') and not k.removed)
 ) as a
 union all
-select d.* from {{ .schema }}._jobs_outside as d;
+-- Whatever the statistics say, by its id and not by lane.
+{{ template "internal/outside_jobs.sql" (dict "schema" .schema "offset" " + 0") }};
 
 -- The view does not know what a reader asks for, and no plan may depend on statistics. So a
 -- query begins like the view above and looks the first hundred ready rows up by their keys: a

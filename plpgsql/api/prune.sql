@@ -79,7 +79,12 @@ begin
     union all
     select f.job_id, f.run_lease, false from unnest(f_jobs, f_leases) as f (job_id, run_lease)
   ) as k
-  join ready_entries as r on r.ready_slot = v_slot and r.job_id = k.job_id and r.run_lease = k.run_lease;
+  -- Not joins, here and below: where the tables are believed to be empty, those may walk all of them for each.
+  cross join lateral (
+    select e.* from ready_entries as e
+    where e.ready_slot = v_slot and e.job_id = k.job_id and e.run_lease = k.run_lease
+    limit 1
+  ) as r;
 
   -- A running attempt keeps its batch, so its receipt stays good. The cursor
   -- row that leads rescue to it does not come along.
@@ -90,7 +95,7 @@ begin
       array_agg(o.job_id order by o.job_id), array_agg(o.run_lease order by o.job_id), c.worker, c.deadline_at,
       c.follows
     from unnest(v_jobs, v_leases, v_batches) as o (job_id, run_lease, batch_id)
-    join claims as c on c.ready_slot = v_slot and c.batch_id = o.batch_id
+    cross join lateral (select k.* from claims as k where k.ready_slot = v_slot and k.batch_id = o.batch_id limit 1) as c
     group by c.batch_id, c.lane, c.claimed_at, c.lease_expires_at, c.worker, c.deadline_at, c.follows
     returning batch_id, lane
   )
@@ -104,8 +109,12 @@ begin
       array_agg(f.run_lease order by f.job_id) as run_leases,
       f.batch_id as old_batch, f.seq, array_agg(f.nth order by f.job_id) as nths
     from unnest(f_lanes, f_jobs, f_leases, f_batches, f_seqs, f_nths) as f (lane, job_id, run_lease, batch_id, seq, nth)
-    join claims as c on c.ready_slot = v_slot and c.batch_id = f.batch_id
-    join attempt_outcomes as o on o.ready_slot = v_slot and o.batch_id = f.batch_id and o.seq = f.seq
+    cross join lateral (select k.* from claims as k where k.ready_slot = v_slot and k.batch_id = f.batch_id limit 1) as c
+    cross join lateral (
+      select a.finalized_at from attempt_outcomes as a
+      where a.ready_slot = v_slot and a.batch_id = f.batch_id and a.seq = f.seq
+      limit 1
+    ) as o
     group by f.lane, f.batch_id, f.seq, o.finalized_at, c.claimed_at, c.lease_expires_at, c.worker
   ),
   claimed as (
@@ -122,12 +131,21 @@ begin
       from unnest(k.nths) with ordinality as u (nth, n)
       left join unnest(o.errors) with ordinality as e (error, nth) on e.nth = u.nth) end
   from kept as k
-  join attempt_outcomes as o on o.ready_slot = v_slot and o.batch_id = k.old_batch and o.seq = k.seq;
+  cross join lateral (
+    select a.errors from attempt_outcomes as a
+    where a.ready_slot = v_slot and a.batch_id = k.old_batch and a.seq = k.seq
+    limit 1
+  ) as o;
 
   insert into progress_entries (job_id, run_lease, at, ready_slot, progress)
   select distinct on (p.job_id) p.job_id, p.run_lease, p.at, p_current, p.progress
   from unnest(f_jobs, f_leases) as f (job_id, run_lease)
-  join progress_entries as p on p.ready_slot = v_slot and p.job_id = f.job_id and p.run_lease = f.run_lease
+  cross join lateral (
+    select e.* from progress_entries as e
+    where e.ready_slot = v_slot and e.job_id = f.job_id and e.run_lease = f.run_lease
+    order by e.at desc
+    limit 1
+  ) as p
   order by p.job_id, p.at desc;
 
   perform _fold_rollups(p_generation);
@@ -160,12 +178,14 @@ begin
   -- the segment is locked: somebody who waited for one might keep this from locking it.
   select array_agg(u.ctid), array_agg(u.job_id) into k_places, k_jobs
   from ready_entries as r
-  join job_unique_claims as u on u.job_id = r.job_id
+  cross join lateral (select k.ctid, k.job_id from job_unique_claims as k where k.job_id = r.job_id offset 0) as u
   where r.ready_slot = v_slot and r.unique_key is not null
-    and not exists (select from ready_entries as n where n.job_id = r.job_id and n.ready_slot <> v_slot)
-    and not exists (select from deferred_jobs as d where d.job_id = r.job_id)
-    and not exists (select from leases as l where l.job_id = r.job_id)
-    and not exists (select from dlq_entries as q where q.id = r.job_id);
+    and coalesce(
+      (select false from ready_entries as n where n.job_id = r.job_id and n.ready_slot <> v_slot limit 1),
+      (select false from deferred_jobs as d where d.job_id = r.job_id limit 1),
+      (select false from leases as l where l.job_id = r.job_id limit 1),
+      (select false from dlq_entries as q where q.id = r.job_id limit 1),
+      true);
 
   if not _lock_segment(v_slot, v_met) then
     raise exception using errcode = '55P03', message = 'the segment is in use';

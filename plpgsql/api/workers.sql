@@ -100,7 +100,9 @@ begin
   insert into worker_notices (worker, xid, batch_id, job_id, run_lease, ready_slot, reason)
   select c.worker, pg_current_xact_id(), r.batch_id, r.job_id, r.run_lease, _current_slot(), p_reason
   from unnest(p_receipts) as r
-  join claims as c on c.ready_slot = r.ready_slot and c.batch_id = r.batch_id
+  cross join lateral (
+    select b.worker from claims as b where b.ready_slot = r.ready_slot and b.batch_id = r.batch_id limit 1
+  ) as c
   where c.worker is not null;
 end;
 $$;

@@ -37,7 +37,12 @@ begin
   with body as materialized (
     select r.*, u.error
     from unnest(p_slots, p_job_ids, p_leases, p_errors) as u (ready_slot, job_id, run_lease, error)
-    join ready_entries as r on r.ready_slot = u.ready_slot and r.job_id = u.job_id and r.run_lease = u.run_lease
+    -- Not a join: where the table is believed to be empty that may walk all of it for each.
+    cross join lateral (
+      select e.* from ready_entries as e
+      where e.ready_slot = u.ready_slot and e.job_id = u.job_id and e.run_lease = u.run_lease
+      limit 1
+    ) as r
   ),
   target as materialized (
     select k.lane, k.ordering_key, _move_lane(k.lane, p_queue, p_priority, k.ordering_key) as to_lane
@@ -80,7 +85,7 @@ begin
   v_keyed := array(
     select distinct on (r.job_id) r
     from unnest(p_ids) as u (job_id)
-    join ready_entries as r on r.job_id = u.job_id
+    cross join lateral (select e.* from ready_entries as e where e.job_id = u.job_id offset 0) as r
     where r.unique_key is not null
     order by r.job_id);
   if (select count(distinct k.unique_key) from unnest(v_keyed) as k) < cardinality(v_keyed) then

@@ -135,7 +135,9 @@ begin
           offset 0
         ) as e
       ) as c
-      left join job_unique_claims as u on u.unique_key = c.unique_key and u.job_id = c.job_id
+      left join lateral (
+        select k.job_id from job_unique_claims as k where k.unique_key = c.unique_key and k.job_id = c.job_id limit 1
+      ) as u on true
       where c.unique_key is not null and _in_mask(v_state, c.unique_states)
         and (p_how = 's' or not p_terminal and c.attempt < c.max_attempts)
       order by c.unique_key

@@ -23,7 +23,8 @@ begin
   select r.job_id, r.ready_slot, r.lane, r.run_lease, r.xid is not distinct from pg_current_xact_id_if_assigned(),
     k.batch_id, k.outcome
   from (select distinct u.id from unnest(p_job_ids) as u (id)) as u
-  join ready_entries as r on r.job_id = u.id
+  -- Not a join: where the table is believed to be empty that may walk all of it for each.
+  cross join lateral (select e.* from ready_entries as e where e.job_id = u.id offset 0) as r
   left join lateral (
     select c.* from lane_cursors as c where c.lane = r.lane order by c.generation desc limit 1
   ) as c on true
@@ -88,6 +89,10 @@ declare
   v_lanes  bigint[];
   v_keys   text[];
 begin
+  -- No id at all is taken to imply whatever a partial index wants, and all of it is read.
+  if p_job_ids = '{}' then
+    return;
+  end if;
   select array_agg(d.job_id), array_agg(d.job_id) filter (where d.parked), array_agg(d.lane) filter (where d.parked),
     array_agg(d.metadata ->> 'awa:concurrency_key') filter (where d.parked)
   into v_ids, v_parked, v_lanes, v_keys
@@ -98,6 +103,9 @@ begin
     order by e.job_id
     for update
   ) as d;
+  if v_ids is null then
+    return;
+  end if;
   perform _forget_parked_of(v_lanes, v_keys, v_parked);
   return query delete from deferred_jobs as e where e.job_id = any (v_ids) returning e.*;
 end;
@@ -373,7 +381,8 @@ begin
   with found as materialized (
     select r.ready_slot, r.lane, r.job_id, r.run_lease, k.outcome, k.error, k.claimed_at, k.finalized_at
     from (select distinct u.job_id from unnest(p_job_ids) as u (job_id)) as u
-    join ready_entries as r on r.job_id = u.job_id
+    -- Not a join: where the table is believed to be empty that may walk all of it for each.
+    cross join lateral (select e.* from ready_entries as e where e.job_id = u.job_id offset 0) as r
     cross join lateral _attempt_of(r.ready_slot, r.lane, r.job_id, r.run_lease, true) as k
     where k.outcome = any (p_outcomes) and not k.removed
     order by r.job_id, r.run_lease

@@ -6,6 +6,8 @@ create or replace function {{ .schema }}._open_attempts (p_slot integer)
   returns table (lane bigint, job_id bigint, run_lease integer, batch_id bigint)
   language plpgsql
   stable
+  -- All of the segment is read; if it is believed to be empty, not once for each row.
+  set enable_nestloop = off
 as $$
 begin
   case p_slot
@@ -44,6 +46,7 @@ create or replace function {{ .schema }}._retained_failures (p_slot integer)
   returns table (lane bigint, job_id bigint, run_lease integer, batch_id bigint, seq integer, nth integer)
   language plpgsql
   stable
+  set enable_nestloop = off
 as $$
 begin
   case p_slot

@@ -134,7 +134,11 @@ create or replace function {{ .schema }}._lock_keys (p_job_ids bigint[])
   set enable_seqscan = off
 as $$
 begin
-  perform from job_unique_claims as u where u.job_id = any (p_job_ids) order by u.unique_key for update;
+  perform from job_unique_claims as u
+  where u.job_id = any (p_job_ids)
+  -- Sorted, not read in the order of the keys until all jobs are met.
+  order by u.unique_key || ''
+  for update;
 end;
 $$;
 
