@@ -176,16 +176,10 @@ begin
 
   -- Keys of jobs that leave with the segment and are nowhere else. They are dropped only once
   -- the segment is locked: somebody who waited for one might keep this from locking it.
-  select array_agg(u.ctid), array_agg(u.job_id) into k_places, k_jobs
-  from ready_entries as r
-  cross join lateral (select k.ctid, k.job_id from job_unique_claims as k where k.job_id = r.job_id offset 0) as u
-  where r.ready_slot = v_slot and r.unique_key is not null
-    and coalesce(
-      (select false from ready_entries as n where n.job_id = r.job_id and n.ready_slot <> v_slot limit 1),
-      (select false from deferred_jobs as d where d.job_id = r.job_id limit 1),
-      (select false from leases as l where l.job_id = r.job_id limit 1),
-      (select false from dlq_entries as q where q.id = r.job_id limit 1),
-      true);
+  k_jobs := array(select r.job_id from ready_entries as r where r.ready_slot = v_slot and r.unique_key is not null);
+  if k_jobs <> '{}' then
+    select k.places, k.jobs into k_places, k_jobs from _leaving_keys(v_slot, k_jobs) as k;
+  end if;
 
   if not _lock_segment(v_slot, v_met) then
     raise exception using errcode = '55P03', message = 'the segment is in use';

@@ -72,6 +72,26 @@ begin
 end;
 $$;
 
+-- Keys of some jobs of a slot that are nowhere else, each with its row's place.
+create or replace function {{ .schema }}._leaving_keys (p_slot integer, p_job_ids bigint[], out places tid[], out jobs bigint[])
+  language plpgsql
+  stable
+  set enable_seqscan = off
+as $$
+begin
+  select array_agg(k.ctid), array_agg(k.job_id) into places, jobs
+  from unnest(p_job_ids) as j (job_id)
+  -- Neither joins nor exists, which may read all of a table that is believed to be empty for each.
+  cross join lateral (select u.ctid, u.job_id from job_unique_claims as u where u.job_id = j.job_id offset 0) as k
+  where coalesce(
+    (select false from ready_entries as r where r.job_id = j.job_id and r.ready_slot <> p_slot limit 1),
+    (select false from deferred_jobs as d where d.job_id = j.job_id limit 1),
+    (select false from leases as l where l.job_id = j.job_id limit 1),
+    (select false from dlq_entries as q where q.id = j.job_id limit 1),
+    true);
+end;
+$$;
+
 -- Whether a slot has rows of other transactions that p_proof does not show. Called under the
 -- segment's lock, so it reads by index only.
 create or replace function {{ .schema }}._segment_changed (p_slot integer, p_proof pg_snapshot, p_own xid8)
