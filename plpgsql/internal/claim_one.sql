@@ -35,6 +35,9 @@
 {{- if .moves }}
 {{ template "internal/claim_moves.sql" .slot }}
               v_left := 0;
+{{- if .limited }}
+              v_stop := true;
+{{- end }}
               exit;
 {{- end }}
 {{- if .limited }}
