@@ -17,12 +17,13 @@ as $$
       then p_metadata ->> 'awa:concurrency_key' end
 $$;
 
--- What the batches at some points hold at a moment: a key for each attempt that is
--- open, and those of the others. The batches of the current segment are looked for
+-- What the batches at some points hold: a key for each attempt that is open, and those of the
+-- others. A claim draws its time after it has read them, so that it is later than the outcomes
+-- that freed its slots, and the times prove the limit. The batches of the current segment are looked for
 -- there alone; if one is not, in every segment. Mostly each is open or closed as a whole,
 -- and its keys are taken as they stand.
 create or replace function {{ .schema }}._slot_state (
-  p_queue text, p_open bigint[], p_at timestamptz, p_slot smallint, p_leases boolean, p_parked boolean,
+  p_queue text, p_open bigint[], p_slot smallint, p_leases boolean, p_parked boolean,
   out held_keys text[], out open_points bigint[], out freed_keys text[], out freed_points bigint[]
 )
   language plpgsql
@@ -47,7 +48,7 @@ begin
         cross join lateral (
           select coalesce(sum(n.jobs), 0) as closed
           from attempt_outcomes_{{ $i }} as n
-          where n.batch_id = b.batch_id and n.finalized_at <= p_at
+          where n.batch_id = b.batch_id
         ) as o
       loop
         v_met := v_met + 1;
@@ -82,8 +83,8 @@ begin
 end;
 $$;
 
--- Whether an attempt is open at a moment, or waits for an answer.
-create or replace function {{ .schema }}._holds_slot (p_batch_id bigint, p_job_id bigint, p_at timestamptz)
+-- Whether an attempt is open, or waits for an answer.
+create or replace function {{ .schema }}._holds_slot (p_batch_id bigint, p_job_id bigint)
   returns boolean
   language plpgsql
   stable
@@ -94,7 +95,7 @@ begin
       where c.batch_id = p_batch_id and p_job_id = any (c.job_ids)
         and not exists (
           select from attempt_outcomes as o
-          where o.batch_id = p_batch_id and (o.job_ids is null or p_job_id = any (o.job_ids)) and o.finalized_at <= p_at))
+          where o.batch_id = p_batch_id and (o.job_ids is null or p_job_id = any (o.job_ids))))
     -- Not by exists, which may be planned to read them all.
     or coalesce((select true from leases as l where l.job_id = p_job_id and l.batch_id = p_batch_id), false);
 end;
@@ -102,7 +103,7 @@ $$;
 
 -- The slots of some keys that attempts took which outlasted many claims: each slot's newest
 -- row, and whether the attempt of that row is open.
-create or replace function {{ .schema }}._aged_slots (p_queue text, p_keys text[], p_claimed_at timestamptz)
+create or replace function {{ .schema }}._aged_slots (p_queue text, p_keys text[])
   returns table (key text, slot integer, point bigint, held boolean)
   language plpgsql
   volatile
@@ -114,7 +115,7 @@ begin
   select k.key, s.slot, e.point, e.held
   from unnest(p_keys) as k (key)
   cross join generate_series(1, (select m.concurrency_slots from queue_meta as m where m.queue = p_queue)) as s (slot)
-  -- The newest row of slot s of key k, and whether its attempt was open at p_claimed_at.
+  -- The newest row of slot s of key k, and whether its attempt is open.
   left join lateral (
     select n.point, n.batch_id, n.job_id from slot_entries as n
     where n.queue = p_queue and n.key = k.key and n.slot = s.slot
@@ -122,13 +123,13 @@ begin
     limit 1
   ) as n on true
   cross join lateral (
-    select coalesce(n.point, 0) as point, case when n.batch_id is null then false else _holds_slot(n.batch_id, n.job_id, p_claimed_at) end as held
+    select coalesce(n.point, 0) as point, case when n.batch_id is null then false else _holds_slot(n.batch_id, n.job_id) end as held
   ) as e;
 end;
 $$;
 
 -- Some keys, each as often as it has open attempts that outlasted many claims.
-create or replace function {{ .schema }}._aged_keys (p_queue text, p_keys text[], p_claimed_at timestamptz)
+create or replace function {{ .schema }}._aged_keys (p_queue text, p_keys text[])
   returns text[]
   language plpgsql
   volatile
@@ -136,16 +137,14 @@ as $$
 begin
   return array(
     select a.key
-    from _aged_slots(p_queue, array(select distinct k.key from unnest(p_keys) as k (key)), p_claimed_at) as a
+    from _aged_slots(p_queue, array(select distinct k.key from unnest(p_keys) as k (key))) as a
     where a.held);
 end;
 $$;
 
 -- Attempts that are still open after many claims: each has a slot of its key from
 -- now on, and its batch is no longer looked at.
-create or replace function {{ .schema }}._age_slots (
-  p_queue text, p_keys text[], p_jobs bigint[], p_batches bigint[], p_claimed_at timestamptz
-)
+create or replace function {{ .schema }}._age_slots (p_queue text, p_keys text[], p_jobs bigint[], p_batches bigint[])
   returns void
   language plpgsql
   volatile
@@ -160,7 +159,7 @@ begin
   ) as w
   join (
     select a.key, a.slot, a.point, row_number() over (partition by a.key order by a.slot) as turn
-    from _aged_slots(p_queue, array(select distinct k.key from unnest(p_keys) as k (key)), p_claimed_at) as a
+    from _aged_slots(p_queue, array(select distinct k.key from unnest(p_keys) as k (key))) as a
     where not a.held
   ) as f on f.key = w.key and f.turn = w.turn;
 end;

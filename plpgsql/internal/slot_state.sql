@@ -6,7 +6,7 @@
         select b.point, b.batch_id, b.keys, b.job_ids, c.job_ids as claimed, c.job_ids = b.job_ids as intact,
           coalesce((
             select sum(o.jobs) from attempt_outcomes{{ . }} as o
-            where o.batch_id = b.batch_id and o.finalized_at <= p_at), 0) as closed
+            where o.batch_id = b.batch_id), 0) as closed
         from unnest(p_open) as p (point)
         cross join lateral (
           select n.* from slot_batches{{ . }} as n where n.queue = p_queue and n.point = p.point offset 0
@@ -20,7 +20,7 @@
       from batch as b
       cross join lateral (
         select o.job_ids from attempt_outcomes{{ . }} as o
-        where o.batch_id = b.batch_id and o.finalized_at <= p_at
+        where o.batch_id = b.batch_id
         offset 0
       ) as o
       cross join lateral unnest(o.job_ids) as i (job_id)
