@@ -21,7 +21,9 @@ $$;
 -- others. A claim draws its time after it has read them, so that it is later than the outcomes
 -- that freed its slots, and the times prove the limit. The batches of the current segment are looked for
 -- there alone; if one is not, in every segment. Mostly each is open or closed as a whole,
--- and its keys are taken as they stand.
+-- and its keys are taken as they stand. An attempt that waits for an answer is closed in its
+-- batch and still holds a slot. It may begin to wait at any time, so leases are read no earlier
+-- than outcomes.
 create or replace function {{ .schema }}._slot_state (
   p_queue text, p_open bigint[], p_slot smallint, p_leases boolean, p_parked boolean,
   out held_keys text[], out open_points bigint[], out freed_keys text[], out freed_points bigint[]
@@ -32,6 +34,7 @@ as $$
 declare
   v_met  bigint := 0::bigint;
   v_torn boolean := p_leases;
+  v_done boolean := false;
   r      record;
 begin
   if not v_torn then
@@ -53,6 +56,7 @@ begin
       loop
         v_met := v_met + 1;
         if r.done then
+          v_done := true;
           if p_parked then
             freed_keys := freed_keys || r.keys;
             freed_points := freed_points || array_fill(r.point, array[cardinality(r.keys)]);
@@ -67,7 +71,7 @@ begin
       end loop;
 {{ end }}
     end case;
-    if not v_torn and v_met = cardinality(p_open) then
+    if not v_torn and v_met = cardinality(p_open) and not (v_done and exists (select from leases)) then
       return;
     end if;
   end if;
