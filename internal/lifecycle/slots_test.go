@@ -52,7 +52,8 @@ func (s *slots) running() map[string]int {
 func (s *slots) claimable() []string {
 	rows, err := s.conn.Query(s.t.Context(), `
 select distinct coalesce(awa._concurrency_key(j.metadata), '') from awa.jobs as j
-where j.queue = 'slots' and (j.state = 'available' or j.state = 'scheduled' and j.run_at = 'infinity')`)
+where j.queue = 'slots' and (j.state = 'available' or j.state = 'scheduled' and j.run_at = 'infinity'
+  and not exists (select from awa.job_dependencies as d where d.job_id = j.id))`)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -137,9 +138,15 @@ func (s *slots) step(calm bool) {
 	}
 	switch n := s.rnd.IntN(100); {
 	case n < 22:
+		var after []int64
+		if len(s.open) > 0 {
+			after = []int64{s.open[0].id}
+		}
 		s.exec(`select awa.enqueue_many(jsonb_agg(jsonb_build_object('kind', 'k', 'queue', 'slots', 'priority', 1 + i % 3,
-			'concurrency_key', case when i % 11 > 0 then 'key ' || (hashint8($1 + i) & 1023) % $3 end, 'max_attempts', 100)))
-			from generate_series(1, $2::integer) as i`, s.rnd.Int64N(1e9), 1+s.rnd.IntN(25), s.keys)
+			'concurrency_key', case when i % 11 > 0 then 'key ' || (hashint8($1 + i) & 1023) % $3 end, 'max_attempts', 100,
+			'ordering_key', case when i % 4 = 0 then (i % 12)::text end,
+			'after', case when i % 9 = 0 then $4::jsonb end)))
+			from generate_series(1, $2::integer) as i`, s.rnd.Int64N(1e9), 1+s.rnd.IntN(25), s.keys, after)
 	case n < 62:
 		s.claim()
 	case n < 68:
@@ -180,6 +187,10 @@ func (s *slots) step(calm bool) {
 			s.limit = new(1 + s.rnd.IntN(3))
 		}
 		s.exec(`select awa.configure_queue('slots', jsonb_build_object('concurrency_limit', $1::integer))`, s.limit)
+	case n < 88:
+		s.exec(`select awa.configure_queue('slots', $1::text::jsonb)`, []string{
+			`{"enqueue_shards": 1}`, `{"enqueue_shards": 3}`, `{"priority_aging_interval": "1 ms"}`, `{"priority_aging_interval": null}`,
+			`{"rate_limit": 1000000}`, `{"rate_limit": null}`}[s.rnd.IntN(6)])
 	case n < 91:
 		s.exec(`select awa.rotate()`)
 	case n < 94:
