@@ -293,7 +293,6 @@ begin
     order by u.n;
     return;
   end if;
-  v_progress := exists (select from progress_entries);
   -- Whether an attempt was the last stands in its immutable ready row. Keys are
   -- taken in their order and before any batch.
   select array_agg(row(t.ready_slot, t.batch_id, t.job_id, t.run_lease)::receipt),
@@ -333,6 +332,8 @@ begin
     v_closed := array(
       select c from _close_in_order(v_receipts, v_outcomes, case when not v_snooze then v_errors end) as c);
   end if;
+  -- Not before: what was reported while this call waited is handed on as well.
+  v_progress := exists (select from progress_entries);
 
   insert into deferred_jobs (
     job_id, lane, state, run_at, created_at, run_lease, attempt, max_attempts, kind, args,
