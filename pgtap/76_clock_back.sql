@@ -1,7 +1,7 @@
 -- A clock that ran ahead by a day and is right again: what was noted meanwhile
 -- holds nothing up.
 begin;
-select plan(22);
+select plan(25);
 -- Alone: turns the ring, sets the clock.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 select awa.reset() \g /dev/null
@@ -67,6 +67,25 @@ select set_config('awa.now', (now() + interval '0')::text, true) \g /dev/null
 select is((select count(*) from awa.claim('tap/76/rate', 10, lease => '1 day')), 0::bigint, 'an empty bucket stays empty');
 select set_config('awa.now', (now() + interval '1 second')::text, true) \g /dev/null
 select is((select count(*) from awa.claim('tap/76/rate', 10, lease => '1 day')), 2::bigint, 'and fills from now');
+select set_config('awa.now', '', true) \g /dev/null
+
+-- Slots of keys
+
+select awa.configure_queue('tap/76/slots', '{"concurrency_limit": 1}') \g /dev/null
+select awa.enqueue('k', queue => 'tap/76/slots', concurrency_key => k) from unnest(array['short', 'short', 'long', 'long']) as k \g /dev/null
+select pg_temp.at('1 day') \g /dev/null
+create temp table slots as select c.* from awa.claim('tap/76/slots', 2, lease => '2 days') as c;
+select awa.complete(s.receipt) from slots as s where s.job_id = (select min(s.job_id) from slots as s) \g /dev/null
+select pg_temp.at('0') \g /dev/null
+select is((select count(*) from awa.claim('tap/76/slots', 2, lease => '2 days')), 1::bigint, 'an attempt that ended ahead holds no slot');
+-- So that the open one is found by its key and no longer by its batch.
+select awa.enqueue('k', queue => 'tap/76/slots', concurrency_key => n::text) from generate_series(1, 140) as n \g /dev/null
+select awa.claim('tap/76/slots', lease => '2 days') from generate_series(1, 140) \g /dev/null
+select pg_temp.at('1 day') \g /dev/null
+select is((select s.key from awa.slot_entries as s where s.key = 'long'), 'long', 'another one is old by now');
+select awa.complete(s.receipt) from slots as s \g /dev/null
+select pg_temp.at('0') \g /dev/null
+select is((select count(*) from awa.claim('tap/76/slots')), 1::bigint, 'and neither does it');
 select set_config('awa.now', '', true) \g /dev/null
 
 -- Gates of once a second and of ten times what a pass took

@@ -26,7 +26,7 @@ where p.pronamespace = 'awa'::regnamespace and p.prorettype <> 'trigger'::regtyp
 delete from pg_temp.findings as f
 where f.level = 'performance' and f.message = 'routine is marked as VOLATILE, should be STABLE'
   and f.name in ('_snapshot_is_stale', '_segment_changed', '_hide_own', '_locate', '_locate_many', '_candidates', '_due_attempts', '_holds_key', '_open_batches', 'get_job', '_open_receipts', 'callback_status', '_body', 'check', 'dlq_depth', 'queue_counts', 'storage_status',
-    '_closed_between', '_slot_state', '_aged_slots', '_tokens', '_lane_points', '_lock_free_keys', '_dependents_know', '_due_leases', '_progress_of',
+    '_closed_between', '_slot_state', '_aged_slots', '_tokens', '_lane_points', '_lock_free_keys', '_dependents_know', '_due_leases', '_progress_of', '_any_progress',
     '_batch_page', '_batch_likely', '_batch_list', '_batch_matching', 'get_batch_operation');
 
 -- These raise, which an immutable function would do at planning already.
@@ -38,7 +38,7 @@ where f.level = 'performance' and f.message = 'routine is marked as VOLATILE, sh
 -- a slot that no ring has raises, it does not fall through. cancel ends in a
 -- loop that only returns leave.
 delete from pg_temp.findings as f
-where f.level = 'warning extra' and f.message = 'control reached end of function without RETURN' and f.name in ('_segment_changed', '_progress_of', 'cancel');
+where f.level = 'warning extra' and f.message = 'control reached end of function without RETURN' and f.name in ('_segment_changed', '_progress_of', '_any_progress', 'cancel');
 
 select ok((select count(*) > 10 from pg_proc as p join pg_language as l on l.oid = p.prolang where p.pronamespace = 'awa'::regnamespace and l.lanname = 'plpgsql'),
   'there are functions to check');

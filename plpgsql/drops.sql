@@ -49,3 +49,8 @@ drop function if exists {{ .schema }}._park_jobs (text, {{ .schema }}.receipt[])
 drop function if exists {{ .schema }}._claim_ahead (text, integer, integer, text, interval, integer, text[], timestamptz, boolean);
 drop function if exists {{ .schema }}._claim_own (text, bigint, smallint, integer, text, interval);
 drop function if exists {{ .schema }}._claim_lanes (text, integer, text, interval);
+drop function if exists {{ .schema }}._slot_state (text, bigint[], timestamptz, smallint, boolean, boolean);
+drop function if exists {{ .schema }}._holds_slot (bigint, bigint, timestamptz);
+drop function if exists {{ .schema }}._aged_slots (text, text[], timestamptz);
+drop function if exists {{ .schema }}._aged_keys (text, text[], timestamptz);
+drop function if exists {{ .schema }}._age_slots (text, text[], bigint[], bigint[], timestamptz);

@@ -51,7 +51,8 @@ var pairCalls = []string{
 	`select awa.enqueue('k', queue => #queue, after => array[#id])`,
 	`#bite cancel`, `#bite retry`, `#bite delete`, `#bite discard`, `#bite move {"queue": "elsewhere"}`, `#bite reprioritize {"priority": 4}`,
 	`#maintain now()`, `#maintain now() + interval '2 hours'`, `select awa.prune()`, `select awa.rotate(), awa.rotate()`,
-	`select awa.configure_queue(#queue, '{"concurrency_limit": null}')`, `select awa.pause_queue(#queue)`, `select awa.queue_counts(#queue)`,
+	`select awa.configure_queue(#queue, '{"concurrency_limit": null}')`, `select awa.configure_queue(#queue, '{"concurrency_limit": 2}')`, `select awa.claim(#queue)`,
+	`select awa.pause_queue(#queue)`, `select awa.queue_counts(#queue)`,
 }
 
 type pair struct {

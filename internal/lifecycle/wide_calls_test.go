@@ -12,6 +12,9 @@ const wideMaintain = `select m.task || ': ' || regexp_replace(m.detail, '[0-9]+'
 // wideReports are what a task of maintain may say.
 var wideReports = regexp.MustCompile(`another session|segment #$|operation #: [a-z]+$|lock timeout|user request|statement timeout`)
 
+// manyKeys are concurrency keys of wideEnqueues, of which there may be more.
+var manyKeys = regexp.MustCompile(`\(\$1 % [235]\)::text`)
+
 // wideEnqueues take a number, a queue, two ids, a unique key and its mask.
 var wideEnqueues = []string{
 	`awa.enqueue('kind' || $1 % 3, queue => $2, priority => 1 + $1 % 4, max_attempts => 1 + $1 % 3,

@@ -13,7 +13,7 @@ var wideSamples = map[string]string{
 	"counters differ from history": driftQuery,
 	"jobs of one key run beyond its limit": `
 select awa._concurrency_key(j.metadata), count(*), array_agg(j.id) from awa.jobs as j
-where j.queue in ('limited', 'rated') and j.state in ('running', 'waiting_external') and j.metadata ? 'awa:concurrency_key'
+where j.queue in ('limited', 'rated') and (j.queue = 'rated' or (select count(*) from limits) = 2) and j.state in ('running', 'waiting_external') and j.metadata ? 'awa:concurrency_key'
 group by j.queue, 1 having count(*) > case j.queue when 'rated' then 1 else 2 end`,
 	"jobs share a unique key": `
 select j.unique_key, array_agg((j.id, j.state, j.unique_states)::text) from awa.jobs as j
@@ -116,9 +116,21 @@ func (w *wide) drain(conn *pgx.Conn) {
 const noting = `
 create table noted (what text, job_id bigint, run_lease bigint, batch_id bigint);
 create table resets (id bigint);
-create table handed (queue text, batch_id bigint, job_id bigint, key text, claimed_at timestamptz, closed_at timestamptz, parked boolean default false);
+-- Limits, each from since until the next one.
+create table limits (queue text, since timestamptz, slots integer);
+create function note_limit() returns trigger language plpgsql as $$
+begin
+  insert into public.limits values (new.queue, clock_timestamp(), coalesce(new.concurrency_limit, 1000000));
+  return null;
+end $$;
+create constraint trigger note_limit after update of concurrency_limit on awa.queue_meta deferrable initially deferred
+  for each row when (new.queue in ('limited', 'rated') and new.concurrency_limit is distinct from old.concurrency_limit) execute function note_limit();
+create table handed (
+  queue text, batch_id bigint, job_id bigint, key text, began timestamptz default transaction_timestamp(), claimed_at timestamptz, closed_at timestamptz,
+  parked boolean default false);
 create index on handed (batch_id, job_id);
 create index on handed (job_id);
+create index on handed (queue, key);
 create function note() returns trigger language plpgsql as $$
 begin
   case tg_argv[0]
@@ -151,16 +163,23 @@ begin
     if new.claimed_at = new.lease_expires_at then
       return null; -- what was cancelled or moved before its turn
     end if;
-    insert into public.handed (queue, batch_id, job_id, key, claimed_at)
-    select l.queue, new.batch_id, r.job_id, awa._concurrency_key(r.metadata), new.claimed_at
+    insert into public.handed (queue, batch_id, job_id, key, claimed_at, parked)
+    -- What is set aside at once is closed by the same statement.
+    select l.queue, new.batch_id, r.job_id, awa._concurrency_key(r.metadata), new.claimed_at,
+      exists (select from awa.attempt_outcomes as o where o.batch_id = new.batch_id and o.outcome = 'm')
     from unnest(new.job_ids, new.run_leases) as j (job_id, run_lease)
     join awa.ready_entries as r on r.job_id = j.job_id and r.run_lease = coalesce(j.run_lease, 1) and r.ready_slot = new.ready_slot
     cross join lateral (select q.queue from awa.queue_lanes as q where q.lane = new.lane limit 1) as l
     where l.queue in ('limited', 'rated')
       and not exists (select from public.handed as h where h.job_id = r.job_id and (h.batch_id = new.batch_id or h.claimed_at = new.claimed_at));
-  elsif new.outcome <> 'm' or new.seq = -1 then
-    update public.handed as h set closed_at = new.finalized_at, parked = new.seq = -1
+  elsif new.outcome <> 'm' then
+    update public.handed as h set closed_at = new.finalized_at
     where h.batch_id = new.batch_id and (new.job_ids is null or h.job_id = any (new.job_ids));
+  else
+    -- Set aside, or gone to leases.
+    update public.handed as h set parked = true
+    where h.batch_id = new.batch_id and (new.job_ids is null or h.job_id = any (new.job_ids))
+      and exists (select from awa.deferred_jobs as d where d.job_id = h.job_id and d.run_at = 'infinity');
   end if;
   return null;
 end $$;
@@ -186,14 +205,28 @@ where not exists (select from awa.jobs as j where j.id = l.job_id)
 limit 20`
 
 // overrunQuery lists claims of a job beside more of its key than may run, by the times of claims
-// and outcomes.
+// and outcomes. A limit holds until some time after it was changed: that was not committed yet.
+// Who was claimed without one counts for nothing, and nor does who waited for an answer, but
+// while it is open.
 const overrunQuery = `
-select h.queue, h.key, h.job_id, h.claimed_at, array_agg((o.job_id, o.batch_id, o.claimed_at, o.closed_at)::text)
-from handed as h
-join handed as o on o.queue = h.queue and o.key = h.key and o.key = h.key and o.claimed_at <= h.claimed_at and o.closed_at > h.claimed_at and not o.parked
-where not h.parked
-group by 1, 2, 3, 4, h.batch_id
-having count(*) > case h.queue when 'rated' then 1 else 2 end
+with "limit" as (
+  select l.queue, l.slots, l.since, coalesce(lead(l.since) over (partition by l.queue order by l.since), 'infinity') + interval '3 seconds' as until from limits as l
+),
+claim as materialized (
+  select h.*, (select max(l.slots) from "limit" as l where l.queue = h.queue and l.since <= h.claimed_at and l.until > h.began) as slots
+  from (
+    select n.queue, n.key, n.job_id, n.batch_id, n.began, n.claimed_at,
+      coalesce(n.closed_at, case when not exists (select from handed as l where l.job_id = n.job_id and l.claimed_at > n.claimed_at)
+        and exists (select from awa.jobs as j where j.id = n.job_id and j.state in ('running', 'waiting_external') and j.queue = n.queue) then 'infinity'::timestamptz end) as closed_at
+    from handed as n where not n.parked and n.key is not null
+  ) as h
+)
+select c.queue, c.key, c.job_id, c.began, c.claimed_at, c.slots, array_agg((o.job_id, o.batch_id, o.claimed_at, o.closed_at)::text)
+from claim as c
+join claim as o on o.queue = c.queue and o.key = c.key and o.claimed_at <= c.claimed_at and o.closed_at > c.claimed_at and o.slots < 1000000
+where c.slots < 1000000
+group by 1, 2, 3, 4, 5, 6, c.batch_id
+having count(*) > c.slots
 limit 5`
 
 // overspentQuery lists stretches of time in which a queue handed out more than its bucket can have held.

@@ -33,6 +33,8 @@ type wide struct {
 	skewed   bool // each session has a clock of its own
 	planned  bool // the planner is led astray
 	narrow   bool // all is about a few jobs of two queues
+	crowded  bool // concurrency keys are many, and attempts stay open for many claims
+	shifting bool // the limit of concurrency of a queue changes
 	swarm    bool // of some calls only, so each meets the others more often
 	mix      struct{ enqueues, finishes, calls, work []string }
 	deadlock func() string
@@ -83,6 +85,9 @@ func (c *caller) queue() string {
 	if c.narrow {
 		return c.pick("wide/0", "wide/0", "limited")
 	}
+	if c.crowded && c.rnd.IntN(2) == 0 {
+		return "limited"
+	}
 	if n := c.rnd.IntN(12); n < 4 {
 		return []string{"limited", "limited", "limited", "rated"}[n]
 	}
@@ -117,8 +122,9 @@ func (c *caller) told(what string, err error) error {
 	case state == "40001" && (c.keeps || c.several || wideMoves.MatchString(what)):
 	case c.rude && slices.Contains(cutOff, state), c.rude && state == "55P03":
 	case c.several && state == "40P01":
+	case what == "prepare" && state == "0A000": // it notified
 	case what == "enqueue" && state == "23505": // of insert_job_compat
-	case state == "55P03" && (what == "rebuild_terminal_counters" || what == "remove_queue"):
+	case state == "55P03" && slices.Contains([]string{"rebuild_terminal_counters", "remove_queue", "reset", "rebase"}, what):
 	default:
 		c.t.Errorf("%s: %v", what, err)
 		var pgErr *pgconn.PgError
@@ -148,8 +154,12 @@ func (c *caller) enqueue(on awa.DBTX) error {
 }
 
 func (c *caller) claim(on awa.DBTX) error {
+	most, lease := 1+c.rnd.IntN(20), c.pick("30 ms", "1 s", "1 minute")
+	if c.crowded && c.rnd.IntN(4) > 0 {
+		most, lease = 1, "10 s"
+	}
 	rows, err := on.Query(context.Background(), `select c.job_id, c.receipt::text from awa.claim($1, $2, nullif($3, ''), $4::text::interval) as c`,
-		c.queue(), 1+c.rnd.IntN(20), c.pick("", c.worker, "wide/nobody"), c.pick("30 ms", "1 s", "1 minute"))
+		c.queue(), most, c.pick("", c.worker, "wide/nobody"), lease)
 	var got []held
 	if err == nil {
 		got, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (h held, err error) {
@@ -167,6 +177,9 @@ func (c *caller) claim(on awa.DBTX) error {
 func (c *caller) finish(on awa.DBTX) error {
 	c.rnd.Shuffle(len(c.pocket), func(i, j int) { c.pocket[i], c.pocket[j] = c.pocket[j], c.pocket[i] })
 	n := min(c.rnd.IntN(len(c.pocket)+1), 30)
+	if c.crowded && len(c.pocket) < 60 {
+		n = min(n, 1)
+	}
 	if n == 0 {
 		return nil
 	}
@@ -263,7 +276,7 @@ func (c *caller) call(on awa.DBTX) error {
 // wideWork is what maintenance does, and what an operator does to the ring.
 var wideWork = []string{
 	`maintain`, `maintain`, `maintain`, `maintain`, `rotate`, `rotate`, `prune`, `prune`, `checkpoint_terminal_counters`, `rebuild_terminal_counters`, `check`, `remove_queue`,
-	`maintain`, `maintain`, `maintain`, `maintain`, `rotate`, `rotate`, `prune`, `prune`, `analyze`, `configure_storage`, `reset`, `rebase`,
+	`maintain`, `maintain`, `maintain`, `maintain`, `rotate`, `rotate`, `prune`, `prune`, `analyze`, `configure_storage`, `reset`, `rebase`, `configure_queue`,
 }
 
 func (c *caller) keepHouse() error {
@@ -276,6 +289,13 @@ func (c *caller) keepHouse() error {
 		return c.told(call, err)
 	case "remove_queue":
 		_, err := c.conn.Exec(context.Background(), `select awa.remove_queue($1)`, c.pick("lone", "wide/3"))
+		return c.told(call, err)
+	case "configure_queue":
+		if !c.shifting {
+			return nil
+		}
+		pause(2000)
+		_, err := c.conn.Exec(context.Background(), `select awa.configure_queue('limited', jsonb_build_object('concurrency_limit', nullif($1::integer, 0)))`, c.rnd.IntN(4))
 		return c.told(call, err)
 	case "reset", "rebase":
 		if !c.upset || c.rnd.IntN(4) > 0 {
@@ -458,7 +478,8 @@ func TestWide(t *testing.T) {
 	exec(`select awa.configure_queue('wide/' || n, '{"failed_retention": "0"}') from generate_series(0, 3) as n`)
 	exec(`select awa.configure_queue('limited', '{"failed_retention": "0", "concurrency_limit": 2}')`)
 	exec(`select awa.configure_queue('rated', '{"failed_retention": "0", "concurrency_limit": 1, "rate_limit": 50, "rate_burst": 10}')`)
-	exec(`create role wide_user; grant awa_producer, awa_worker, awa_operator, awa_reader to wide_user; grant all on noted, resets to wide_user`)
+	exec(`insert into limits select m.queue, '-infinity', m.concurrency_limit from awa.queue_meta as m where m.concurrency_limit is not null`)
+	exec(`create role wide_user; grant awa_producer, awa_worker, awa_operator, awa_reader to wide_user; grant all on noted, resets, limits to wide_user`)
 
 	victim := cfg.Copy()
 	victim.RuntimeParams["application_name"] = "victim"
@@ -471,21 +492,28 @@ func TestWide(t *testing.T) {
 	w.rude = w.rude || w.several
 	w.narrow, w.swarm = rnd.IntN(3) == 0, rnd.IntN(2) == 0
 	w.skewed, w.upset, w.planned = rnd.IntN(4) == 0, rnd.IntN(3) == 0, rnd.IntN(3) == 0
+	w.crowded, w.shifting = rnd.IntN(3) == 0, rnd.IntN(3) == 0
 	if mode, given := os.LookupEnv("AWA_WIDE_MODE"); given {
 		w.several, w.skewed, w.upset = strings.Contains(mode, "several"), strings.Contains(mode, "skewed"), strings.Contains(mode, "upset")
-		w.swarm = strings.Contains(mode, "swarm")
+		w.swarm, w.crowded, w.shifting = strings.Contains(mode, "swarm"), strings.Contains(mode, "crowded"), strings.Contains(mode, "shifting")
 		w.planned, w.narrow = strings.Contains(mode, "planned"), strings.Contains(mode, "narrow")
 		w.rude = w.several || strings.Contains(mode, "rude")
 	}
 	w.mix.enqueues, w.mix.finishes, w.mix.calls, w.mix.work = wideEnqueues, wideFinishes, wideCalls, wideWork
+	if w.crowded {
+		w.mix.enqueues = nil
+		for _, call := range wideEnqueues {
+			w.mix.enqueues = append(w.mix.enqueues, manyKeys.ReplaceAllString(call, "($$1 % 397)::text"))
+		}
+	}
 	if w.swarm {
 		some := func(list []string, n int, more ...string) []string {
 			list = slices.Clone(list)
 			rnd.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
 			return append(list[:n], more...)
 		}
-		w.mix.enqueues, w.mix.finishes = some(wideEnqueues, 3), some(wideFinishes, 3)
-		w.mix.calls, w.mix.work = some(wideCalls, 8, `select awa.resume_queue($1)`), some(wideWork, 5, `maintain`, `rotate`, `prune`)
+		w.mix.enqueues, w.mix.finishes = some(w.mix.enqueues, 3), some(wideFinishes, 3)
+		w.mix.calls, w.mix.work = some(wideCalls, 8, `select awa.resume_queue($1)`), some(wideWork, 5, `maintain`, `rotate`, `prune`, `configure_queue`)
 		t.Logf("%q", w.mix)
 	}
 	if w.upset {
@@ -496,7 +524,7 @@ func TestWide(t *testing.T) {
 		return log[:min(len(log), 6000)]
 	}
 	w.lastID.Store(1)
-	t.Logf("seed %d, %d segments, several: %t, rude: %t, skewed: %t, planned: %t, narrow: %t, swarm: %t, upset: %t", seed, segments, w.several, w.rude, w.skewed, w.planned, w.narrow, w.swarm, w.upset)
+	t.Logf("seed %d, %d segments, several: %t, rude: %t, skewed: %t, planned: %t, narrow: %t, swarm: %t, crowded: %t, shifting: %t, upset: %t", seed, segments, w.several, w.rude, w.skewed, w.planned, w.narrow, w.swarm, w.crowded, w.shifting, w.upset)
 	var callers, enders sync.WaitGroup
 	for n := range 14 {
 		c := &caller{wide: w, worker: fmt.Sprintf("wide/%d", n), rnd: rand.New(rand.NewPCG(seed, uint64(n+1)))}

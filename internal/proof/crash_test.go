@@ -41,6 +41,9 @@ func TestCrash(t *testing.T) {
 	// A prune that comes last flushes the log and saves every claim: then on to
 	// another crash.
 	for n := 0; n < crashes || forgotten == 0 && n < crashes+8; n++ {
+		if n%2 == 1 {
+			w.limit(new(2))
+		}
 		w.work(n%2 == 0, server.Crash)
 		if err := server.Restart(t.Context(), opts); err != nil {
 			t.Fatal(err)

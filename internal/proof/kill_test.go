@@ -26,6 +26,8 @@ func TestKilledBackends(t *testing.T) {
 	exec(t, conn, `update awa.storage_settings set segment_max_age = '100ms', history_retention = '300ms'`)
 	exec(t, conn, `select awa.configure_queue('kill', '{"enqueue_shards": 2}')`)
 
+	w.limit(new(2))
+
 	as, err := pgx.ParseConfig(w.url)
 	if err != nil {
 		t.Fatal(err)

@@ -29,7 +29,9 @@ type ledger struct {
 	mu        sync.Mutex
 	committed map[int64]string // job: queue
 	handed    map[attempt]awa.Receipt
-	leases    map[int64]int64 // job: its newest lease handed out
+	numbers   map[attempt]bool // handed out, by their numbers instead of their leases
+	newest    map[int64]int64  // job: the number of its newest attempt
+	parks     bool             // jobs may be set aside, which costs leases
 	ended     map[attempt]awa.JobState
 	terminal  map[int64]awa.JobState
 	faults    []string
@@ -39,7 +41,8 @@ func newLedger() *ledger {
 	return &ledger{
 		committed: map[int64]string{},
 		handed:    map[attempt]awa.Receipt{},
-		leases:    map[int64]int64{},
+		numbers:   map[attempt]bool{},
+		newest:    map[int64]int64{},
 		ended:     map[attempt]awa.JobState{},
 		terminal:  map[int64]awa.JobState{},
 	}
@@ -72,10 +75,15 @@ func (l *ledger) claimed(jobs []awa.Job) {
 			l.fault("attempt %v was handed out twice: %v and %v", a, earlier, j.Receipt)
 		}
 		l.handed[a] = j.Receipt
-		if int64(j.Attempt) != j.Receipt.RunLease {
-			l.fault("attempt %v says it is number %d", a, j.Attempt)
+		n := int64(j.Attempt)
+		if n > j.Receipt.RunLease || n < j.Receipt.RunLease && !l.parks {
+			l.fault("attempt %v says it is number %d", a, n)
 		}
-		l.leases[j.ID] = max(l.leases[j.ID], j.Receipt.RunLease)
+		if l.numbers[attempt{j.ID, n}] {
+			l.fault("attempt %v is another one of number %d", a, n)
+		}
+		l.numbers[attempt{j.ID, n}] = true
+		l.newest[j.ID] = max(l.newest[j.ID], n)
 	}
 }
 
@@ -101,7 +109,7 @@ func (l *ledger) finished(r awa.Receipt, state awa.JobState) {
 func (l *ledger) open() int { return lacking(l, l.terminal) }
 
 // unclaimed is how many committed jobs nobody was given.
-func (l *ledger) unclaimed() int { return lacking(l, l.leases) }
+func (l *ledger) unclaimed() int { return lacking(l, l.newest) }
 
 // size is how many jobs were committed.
 func (l *ledger) size() int { return lacking(l, map[int64]bool{}) }
@@ -125,7 +133,7 @@ func (l *ledger) close() []string {
 	defer l.mu.Unlock()
 	for id := range l.committed {
 		if _, done := l.terminal[id]; !done {
-			l.fault("job %d never ended; it was handed out %d times", id, l.leases[id])
+			l.fault("job %d never ended; it was handed out %d times", id, l.newest[id])
 		}
 	}
 	for a := range l.handed {
@@ -136,10 +144,10 @@ func (l *ledger) close() []string {
 			l.fault("attempt %v was handed out and never ended", a)
 		}
 	}
-	for id, n := range l.leases {
-		for lease := int64(1); lease <= n; lease++ {
-			if _, ok := l.handed[attempt{id, lease}]; !ok {
-				l.fault("job %d was handed out as lease %d, never as lease %d", id, n, lease)
+	for id, newest := range l.newest {
+		for n := int64(1); n <= newest; n++ {
+			if !l.numbers[attempt{id, n}] {
+				l.fault("job %d was handed out as attempt %d, never as attempt %d", id, newest, n)
 			}
 		}
 	}

@@ -147,6 +147,9 @@ func (s *soak) tx(options pgx.TxOptions, f func(pgx.Tx) error) error {
 // add enqueues a few jobs in one of the ways there are.
 func add(ctx context.Context, db awa.DBTX, queueName string) ([]int64, error) {
 	p := awa.EnqueueParams{Kind: "soak", Queue: queueName, Priority: 1 + rand.IntN(4), MaxAttempts: 1 + rand.IntN(4)}
+	if rand.IntN(2) == 0 {
+		p.ConcurrencyKey = []string{"a", "b", "c"}[rand.IntN(3)] // counts only where a queue has a limit
+	}
 	if rand.IntN(10) == 0 {
 		p.RunAt = time.Now().Add(rand.N(300 * time.Millisecond))
 	}

@@ -31,6 +31,7 @@ func TestStorm(t *testing.T) {
 		t: t, ledger: newLedger(), work: make(chan []awa.Job, 64), done: make(chan struct{}), prepared: make(chan func(*stormConn), 64),
 		abandoned: map[attempt]bool{},
 	}
+	s.ledger.parks = true
 	var err error
 	if s.calm, err = pgx.ParseConfig(server.URL()); err != nil {
 		t.Fatal(err)
@@ -41,6 +42,8 @@ func TestStorm(t *testing.T) {
 	defer conn.Close(context.Background())
 	exec(t, conn, `update awa.storage_settings set segment_max_age = '30ms', history_retention = '60ms'`)
 	exec(t, conn, `select awa.configure_queue('forgetful', '{"failed_retention": "100 ms"}')`)
+	// A transaction that notified cannot be prepared.
+	exec(t, conn, `select awa.configure_queue(q, '{"notify": false}') from unnest($1::text[]) as q`, soakQueues)
 
 	var stop context.CancelFunc
 	s.over, stop = context.WithTimeout(t.Context(), length+2*time.Minute)
@@ -173,6 +176,7 @@ var stormSettings = []string{
 	`select awa.pause_queue($1), awa.resume_queue($1)`,
 	`select awa.configure_queue($1, '{"enqueue_shards": 1, "concurrency_limit": 3}')`,
 	`select awa.configure_queue($1, '{"enqueue_shards": 4, "concurrency_limit": null}')`,
+	`select awa.configure_queue($1, '{"concurrency_limit": 1}')`,
 	`select awa.configure_queue($1, '{"priority_aging_interval": "20 ms", "rate_limit": 2000}')`,
 	`select awa.configure_queue($1, '{"rate_limit": null}')`,
 	`select awa.upsert_schedule($1, '* * * * * *', 'cron', queue => 'cron')`,

@@ -2,9 +2,9 @@ package proof
 
 import (
 	"context"
-	"encoding/json"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -79,6 +79,14 @@ type witness struct {
 	diary *diary
 }
 
+// limit lets a few jobs of each concurrency key run at a time, or as many as there are. Every
+// other job has none.
+func (w *witness) limit(jobs *int) {
+	conn := w.connect()
+	defer conn.Close(context.Background())
+	exec(w.t, conn, `select awa.configure_queue($1, jsonb_build_object('concurrency_limit', $2::integer))`, w.queue, jobs)
+}
+
 func (w *witness) connect() *pgx.Conn {
 	w.t.Helper()
 	conn, err := pgx.Connect(context.Background(), w.url)
@@ -89,11 +97,14 @@ func (w *witness) connect() *pgx.Conn {
 }
 
 func (w *witness) produce(conn *pgx.Conn) error {
-	args := slices.Repeat([]json.RawMessage{json.RawMessage(`{}`)}, 1+rand.IntN(10))
-	ids, err := queue.EnqueueMany(context.Background(), conn, awa.EnqueueManyParams{Kind: "proof", Queue: w.queue, Args: args})
+	jobs := slices.Repeat([]awa.EnqueueParams{{Kind: "proof"}}, 1+rand.IntN(10))
+	for n := range jobs[:len(jobs)/2] {
+		jobs[n].ConcurrencyKey = strconv.Itoa(rand.IntN(50))
+	}
+	ids, err := queue.EnqueueMixed(context.Background(), conn, w.queue, jobs)
 	w.diary.do(func() {
 		if err != nil {
-			w.diary.unsure += len(args)
+			w.diary.unsure += len(jobs)
 			return
 		}
 		for _, id := range ids {
@@ -201,11 +212,11 @@ func (w *witness) recover() int {
 		}
 	}
 
-	// A claim that was forgotten is waiting again. If the promotion before it was forgotten
-	// as well, it waits for that.
+	// A claim that was forgotten is waiting again: if the promotion before it was forgotten as
+	// well, for that, and if it was set aside before, for a slot.
 	var forgotten, kept []awa.Receipt
 	for r := range d.hand {
-		waits := states[r.JobID] == awa.StateAvailable || states[r.JobID] == awa.StateRetryable && r.RunLease > 1
+		waits := states[r.JobID] == awa.StateAvailable || r.RunLease > 1 && (states[r.JobID] == awa.StateRetryable || states[r.JobID] == awa.StateScheduled)
 		if waits && !d.asked[r] {
 			forgotten = append(forgotten, r)
 			delete(d.hand, r)
@@ -213,6 +224,7 @@ func (w *witness) recover() int {
 			kept = append(kept, r)
 		}
 	}
+	w.limit(nil)
 	if _, err := queue.Maintain(ctx, conn); err != nil {
 		t.Fatal(err)
 	}

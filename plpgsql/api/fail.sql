@@ -111,7 +111,7 @@ begin
         when n.attempt = 1 and n.errors is null and n.error is not distinct from v_errors[1] then v_first
         else _bounded_errors(n.errors, jsonb_build_object('error', left(coalesce(n.error, ''), 10000), 'attempt', n.attempt, 'at', v_now), 49)
       end,
-      case when exists (select from progress_entries_{{ $i }}) then _progress_of({{ $i }}::smallint, n.job_id, n.run_lease) else n.progress end,
+      case when (select _any_progress({{ $i }}::smallint)) then _progress_of({{ $i }}::smallint, n.job_id, n.run_lease) else n.progress end,
       n.unique_states, n.ordering_key, n.deadline, v_xid
     from coming as n
     -- The batch is won before anything else is written, because the loser waits there.
@@ -204,7 +204,7 @@ begin
       select n.job_id, n.lane, v_state, v_now + coalesce(p_retry_after, _backoff(n.attempt)), n.created_at, n.run_lease + 1,
         n.attempt + (p_how <> 's')::integer, n.max_attempts, n.kind, n.args, n.metadata, n.tags,
         case when p_how = 's' then n.errors else _bounded_errors(n.errors, n.entry, 49) end,
-        case when exists (select from progress_entries_{{ $i }}) then _progress_of({{ $i }}::smallint, n.job_id, n.run_lease) else n.progress end,
+        case when (select _any_progress({{ $i }}::smallint)) then _progress_of({{ $i }}::smallint, n.job_id, n.run_lease) else n.progress end,
         n.unique_states, n.ordering_key, n.deadline, v_xid
       from coming as n
       -- Batches are won before anything else is written, because the loser waits there.
@@ -293,7 +293,6 @@ begin
     order by u.n;
     return;
   end if;
-  v_progress := exists (select from progress_entries);
   -- Whether an attempt was the last stands in its immutable ready row. Keys are
   -- taken in their order and before any batch.
   select array_agg(row(t.ready_slot, t.batch_id, t.job_id, t.run_lease)::receipt),
@@ -339,6 +338,8 @@ begin
     v_closed := array(
       select c from _close_in_order(v_receipts, v_outcomes, case when not v_snooze then v_errors end) as c);
   end if;
+  -- Not before: what was reported while this call waited is handed on as well.
+  v_progress := exists (select from progress_entries);
 
   insert into deferred_jobs (
     job_id, lane, state, run_at, created_at, run_lease, attempt, max_attempts, kind, args,

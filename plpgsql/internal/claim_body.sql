@@ -389,6 +389,9 @@ begin
             end case;
             v_got := 1;
             v_left := 0;
+{{- if .limited }}
+            v_stop := true;
+{{- end }}
             exit;
           end if;
 {{- if .limited }}

@@ -21,7 +21,6 @@ declare
   v_enough integer;
   v_got    integer;
   v_stop   boolean := false;
-  v_moment timestamptz;
   v_rate   double precision;
   v_burst  integer;
   v_here   smallint;
@@ -83,11 +82,10 @@ begin
   end if;
   v_asked := v_left;
   v_enough := case when v_asked < 20 then 0 else v_asked / 2 end;
-  v_moment := _now();
   if v_aged is distinct from false then
     v_aged := exists (select from slot_entries as e where e.queue = p_queue);
   end if;
-  v_state := _slot_state(p_queue, coalesce(v_points, '{}'), v_moment, v_here, v_leases, v_parked);
+  v_state := _slot_state(p_queue, coalesce(v_points, '{}'), v_here, v_leases, v_parked);
   v_held := v_state.held_keys;
 
   for v_pass in 1 .. 2 loop
@@ -101,7 +99,7 @@ begin
       v_jobs := case when w_keys <> '{}' then array(
         select j
         from _claim_parked(
-          p_queue, w_keys, v_held || case when v_aged then _aged_keys(p_queue, w_keys, v_moment) end, v_left, p_worker, p_lease, p_limit) as j) end;
+          p_queue, w_keys, v_held || case when v_aged then _aged_keys(p_queue, w_keys) end, v_left, p_worker, p_lease, p_limit) as j) end;
       if v_jobs <> '{}' then
         return query select j.* from unnest(v_jobs) as j;
         select array_agg(_concurrency_key(j.metadata)), array_agg(j.job_id), array_agg((j.receipt).batch_id)
@@ -127,11 +125,11 @@ begin
   end if;
   v_points := v_state.open_points;
   if cardinality(v_points) > 128 then
-    perform _age_slots(p_queue, array_agg(u.key), array_agg(u.job_id), array_agg(b.batch_id), v_moment)
+    perform _age_slots(p_queue, array_agg(u.key), array_agg(u.job_id), array_agg(b.batch_id))
     from unnest(v_points[:64]) as p (point)
     cross join lateral (select n.* from slot_batches as n where n.queue = p_queue and n.point = p.point offset 0) as b
     cross join lateral unnest(b.keys, b.job_ids) as u (key, job_id)
-    where _holds_slot(b.batch_id, u.job_id, v_moment);
+    where _holds_slot(b.batch_id, u.job_id);
     v_points := v_points[65:];
     v_aged := true;
   end if;

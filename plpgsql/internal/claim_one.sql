@@ -10,11 +10,14 @@
 {{- if .limited }}
               v_key := _concurrency_key(r.metadata);
               if v_key is not null
-                and cardinality(array_positions(v_held || case when v_aged then _aged_keys(claim.queue, array[v_key], v_moment) end, v_key)) >= p_limit
+                and cardinality(array_positions(v_held || case when v_aged then _aged_keys(claim.queue, array[v_key]) end, v_key)) >= p_limit
               then
                 -- It has no slot: some others are looked at with it.
                 v_next := 20;
               else
+                if v_aged then
+                  v_now := _now();  -- later than the outcomes that were read just now
+                end if;
 {{- end }}
               insert into claims_{{ .slot }} (
                 batch_id, lane, claimed_at, lease_expires_at, ready_slot, job_ids, run_leases, worker, deadline_at, follows)
@@ -35,6 +38,9 @@
 {{- if .moves }}
 {{ template "internal/claim_moves.sql" .slot }}
               v_left := 0;
+{{- if .limited }}
+              v_stop := true;
+{{- end }}
               exit;
 {{- end }}
 {{- if .limited }}

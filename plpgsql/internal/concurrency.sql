@@ -17,12 +17,15 @@ as $$
       then p_metadata ->> 'awa:concurrency_key' end
 $$;
 
--- What the batches at some points hold at a moment: a key for each attempt that is
--- open, and those of the others. The batches of the current segment are looked for
+-- What the batches at some points hold: a key for each attempt that is open, and those of the
+-- others. A claim draws its time after it has read them, so that it is later than the outcomes
+-- that freed its slots, and the times prove the limit. The batches of the current segment are looked for
 -- there alone; if one is not, in every segment. Mostly each is open or closed as a whole,
--- and its keys are taken as they stand.
+-- and its keys are taken as they stand. An attempt that waits for an answer is closed in its
+-- batch and still holds a slot. It may begin to wait at any time, so leases are read no earlier
+-- than outcomes.
 create or replace function {{ .schema }}._slot_state (
-  p_queue text, p_open bigint[], p_at timestamptz, p_slot smallint, p_leases boolean, p_parked boolean,
+  p_queue text, p_open bigint[], p_slot smallint, p_leases boolean, p_parked boolean,
   out held_keys text[], out open_points bigint[], out freed_keys text[], out freed_points bigint[]
 )
   language plpgsql
@@ -31,6 +34,7 @@ as $$
 declare
   v_met  bigint := 0::bigint;
   v_torn boolean := p_leases;
+  v_done boolean := false;
   r      record;
 begin
   if not v_torn then
@@ -47,11 +51,12 @@ begin
         cross join lateral (
           select coalesce(sum(n.jobs), 0) as closed
           from attempt_outcomes_{{ $i }} as n
-          where n.batch_id = b.batch_id and n.finalized_at <= p_at
+          where n.batch_id = b.batch_id
         ) as o
       loop
         v_met := v_met + 1;
         if r.done then
+          v_done := true;
           if p_parked then
             freed_keys := freed_keys || r.keys;
             freed_points := freed_points || array_fill(r.point, array[cardinality(r.keys)]);
@@ -66,7 +71,7 @@ begin
       end loop;
 {{ end }}
     end case;
-    if not v_torn and v_met = cardinality(p_open) then
+    if not v_torn and v_met = cardinality(p_open) and not (v_done and exists (select from leases)) then
       return;
     end if;
   end if;
@@ -82,8 +87,8 @@ begin
 end;
 $$;
 
--- Whether an attempt is open at a moment, or waits for an answer.
-create or replace function {{ .schema }}._holds_slot (p_batch_id bigint, p_job_id bigint, p_at timestamptz)
+-- Whether an attempt is open, or waits for an answer.
+create or replace function {{ .schema }}._holds_slot (p_batch_id bigint, p_job_id bigint)
   returns boolean
   language plpgsql
   stable
@@ -94,7 +99,7 @@ begin
       where c.batch_id = p_batch_id and p_job_id = any (c.job_ids)
         and not exists (
           select from attempt_outcomes as o
-          where o.batch_id = p_batch_id and (o.job_ids is null or p_job_id = any (o.job_ids)) and o.finalized_at <= p_at))
+          where o.batch_id = p_batch_id and (o.job_ids is null or p_job_id = any (o.job_ids))))
     -- Not by exists, which may be planned to read them all.
     or coalesce((select true from leases as l where l.job_id = p_job_id and l.batch_id = p_batch_id), false);
 end;
@@ -102,7 +107,7 @@ $$;
 
 -- The slots of some keys that attempts took which outlasted many claims: each slot's newest
 -- row, and whether the attempt of that row is open.
-create or replace function {{ .schema }}._aged_slots (p_queue text, p_keys text[], p_claimed_at timestamptz)
+create or replace function {{ .schema }}._aged_slots (p_queue text, p_keys text[])
   returns table (key text, slot integer, point bigint, held boolean)
   language plpgsql
   volatile
@@ -114,7 +119,7 @@ begin
   select k.key, s.slot, e.point, e.held
   from unnest(p_keys) as k (key)
   cross join generate_series(1, (select m.concurrency_slots from queue_meta as m where m.queue = p_queue)) as s (slot)
-  -- The newest row of slot s of key k, and whether its attempt was open at p_claimed_at.
+  -- The newest row of slot s of key k, and whether its attempt is open.
   left join lateral (
     select n.point, n.batch_id, n.job_id from slot_entries as n
     where n.queue = p_queue and n.key = k.key and n.slot = s.slot
@@ -122,13 +127,13 @@ begin
     limit 1
   ) as n on true
   cross join lateral (
-    select coalesce(n.point, 0) as point, case when n.batch_id is null then false else _holds_slot(n.batch_id, n.job_id, p_claimed_at) end as held
+    select coalesce(n.point, 0) as point, case when n.batch_id is null then false else _holds_slot(n.batch_id, n.job_id) end as held
   ) as e;
 end;
 $$;
 
 -- Some keys, each as often as it has open attempts that outlasted many claims.
-create or replace function {{ .schema }}._aged_keys (p_queue text, p_keys text[], p_claimed_at timestamptz)
+create or replace function {{ .schema }}._aged_keys (p_queue text, p_keys text[])
   returns text[]
   language plpgsql
   volatile
@@ -136,16 +141,14 @@ as $$
 begin
   return array(
     select a.key
-    from _aged_slots(p_queue, array(select distinct k.key from unnest(p_keys) as k (key)), p_claimed_at) as a
+    from _aged_slots(p_queue, array(select distinct k.key from unnest(p_keys) as k (key))) as a
     where a.held);
 end;
 $$;
 
 -- Attempts that are still open after many claims: each has a slot of its key from
 -- now on, and its batch is no longer looked at.
-create or replace function {{ .schema }}._age_slots (
-  p_queue text, p_keys text[], p_jobs bigint[], p_batches bigint[], p_claimed_at timestamptz
-)
+create or replace function {{ .schema }}._age_slots (p_queue text, p_keys text[], p_jobs bigint[], p_batches bigint[])
   returns void
   language plpgsql
   volatile
@@ -160,7 +163,7 @@ begin
   ) as w
   join (
     select a.key, a.slot, a.point, row_number() over (partition by a.key order by a.slot) as turn
-    from _aged_slots(p_queue, array(select distinct k.key from unnest(p_keys) as k (key)), p_claimed_at) as a
+    from _aged_slots(p_queue, array(select distinct k.key from unnest(p_keys) as k (key))) as a
     where not a.held
   ) as f on f.key = w.key and f.turn = w.turn;
 end;

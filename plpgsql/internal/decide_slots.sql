@@ -6,7 +6,7 @@
                 select count(*) filter (where u.nth = 0) as held, array_agg(u.nth) filter (where u.nth > 0) as nths
                 from (
                   select 0 as nth, h.key
-                  from (select unnest(v_held || case when v_aged then _aged_keys(claim.queue, w_keys, v_moment) end) as key) as h
+                  from (select unnest(v_held || case when v_aged then _aged_keys(claim.queue, w_keys) end) as key) as h
                   where (h.key in (select unnest(w_keys))) is true
                   union all
                   select k.nth, k.key
@@ -18,6 +18,9 @@
               ) as c
               cross join lateral (select x.nth from unnest(c.nths) as x (nth) order by x.nth offset greatest(p_limit - c.held, 0)) as n
               order by n.nth);
+            if v_aged then
+              v_now := _now();  -- later than the outcomes that were read just now
+            end if;
             if v_met - cardinality(v_barred) > v_left then
               -- Up to the last that the caller may have.
               v_take := (

@@ -301,7 +301,8 @@ end;
 $$;
 
 -- Parked jobs of a queue whose limit is gone go back into their lanes. The jobs are locked
--- before they leave the list, as a claim and a move do.
+-- before they leave the list, as a claim and a move do. One that was parked since may be in the
+-- hands of a claim that wants its place on the list: it is left to _unpark_unlimited.
 create or replace function {{ .schema }}._unpark_queue (p_queue text)
   returns void
   language plpgsql
@@ -309,15 +310,19 @@ create or replace function {{ .schema }}._unpark_queue (p_queue text)
   set enable_seqscan = off
 as $$
 declare
-  v_ids bigint[];
+  v_held bigint[] := array(
+    select e.job_id from deferred_jobs as e
+    where e.job_id = any (array(select p.job_id from parked_jobs as p where p.queue = p_queue))
+    order by e.job_id
+    for update);
+  v_ids  bigint[];
 begin
-  perform from deferred_jobs as e
-  where e.job_id = any (array(select p.job_id from parked_jobs as p where p.queue = p_queue))
-  order by e.job_id
-  for update;
   for v_ids in
     with unlisted as (
-      delete from parked_jobs as p where p.queue = p_queue returning p.job_id
+      delete from parked_jobs as p
+      -- Not a join, which may be planned as a walk through all of them for each.
+      where p.queue = p_queue and (p.job_id in (select h.job_id from unnest(v_held) as h (job_id))) is true
+      returning p.job_id
     )
     select array_agg(n.job_id order by n.nth)
     from (select u.job_id, row_number() over (order by u.job_id) as nth from unlisted as u) as n

@@ -21,6 +21,23 @@ begin
 end;
 $$;
 
+-- Whether any attempt of a segment reported progress. A function, and volatile, so that a call
+-- that waited within its statement sees what was reported meanwhile.
+create or replace function {{ .schema }}._any_progress (p_slot smallint)
+  returns boolean
+  language plpgsql
+  volatile
+as $$
+begin
+  case p_slot
+{{ range $i := until (int .segments) }}
+  when {{ $i }} then
+    return exists (select from progress_entries_{{ $i }});
+{{ end }}
+  end case;
+end;
+$$;
+
 -- A report on top of an earlier one.
 create or replace function {{ .schema }}._progress (p_before jsonb, p_percent integer, p_message text, p_metadata jsonb)
   returns jsonb

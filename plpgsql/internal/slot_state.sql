@@ -1,12 +1,15 @@
-    with batch as materialized (
+    with leased as materialized (
+      select exists (select from leases) as waits
+    ),
+    batch as materialized (
       select x.*, coalesce(x.closed >= cardinality(x.claimed), true) as done,
         -- Nobody has touched the batch: its keys can be used without looking at jobs.
-        x.closed = 0 and x.intact and not p_leases as whole
+        x.closed = 0 and x.intact and not (select l.waits from leased as l) as whole
       from (
         select b.point, b.batch_id, b.keys, b.job_ids, c.job_ids as claimed, c.job_ids = b.job_ids as intact,
           coalesce((
             select sum(o.jobs) from attempt_outcomes{{ . }} as o
-            where o.batch_id = b.batch_id and o.finalized_at <= p_at), 0) as closed
+            where o.batch_id = b.batch_id), 0) as closed
         from unnest(p_open) as p (point)
         cross join lateral (
           select n.* from slot_batches{{ . }} as n where n.queue = p_queue and n.point = p.point offset 0
@@ -20,7 +23,7 @@
       from batch as b
       cross join lateral (
         select o.job_ids from attempt_outcomes{{ . }} as o
-        where o.batch_id = b.batch_id and o.finalized_at <= p_at
+        where o.batch_id = b.batch_id
         offset 0
       ) as o
       cross join lateral unnest(o.job_ids) as i (job_id)
@@ -31,21 +34,21 @@
     attempt as materialized (
       select b.point, u.key,
         not b.done and (b.batch_id, u.job_id) not in (select x.batch_id, x.job_id from closed as x) and u.job_id = any (b.claimed)
-        or case when p_leases
+        or case when (select l.waits from leased as l)
           then coalesce((select true from leases as l where l.job_id = u.job_id and l.batch_id = b.batch_id), false) else false end
         as open
       from batch as b
       cross join lateral unnest(b.keys, b.job_ids) as u (key, job_id)
-      where p_leases or not (b.done or b.whole)
+      where (select l.waits from leased as l) or not (b.done or b.whole)
     )
     select (select count(b.claimed) from batch as b),
       array(select unnest(b.keys) from batch as b where b.whole) || array(select a.key from attempt as a where a.open),
       array(select b.point from batch as b where b.whole union select a.point from attempt as a where a.open order by 1),
       case when p_parked then
-        array(select unnest(b.keys) from batch as b where b.done and not p_leases) || array(select a.key from attempt as a where not a.open)
+        array(select unnest(b.keys) from batch as b where b.done and not (select l.waits from leased as l)) || array(select a.key from attempt as a where not a.open)
       end,
       case when p_parked then
-        array(select f.point from (select b.point, unnest(b.keys) from batch as b where b.done and not p_leases) as f)
+        array(select f.point from (select b.point, unnest(b.keys) from batch as b where b.done and not (select l.waits from leased as l)) as f)
           || array(select a.point from attempt as a where not a.open)
       end
     into v_met, held_keys, open_points, freed_keys, freed_points;
