@@ -49,3 +49,7 @@ drop function if exists {{ .schema }}._park_jobs (text, {{ .schema }}.receipt[])
 drop function if exists {{ .schema }}._claim_ahead (text, integer, integer, text, interval, integer, text[], timestamptz, boolean);
 drop function if exists {{ .schema }}._claim_own (text, bigint, smallint, integer, text, interval);
 drop function if exists {{ .schema }}._claim_lanes (text, integer, text, interval);
+drop function if exists {{ .schema }}._parked_keys (text, integer);
+drop function if exists {{ .schema }}._forget_parked (text, text[], bigint[]);
+drop function if exists {{ .schema }}._claim_parked (text, text[], text[], integer, text, interval, integer);
+drop function if exists {{ .schema }}._park_jobs (text, smallint, bigint, bigint[], integer[], bigint, text, interval);
