@@ -123,7 +123,8 @@ func TestNoConnectionIsLeft(t *testing.T) {
 	exec(t, pool, `update awa.storage_settings set worker_silence = '2 seconds'`)
 	enqueueMany(t, pool, "default", jobs)
 	var done atomic.Int64
-	start(t, worker.Config{Pool: pool, MaxWorkers: 4}, tasks(func(context.Context, *worker.Job[task]) error {
+	var log logbook
+	start(t, worker.Config{Pool: pool, MaxWorkers: 4, Logger: log.logger()}, tasks(func(context.Context, *worker.Job[task]) error {
 		time.Sleep(time.Millisecond)
 		done.Add(1)
 		return nil
@@ -156,6 +157,9 @@ func TestNoConnectionIsLeft(t *testing.T) {
 	eventually(t, func() bool { return counts(t, pool, "default").Completed == jobs },
 		func() any { return counts(t, pool, "default") })
 	requireHealthy(t, pool)
+	if strings.Contains(log.text(), "datestyle") {
+		t.Errorf("what was refused is taken for something else: %s", log.text())
+	}
 }
 
 // A client that is started while the server is down begins when it is there.
