@@ -1,7 +1,7 @@
 -- Claim: which jobs, in which order, with which receipt. Inside one
 -- transaction; race/20_claim_windows.sql claims what others committed.
 begin;
-select plan(51);
+select plan(53);
 do $$ begin perform pg_advisory_xact_lock_shared(hashtext('awa pgtap')); end $$;
 
 -- Result
@@ -166,6 +166,9 @@ select c.receipt from awa.enqueue('k', queue => 'tap/20/name') as j, awa.claim('
 select is((select awa.cancel((e.receipt).job_id) from edge as e), true, 'an attempt of the longest name is cancelled');
 select is((select count(*) from awa.worker_notices as n join edge as e on n.job_id = (e.receipt).job_id and length(n.worker) = 200), 1::bigint,
   'and its worker told');
+
+select is(awa._draw_batch_id(((1::bigint << 46) - 1) * 16 + 15) >> 17, (1::bigint << 46) - 1, 'a batch is named after the highest job id that there can be');
+select throws_ok('select awa._draw_batch_id((1::bigint << 46) * 16)', '22003', null, 'and after no higher one');
 
 select is_empty('select * from awa.check()', 'the storage is sound after all of this');
 

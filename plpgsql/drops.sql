@@ -54,3 +54,7 @@ drop function if exists {{ .schema }}._holds_slot (bigint, bigint, timestamptz);
 drop function if exists {{ .schema }}._aged_slots (text, text[], timestamptz);
 drop function if exists {{ .schema }}._aged_keys (text, text[], timestamptz);
 drop function if exists {{ .schema }}._age_slots (text, text[], bigint[], bigint[], timestamptz);
+drop function if exists {{ .schema }}._parked_keys (text, integer);
+drop function if exists {{ .schema }}._forget_parked (text, text[], bigint[]);
+drop function if exists {{ .schema }}._claim_parked (text, text[], text[], integer, text, interval, integer);
+drop function if exists {{ .schema }}._park_jobs (text, smallint, bigint, bigint[], integer[], bigint, text, interval);

@@ -26,15 +26,10 @@ func TestForeignDates(t *testing.T) {
 	var log logbook
 	client := start(t, worker.Config{Pool: foreign, DisableMaintain: true, Logger: log.logger()},
 		tasks(func(context.Context, *worker.Job[task]) error { return nil }))
-	text := func() string {
-		log.mu.Lock()
-		defer log.mu.Unlock()
-		return log.buf.String()
-	}
 	eventually(t, func() bool {
-		return strings.Contains(text(), "datestyle ISO") || counts(t, pool, "default").Available == 0
+		return strings.Contains(log.text(), "datestyle ISO") || counts(t, pool, "default").Available == 0
 	},
-		func() any { return text() })
+		func() any { return log.text() })
 	stop(t, client)
 	if j, err := queue.GetJob(t.Context(), pool, id); err != nil || j.State != awa.StateAvailable || j.Attempt != 0 {
 		t.Errorf("%+v %v", j, err)

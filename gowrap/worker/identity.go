@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
 	awa "github.com/awaqueue/awa/gowrap"
@@ -56,7 +57,11 @@ func (id *identity) name(ctx context.Context, c awa.Client, db awa.DBTX) (string
 	// A claim that cannot be read has taken its jobs all the same.
 	var t time.Time
 	if err := db.QueryRow(ctx, "select 'epoch'::timestamptz").Scan(&t); err != nil {
-		return "", fmt.Errorf("read a time, which without binary results needs datestyle ISO: %w", err)
+		var unread pgx.ScanArgError
+		if errors.As(err, &unread) {
+			return "", fmt.Errorf("read a time, which without binary results needs datestyle ISO: %w", err)
+		}
+		return "", fmt.Errorf("ask for a time: %w", err)
 	}
 	if err := c.RegisterWorker(ctx, db, name, id.info); err != nil {
 		return "", err

@@ -65,6 +65,12 @@ func (b *logbook) logger() *slog.Logger {
 	return slog.New(slog.NewJSONHandler(b, &slog.HandlerOptions{Level: slog.LevelDebug}))
 }
 
+func (b *logbook) text() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
+}
+
 // messages counts the lines of each message, from a level on.
 func (b *logbook) messages(t *testing.T, level slog.Level) map[string]int {
 	t.Helper()

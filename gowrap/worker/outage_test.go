@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -92,6 +93,73 @@ func TestServerCrash(t *testing.T) {
 	}
 	t.Logf("%d jobs, %d repeats", jobs, repeats)
 	requireHealthy(t, pool)
+}
+
+// Others take every connection that the server has while jobs run. The client is refused, and
+// goes on when there is room again.
+func TestNoConnectionIsLeft(t *testing.T) {
+	server := pgtest.Server(t, localpg.Options{Settings: map[string]string{"max_connections": "15"}})
+	leakless(t)
+	cfg, err := pgx.ParseConfig(server.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.RuntimeParams["application_name"] = "crowd"
+	admin, err := pgx.ConnectConfig(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer admin.Close(context.Background())
+	var crowd []*pgx.Conn
+	leave := func() {
+		for _, conn := range crowd {
+			_ = conn.Close(context.Background())
+		}
+		crowd = nil
+	}
+	defer leave()
+	const jobs = 400
+	pool := newPool(t, server.URL(), nil)
+	exec(t, pool, `update awa.storage_settings set worker_silence = '2 seconds'`)
+	enqueueMany(t, pool, "default", jobs)
+	var done atomic.Int64
+	var log logbook
+	start(t, worker.Config{Pool: pool, MaxWorkers: 4, Logger: log.logger()}, tasks(func(context.Context, *worker.Job[task]) error {
+		time.Sleep(time.Millisecond)
+		done.Add(1)
+		return nil
+	}))
+	eventually(t, func() bool { return done.Load() > 50 }, func() any { return done.Load() })
+
+	others := func() (n int) {
+		t.Helper()
+		if err := admin.QueryRow(t.Context(), `
+			select count(pg_terminate_backend(a.pid)) from pg_stat_activity as a
+			where a.backend_type = 'client backend' and a.application_name <> 'crowd'`).Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	for ended := 1; ended > 0; ended = others() {
+		for {
+			conn, err := pgx.ConnectConfig(t.Context(), cfg)
+			if err != nil {
+				break
+			}
+			crowd = append(crowd, conn)
+		}
+	}
+	refused := func() int { return strings.Count(server.Log(), "too many clients") }
+	before := refused()
+	eventually(t, func() bool { return refused() > before+3 }, func() any { return refused() - before })
+
+	leave()
+	eventually(t, func() bool { return counts(t, pool, "default").Completed == jobs },
+		func() any { return counts(t, pool, "default") })
+	requireHealthy(t, pool)
+	if strings.Contains(log.text(), "datestyle") {
+		t.Errorf("what was refused is taken for something else: %s", log.text())
+	}
 }
 
 // A client that is started while the server is down begins when it is there.

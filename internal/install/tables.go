@@ -21,10 +21,12 @@ func changed(sql string) (names []string) {
 // lockTables locks what an upgrade from a version changes, before it changes anything: from
 // then on it waits for nobody. Live clients lock tables in orders of their own. So that no
 // deadlock ends one of them, an attempt gives everything back before a client that waits for
-// it would look for one. Each attempt begins with the gate of the ring, where calls that read
-// all segments queue before they hold a table: otherwise, beside a few of them, there is no
+// it would look for one. Every other attempt begins with the gate of the ring, where calls that
+// read all segments queue before they hold a table: otherwise, beside a few of them, there is no
 // moment in which no two wait for each other. Then come the tables that kept earlier attempts
-// waiting: clients that hold them end, and others queue with nothing in hand. A vacuum, which
+// waiting: clients that hold them end, and others queue with nothing in hand. The attempts
+// between begin with these tables, since a claim comes to the gate after it has read its queue's
+// settings: beside busy claims there is always one between the two. A vacuum, which
 // PostgreSQL cancels only for those who wait longer, is waited for there as well.
 func (o Options) lockTables(r release, version int) string {
 	names := changed(r.code)
@@ -50,18 +52,23 @@ begin
     begin
       v_until := clock_timestamp() + make_interval(secs => case when v_vacuum then v_limit * 1.5 else v_patience end / 1000);
       v_table := null;
-      perform set_config('lock_timeout', ceil(v_patience)::text || 'ms', true);
-      perform pg_advisory_xact_lock(hashtext('awa/%[1]s'), 8);
       for v_table, v_lock in
-        select c.oid::regclass, case c.relkind
-            when 'v' then format('alter view %%s alter %%I drop default', c.oid::regclass,
-              (select a.attname from pg_attribute as a where a.attrelid = c.oid and a.attnum = 1))
-            else format('lock table only %%s in access exclusive mode', c.oid::regclass) end
-        from pg_class as c
-        left join pg_inherits as i on i.inhrelid = c.oid
-        where coalesce(i.inhparent, c.oid) in (
-          select to_regclass('%[1]s.' || n.name) from unnest('{%[2]s}'::text[]) as n (name))
-        order by array_position(v_first, c.oid::regclass), c.relkind = 'v' desc, c.oid
+        select s.id, s.lock
+        from (
+          select null::regclass, format('select pg_advisory_xact_lock(%%s, 8)', hashtext('awa/%[1]s')),
+            case when v_attempt %% 2 = 1 then -2147483647 else 0 end, true, 0::oid
+          union all
+          select c.oid::regclass, case c.relkind
+              when 'v' then format('alter view %%s alter %%I drop default', c.oid::regclass,
+                (select a.attname from pg_attribute as a where a.attrelid = c.oid and a.attnum = 1))
+              else format('lock table only %%s in access exclusive mode', c.oid::regclass) end,
+            coalesce(array_position(v_first, c.oid::regclass) - cardinality(v_first) - 1, 1), c.relkind = 'v', c.oid
+          from pg_class as c
+          left join pg_inherits as i on i.inhrelid = c.oid
+          where coalesce(i.inhparent, c.oid) in (
+            select to_regclass('%[1]s.' || n.name) from unnest('{%[2]s}'::text[]) as n (name))
+        ) as s (id, lock, place, is_view, oid)
+        order by s.place, s.is_view desc, s.oid
       loop
         perform set_config('lock_timeout',
           greatest(1, ceil(extract(epoch from v_until - clock_timestamp()) * 1000))::text || 'ms', true);

@@ -125,7 +125,8 @@ create or replace function {{ .schema }}._draw_batch_id (p_top bigint)
   language sql
   volatile
 as $$
-  select p_top << 13 | pg_catalog.floor(pg_catalog.random() * 8192)::bigint
+  -- Not by a shift: a job id beyond 46 bits must not pass unnoticed.
+  select p_top * 8192 + pg_catalog.floor(pg_catalog.random() * 8192)::bigint
 $$;
 
 -- A batch id that the segment does not have yet.

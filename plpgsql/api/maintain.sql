@@ -9,6 +9,8 @@ declare
   v_settings storage_settings;
   v_current  segment_rotations;
   v_oldest   bigint;
+  v_prune    text;
+  v_reason   text;
   v_rows     bigint;
 begin
   -- Otherwise, with nothing due, it would write nothing, and a loop would go on here for ever.
@@ -21,6 +23,40 @@ begin
   select s.* into v_settings from storage_settings as s;
 
   perform _require_read_committed('maintain');
+  -- The only task whose time grows with a segment. A call that prunes does nothing else: other
+  -- sessions do the other tasks meanwhile, whose locks would be held until it ends. History
+  -- stays until it is old or the ring needs the slot.
+  select r.* into v_current from segment_rotations as r order by r.generation desc limit 1;
+  select coalesce(max(p.generation) + 1, 0) into v_oldest from segment_prunes as p;
+  if v_oldest < v_current.generation and (
+      v_current.generation - v_oldest >= {{ sub (int .segments) 2 }}
+      or exists (
+        select from segment_rotations as r
+        where r.generation = v_oldest + 1 and r.rotated_at < clock_timestamp() - v_settings.history_retention))
+    and _try_singleton(1)
+  then
+    v_reason := format('segment %s', v_oldest);
+    -- What ends it, such as a statement_timeout or a full disk, would end it each time and undo
+    -- the others.
+    begin
+      -- A queue that is paused may hold it for weeks. Now and then the rows are counted all
+      -- the same, for the counters may have drifted.
+      perform _checkpoint(array[(v_oldest % {{ .segments }})::integer]);
+      if random() < 0.95 and _seems_held((v_oldest % {{ .segments }})::integer) then
+        v_prune := 'blocked';
+      else
+        v_prune := prune();
+      end if;
+    exception when others or query_canceled then
+      v_prune := 'failed';
+      v_reason := format('segment %s: %s', v_oldest, sqlerrm);
+    end;
+    if v_prune = 'pruned' then
+      return query select 'prune', v_prune, 1::bigint, v_reason;
+      return;
+    end if;
+  end if;
+
   -- First the tasks that may have to wait, briefly, for others' jobs; the rest never waits.
   select r.rescued, r.detail into v_rows, detail from _rescue(5000) as r;
   return query select 'rescue', case when v_rows > 0 then 'rescued' when detail = 'another session is at it' then 'busy' else 'idle' end, v_rows, detail;
@@ -71,46 +107,17 @@ begin
     return query select 'rotate', outcome, (outcome = 'rotated')::integer::bigint, format('segment %s', v_current.generation);
   end if;
 
-  -- History stays until it is old or the ring needs the slot. Late, because it ends with locks
-  -- for which others wait.
-  select r.* into v_current from segment_rotations as r order by r.generation desc limit 1;
-  select coalesce(max(p.generation) + 1, 0) into v_oldest from segment_prunes as p;
-  if v_oldest < v_current.generation and (
-    v_current.generation - v_oldest >= {{ sub (int .segments) 2 }}
-    or exists (
-      select from segment_rotations as r
-      where r.generation = v_oldest + 1 and r.rotated_at < clock_timestamp() - v_settings.history_retention))
-  then
-    -- The only task whose time grows with a segment. What ends it, such as a statement_timeout
-    -- or a full disk, would end it each time and undo the others.
-    begin
-      detail := format('segment %s', v_oldest);
-      -- A queue that is paused may hold it for weeks. Now and then the rows are counted all
-      -- the same, for the counters may have drifted.
-      perform _checkpoint(array[(v_oldest % {{ .segments }})::integer]);
-      if random() < 0.95 and _seems_held((v_oldest % {{ .segments }})::integer) then
-        outcome := 'blocked';
-      else
-        outcome := prune();
-      end if;
-    exception when others or query_canceled then
-      outcome := 'failed';
-      detail := format('segment %s: %s', v_oldest, sqlerrm);
-    end;
-    return query select 'prune', outcome, (outcome = 'pruned')::integer::bigint, detail;
+  if v_prune is not null then
+    return query select 'prune', v_prune, 0::bigint, v_reason;
   end if;
-
-  -- A bite of a batch operation ends with such locks too, so only one of the two is done.
-  if outcome is distinct from 'pruned' then
-    return query select 'batch', b.* from _batch_maintain(1000, '100 milliseconds') as b;
-    -- Last, because it holds the lanes until it commits.
-    v_rows := _move_idle_lanes(50);
-    if v_rows > 0 then
-      return query select 'lanes', 'moved', v_rows, null::text;
-    end if;
+  return query select 'batch', b.* from _batch_maintain(1000, '100 milliseconds') as b;
+  -- Last, because it holds the lanes until it commits.
+  v_rows := _move_idle_lanes(50);
+  if v_rows > 0 then
+    return query select 'lanes', 'moved', v_rows, null::text;
   end if;
 end;
 $$;
 
 comment on function {{ .schema }}.maintain is
-  'Runs the due housekeeping in small bites and reports each task: rescues attempts whose worker is gone, promotes due jobs, fires due schedules, releases jobs that come after others, checkpoints the counters, purges old dead letters, rotates and prunes segments, works on the oldest batch operation. Call it every second or more often, from one session or many; each task is done by one session at a time and skipped by the others. An error that ends a prune, also a timeout or a cancel, is reported as failed, and the other tasks stand. Raises 25001 outside READ COMMITTED.';
+  'Runs the due housekeeping in small bites and reports each task: rescues attempts whose worker is gone, promotes due jobs, fires due schedules, releases jobs that come after others, checkpoints the counters, purges old dead letters, rotates and prunes segments, works on the oldest batch operation. Call it every second or more often, from one session or many; each task is done by one session at a time and skipped by the others. A call that prunes a segment does nothing else. An error that ends a prune, also a timeout or a cancel, is reported as failed, and the other tasks are done. Raises 25001 outside READ COMMITTED.';

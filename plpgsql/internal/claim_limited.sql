@@ -28,6 +28,8 @@ declare
   v_points bigint[];
   v_frozen boolean := _keeps_snapshot();
   v_parked boolean;
+  v_round  integer;
+  v_walk   bigint := _parked_walk();
   v_leases boolean;
   v_aged   boolean;
   v_state  record;
@@ -50,6 +52,8 @@ begin
     if _snapshot_is_stale() then
       perform _stale_snapshot(format('claim of queue %L', p_queue));
     end if;
+    -- 40001 if the list of parked jobs is at another round by now, where this call's are looked for.
+    perform from queue_meta as m where m.queue = p_queue for share skip locked;
   end if;
   v_here := _current_slot();
   -- A claim writes into the segment that is current: if it has a row of a claim, it has
@@ -57,9 +61,9 @@ begin
   case v_here
 {{ range $i := until (int .segments) }}
   when {{ $i }} then
-    select m.rate_limit, m.rate_burst, b.point, b.open, b.aged,
-      exists (select from parked_jobs as p where p.queue = p_queue), exists (select from leases)
-    into v_rate, v_burst, v_point, v_points, v_aged, v_parked, v_leases
+    select m.rate_limit, m.rate_burst, m.parked_round, b.point, b.open, b.aged,
+      exists (select from parked_jobs as p where p.queue = p_queue and p.round = m.parked_round), exists (select from leases)
+    into v_rate, v_burst, v_round, v_point, v_points, v_aged, v_parked, v_leases
     from queue_meta as m
     left join lateral (
       select o.point, o.open, o.aged from slot_batches_{{ $i }} as o
@@ -94,12 +98,12 @@ begin
       -- otherwise return nothing, also looks at others, since a limit may have been raised.
       w_keys := v_state.freed_keys;
       if v_aged or v_pass = 2 or random() < 0.1 then
-        w_keys := w_keys || _parked_keys(p_queue, case when v_aged then v_left * 2 + 100 else 100 end);
+        w_keys := w_keys || _parked_keys(p_queue, v_round, case when v_aged then v_left * 2 + 100 else 100 end);
       end if;
       v_jobs := case when w_keys <> '{}' then array(
         select j
         from _claim_parked(
-          p_queue, w_keys, v_held || case when v_aged then _aged_keys(p_queue, w_keys) end, v_left, p_worker, p_lease, p_limit) as j) end;
+          p_queue, v_round, w_keys, v_held || case when v_aged then _aged_keys(p_queue, w_keys) end, v_left, p_worker, p_lease, p_limit) as j) end;
       if v_jobs <> '{}' then
         return query select j.* from unnest(v_jobs) as j;
         select array_agg(_concurrency_key(j.metadata)), array_agg(j.job_id), array_agg((j.receipt).batch_id)
@@ -117,6 +121,14 @@ begin
     exit when v_left < v_asked or not v_parked;
   end loop;
 
+  -- What it costs to move the list is paid when as much was read in vain: on the average, so
+  -- that no count has to be kept.
+  v_walk := _parked_walk() - v_walk;
+  if v_walk > 1000 and not v_frozen
+    and random() * (20000 + 10 * pg_stat_get_live_tuples('{{ .schema }}.parked_jobs'::regclass)) < v_walk
+  then
+    v_round := _renew_parked(p_queue, v_round);
+  end if;
   if v_rate is not null and v_left < v_asked then
     perform _spend_tokens(p_queue, v_rate, v_burst, v_asked - v_left);
   end if;
@@ -148,7 +160,7 @@ begin
         select true from unnest(b.keys) as f (key)
         where f.key not in (select h.key from unnest(v_held) as h (key) group by h.key having count(*) >= p_limit)
           -- Not by exists, which may be planned to read them all.
-          and coalesce((select true from parked_jobs as p where p.queue = p_queue and p.key = f.key order by p.job_id limit 1), false)
+          and coalesce((select true from parked_jobs as p where p.queue = p_queue and p.round = v_round and p.key = f.key order by p.job_id limit 1), false)
         limit 1), false)
       limit 64);
   end if;

@@ -22,7 +22,7 @@
         from (select _concurrency_key(j.metadata) as key, j.job_id, (j.receipt).batch_id from unnest(v_jobs) as j) as u
         where u.key is not null;
         if v_barred <> '{}' then
-          perform _park_jobs(claim.queue, b.ready_slot, r.lane, b.job_ids, b.run_leases, b.batch_id, claim.worker, claim.lease)
+          perform _park_jobs(claim.queue, v_round, b.ready_slot, r.lane, b.job_ids, b.run_leases, b.batch_id, claim.worker, claim.lease)
           from (
             select (j.receipt).ready_slot, (j.receipt).batch_id, array_agg(j.job_id) as job_ids, array_agg(_as_lease((j.receipt).run_lease)) as run_leases
             from _claim_own(claim.queue, r.lane, r.priority, v_met, claim.worker, claim.lease, v_gone) as j

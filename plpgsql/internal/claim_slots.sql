@@ -41,7 +41,7 @@
             end if;
             get diagnostics v_got = row_count;
             if v_barred <> '{}' then
-              perform _park_jobs(claim.queue, v_from, v_lane, v_gone,
+              perform _park_jobs(claim.queue, v_round, v_from, v_lane, v_gone,
                 array(select w_leases[l.nth] from unnest(v_barred) as l (nth)), null, claim.worker, claim.lease);
             end if;
             n_batches := n_batches || array_fill(v_batch, array[coalesce(cardinality(t_keys), 0)]);

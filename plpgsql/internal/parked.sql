@@ -2,7 +2,7 @@
 
 -- Some keys with parked jobs, from a random one on, so that many keys that are taken do not
 -- hide a free one for long.
-create or replace function {{ .schema }}._parked_keys (p_queue text, p_max integer)
+create or replace function {{ .schema }}._parked_keys (p_queue text, p_round integer, p_max integer)
   returns text[]
   language plpgsql
   volatile
@@ -13,30 +13,30 @@ declare
   -- The key of a random one of them.
   v_from  text := coalesce(
     (select p.key from parked_jobs as p
-     where p.queue = p_queue and hashint8extended(p.job_id, 0) >= v_start
+     where p.queue = p_queue and p.round = p_round and hashint8extended(p.job_id, 0) >= v_start
      order by hashint8extended(p.job_id, 0) limit 1),
     (select p.key from parked_jobs as p
-     where p.queue = p_queue and hashint8extended(p.job_id, 0) is not null
+     where p.queue = p_queue and p.round = p_round and hashint8extended(p.job_id, 0) is not null
      order by hashint8extended(p.job_id, 0) limit 1));
 begin
   return array(
     with recursive after as (
-      (select p.key, 1 as n from parked_jobs as p where p.queue = p_queue and p.key >= coalesce(v_from, '') order by p.key limit 1)
+      (select p.key, 1 as n from parked_jobs as p where p.queue = p_queue and p.round = p_round and p.key >= coalesce(v_from, '') order by p.key limit 1)
       union all
       select x.key, a.n + 1
       from after as a
       cross join lateral (
-        select p.key from parked_jobs as p where p.queue = p_queue and p.key > a.key order by p.key limit 1
+        select p.key from parked_jobs as p where p.queue = p_queue and p.round = p_round and p.key > a.key order by p.key limit 1
       ) as x
       where a.n < p_max
     ),
     before as (
-      (select p.key, 1 as n from parked_jobs as p where p.queue = p_queue and p.key < v_from order by p.key limit 1)
+      (select p.key, 1 as n from parked_jobs as p where p.queue = p_queue and p.round = p_round and p.key < v_from order by p.key limit 1)
       union all
       select x.key, b.n + 1
       from before as b
       cross join lateral (
-        select p.key from parked_jobs as p where p.queue = p_queue and p.key > b.key and p.key < v_from order by p.key limit 1
+        select p.key from parked_jobs as p where p.queue = p_queue and p.round = p_round and p.key > b.key and p.key < v_from order by p.key limit 1
       ) as x
       where b.n < p_max
     )
@@ -49,14 +49,14 @@ $$;
 
 -- Takes jobs off the list of parked ones: each by its key and id, not by a join, which may be
 -- planned as a walk through all parked jobs of the queue for each.
-create or replace function {{ .schema }}._forget_parked (p_queue text, p_keys text[], p_job_ids bigint[])
+create or replace function {{ .schema }}._forget_parked (p_queue text, p_round integer, p_keys text[], p_job_ids bigint[])
   returns void
   language plpgsql
   volatile
 as $$
 begin
   delete from parked_jobs as p
-  where p.ctid = any (array({{ template "internal/parked_rows.sql" (dict "queue" "p_queue" "keys" "p_keys" "ids" "p_job_ids") }}));
+  where p.ctid = any (array({{ template "internal/parked_rows.sql" (dict "queue" "p_queue" "round" "p_round" "keys" "p_keys" "ids" "p_job_ids") }}));
 end;
 $$;
 
@@ -69,14 +69,15 @@ create or replace function {{ .schema }}._forget_parked_of (p_lanes bigint[], p_
 as $$
 declare
   v_queue text;
+  v_round integer;
   v_keys  text[];
   v_ids   bigint[];
 begin
   if p_job_ids is null then
     return;
   end if;
-  for v_queue, v_keys, v_ids in
-    select l.queue, array_agg(u.key), array_agg(u.job_id)
+  for v_queue, v_round, v_keys, v_ids in
+    select l.queue, (select m.parked_round from queue_meta as m where m.queue = l.queue), array_agg(u.key), array_agg(u.job_id)
     from unnest(p_lanes, p_keys, p_job_ids) as u (lane, key, job_id)
     join queue_lanes as l on l.lane = u.lane
     where u.key is not null
@@ -85,7 +86,7 @@ begin
     delete from parked_jobs as p
     where p.ctid = any (array(
       select f.ctid from parked_jobs as f
-      where f.ctid = any (array({{ template "internal/parked_rows.sql" (dict "queue" "v_queue" "keys" "v_keys" "ids" "v_ids") }}))
+      where f.ctid = any (array({{ template "internal/parked_rows.sql" (dict "queue" "v_queue" "round" "v_round" "keys" "v_keys" "ids" "v_ids") }}))
       for update skip locked));
   end loop;
 end;
@@ -95,7 +96,7 @@ $$;
 -- p_held has a key for each attempt that is open. No window offers them any more:
 -- their claim is counted by a delta, as of jobs that a transaction enqueued itself.
 create or replace function {{ .schema }}._claim_parked (
-  p_queue text, p_keys text[], p_held text[], p_max integer, p_worker text, p_lease interval, p_limit integer
+  p_queue text, p_round integer, p_keys text[], p_held text[], p_max integer, p_worker text, p_lease interval, p_limit integer
 )
   returns setof {{ .schema }}.claimed_job
   language plpgsql
@@ -128,7 +129,7 @@ begin
         having bool_or(u.asked) and sum(u.held) < p_limit
       ) as k
       cross join lateral (
-        select j.job_id from parked_jobs as j where j.queue = p_queue and j.key = k.key order by j.job_id limit k.free
+        select j.job_id from parked_jobs as j where j.queue = p_queue and j.round = p_round and j.key = k.key order by j.job_id limit k.free
       ) as p
       limit v_left
     ) as n;
@@ -136,14 +137,15 @@ begin
       return;
     end if;
     -- Jobs whose unique key counts from now on are left to promotion.
-    if exists (select from deferred_jobs as d where d.run_at = 'infinity' and d.unique_key is not null) then
-      v_gone := array(
-        select d.job_id from deferred_jobs as d
-        where d.job_id = any (v_ids) and d.run_at = 'infinity' and d.lane = any (v_lanes) and _gains_key(d)
-        order by d.job_id
-        -- A session that holds one may wait for a lane that this claim holds.
-        for update skip locked);
-      perform _forget_parked(p_queue, array_agg(u.key), array_agg(u.job_id))
+    v_gone := array(
+      select d.job_id from deferred_jobs as d
+      where d.job_id = any (v_ids) and (d.unique_key is not null and d.run_at = 'infinity' and d.lane = any (v_lanes)) is true
+        and _gains_key(d)
+      order by d.job_id
+      -- A session that holds one may wait for a lane that this claim holds.
+      for update skip locked);
+    if v_gone <> '{}' then
+      perform _forget_parked(p_queue, p_round, array_agg(u.key), array_agg(u.job_id))
       from unnest(v_ids, v_keys) as u (job_id, key)
       where u.job_id = any (v_gone);
       perform _bring_back(v_gone);
@@ -164,7 +166,7 @@ begin
       ),
       gone as (
         delete from parked_jobs as p
-        where p.ctid = any (array({{ template "internal/parked_rows.sql" (dict "queue" "p_queue" "keys" "v_keys" "ids" "v_ids") }}
+        where p.ctid = any (array({{ template "internal/parked_rows.sql" (dict "queue" "p_queue" "round" "p_round" "keys" "v_keys" "ids" "v_ids") }}
             -- Not a join, since there may be many.
             and (u.job_id in (select t.job_id from taken as t)) is true))
       ),
@@ -221,17 +223,17 @@ begin
       select u.job_id
       from unnest(v_ids, v_keys) as u (job_id, key)
       cross join lateral (
-        select from parked_jobs as p where p.queue = p_queue and p.key = u.key and p.job_id = u.job_id limit 1
+        select from parked_jobs as p where p.queue = p_queue and p.round = p_round and p.key = u.key and p.job_id = u.job_id limit 1
       ) as p
       where not exists (
         select from deferred_jobs as d where d.job_id = u.job_id and (d.run_at = 'infinity' and d.lane = any (v_lanes)) is true));
     exit when v_gone = '{}';
     -- There may be many, so those behind them leave as well.
-    perform _forget_parked(p_queue, array_agg(j.key), array_agg(j.job_id))
+    perform _forget_parked(p_queue, p_round, array_agg(j.key), array_agg(j.job_id))
     from unnest(v_ids, v_keys) as u (job_id, key)
     cross join lateral (
       select n.key, n.job_id from parked_jobs as n
-      where n.queue = p_queue and n.key = u.key and n.job_id >= u.job_id
+      where n.queue = p_queue and n.round = p_round and n.key = u.key and n.job_id >= u.job_id
       order by n.job_id
       limit 1000
     ) as j
@@ -249,7 +251,7 @@ $$;
 -- passes them, so they are a batch of their own, p_batch_id or a new one, which is closed
 -- at once.
 create or replace function {{ .schema }}._park_jobs (
-  p_queue text, p_slot smallint, p_lane bigint, p_job_ids bigint[], p_run_leases integer[], p_batch_id bigint, p_worker text, p_lease interval
+  p_queue text, p_round integer, p_slot smallint, p_lane bigint, p_job_ids bigint[], p_run_leases integer[], p_batch_id bigint, p_worker text, p_lease interval
 )
   returns void
   language plpgsql
@@ -292,8 +294,8 @@ begin
         j.ordering_key, j.deadline, pg_current_xact_id()
       from job as j
     )
-    insert into parked_jobs (queue, key, job_id)
-    select p_queue, _concurrency_key(j.metadata), j.job_id from job as j
+    insert into parked_jobs (queue, round, key, job_id)
+    select p_queue, p_round, _concurrency_key(j.metadata), j.job_id from job as j
     on conflict do nothing;
 {{ end }}
   end case;
@@ -346,19 +348,20 @@ as $$
 declare
   v_jobs  bigint := 0::bigint;
   v_queue text;
+  v_round integer;
   v_keys  text[];
   v_ids   bigint[];
   v_held  bigint[];
 begin
-  for v_queue in
-    select m.queue from queue_meta as m
+  for v_queue, v_round in
+    select m.queue, m.parked_round from queue_meta as m
     where m.concurrency_limit is null and m.concurrency_slots is not null
-      and (select true from parked_jobs as p where p.queue = m.queue limit 1)
+      and (select true from parked_jobs as p where p.queue = m.queue and p.round = m.parked_round limit 1)
   loop
     select array_agg(n.key), array_agg(n.job_id) into v_keys, v_ids
     from (
       select p.key, p.job_id from parked_jobs as p
-      where p.queue = v_queue
+      where p.queue = v_queue and p.round = v_round
       order by p.key, p.job_id
       limit p_max
       for update skip locked
@@ -370,11 +373,46 @@ begin
       for update skip locked);
     v_jobs := v_jobs + _bring_back(v_held);
     -- Those that left otherwise leave the list as well.
-    perform _forget_parked(v_queue, array_agg(u.key), array_agg(u.job_id))
+    perform _forget_parked(v_queue, v_round, array_agg(u.key), array_agg(u.job_id))
     from unnest(v_ids, v_keys) as u (job_id, key)
     where u.job_id = any (v_held)
       or not exists (select from deferred_jobs as d where d.job_id = u.job_id and (d.run_at = 'infinity') is true);
   end loop;
   return v_jobs;
+end;
+$$;
+
+-- How many entries of the lists of parked jobs this transaction has read in vain so far. While
+-- an old snapshot is open they stay there, of jobs that left long ago.
+create or replace function {{ .schema }}._parked_walk ()
+  returns bigint
+  language sql
+  volatile
+as $$
+  select pg_catalog.sum(pg_catalog.pg_stat_get_xact_tuples_returned(i.id) - pg_catalog.pg_stat_get_xact_tuples_fetched(i.id))::bigint
+  from (values ('{{ .schema }}.parked_jobs_pkey'::regclass), ('{{ .schema }}.parked_jobs_mixed_idx')) as i (id)
+$$;
+
+-- Moves a queue's list to a new round, where nothing is in the way of a look at it. The caller
+-- has the queue's turn, so nobody adds to the list meanwhile. Waits for nobody: if somebody
+-- holds a part of the list, the round stays as it is. Returns the round.
+create or replace function {{ .schema }}._renew_parked (p_queue text, p_round integer)
+  returns integer
+  language plpgsql
+  volatile
+  set enable_seqscan = off
+as $$
+begin
+  perform from queue_meta as m where m.queue = p_queue for no key update nowait;
+  perform from parked_jobs as p where p.queue = p_queue and p.round = p_round for update nowait;
+  with moved as (
+    delete from parked_jobs as p where p.queue = p_queue and p.round = p_round returning p.key, p.job_id
+  )
+  insert into parked_jobs (queue, round, key, job_id)
+  select p_queue, p_round + 1, m.key, m.job_id from moved as m;
+  update queue_meta as m set parked_round = p_round + 1 where m.queue = p_queue;
+  return p_round + 1;
+exception when lock_not_available then
+  return p_round;
 end;
 $$;
