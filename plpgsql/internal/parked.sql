@@ -111,12 +111,13 @@ declare
   v_got   integer;
   v_ids   bigint[];
   v_keys  text[];
+  v_places tid[];
   v_gone  bigint[];
 begin
   loop
-    select array_agg(n.job_id), array_agg(n.key) into v_ids, v_keys
+    select array_agg(n.job_id), array_agg(n.key), array_agg(n.place) into v_ids, v_keys, v_places
     from (
-      select p.job_id, k.key
+      select p.job_id, k.key, p.place
       from (
         select u.key, p_limit - sum(u.held) as free
         from (
@@ -128,7 +129,10 @@ begin
         having bool_or(u.asked) and sum(u.held) < p_limit
       ) as k
       cross join lateral (
-        select j.job_id from parked_jobs as j where j.queue = p_queue and j.key = k.key order by j.job_id limit k.free
+        select j.job_id, j.ctid as place from parked_jobs as j
+        where j.queue = p_queue and j.key = k.key
+        order by j.job_id
+        limit k.free
       ) as p
       limit v_left
     ) as n;
@@ -154,8 +158,9 @@ begin
       return query
       with taken as (
         delete from deferred_jobs as d
-        where d.job_id = any (array(
-          select e.job_id from deferred_jobs as e
+        -- Locked rows stay where they are: nothing has to be looked up again.
+        where d.ctid = any (array(
+          select e.ctid from deferred_jobs as e
           -- By its id and by no other index, whatever the statistics say.
           where e.job_id = any (v_ids) and (e.run_at = 'infinity' and e.lane = any (v_lanes)) is true and not _gains_key(e)
           order by e.job_id
@@ -164,9 +169,9 @@ begin
       ),
       gone as (
         delete from parked_jobs as p
-        where p.ctid = any (array({{ template "internal/parked_rows.sql" (dict "queue" "p_queue" "keys" "v_keys" "ids" "v_ids") }}
-            -- Not a join, since there may be many.
-            and (u.job_id in (select t.job_id from taken as t)) is true))
+        -- Somebody may have taken one off meanwhile, and another job may be in its place. By no
+        -- index and no join, since there may be many.
+        where p.ctid = any (v_places) and (p.queue = p_queue and p.job_id in (select t.job_id from taken as t)) is true
       ),
       put as (
         insert into ready_entries_{{ $i }} (
