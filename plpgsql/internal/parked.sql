@@ -1,7 +1,41 @@
 -- Jobs that a claim met while their key had no slot: set aside, and claimed once it has one.
 
+-- The next keys with parked jobs after one: of fifty jobs at a time as long as those have more
+-- than one, then from key to key. Each step reads the rest of an index page, which is most of it.
+create or replace function {{ .schema }}._parked_keys_after (p_queue text, p_key text, p_max integer)
+  returns text[]
+  language plpgsql
+  stable
+  set enable_seqscan = off
+as $$
+begin
+  return array(
+    with recursive step as (
+      select array[p_key] as keys, 0 as met, 50 as jobs
+      union all
+      select x.keys, s.met + cardinality(x.keys), case when cardinality(x.keys) > 1 then 50 else 1 end
+      from step as s
+      cross join lateral (
+        select array(
+          select n.key
+          from (
+            select p.key from parked_jobs as p
+            where p.queue = p_queue and p.key > s.keys[cardinality(s.keys)]
+            order by p.key
+            limit s.jobs
+          ) as n
+          group by n.key
+          order by n.key) as keys
+        offset 0
+      ) as x
+      where x.keys <> '{}' and s.met < p_max
+    )
+    select k.key from step as s cross join lateral unnest(s.keys) as k (key) where s.met > 0 limit p_max);
+end;
+$$;
+
 -- Some keys with parked jobs, from a random one on, so that many keys that are taken do not
--- hide a free one for long.
+-- hide a free one for long. A key may be named twice.
 create or replace function {{ .schema }}._parked_keys (p_queue text, p_max integer)
   returns text[]
   language plpgsql
@@ -10,40 +44,17 @@ create or replace function {{ .schema }}._parked_keys (p_queue text, p_max integ
 as $$
 declare
   v_start bigint := hashint8extended((random() * 1e15)::bigint, 0);
-  -- The key of a random one of them.
-  v_from  text := coalesce(
+  -- After the key of a random one of them.
+  v_keys  text[] := _parked_keys_after(p_queue, coalesce(
     (select p.key from parked_jobs as p
      where p.queue = p_queue and hashint8extended(p.job_id, 0) >= v_start
      order by hashint8extended(p.job_id, 0) limit 1),
-    (select p.key from parked_jobs as p
-     where p.queue = p_queue and hashint8extended(p.job_id, 0) is not null
-     order by hashint8extended(p.job_id, 0) limit 1));
+    ''), p_max);
 begin
-  return array(
-    with recursive after as (
-      (select p.key, 1 as n from parked_jobs as p where p.queue = p_queue and p.key >= coalesce(v_from, '') order by p.key limit 1)
-      union all
-      select x.key, a.n + 1
-      from after as a
-      cross join lateral (
-        select p.key from parked_jobs as p where p.queue = p_queue and p.key > a.key order by p.key limit 1
-      ) as x
-      where a.n < p_max
-    ),
-    before as (
-      (select p.key, 1 as n from parked_jobs as p where p.queue = p_queue and p.key < v_from order by p.key limit 1)
-      union all
-      select x.key, b.n + 1
-      from before as b
-      cross join lateral (
-        select p.key from parked_jobs as p where p.queue = p_queue and p.key > b.key and p.key < v_from order by p.key limit 1
-      ) as x
-      where b.n < p_max
-    )
-    select a.key from after as a
-    union all
-    select b.key from before as b
-    limit p_max);
+  if cardinality(v_keys) < p_max then
+    v_keys := v_keys || _parked_keys_after(p_queue, '', p_max - cardinality(v_keys));
+  end if;
+  return v_keys;
 end;
 $$;
 
