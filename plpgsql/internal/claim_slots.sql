@@ -32,7 +32,7 @@
                 from (
 {{ template "internal/claim_window.sql" (dict "slot" $i "simple" $simple) }}
                 ) as w
-                where w.job_id <> all (v_gone)
+                where w.job_id not in (select unnest(v_gone))
               ),
 {{ template "internal/claim_tail.sql" (dict "slot" $i "limited" true) }};
 {{ end }}

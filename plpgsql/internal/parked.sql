@@ -1,7 +1,41 @@
 -- Jobs that a claim met while their key had no slot: set aside, and claimed once it has one.
 
+-- The next keys with parked jobs after one: of fifty jobs at a time as long as those have more
+-- than one, then from key to key. Each step reads the rest of an index page, which is most of it.
+create or replace function {{ .schema }}._parked_keys_after (p_queue text, p_round integer, p_key text, p_max integer)
+  returns text[]
+  language plpgsql
+  stable
+  set enable_seqscan = off
+as $$
+begin
+  return array(
+    with recursive step as (
+      select array[p_key] as keys, 0 as met, 50 as jobs
+      union all
+      select x.keys, s.met + cardinality(x.keys), case when cardinality(x.keys) > 1 then 50 else 1 end
+      from step as s
+      cross join lateral (
+        select array(
+          select n.key
+          from (
+            select p.key from parked_jobs as p
+            where p.queue = p_queue and p.round = p_round and p.key > s.keys[cardinality(s.keys)]
+            order by p.key
+            limit s.jobs
+          ) as n
+          group by n.key
+          order by n.key) as keys
+        offset 0
+      ) as x
+      where x.keys <> '{}' and s.met < p_max
+    )
+    select k.key from step as s cross join lateral unnest(s.keys) as k (key) where s.met > 0 limit p_max);
+end;
+$$;
+
 -- Some keys with parked jobs, from a random one on, so that many keys that are taken do not
--- hide a free one for long.
+-- hide a free one for long. A key may be named twice.
 create or replace function {{ .schema }}._parked_keys (p_queue text, p_round integer, p_max integer)
   returns text[]
   language plpgsql
@@ -10,40 +44,17 @@ create or replace function {{ .schema }}._parked_keys (p_queue text, p_round int
 as $$
 declare
   v_start bigint := hashint8extended((random() * 1e15)::bigint, 0);
-  -- The key of a random one of them.
-  v_from  text := coalesce(
+  -- After the key of a random one of them.
+  v_keys  text[] := _parked_keys_after(p_queue, p_round, coalesce(
     (select p.key from parked_jobs as p
      where p.queue = p_queue and p.round = p_round and hashint8extended(p.job_id, 0) >= v_start
      order by hashint8extended(p.job_id, 0) limit 1),
-    (select p.key from parked_jobs as p
-     where p.queue = p_queue and p.round = p_round and hashint8extended(p.job_id, 0) is not null
-     order by hashint8extended(p.job_id, 0) limit 1));
+    ''), p_max);
 begin
-  return array(
-    with recursive after as (
-      (select p.key, 1 as n from parked_jobs as p where p.queue = p_queue and p.round = p_round and p.key >= coalesce(v_from, '') order by p.key limit 1)
-      union all
-      select x.key, a.n + 1
-      from after as a
-      cross join lateral (
-        select p.key from parked_jobs as p where p.queue = p_queue and p.round = p_round and p.key > a.key order by p.key limit 1
-      ) as x
-      where a.n < p_max
-    ),
-    before as (
-      (select p.key, 1 as n from parked_jobs as p where p.queue = p_queue and p.round = p_round and p.key < v_from order by p.key limit 1)
-      union all
-      select x.key, b.n + 1
-      from before as b
-      cross join lateral (
-        select p.key from parked_jobs as p where p.queue = p_queue and p.round = p_round and p.key > b.key and p.key < v_from order by p.key limit 1
-      ) as x
-      where b.n < p_max
-    )
-    select a.key from after as a
-    union all
-    select b.key from before as b
-    limit p_max);
+  if cardinality(v_keys) < p_max then
+    v_keys := v_keys || _parked_keys_after(p_queue, p_round, '', p_max - cardinality(v_keys));
+  end if;
+  return v_keys;
 end;
 $$;
 
@@ -103,21 +114,22 @@ create or replace function {{ .schema }}._claim_parked (
   volatile
 as $$
 declare
-  v_now   timestamptz := _now();
-  v_xid   xid8 := pg_current_xact_id();  -- before the ring is read, see enqueue
-  v_slot  smallint := _current_slot();
-  v_lanes bigint[] := array(select l.lane from queue_lanes as l where l.queue = p_queue);
-  v_held  text[] := p_held;
-  v_left  integer := p_max;
-  v_got   integer;
-  v_ids   bigint[];
-  v_keys  text[];
-  v_gone  bigint[];
+  v_now    timestamptz := _now();
+  v_xid    xid8 := pg_current_xact_id();  -- before the ring is read, see enqueue
+  v_slot   smallint := _current_slot();
+  v_lanes  bigint[] := array(select l.lane from queue_lanes as l where l.queue = p_queue);
+  v_held   text[] := p_held;
+  v_left   integer := p_max;
+  v_got    integer;
+  v_ids    bigint[];
+  v_keys   text[];
+  v_places tid[];
+  v_gone   bigint[];
 begin
   loop
-    select array_agg(n.job_id), array_agg(n.key) into v_ids, v_keys
+    select array_agg(n.job_id), array_agg(n.key), array_agg(n.place) into v_ids, v_keys, v_places
     from (
-      select p.job_id, k.key
+      select p.job_id, k.key, p.place
       from (
         select u.key, p_limit - sum(u.held) as free
         from (
@@ -129,7 +141,10 @@ begin
         having bool_or(u.asked) and sum(u.held) < p_limit
       ) as k
       cross join lateral (
-        select j.job_id from parked_jobs as j where j.queue = p_queue and j.round = p_round and j.key = k.key order by j.job_id limit k.free
+        select j.job_id, j.ctid as place from parked_jobs as j
+        where j.queue = p_queue and j.round = p_round and j.key = k.key
+        order by j.job_id
+        limit k.free
       ) as p
       limit v_left
     ) as n;
@@ -156,8 +171,9 @@ begin
       return query
       with taken as (
         delete from deferred_jobs as d
-        where d.job_id = any (array(
-          select e.job_id from deferred_jobs as e
+        -- Locked rows stay where they are: nothing has to be looked up again.
+        where d.ctid = any (array(
+          select e.ctid from deferred_jobs as e
           -- By its id and by no other index, whatever the statistics say.
           where e.job_id = any (v_ids) and (e.run_at = 'infinity' and e.lane = any (v_lanes)) is true and not _gains_key(e)
           order by e.job_id
@@ -166,9 +182,9 @@ begin
       ),
       gone as (
         delete from parked_jobs as p
-        where p.ctid = any (array({{ template "internal/parked_rows.sql" (dict "queue" "p_queue" "round" "p_round" "keys" "v_keys" "ids" "v_ids") }}
-            -- Not a join, since there may be many.
-            and (u.job_id in (select t.job_id from taken as t)) is true))
+        -- Somebody may have taken one off meanwhile, and another job may be in its place. By no
+        -- index and no join, since there may be many.
+        where p.ctid = any (v_places) and (p.queue = p_queue and p.job_id in (select t.job_id from taken as t)) is true
       ),
       put as (
         insert into ready_entries_{{ $i }} (
