@@ -399,14 +399,17 @@ end;
 $$;
 
 -- How many entries of the lists of parked jobs this transaction has read in vain so far. While
--- an old snapshot is open they stay there, of jobs that left long ago.
+-- an old snapshot is open they stay there, of jobs that left long ago. One expression, so that
+-- it is inlined.
 create or replace function {{ .schema }}._parked_walk ()
   returns bigint
   language sql
   volatile
 as $$
-  select pg_catalog.sum(pg_catalog.pg_stat_get_xact_tuples_returned(i.id) - pg_catalog.pg_stat_get_xact_tuples_fetched(i.id))::bigint
-  from (values ('{{ .schema }}.parked_jobs_pkey'::regclass), ('{{ .schema }}.parked_jobs_mixed_idx')) as i (id)
+  select pg_catalog.pg_stat_get_xact_tuples_returned('{{ .schema }}.parked_jobs_pkey'::regclass)
+    - pg_catalog.pg_stat_get_xact_tuples_fetched('{{ .schema }}.parked_jobs_pkey'::regclass)
+    + pg_catalog.pg_stat_get_xact_tuples_returned('{{ .schema }}.parked_jobs_mixed_idx'::regclass)
+    - pg_catalog.pg_stat_get_xact_tuples_fetched('{{ .schema }}.parked_jobs_mixed_idx'::regclass)
 $$;
 
 -- Moves a queue's list to a new round, where nothing is in the way of a look at it. The caller
