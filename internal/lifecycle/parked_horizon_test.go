@@ -3,6 +3,8 @@ package lifecycle_test
 import (
 	"testing"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/awaqueue/awa/internal/pgtest"
 )
 
@@ -49,21 +51,11 @@ func TestClaimPassesJobsThatLeftTheList(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer tx.Rollback(t.Context())
-		entries := func() (n int64) {
-			t.Helper()
-			err := tx.QueryRow(t.Context(), `
-				select sum(pg_stat_get_xact_tuples_returned(i.indexrelid))
-				from pg_index as i where i.indrelid = 'awa.parked_jobs'::regclass`).Scan(&n)
-			if err != nil {
-				t.Fatal(err)
-			}
-			return n
-		}
-		read = -entries()
+		read = -entriesRead(t, tx, "parked_jobs")
 		if err := tx.QueryRow(t.Context(), `select count(*) from awa.claim('q', 10)`).Scan(&jobs); err != nil {
 			t.Fatal(err)
 		}
-		read += entries()
+		read += entriesRead(t, tx, "parked_jobs")
 		return read, jobs
 	}
 
@@ -86,4 +78,46 @@ func TestClaimPassesJobsThatLeftTheList(t *testing.T) {
 	if err := conn.QueryRow(t.Context(), `select count(*) from awa.parked_jobs`).Scan(&left); err != nil || left != 0 {
 		t.Errorf("%d jobs are left on the list (%v)", left, err)
 	}
+}
+
+// TestClaimPassesAnswersThatWereGiven: nor the leases of jobs that waited for an answer, in
+// whatever queue, and have it.
+func TestClaimPassesAnswersThatWereGiven(t *testing.T) {
+	url := pgtest.URL(t)
+	conn, other := pgtest.Conn(t, url), pgtest.Conn(t, url)
+	exec := execOn(t, conn)
+	if _, err := other.Exec(t.Context(), `begin isolation level repeatable read; select`); err != nil {
+		t.Fatal(err)
+	}
+	exec(`select awa.configure_queue('q', '{"concurrency_limit": 1}')`)
+	exec(`select awa.enqueue_many('k', array_fill('1'::jsonb, array[2000]), queue => 'answered')`)
+	exec(`select awa.complete_callback(awa.register_callback(c.receipt, '1 hour')) from awa.claim('answered', 2000) as c`)
+	exec(`select awa.enqueue('k', queue => 'q', concurrency_key => 'key ' || n) from generate_series(1, 4) as n`)
+	exec(`select awa.complete(c.receipt) from awa.claim('q') as c`)
+
+	tx, err := conn.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback(t.Context())
+	from := entriesRead(t, tx, "leases")
+	var jobs int
+	if err := tx.QueryRow(t.Context(), `select count(*) from awa.claim('q', 10)`).Scan(&jobs); err != nil || jobs != 3 {
+		t.Fatal(jobs, err)
+	}
+	if read := entriesRead(t, tx, "leases") - from; read > 100 {
+		t.Errorf("a claim read %d entries of leases that are gone", read)
+	}
+}
+
+// entriesRead is how many entries of a table's indexes the transaction has read.
+func entriesRead(t *testing.T, tx pgx.Tx, table string) (n int64) {
+	t.Helper()
+	err := tx.QueryRow(t.Context(), `
+		select sum(pg_stat_get_xact_tuples_returned(i.indexrelid))
+		from pg_index as i where i.indrelid = ('awa.' || $1)::regclass`, table).Scan(&n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
 }

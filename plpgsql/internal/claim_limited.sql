@@ -30,7 +30,6 @@ declare
   v_parked boolean;
   v_round  integer;
   v_walk   bigint := _parked_walk();
-  v_leases boolean;
   v_aged   boolean;
   v_state  record;
   v_held   text[];
@@ -62,8 +61,8 @@ begin
 {{ range $i := until (int .segments) }}
   when {{ $i }} then
     select m.rate_limit, m.rate_burst, m.parked_round, b.point, b.open, b.aged,
-      exists (select from parked_jobs as p where p.queue = p_queue and p.round = m.parked_round), exists (select from leases)
-    into v_rate, v_burst, v_round, v_point, v_points, v_aged, v_parked, v_leases
+      exists (select from parked_jobs as p where p.queue = p_queue and p.round = m.parked_round)
+    into v_rate, v_burst, v_round, v_point, v_points, v_aged, v_parked
     from queue_meta as m
     left join lateral (
       select o.point, o.open, o.aged from slot_batches_{{ $i }} as o
@@ -89,7 +88,7 @@ begin
   if v_aged is distinct from false then
     v_aged := exists (select from slot_entries as e where e.queue = p_queue);
   end if;
-  v_state := _slot_state(p_queue, coalesce(v_points, '{}'), v_here, v_leases, v_parked);
+  v_state := _slot_state(p_queue, coalesce(v_points, '{}'), v_here, v_parked);
   v_held := v_state.held_keys;
 
   for v_pass in 1 .. 2 loop

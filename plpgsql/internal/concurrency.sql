@@ -21,11 +21,11 @@ $$;
 -- others. A claim draws its time after it has read them, so that it is later than the outcomes
 -- that freed its slots, and the times prove the limit. The batches of the current segment are looked for
 -- there alone; if one is not, in every segment. Mostly each is open or closed as a whole,
--- and its keys are taken as they stand. An attempt that waits for an answer is closed in its
--- batch and still holds a slot. It may begin to wait at any time, so leases are read no earlier
--- than outcomes.
+-- and its keys are taken as they stand. An attempt that waits for an answer is closed as m in
+-- its batch and still holds a slot: for such batches, and those of which a prune took a part,
+-- leases are read, by job and with the snapshot of the outcomes.
 create or replace function {{ .schema }}._slot_state (
-  p_queue text, p_open bigint[], p_slot smallint, p_leases boolean, p_parked boolean,
+  p_queue text, p_open bigint[], p_slot smallint, p_parked boolean,
   out held_keys text[], out open_points bigint[], out freed_keys text[], out freed_points bigint[]
 )
   language plpgsql
@@ -33,47 +33,43 @@ create or replace function {{ .schema }}._slot_state (
 as $$
 declare
   v_met  bigint := 0::bigint;
-  v_torn boolean := p_leases;
-  v_done boolean := false;
+  v_torn boolean := false;
   r      record;
 begin
-  if not v_torn then
-    held_keys := '{}';
-    open_points := '{}';
-    case p_slot
+  held_keys := '{}';
+  open_points := '{}';
+  case p_slot
 {{ range $i := until (int .segments) }}
-    when {{ $i }} then
-      for r in
-        select b.point, b.keys, o.closed, o.closed >= cardinality(c.job_ids) as done, c.job_ids = b.job_ids as intact
-        from unnest(p_open) as p (point)
-        cross join lateral (select n.* from slot_batches_{{ $i }} as n where n.queue = p_queue and n.point = p.point limit 1) as b
-        cross join lateral (select k.job_ids from claims_{{ $i }} as k where k.batch_id = b.batch_id limit 1) as c
-        cross join lateral (
-          select coalesce(sum(n.jobs), 0) as closed
-          from attempt_outcomes_{{ $i }} as n
-          where n.batch_id = b.batch_id
-        ) as o
-      loop
-        v_met := v_met + 1;
-        if r.done then
-          v_done := true;
-          if p_parked then
-            freed_keys := freed_keys || r.keys;
-            freed_points := freed_points || array_fill(r.point, array[cardinality(r.keys)]);
-          end if;
-        elsif r.closed = 0 and r.intact then
-          held_keys := held_keys || r.keys;
-          open_points := open_points || r.point;
-        else
-          v_torn := true;
-          exit;
+  when {{ $i }} then
+    for r in
+      select b.point, b.keys, o.closed, o.closed >= cardinality(c.job_ids) as done, o.waits, c.job_ids = b.job_ids as intact
+      from unnest(p_open) as p (point)
+      cross join lateral (select n.* from slot_batches_{{ $i }} as n where n.queue = p_queue and n.point = p.point limit 1) as b
+      cross join lateral (select k.job_ids from claims_{{ $i }} as k where k.batch_id = b.batch_id limit 1) as c
+      cross join lateral (
+        select coalesce(sum(n.jobs), 0) as closed, bool_or(n.outcome = 'm') as waits
+        from attempt_outcomes_{{ $i }} as n
+        where n.batch_id = b.batch_id
+      ) as o
+    loop
+      v_met := v_met + 1;
+      if r.done and r.intact and not r.waits then
+        if p_parked then
+          freed_keys := freed_keys || r.keys;
+          freed_points := freed_points || array_fill(r.point, array[cardinality(r.keys)]);
         end if;
-      end loop;
+      elsif r.closed = 0 and r.intact then
+        held_keys := held_keys || r.keys;
+        open_points := open_points || r.point;
+      else
+        v_torn := true;
+        exit;
+      end if;
+    end loop;
 {{ end }}
-    end case;
-    if not v_torn and v_met = cardinality(p_open) and not (v_done and exists (select from leases)) then
-      return;
-    end if;
+  end case;
+  if not v_torn and v_met = cardinality(p_open) then
+    return;
   end if;
   case p_slot
 {{ range $i := until (int .segments) }}
