@@ -13,6 +13,7 @@ func TestClaimsDoNotWalkWhatIsNotCommitted(t *testing.T) {
 	url := pgtest.URL(t)
 	conn := pgtest.Conn(t, url)
 	exec, produce, later := execOn(t, conn), execOn(t, pgtest.Conn(t, url)), execOn(t, pgtest.Conn(t, url))
+	exec(noAutovacuum)
 	// A lane, and a queue of several.
 	const lanes = `(values ('one', 1), ('many', 1), ('many', 2)) as u (q, p)`
 	exec(`select awa.enqueue('k', queue => q, priority => p) from ` + lanes)
@@ -59,6 +60,7 @@ func TestCountsDoNotWalkWhatIsNotCommitted(t *testing.T) {
 	url := pgtest.URL(t)
 	conn := pgtest.Conn(t, url)
 	exec, produce := execOn(t, conn), execOn(t, pgtest.Conn(t, url))
+	exec(noAutovacuum)
 	exec(`select awa.enqueue('k', queue => 'q')`)
 	calls := []string{
 		`select awa.queue_counts('q')`,

@@ -16,6 +16,7 @@ func TestCallsDoNotWalkTheDead(t *testing.T) {
 	exec := execOn(t, conn)
 	exec(callSetup)
 	exec(comingAndGoing)
+	exec(noAutovacuum)
 	touched := func() map[string]tableReads {
 		t.Helper()
 		return perCall(exec, func(call string) tableReads {
