@@ -121,6 +121,9 @@ type flowWorld struct {
 
 func (w *flowWorld) restart(r *rapid.T) {
 	must(r, w.conn, `select awa.reset()`)
+	// The time that a run takes is not to decide what maintain does.
+	must(r, w.conn, `update awa.storage_settings set segment_max_age = '1 day', history_retention = $1`,
+		rapid.SampledFrom([]time.Duration{0, 24 * time.Hour}).Draw(r, "retention"))
 	w.queues = map[string]*flowQueue{}
 	for _, q := range flowQueues {
 		must(r, w.conn, `select awa.configure_queue($1, $2)`, q.name, q.settings)

@@ -15,10 +15,20 @@ func (w *flowWorld) maintain(r *rapid.T) {
 	// A pass that took long on a slow machine is not to delay the next.
 	must(r, w.conn, `select setval('awa.rescue_clock', 1)`)
 	reports, err := queue.Maintain(w.at(r), w.conn)
+	r.Logf("maintain: %+v, %v", reports, err)
 	affected := map[string]int64{}
 	for _, t := range reports {
 		affected[t.Task] = t.Affected
-		w.pruned = w.pruned || t.Outcome == awa.Pruned
+		if t.Task != "prune" {
+			continue
+		}
+		w.release() // who waits must know before history leaves
+		w.answers["maintain prunes: "+t.Outcome]++
+		if t.Outcome == awa.Pruned { // it did nothing else
+			w.pruned = true
+			w.demand(r, "reports of a pass that pruned", len(reports), 1, err)
+			return
+		}
 	}
 	rescued, promoted := int64(0), int64(0)
 	for _, j := range w.sorted((*flowJob).open) {
@@ -40,9 +50,6 @@ func (w *flowWorld) maintain(r *rapid.T) {
 	w.demand(r, "promoted", affected["promote"], promoted, nil)
 	w.demand(r, "fired", affected["cron"], fired, nil)
 	w.demand(r, "released", affected["dependents"], released, nil)
-	if _, tried := affected["prune"]; tried {
-		w.release()
-	}
 	if _, bitten := affected["batch"]; bitten {
 		w.bitten(r, w.batches[0])
 	}
