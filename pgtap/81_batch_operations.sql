@@ -1,6 +1,6 @@
 -- Batch operations: one thing done to many jobs, in bites.
 begin;
-select plan(115);
+select plan(116);
 -- Alone: maintain takes the oldest operation there is.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 select awa.reset() \g /dev/null
@@ -279,6 +279,14 @@ select is(awa.count_batch_jobs('cancel', jsonb_build_object('queue', 'tap/81/f',
 select cmp_ok(pg_temp.calls('_attempt_of') - :before, '<', 50::bigint, 'without a look at the others'' attempts');
 update awa.jobs set tags = '{few,late}' where id = (select min(j.id) from awa.jobs as j where j.queue = 'tap/81/f' and j.tags = '{few}');
 select is(pg_temp.run('cancel', '{"queue": "tap/81/f", "tag": "late"}'), 'done: 1 matched, 1 affected, 0 skipped, 0 failed', 'a tag that only the newest row has is met');
+
+-- One that starts before there ever was a job.
+select awa.reset() \g /dev/null
+alter sequence awa.job_id_seq restart;
+select awa.start_batch_operation('delete', '{}', all_jobs => true) as op \gset
+select awa.enqueue('first', queue => 'tap/81/first') \g /dev/null
+select awa.run_batch_operation(:op, null) \g /dev/null
+select is(pg_temp.outcome(:op), 'done: 0 matched, 0 affected, 0 skipped, 0 failed', 'the first job of all is not met by an operation that began before it');
 
 select * from finish();
 rollback;

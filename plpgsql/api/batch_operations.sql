@@ -96,7 +96,7 @@ begin
       where p_filter ? k.key),
     p_settings, 'pending', _batch_is_listed(p_operation, p_filter),
     greatest((p_filter ->> 'min_id')::bigint, 1) - 1,
-    least((p_filter ->> 'max_id')::bigint, (select s.last_value from job_id_seq as s)),
+    least((p_filter ->> 'max_id')::bigint, (select s.last_value - (not s.is_called)::integer from job_id_seq as s)),
     0, 0, 0, 0, _now(), null, null, null)::batch_operations;
 end;
 $$;
