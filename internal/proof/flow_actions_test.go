@@ -1,6 +1,8 @@
 package proof
 
 import (
+	"context"
+	"fmt"
 	"math"
 	"slices"
 	"time"
@@ -20,7 +22,7 @@ func (w *flowWorld) allActions() []func(*rapid.T) {
 		w.maintain, w.maintain, w.maintain, w.maintain, w.rotate, w.prune, w.lift, w.retune, w.pause, w.wait, w.wait,
 		w.retry, w.retry, w.remove, w.letter, w.retryLetter, w.move,
 		w.startBatch, w.startBatch, w.runBatch, w.runBatch, w.endBatch,
-		w.cancelKey, w.schedule, w.unschedule, w.holdSchedule,
+		w.cancelKey, w.schedule, w.unschedule, w.holdSchedule, w.elsewhere, w.elsewhere, w.elsewhere,
 	}
 }
 
@@ -42,6 +44,17 @@ func some[T any](r *rapid.T, all []T) (kept []T) {
 		return all
 	}
 	return kept
+}
+
+// elsewhere begins a transaction that does nothing with awa, or ends it. What was enqueued
+// since it began is not behind it.
+func (w *flowWorld) elsewhere(r *rapid.T) {
+	if w.other.PgConn().TxStatus() == 'I' {
+		must(r, w.other, `begin`)
+		must(r, w.other, `select pg_current_xact_id()`)
+	} else {
+		must(r, w.other, `commit`)
+	}
 }
 
 func (w *flowWorld) wait(r *rapid.T) {
@@ -165,6 +178,9 @@ func (w *flowWorld) claim(r *rapid.T) {
 	if q.limit > 0 && limit >= 20 && 2*len(jobs) >= limit {
 		limit = min(limit, len(jobs)) // half of a large claim is enough
 	}
+	if len(jobs) != limit {
+		r.Logf("there were %s; %s", flowJobs(waiting), w.slots(q))
+	}
 	w.demand(r, "claim "+q.name, len(jobs), limit, err)
 	for _, got := range jobs {
 		j := w.jobs[got.ID]
@@ -180,6 +196,24 @@ func (w *flowWorld) claim(r *rapid.T) {
 		j.lease, j.expires = lease.Microseconds(), w.now+lease.Microseconds()
 		w.receipts = append(w.receipts, got.Receipt)
 	}
+}
+
+// slots tells what the storage knows of a queue's slots.
+func (w *flowWorld) slots(q *flowQueue) (known string) {
+	_ = w.conn.QueryRow(context.Background(), `
+select format('of the queue: %s; parked: %s; slots: %s; in progress: %s', to_json(m),
+  (select json_agg(p order by p.key, p.job_id) from awa.parked_jobs as p where p.queue = m.queue),
+  (select json_agg(b) from (select n.* from awa.slot_batches as n where n.queue = m.queue order by n.point desc limit 5) as b),
+  pg_current_snapshot())
+from awa.queue_meta as m where m.queue = $1`, q.name).Scan(&known)
+	return known
+}
+
+func flowJobs(jobs []*flowJob) (told []string) {
+	for _, j := range jobs {
+		told = append(told, fmt.Sprintf("%+v", *j))
+	}
+	return told
 }
 
 // anyReceipts are of open attempts, more likely than of closed ones.

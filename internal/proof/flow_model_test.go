@@ -24,7 +24,8 @@ import (
 // a run.
 func TestFlowModel(t *testing.T) {
 	shorten(t, map[string]string{"rapid.checks": "4", "rapid.steps": "100", "rapid.nofailfile": "true"})
-	w := &flowWorld{conn: pgtest.Conn(t, pgtest.URL(t)), answers: map[string]int{}}
+	url := pgtest.URL(t)
+	w := &flowWorld{conn: pgtest.Conn(t, url), other: pgtest.Conn(t, url), answers: map[string]int{}}
 	exec(t, w.conn, `set jit = off`)
 	rapid.Check(t, func(r *rapid.T) {
 		w.restart(r)
@@ -100,6 +101,7 @@ func is(states ...awa.JobState) func(*flowJob) bool {
 // flowWorld is the storage and what it must look like.
 type flowWorld struct {
 	conn      *pgx.Conn
+	other     *pgx.Conn // a session with transactions of its own, which are not of awa
 	now       int64
 	queues    map[string]*flowQueue
 	busy      []string // the queues that are used
@@ -120,6 +122,7 @@ type flowWorld struct {
 }
 
 func (w *flowWorld) restart(r *rapid.T) {
+	must(r, w.other, `rollback`)
 	must(r, w.conn, `select awa.reset()`)
 	// The time that a run takes is not to decide what maintain does.
 	must(r, w.conn, `update awa.storage_settings set segment_max_age = '1 day', history_retention = $1`,
