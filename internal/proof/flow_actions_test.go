@@ -175,8 +175,10 @@ func (w *flowWorld) claim(r *rapid.T) {
 		limit = want
 	}
 	jobs, err := queue.Claim(ctx, w.conn, awa.ClaimParams{Queue: q.name, MaxJobs: max(limit, 1), Lease: lease})
-	if q.limit > 0 && limit >= 20 && 2*len(jobs) >= limit {
-		limit = min(limit, len(jobs)) // half of a large claim is enough
+	// Under a limit a claim that has something may leave the rest to the next.
+	for more := jobs; q.limit > 0 && len(more) > 0 && len(jobs) < limit && err == nil; jobs = append(jobs, more...) {
+		more, err = queue.Claim(ctx, w.conn, awa.ClaimParams{Queue: q.name, MaxJobs: limit - len(jobs), Lease: lease})
+		w.answers["claim of the rest"]++
 	}
 	if len(jobs) != limit {
 		r.Logf("there were %s; %s", flowJobs(waiting), w.slots(q))
