@@ -271,7 +271,7 @@ begin
     else
       -- A session may hold very many: some more of them are looked at each time, but not all.
       v_looks := v_looks + 1;
-      exit when v_looks = 20;
+      exit when v_looks = 8;
       v_more := least(greatest(v_more, 1) * 4, 1000);
     end if;
     v_held := v_held || array(
