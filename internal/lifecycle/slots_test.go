@@ -17,11 +17,15 @@ import (
 type slots struct {
 	t     *testing.T
 	conn  *pgx.Conn
+	other *pgx.Conn
 	rnd   *rand.Rand
 	keys  int
 	limit *int
 	// Open attempts. Those that were claimed while there was no limit hold no slot.
 	open []slotted
+	// What another session does to parked jobs meanwhile, until it ends.
+	holder pgx.Tx
+	held   []int64
 }
 
 type slotted struct {
@@ -52,8 +56,8 @@ func (s *slots) running() map[string]int {
 func (s *slots) claimable() []string {
 	rows, err := s.conn.Query(s.t.Context(), `
 select distinct coalesce(awa._concurrency_key(j.metadata), '') from awa.jobs as j
-where j.queue = 'slots' and (j.state = 'available' or j.state = 'scheduled' and j.run_at = 'infinity'
-  and not exists (select from awa.job_dependencies as d where d.job_id = j.id))`)
+where j.queue = 'slots' and j.id <> all ($1) and (j.state = 'available' or j.state = 'scheduled' and j.run_at = 'infinity'
+  and not exists (select from awa.job_dependencies as d where d.job_id = j.id))`, s.held)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -131,12 +135,55 @@ func (s *slots) some(most int) (receipts []string) {
 	return receipts
 }
 
+// hold has the other session change the first parked jobs of keys, and keep them in hand.
+func (s *slots) hold() {
+	ctx := s.t.Context()
+	tx, err := s.other.Begin(ctx)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	rows, err := tx.Query(ctx, `
+with job as materialized (
+  select distinct on (p.key) p.job_id from awa.parked_jobs as p
+  where p.queue = 'slots' and hashtext(p.key) % 4 <> $1
+    and exists (select from awa.deferred_jobs as d where d.job_id = p.job_id and d.unique_key is null)
+  order by p.key, p.job_id
+)
+select j.job_id from job as j cross join lateral `+[]string{`awa.cancel(j.job_id) as c (done)`,
+		`(select true) as c (done) where exists (select from awa.deferred_jobs as d where d.job_id = j.job_id for update)`}[s.rnd.IntN(2)], s.rnd.IntN(8)-4)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if s.held, err = pgx.CollectRows(rows, pgx.RowTo[int64]); err != nil {
+		s.t.Fatal(err)
+	}
+	s.holder = tx
+}
+
+func (s *slots) release() {
+	end := s.holder.Commit
+	if s.rnd.IntN(2) == 0 {
+		end = s.holder.Rollback
+	}
+	if err := end(s.t.Context()); err != nil {
+		s.t.Fatal(err)
+	}
+	s.holder, s.held = nil, []int64{}
+}
+
 func (s *slots) step(calm bool) {
 	few := 6
 	if calm {
 		few = 60
 	}
-	switch n := s.rnd.IntN(100); {
+	if s.holder == nil && s.rnd.IntN(12) == 0 {
+		s.hold()
+	}
+	n := s.rnd.IntN(100)
+	if s.holder != nil && n > 79 {
+		s.release() // for which the other calls might wait
+	}
+	switch {
 	case n < 22:
 		var after []int64
 		if len(s.open) > 0 {
@@ -144,6 +191,7 @@ func (s *slots) step(calm bool) {
 		}
 		s.exec(`select awa.enqueue_many(jsonb_agg(jsonb_build_object('kind', 'k', 'queue', 'slots', 'priority', 1 + i % 3,
 			'concurrency_key', case when i % 11 > 0 then 'key ' || (hashint8($1 + i) & 1023) % $3 end, 'max_attempts', 100,
+			'unique_key', case when i % 7 = 0 then '\x' || to_hex(16 + i % 4) end, 'unique_states', '01000000',
 			'ordering_key', case when i % 4 = 0 then (i % 12)::text end,
 			'after', case when i % 9 = 0 then $4::jsonb end)))
 			from generate_series(1, $2::integer) as i`, s.rnd.Int64N(1e9), 1+s.rnd.IntN(25), s.keys, after)
@@ -176,9 +224,9 @@ func (s *slots) step(calm bool) {
 	case n < 82:
 		s.exec(`delete from awa.jobs where queue = 'slots' and state in ('scheduled', 'available') and id % 7 = $1`, s.rnd.IntN(7))
 	case n < 84:
-		s.exec(`update awa.jobs set priority = 1 + id % 4 where queue = 'slots' and state in ('scheduled', 'available') and id % 5 = $1`, s.rnd.IntN(5))
+		s.exec(`update awa.jobs set priority = 1 + id % 4 where queue = 'slots' and state in ('scheduled', 'available') and unique_key is null and id % 5 = $1`, s.rnd.IntN(5))
 	case n < 85:
-		s.exec(`update awa.jobs set queue = 'elsewhere' where queue = 'slots' and state in ('scheduled', 'available') and id % 9 = $1`, s.rnd.IntN(9))
+		s.exec(`update awa.jobs set queue = 'elsewhere' where queue = 'slots' and state in ('scheduled', 'available') and unique_key is null and id % 9 = $1`, s.rnd.IntN(9))
 	case n < 86:
 		s.exec(`update awa.jobs set queue = 'slots' where queue = 'elsewhere' and state in ('scheduled', 'available')`)
 	case n < 87:
@@ -201,24 +249,30 @@ func (s *slots) step(calm bool) {
 }
 
 // TestSlots has one session work a queue whose limit of concurrency is changed, removed and set
-// again, while many attempts stay open for many claims: a claim finds a job whenever one may run,
-// and never one of a key that has no slot. AWA_SLOTS says for how long, 3 s by default.
+// again, while many attempts stay open for many claims: a claim finds a job whenever one may run
+// that no other session has in hand, and never one of a key that has no slot. AWA_SLOTS says for how long, 3 s by default.
 func TestSlots(t *testing.T) {
 	length := pgtest.Length(t, "AWA_SLOTS", 3*time.Second)
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	rnd := rand.New(rand.NewPCG(seed, 0))
-	conn := pgtest.Conn(t, pgtest.URL(t))
+	url := pgtest.URL(t)
+	conn, other := pgtest.Conn(t, url), pgtest.Conn(t, url)
+	execOn(t, other)(`set jit = off`)
+	execOn(t, conn)(`set lock_timeout = '1min'`)
 	execOn(t, conn)(`set jit = off; set synchronous_commit = off; update awa.storage_settings set segment_max_age = '200 ms', history_retention = '0', straggler_limit = 1000`)
 	steps, most := 0, 0
 	for began := time.Now(); time.Since(began) < length && !t.Failed(); {
-		s := &slots{t: t, conn: conn, rnd: rnd, keys: []int{3, 30, 90}[rnd.IntN(3)], limit: new(1 + rnd.IntN(3))}
+		s := &slots{t: t, conn: conn, other: other, held: []int64{}, rnd: rnd, keys: []int{3, 30, 90}[rnd.IntN(3)], limit: new(1 + rnd.IntN(3))}
 		s.exec(`select awa.reset()`)
 		s.exec(`select awa.configure_queue('slots', jsonb_build_object('concurrency_limit', $1::integer, 'failed_retention', '0'))`, s.limit)
 		for n := 0; n < 500 && time.Since(began) < length && !t.Failed(); n++ {
 			s.step(n%200 > 150)
 			steps++
 			most = max(most, len(s.open))
+		}
+		if s.holder != nil {
+			s.release()
 		}
 		for what, sql := range map[string]string{"check": `select c::text from awa.check() as c`, "counts": countsQuery, "drift": driftQuery} {
 			if bad := lines(t, conn, sql); len(bad) > 0 {

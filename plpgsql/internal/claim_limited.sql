@@ -28,6 +28,7 @@ declare
   v_points bigint[];
   v_frozen boolean := _keeps_snapshot();
   v_parked boolean;
+  v_passed boolean := false;
   v_round  integer;
   v_walk   bigint := _parked_walk();
   v_aged   boolean;
@@ -99,10 +100,12 @@ begin
       if v_aged or v_pass = 2 or random() < 0.1 then
         w_keys := w_keys || _parked_keys(p_queue, v_round, case when v_aged then v_left * 2 + 100 else 100 end);
       end if;
-      v_jobs := case when w_keys <> '{}' then array(
-        select j
+      v_jobs := null;
+      if w_keys <> '{}' then
+        select c.jobs, c.passed or v_passed into v_jobs, v_passed
         from _claim_parked(
-          p_queue, v_round, w_keys, v_held || case when v_aged then _aged_keys(p_queue, w_keys) end, v_left, p_worker, p_lease, p_limit) as j) end;
+          p_queue, v_round, w_keys, v_held || case when v_aged then _aged_keys(p_queue, w_keys) end, v_left, p_worker, p_lease, p_limit) as c;
+      end if;
       if v_jobs <> '{}' then
         return query select j.* from unnest(v_jobs) as j;
         select array_agg(_concurrency_key(j.metadata)), array_agg(j.job_id), array_agg((j.receipt).batch_id)
@@ -144,7 +147,7 @@ begin
     v_points := v_points[65:];
     v_aged := true;
   end if;
-  if v_parked and v_left = 0 then
+  if v_parked and (v_left = 0 or v_passed) then
     -- Keys that came free and have nobody yet. Where they are very many, a look at any
     -- finds one. The first such key of a batch tells: the others are not looked up.
     v_points := v_points || array(

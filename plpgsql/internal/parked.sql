@@ -105,11 +105,13 @@ $$;
 
 -- Claims parked jobs of some keys that have a slot again, oldest first within a key;
 -- p_held has a key for each attempt that is open. No window offers them any more:
--- their claim is counted by a delta, as of jobs that a transaction enqueued itself.
+-- their claim is counted by a delta, as of jobs that a transaction enqueued itself. A job that
+-- cannot be taken keeps nobody waiting: the next one of its key is looked at instead, and passed
+-- says that there was such a job.
 create or replace function {{ .schema }}._claim_parked (
-  p_queue text, p_round integer, p_keys text[], p_held text[], p_max integer, p_worker text, p_lease interval, p_limit integer
+  p_queue text, p_round integer, p_keys text[], p_held text[], p_max integer, p_worker text, p_lease interval, p_limit integer,
+  out jobs {{ .schema }}.claimed_job[], out passed boolean
 )
-  returns setof {{ .schema }}.claimed_job
   language plpgsql
   volatile
 as $$
@@ -120,37 +122,43 @@ declare
   v_lanes  bigint[] := array(select l.lane from queue_lanes as l where l.queue = p_queue);
   v_held   text[] := p_held;
   v_left   integer := p_max;
-  v_got    integer;
+  v_more   integer := 0;
+  v_looks  integer := 0;
+  v_got    claimed_job[];
   v_ids    bigint[];
   v_keys   text[];
   v_places tid[];
   v_gone   bigint[];
+  -- All that was looked at.
+  s_ids    bigint[];
+  s_keys   text[];
 begin
+  passed := false;
   loop
     select array_agg(n.job_id), array_agg(n.key), array_agg(n.place) into v_ids, v_keys, v_places
     from (
       select p.job_id, k.key, p.place
       from (
-        select u.key, p_limit - sum(u.held) as free
+        select u.key, p_limit - sum(u.held) as free, max(u.seen) as seen
         from (
-          select c.key, 0 as held, true as asked from unnest(p_keys) as c (key)
+          select c.key, 0 as held, true as asked, 0 as seen from unnest(p_keys) as c (key)
           union all
-          select h.key, 1, false from unnest(v_held) as h (key)
+          select h.key, 1, false, 0 from unnest(v_held) as h (key)
+          union all
+          select s.key, 0, false, s.job_id from unnest(s_keys, s_ids) as s (key, job_id)
         ) as u
         group by u.key
         having bool_or(u.asked) and sum(u.held) < p_limit
       ) as k
       cross join lateral (
         select j.job_id, j.ctid as place from parked_jobs as j
-        where j.queue = p_queue and j.round = p_round and j.key = k.key
+        where j.queue = p_queue and j.round = p_round and j.key = k.key and j.job_id > k.seen
         order by j.job_id
         limit k.free
       ) as p
-      limit v_left
+      limit greatest(v_left, v_more)
     ) as n;
-    if v_ids is null then
-      return;
-    end if;
+    exit when v_ids is null;
     -- Jobs whose unique key counts from now on are left to promotion.
     v_gone := array(
       select d.job_id from deferred_jobs as d
@@ -168,7 +176,6 @@ begin
     case v_slot
 {{ range $i := until (int .segments) }}
     when {{ $i }} then
-      return query
       with taken as (
         delete from deferred_jobs as d
         -- Locked rows stay where they are: nothing has to be looked up again.
@@ -177,6 +184,7 @@ begin
           -- By its id and by no other index, whatever the statistics say.
           where e.job_id = any (v_ids) and (e.run_at = 'infinity' and e.lane = any (v_lanes)) is true and not _gains_key(e)
           order by e.job_id
+          limit v_left
           for update skip locked))
         returning d.*
       ),
@@ -220,18 +228,22 @@ begin
         insert into watched_claims_{{ $i }} (batch_id, lane, ready_slot, look_at)
         select b.batch_id, b.lane, {{ $i }}, v_now + least(p_lease, b.deadline) from batch as b
       )
-      select row({{ $i }}, b.batch_id, p.job_id, p.run_lease)::receipt,
-        p.job_id, p.kind, p.args, p_queue, b.priority, p.attempt, p.max_attempts, p.run_at, p.created_at,
-        coalesce(p.tags, '{}'), coalesce(p.metadata, '{}'), p.progress, coalesce(p.errors, '{}'),
-        v_now + p.deadline, v_now + p_lease
+      select array_agg(row(
+          row({{ $i }}, b.batch_id, p.job_id, p.run_lease)::receipt,
+          p.job_id, p.kind, p.args, p_queue, b.priority, p.attempt, p.max_attempts, p.run_at, p.created_at,
+          coalesce(p.tags, '{}'), coalesce(p.metadata, '{}'), p.progress, coalesce(p.errors, '{}'),
+          v_now + p.deadline, v_now + p_lease)::claimed_job
+        order by b.priority, p.job_id)
+      into v_got
       from put as p
-      join batch as b on b.lane = p.lane
-      order by b.priority, p.job_id;
+      join batch as b on b.lane = p.lane;
 {{ end }}
     end case;
-    get diagnostics v_got = row_count;
-    exit when v_got = cardinality(v_ids);
-    v_left := v_left - v_got;
+    jobs := jobs || v_got;
+    exit when cardinality(v_got) = cardinality(v_ids);
+    passed := true;
+    v_left := v_left - coalesce(cardinality(v_got), 0);
+    exit when v_left < 1;
     -- Jobs that were cancelled, deleted or moved meanwhile leave the list, and others are
     -- looked for instead; one may wait for a slot of another queue by now. Jobs that somebody
     -- holds stay.
@@ -243,22 +255,30 @@ begin
       ) as p
       where not exists (
         select from deferred_jobs as d where d.job_id = u.job_id and (d.run_at = 'infinity' and d.lane = any (v_lanes)) is true));
-    exit when v_gone = '{}';
-    -- There may be many, so those behind them leave as well.
-    perform _forget_parked(p_queue, p_round, array_agg(j.key), array_agg(j.job_id))
-    from unnest(v_ids, v_keys) as u (job_id, key)
-    cross join lateral (
-      select n.key, n.job_id from parked_jobs as n
-      where n.queue = p_queue and n.round = p_round and n.key = u.key and n.job_id >= u.job_id
-      order by n.job_id
-      limit 1000
-    ) as j
-    where u.job_id in (select g.job_id from unnest(v_gone) as g (job_id))
-      and not exists (
-        select from deferred_jobs as d where d.job_id = j.job_id and (d.run_at = 'infinity' and d.lane = any (v_lanes)) is true);
+    if v_gone <> '{}' then
+      -- There may be many, so those behind them leave as well.
+      perform _forget_parked(p_queue, p_round, array_agg(j.key), array_agg(j.job_id))
+      from unnest(v_ids, v_keys) as u (job_id, key)
+      cross join lateral (
+        select n.key, n.job_id from parked_jobs as n
+        where n.queue = p_queue and n.round = p_round and n.key = u.key and n.job_id >= u.job_id
+        order by n.job_id
+        limit 1000
+      ) as j
+      where u.job_id in (select g.job_id from unnest(v_gone) as g (job_id))
+        and not exists (
+          select from deferred_jobs as d where d.job_id = j.job_id and (d.run_at = 'infinity' and d.lane = any (v_lanes)) is true);
+    else
+      -- A session may hold very many: some more of them are looked at each time, but not all.
+      v_looks := v_looks + 1;
+      exit when v_looks = 8;
+      v_more := least(greatest(v_more, 1) * 4, 1000);
+    end if;
     v_held := v_held || array(
       select u.key from unnest(v_ids, v_keys) as u (job_id, key)
-      where u.job_id not in (select g.job_id from unnest(v_gone) as g (job_id)));
+      where u.job_id in (select g.job_id from unnest(v_got) as g));
+    s_ids := s_ids || v_ids;
+    s_keys := s_keys || v_keys;
   end loop;
 end;
 $$;
