@@ -301,6 +301,44 @@ func TestPoolerLosesClaim(t *testing.T) {
 	}
 }
 
+// A heartbeat brings the news that a job was cancelled, and its answer is lost on the way. The
+// server tells it once; the handler hears of it all the same.
+func TestLostNotice(t *testing.T) {
+	admin, net, url := behind(t)
+	began, ended := make(chan struct{}, 1), make(chan error, 1)
+	pool := newPool(t, url, func(cfg *pgxpool.Config) { cfg.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeExec })
+	c := begin(t, worker.Config{Pool: pool}, time.Minute, tasks(func(ctx context.Context, job *worker.Job[task]) error {
+		if job.Args.N == 0 {
+			return nil
+		}
+		began <- struct{}{}
+		<-ctx.Done()
+		ended <- context.Cause(ctx)
+		return ctx.Err()
+	}))
+	id := enqueue(t, admin, awa.EnqueueParams{Args: task{1}})
+	receive(t, began)
+	const answer = "SFATAL\x00C57P01\x00Mserver lost\x00\x00"
+	packet := append([]byte{'E', 0, 0, 0, byte(4 + len(answer))}, answer...)
+	net.on(".heartbeat(", 1<<30, fate{answer: packet})
+	if cancelled, err := queue.Cancel(t.Context(), admin, id, "no more"); err != nil || !cancelled {
+		t.Fatal(cancelled, err)
+	}
+	told := func() bool {
+		return rows[bool](t, admin, `select exists (
+			select from awa.workers as w, awa.worker_notices as n
+			where w.worker = n.worker and pg_visible_in_snapshot(n.xid, w.seen))`)[0]
+	}
+	eventually(t, told, func() any { return "no heartbeat was answered" })
+	net.on(".heartbeat(", 0, fate{})
+	if err := receive(t, ended); !errors.Is(err, worker.ErrLost) {
+		t.Errorf("the cause is %v", err)
+	}
+	reach(t, admin, enqueue(t, admin, awa.EnqueueParams{}), awa.StateCompleted)
+	stop(t, c)
+	requireHealthy(t, admin)
+}
+
 // The server refuses its service for a while, in one way after the other. What was
 // done meanwhile is written when it serves again, and done once.
 func TestRefusedService(t *testing.T) {
