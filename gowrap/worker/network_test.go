@@ -301,6 +301,28 @@ func TestPoolerLosesClaim(t *testing.T) {
 	}
 }
 
+// The network is too slow for a claim of all jobs that there are places for. They are
+// claimed by fewer and run, before lost claims have cost them their attempts.
+func TestLargeJobsOnASlowNetwork(t *testing.T) {
+	const jobs = 60
+	admin, net, url := behind(t)
+	exec(t, admin, `update awa.storage_settings set worker_silence = '500ms'`)
+	exec(t, admin, `select awa.enqueue('task', jsonb_build_object('n', n, 'body', repeat('x', 200000)), max_attempts => 12)
+		from generate_series(1, $1::integer) as n`, jobs)
+	queues := map[string]worker.QueueConfig{"default": {MaxWorkers: jobs}}
+	c := begin(t, worker.Config{Pool: newPool(t, url, nil), Queues: queues}, 3*time.Second,
+		tasks(func(context.Context, *worker.Job[task]) error { return nil }))
+	net.delay.Store(int64(40 * time.Millisecond))
+	eventually(t, func() bool { return counts(t, admin, "default").Terminal == jobs },
+		func() any { return counts(t, admin, "default") })
+	net.delay.Store(0)
+	if n := counts(t, admin, "default"); n.Completed != jobs {
+		t.Errorf("%+v", n)
+	}
+	stop(t, c)
+	requireHealthy(t, admin)
+}
+
 // A heartbeat brings the news that a job was cancelled, and its answer is lost on the way. The
 // server tells it once; the handler hears of it all the same.
 func TestLostNotice(t *testing.T) {
