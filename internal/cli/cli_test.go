@@ -271,7 +271,7 @@ func (w *watch) Write(p []byte) (int, error) {
 // loop runs maintain --loop until it has printed part, and returns what it printed.
 func loop(t *testing.T, url, part string) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	stdout := &watch{part: part, seen: cancel}
 	var stderr bytes.Buffer
