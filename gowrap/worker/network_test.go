@@ -304,15 +304,18 @@ func TestPoolerLosesClaim(t *testing.T) {
 // The network is too slow for a claim of all jobs that there are places for. They are
 // claimed by fewer and run, before lost claims have cost them their attempts.
 func TestLargeJobsOnASlowNetwork(t *testing.T) {
-	const jobs = 60
+	const jobs = 24
 	admin, net, url := behind(t)
 	exec(t, admin, `update awa.storage_settings set worker_silence = '500ms'`)
-	exec(t, admin, `select awa.enqueue('task', jsonb_build_object('n', n, 'body', repeat('x', 200000)), max_attempts => 12)
-		from generate_series(1, $1::integer) as n`, jobs)
+	pool := newPool(t, url, func(cfg *pgxpool.Config) { cfg.ConnConfig.ConnectTimeout = time.Minute })
 	queues := map[string]worker.QueueConfig{"default": {MaxWorkers: jobs}}
-	c := begin(t, worker.Config{Pool: newPool(t, url, nil), Queues: queues}, 3*time.Second,
+	c := begin(t, worker.Config{Pool: pool, Queues: queues}, 2*time.Second,
 		tasks(func(context.Context, *worker.Job[task]) error { return nil }))
-	net.delay.Store(int64(40 * time.Millisecond))
+	eventually(t, func() bool { return waits(t, admin) == 1 }, func() any { return waits(t, admin) })
+	net.delay.Store(int64(40 * time.Millisecond)) // 4 s for all of them
+	exec(t, admin, `select awa.enqueue_many(jsonb_agg(jsonb_build_object('kind', 'task', 'max_attempts', 12,
+			'args', jsonb_build_object('n', n, 'body', repeat('x', 300000)))))
+		from generate_series(1, $1::integer) as n`, jobs)
 	eventually(t, func() bool { return counts(t, admin, "default").Terminal == jobs },
 		func() any { return counts(t, admin, "default") })
 	net.delay.Store(0)
