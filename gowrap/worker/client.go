@@ -24,6 +24,7 @@ type Client struct {
 	shares     *shares // nil: the queues need not share
 	identity   *identity
 	live       live
+	unheard    signal // the server answers after a silence
 	troubles   troubles
 	finisher   *finisher
 	listener   *listener   // nil: PollOnly
@@ -60,6 +61,7 @@ func New(cfg Config, mux *Mux) (*Client, error) {
 		byName:   map[string]*queue{},
 		identity: newIdentity(cfg),
 		live:     live{batches: map[*batch]struct{}{}},
+		unheard:  newSignal(),
 		patience: patience, lastWords: lastWords,
 		stop: make(chan struct{}), hard: make(chan struct{}), stopped: make(chan struct{}),
 	}
@@ -173,6 +175,7 @@ func (c *Client) run(ctx context.Context) {
 		helping.Go(func() { c.maintainer.loop(background) })
 	}
 	helping.Go(func() { c.heartbeats(background) })
+	helping.Go(func() { c.rechecks(background) })
 	for _, q := range c.queues {
 		claiming.Go(func() { q.loop(soft, claims) })
 	}

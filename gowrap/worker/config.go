@@ -89,7 +89,8 @@ type QueueConfig struct {
 	// Weight is the queue's share when queues compete for Config.MaxWorkers: one
 	// of weight 3 gets three times the jobs of one of weight 1. Defaults to 1.
 	Weight int
-	// MaxClaim is the most jobs of one claim. Defaults to 500.
+	// MaxClaim is the most jobs of one claim, and fewer are claimed for a while when
+	// their answer has not come within half a minute. Defaults to 500.
 	MaxClaim int
 }
 

@@ -28,6 +28,7 @@ func (c *Client) heartbeats(ctx context.Context) {
 			c.log.Info("The server answers again", "after", time.Since(down).Round(time.Millisecond))
 			down = time.Time{}
 			pause.reset()
+			c.unheard.set()
 		}
 		if !sleep(ctx, wait) {
 			return
@@ -54,6 +55,56 @@ func (c *Client) heartbeat(ctx context.Context, limit time.Duration) error {
 			return err
 		}
 		c.heed(notices)
+	}
+	return nil
+}
+
+// rechecks asks which attempts are open, whenever the server answers again: a heartbeat
+// whose answer was lost has told which others closed, and no other heartbeat will.
+func (c *Client) rechecks(ctx context.Context) {
+	var pause backoff
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-c.unheard:
+		}
+		err := c.recheck(ctx)
+		if err == nil {
+			pause.reset()
+			continue
+		}
+		if ctx.Err() == nil {
+			c.warn("Could not ask which attempts are open; will try again", err)
+		}
+		if !sleep(ctx, pause.next()) {
+			return
+		}
+		c.unheard.set()
+	}
+}
+
+func (c *Client) recheck(ctx context.Context) error {
+	var receipts []awa.Receipt
+	for _, a := range c.live.all() {
+		if a.unsuspecting() {
+			receipts = append(receipts, a.Receipt)
+		}
+	}
+	if len(receipts) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.patience)
+	defer cancel()
+	stale, err := c.cfg.Client.ExtendLease(ctx, c.cfg.Pool, receipts, c.cfg.Lease)
+	if err != nil {
+		return err
+	}
+	for _, a := range c.live.find(stale) {
+		if a != nil && a.unsuspecting() {
+			c.log.Info("An attempt was closed while the server was not heard", "job", a.ID, "kind", a.Kind, "queue", a.Queue)
+			a.lost.set(fmt.Errorf("%w while the server was not heard", ErrLost))
+		}
 	}
 	return nil
 }

@@ -83,6 +83,11 @@ func (a *Attempt) stale() error {
 	return awa.ErrStale
 }
 
+// unsuspecting reports whether a handler runs that takes its attempt for open.
+func (a *Attempt) unsuspecting() bool {
+	return a.state.Load() == stateRunning && !a.inTx.Load() && !a.closed.Load() && !a.lost.isSet()
+}
+
 // Cancelled is closed when somebody else closed the attempt: from then on no
 // finish of it is accepted. The context of the handler is cancelled as well.
 // The worker learns of it from its heartbeat.

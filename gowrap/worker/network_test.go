@@ -301,6 +301,69 @@ func TestPoolerLosesClaim(t *testing.T) {
 	}
 }
 
+// The network is too slow for a claim of all jobs that there are places for. They are
+// claimed by fewer and run, before lost claims have cost them their attempts.
+func TestLargeJobsOnASlowNetwork(t *testing.T) {
+	const jobs = 24
+	admin, net, url := behind(t)
+	exec(t, admin, `update awa.storage_settings set worker_silence = '500ms'`)
+	pool := newPool(t, url, func(cfg *pgxpool.Config) { cfg.ConnConfig.ConnectTimeout = time.Minute })
+	queues := map[string]worker.QueueConfig{"default": {MaxWorkers: jobs}}
+	c := begin(t, worker.Config{Pool: pool, Queues: queues}, 2*time.Second,
+		tasks(func(context.Context, *worker.Job[task]) error { return nil }))
+	eventually(t, func() bool { return waits(t, admin) == 1 }, func() any { return waits(t, admin) })
+	net.delay.Store(int64(40 * time.Millisecond)) // 4 s for all of them
+	exec(t, admin, `select awa.enqueue_many(jsonb_agg(jsonb_build_object('kind', 'task', 'max_attempts', 12,
+			'args', jsonb_build_object('n', n, 'body', repeat('x', 300000)))))
+		from generate_series(1, $1::integer) as n`, jobs)
+	eventually(t, func() bool { return counts(t, admin, "default").Terminal == jobs },
+		func() any { return counts(t, admin, "default") })
+	net.delay.Store(0)
+	if n := counts(t, admin, "default"); n.Completed != jobs {
+		t.Errorf("%+v", n)
+	}
+	stop(t, c)
+	requireHealthy(t, admin)
+}
+
+// A heartbeat brings the news that a job was cancelled, and its answer is lost on the way. The
+// server tells it once; the handler hears of it all the same.
+func TestLostNotice(t *testing.T) {
+	admin, net, url := behind(t)
+	began, ended := make(chan struct{}, 1), make(chan error, 1)
+	pool := newPool(t, url, func(cfg *pgxpool.Config) { cfg.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeExec })
+	c := begin(t, worker.Config{Pool: pool}, time.Minute, tasks(func(ctx context.Context, job *worker.Job[task]) error {
+		if job.Args.N == 0 {
+			return nil
+		}
+		began <- struct{}{}
+		<-ctx.Done()
+		ended <- context.Cause(ctx)
+		return ctx.Err()
+	}))
+	id := enqueue(t, admin, awa.EnqueueParams{Args: task{1}})
+	receive(t, began)
+	const answer = "SFATAL\x00C57P01\x00Mserver lost\x00\x00"
+	packet := append([]byte{'E', 0, 0, 0, byte(4 + len(answer))}, answer...)
+	net.on(".heartbeat(", 1<<30, fate{answer: packet})
+	if cancelled, err := queue.Cancel(t.Context(), admin, id, "no more"); err != nil || !cancelled {
+		t.Fatal(cancelled, err)
+	}
+	told := func() bool {
+		return rows[bool](t, admin, `select exists (
+			select from awa.workers as w, awa.worker_notices as n
+			where w.worker = n.worker and pg_visible_in_snapshot(n.xid, w.seen))`)[0]
+	}
+	eventually(t, told, func() any { return "no heartbeat was answered" })
+	net.on(".heartbeat(", 0, fate{})
+	if err := receive(t, ended); !errors.Is(err, worker.ErrLost) {
+		t.Errorf("the cause is %v", err)
+	}
+	reach(t, admin, enqueue(t, admin, awa.EnqueueParams{}), awa.StateCompleted)
+	stop(t, c)
+	requireHealthy(t, admin)
+}
+
 // The server refuses its service for a while, in one way after the other. What was
 // done meanwhile is written when it serves again, and done once.
 func TestRefusedService(t *testing.T) {

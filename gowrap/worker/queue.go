@@ -25,6 +25,7 @@ type queue struct {
 	armed   int64  // the listener's session that waits for this queue, or 0
 	traffic bucket
 	errors  backoff
+	most    int // jobs of a claim; see tooMany
 
 	// A queue with a limit holds jobs back, and nobody notifies when it may hand out
 	// more of them.
@@ -35,7 +36,7 @@ type queue struct {
 
 func newQueue(c *Client, name string, cfg QueueConfig) *queue {
 	return &queue{c: c, name: name, cfg: cfg, free: newSignal(), wake: newSignal(),
-		share: newShare(cfg.Weight), traffic: newBucket()}
+		share: newShare(cfg.Weight), traffic: newBucket(), most: cfg.MaxClaim}
 }
 
 // over is done: what takes it gets what there is and does not wait.
@@ -64,6 +65,9 @@ func (q *queue) loop(ctx, hard context.Context) {
 			if ctx.Err() != nil && got == 0 {
 				break
 			}
+			if errors.Is(err, context.DeadlineExceeded) {
+				q.tooMany(n)
+			}
 			q.c.warn("Claim failed; will try again", err, "queue", q.name)
 			sleep(ctx, q.errors.next())
 			continue
@@ -72,7 +76,9 @@ func (q *queue) loop(ctx, hard context.Context) {
 		if got > 0 {
 			q.c.start(q, worker, jobs, ctx.Err() != nil)
 			streak++
-			busy = got == n
+			if busy = got == n; busy {
+				q.most = min(q.most+q.most/8+1, q.cfg.MaxClaim)
+			}
 			q.traffic.spend(got)
 			q.pause = 0
 			if q.timed {
@@ -89,6 +95,11 @@ func (q *queue) loop(ctx, hard context.Context) {
 	}
 	q.disarm()
 }
+
+// tooMany halves the next claim after one of n jobs whose answer did not come in time. Jobs
+// too large for the network would else be claimed and lost until they have no attempts left.
+// Each answer with as many as were asked for allows some more again.
+func (q *queue) tooMany(n int) { q.most = max(n/2, 1) }
 
 // rest returns when the queue should be looked at again. The first time it only
 // announces that the queue waits: a job may have come in between.
@@ -144,13 +155,13 @@ func (q *queue) disarm() {
 func (q *queue) places(ctx context.Context, busy bool) int {
 	enough := 1
 	if busy {
-		enough = min(q.cfg.MaxClaim, (q.cfg.MaxWorkers+1)/2, (q.c.cfg.MaxUnacknowledged+1)/2)
+		enough = min(q.most, (q.cfg.MaxWorkers+1)/2, (q.c.cfg.MaxUnacknowledged+1)/2)
 	}
 	var patient <-chan time.Time
 	for ctx.Err() == nil {
 		q.enough.Store(int64(enough))
 		free := q.cfg.MaxWorkers - int(q.running.Load())
-		free = min(free, q.cfg.MaxClaim, q.c.cfg.MaxUnacknowledged-q.c.finisher.unwritten())
+		free = min(free, q.most, q.c.cfg.MaxUnacknowledged-q.c.finisher.unwritten())
 		if free >= enough {
 			return q.take(ctx, free, busy)
 		}

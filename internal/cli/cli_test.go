@@ -216,6 +216,28 @@ func TestErrorsTellStateAndHint(t *testing.T) {
 	on(t, "postgres://127.0.0.1:1/none", 1, "queue", "counts", "x", "--timeout", "2s").wants(t, "connect")
 }
 
+// Who lacks a right is told whose it is.
+func TestErrorsTellRights(t *testing.T) {
+	t.Parallel()
+	url := pgtest.URL(t)
+	conn := pgtest.Conn(t, url)
+	var role string
+	if err := conn.QueryRow(t.Context(), `select 'guest_' || oid from pg_database where datname = current_database()`).Scan(&role); err != nil {
+		t.Fatal(err)
+	}
+	own := func(sql string) {
+		t.Helper()
+		if _, err := conn.Exec(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	own(`create role ` + role)
+	defer own(`drop role ` + role)
+	own(`do $$ begin execute format('alter database %I set role = ` + role + `', current_database()); end $$`)
+	on(t, url, 1, "queue", "counts").wants(t, "SQLSTATE 42501", "hint: awa_reader may look, awa_operator")
+	on(t, url, 1, "migrate").wants(t, "SQLSTATE 42501", "the owner of the schema may migrate")
+}
+
 func TestTimeout(t *testing.T) {
 	t.Parallel()
 	url := pgtest.URL(t)
@@ -228,7 +250,7 @@ func TestTimeout(t *testing.T) {
 	if _, err := tx.Exec(t.Context(), `lock table awa.queue_lanes in access exclusive mode`); err != nil {
 		t.Fatal(err)
 	}
-	on(t, url, 1, "queue", "counts", "x", "--timeout", "200ms").wants(t, "SQLSTATE 57014")
+	on(t, url, 1, "queue", "counts", "x", "--timeout", "3s").wants(t, "SQLSTATE 57014")
 }
 
 // watch is an output that calls seen once it holds part.
@@ -249,7 +271,7 @@ func (w *watch) Write(p []byte) (int, error) {
 // loop runs maintain --loop until it has printed part, and returns what it printed.
 func loop(t *testing.T, url, part string) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	stdout := &watch{part: part, seen: cancel}
 	var stderr bytes.Buffer

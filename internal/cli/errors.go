@@ -40,11 +40,15 @@ func report(w io.Writer, err error) int {
 // lines are those of a text that may have names of others in it.
 func lines(text string) string { return plain(text, "\n\t") }
 
-// hintOf is the server's hint, or ours where awa is missing.
+// hintOf is the server's hint, or ours where awa is missing or the rights are.
 func hintOf(err *pgconn.PgError) string {
 	switch err.Code {
 	case "3F000", "42883", "42P01": // no such schema, function, relation
 		return "Is this version of awa installed? See: awa-admin migrate status"
+	case "42501": // insufficient privilege
+		if err.Hint == "" {
+			return "awa_reader may look, awa_operator may change things, the owner of the schema may migrate: grant one of these roles, or connect as another."
+		}
 	}
 	return err.Hint
 }

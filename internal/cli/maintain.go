@@ -14,6 +14,10 @@ import (
 
 const maintainSQL = `select * from %[1]s.maintain()`
 
+// longestRound is how long a loop waits for the answer to a round, which takes seconds at
+// most: beyond it the connection may be dead, or a pooler's.
+const longestRound = 5 * time.Minute
+
 func (a *app) maintainCommand() *cobra.Command {
 	var loop bool
 	var interval time.Duration
@@ -49,7 +53,7 @@ for Prometheus, and /healthz, which is 200 while rounds succeed.`,
 				}
 				defer stop()
 			}
-			return a.maintainLoop(cmd, interval, m)
+			return a.maintainLoop(cmd, interval, longestRound, m)
 		},
 	}
 	cmd.Flags().BoolVar(&loop, "loop", false, "go on until told to stop")
@@ -61,14 +65,14 @@ for Prometheus, and /healthz, which is 200 while rounds succeed.`,
 // maintainLoop runs rounds until the context is done. A fault of the first round
 // ends it; a later one is told, and the next round tries again on a new
 // connection.
-func (a *app) maintainLoop(cmd *cobra.Command, interval time.Duration, m *meter) error {
+func (a *app) maintainLoop(cmd *cobra.Command, interval, longest time.Duration, m *meter) error {
 	ctx := cmd.Context()
 	rounds := 0
 	told := told{}
 	for pause := interval; ; pause = min(2*pause, max(interval, 10*time.Second)) {
 		before := rounds
 		err := a.withConn(ctx, func(conn *pgx.Conn) error {
-			return a.maintainRounds(cmd, conn, interval, &rounds, told, m)
+			return a.maintainRounds(cmd, conn, interval, longest, &rounds, told, m)
 		})
 		switch {
 		case ctx.Err() != nil:
@@ -86,13 +90,15 @@ func (a *app) maintainLoop(cmd *cobra.Command, interval time.Duration, m *meter)
 	}
 }
 
-// maintainRounds runs rounds on one connection until one fails, and counts the
-// good ones.
-func (a *app) maintainRounds(cmd *cobra.Command, conn *pgx.Conn, interval time.Duration, rounds *int, told told, m *meter) error {
+// maintainRounds runs rounds on one connection until one fails or gets no answer, and
+// counts the good ones.
+func (a *app) maintainRounds(cmd *cobra.Command, conn *pgx.Conn, interval, longest time.Duration, rounds *int, told told, m *meter) error {
 	ctx := cmd.Context()
 	for {
 		start := time.Now()
-		t, err := query(ctx, conn, a.sql(maintainSQL+` as m where m.affected > 0 or m.outcome <> 'idle' or m.detail is not null`))
+		round, cancel := context.WithTimeout(ctx, longest)
+		t, err := query(round, conn, a.sql(maintainSQL+` as m where m.affected > 0 or m.outcome <> 'idle' or m.detail is not null`))
+		cancel()
 		if err != nil {
 			return err
 		}

@@ -39,7 +39,7 @@ func serving(t *testing.T, url, part string) string {
 	case <-printed:
 	case code := <-ended:
 		t.Fatalf("exit code %d\n%s", code, stderr.String())
-	case <-time.After(time.Minute):
+	case <-time.After(5 * time.Minute):
 		t.Fatalf("no %q", part)
 	}
 	t.Cleanup(func() {

@@ -71,7 +71,7 @@ func async(f func() error) chan error {
 // awaitAtGate returns once a session waits for an advisory lock and has no table of awa.
 func awaitAtGate(t *testing.T, conn, session *pgx.Conn) {
 	t.Helper()
-	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(2 * time.Millisecond) {
+	for end := time.Now().Add(5 * time.Minute); time.Now().Before(end); time.Sleep(2 * time.Millisecond) {
 		waits := lines(t, conn, `select k.locktype from pg_locks as k where k.pid = $1 and not k.granted
 			and not exists (select from pg_locks as h join pg_class as c on c.oid = h.relation
 				where h.pid = k.pid and h.granted and c.relnamespace = 'awa'::regnamespace)`, session.PgConn().PID())

@@ -203,7 +203,7 @@ func TestPairs(t *testing.T) {
 		if !over {
 			select {
 			case errB = <-done:
-			case <-time.After(time.Minute):
+			case <-time.After(5 * time.Minute):
 				t.Fatalf("%s: the second waits for ever", what)
 			}
 		}

@@ -72,6 +72,7 @@ func TestClaimReadsFewOfManyParked(t *testing.T) {
 func TestLimitedClaimReadsTheBatchesThatAreOpen(t *testing.T) {
 	conn := pgtest.Conn(t, pgtest.URL(t))
 	exec := execOn(t, conn)
+	exec(noAutovacuum)
 	const before, open = 400, 3
 	exec(`select awa.configure_queue('q', '{"concurrency_limit": 1}')`)
 	exec(`

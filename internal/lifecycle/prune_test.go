@@ -130,7 +130,7 @@ func TestPruneBesideShortTransactions(t *testing.T) {
 	const (
 		sessions = 8
 		prunes   = 12
-		tries    = 10 // for one prune, after which it counts as kept out
+		tries    = 60 // for one prune, after which it counts as kept out
 	)
 	url := pgtest.URL(t)
 	keeper := pgtest.Conn(t, url)

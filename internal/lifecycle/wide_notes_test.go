@@ -23,7 +23,7 @@ where j.unique_key is not null and awa._in_mask(j.state, j.unique_states)
 group by j.unique_key having count(*) > 1`,
 	"a call waits for long": `
 select a.query, now() - a.query_start, a.wait_event, pg_blocking_pids(a.pid) from pg_stat_activity as a
-where a.wait_event_type = 'Lock' and a.query_start < clock_timestamp() - interval '40 seconds' and a.query !~ 'reset|rebase'`,
+where a.wait_event_type = 'Lock' and a.query_start < clock_timestamp() - interval '3 minutes' and a.query !~ 'reset|rebase'`,
 }
 
 // sample looks at what must hold at every moment.
@@ -79,7 +79,7 @@ func (w *wide) drain(conn *pgx.Conn) {
 		if len(bad) == 0 {
 			break
 		}
-		if time.Since(began) > 2*time.Minute {
+		if time.Since(began) > 10*time.Minute {
 			w.t.Errorf("jobs wait for ever: %s", strings.Join(bad, "; "))
 			return
 		}

@@ -53,7 +53,7 @@ func (w *wide) on() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	late := time.Since(w.until)
-	return !w.t.Failed() && (late < 0 || late < time.Minute && len(w.completed) < 10)
+	return !w.t.Failed() && (late < 0 || late < 5*time.Minute && len(w.completed) < 10)
 }
 
 // caller is one session.

@@ -125,7 +125,7 @@ func (w *witness) work(lastClaims bool, pull func()) {
 		return err
 	})
 	until := int64(300 + rand.IntN(500))
-	deadline := time.Now().Add(2 * time.Minute)
+	deadline := time.Now().Add(10 * time.Minute)
 	for finished.Load() < until && time.Now().Before(deadline) && !w.t.Failed() {
 		time.Sleep(time.Millisecond)
 	}

@@ -27,7 +27,7 @@ func TestCronFiresOnce(t *testing.T) {
 	exec(t, conn, `select set_config('awa.now', '', false)`)
 
 	began := time.Now()
-	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
+	ctx, stop := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer stop()
 	var group sync.WaitGroup
 	for range sessions {

@@ -26,6 +26,9 @@ func TestPinnedHorizon(t *testing.T) {
 		exec(t, conn, `alter table `+table+` set (autovacuum_enabled = false)`)
 	}
 
+	// Nothing rotates but the test, although the ring is as old as the tests before this one.
+	exec(t, conn, `update awa.storage_settings set segment_max_age = '1 day'`)
+
 	snapshot, producer := pgtest.Conn(t, url), pgtest.Conn(t, url)
 	exec(t, snapshot, `begin isolation level repeatable read`)
 	value[int](t, snapshot, `select count(*) from pg_class`)

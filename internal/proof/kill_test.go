@@ -33,7 +33,7 @@ func TestKilledBackends(t *testing.T) {
 		t.Fatal(err)
 	}
 	as.RuntimeParams["application_name"] = "victim"
-	over, stop := context.WithTimeout(t.Context(), length+2*time.Minute)
+	over, stop := context.WithTimeout(t.Context(), length+10*time.Minute)
 	defer stop()
 	var all sync.WaitGroup
 	var told, lost atomic.Int64

@@ -64,14 +64,14 @@ func TestSoak(t *testing.T) {
 	case <-ctx.Done():
 	case <-time.After(length):
 	}
-	for patience := time.Now().Add(2 * time.Minute); s.tooLittle(t) != "" && time.Now().Before(patience) && ctx.Err() == nil; {
+	for patience := time.Now().Add(10 * time.Minute); s.tooLittle(t) != "" && time.Now().Before(patience) && ctx.Err() == nil; {
 		pause(ctx, 100*time.Millisecond)
 	}
 	stop()
 	producers.Wait()
 	s.filling.Store(false)
 	// The rest runs until it is dry. What is lost shows as time running out.
-	deadline := time.Now().Add(2 * time.Minute)
+	deadline := time.Now().Add(10 * time.Minute)
 	for s.ledger.open() > 0 && time.Now().Before(deadline) && ctx.Err() == nil {
 		time.Sleep(10 * time.Millisecond)
 	}

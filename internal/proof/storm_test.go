@@ -46,7 +46,7 @@ func TestStorm(t *testing.T) {
 	exec(t, conn, `select awa.configure_queue(q, '{"notify": false}') from unnest($1::text[]) as q`, soakQueues)
 
 	var stop context.CancelFunc
-	s.over, stop = context.WithTimeout(t.Context(), length+2*time.Minute)
+	s.over, stop = context.WithTimeout(t.Context(), length+10*time.Minute)
 	defer stop()
 	var dry, calm atomic.Bool
 	filling := func() bool { return s.over.Err() == nil && !t.Failed() }
@@ -126,7 +126,7 @@ from (
 		return s.ledger.open() + int(s.pending.Load()) + value[int](t, conn, `
 select sum(c.running)::integer from unnest($1::text[]) as q cross join lateral awa.queue_counts(q) as c`, soakQueues)
 	}
-	for deadline := time.Now().Add(2 * time.Minute); open() > 0 && time.Now().Before(deadline) && !t.Failed(); {
+	for deadline := time.Now().Add(10 * time.Minute); open() > 0 && time.Now().Before(deadline) && !t.Failed(); {
 		time.Sleep(10 * time.Millisecond)
 	}
 	dry.Store(true)

@@ -3,7 +3,6 @@
 select pg_temp.forget('race/54') \g /dev/null
 select plan(18);
 select pg_temp.open(s) from unnest(array['holder', 'caller']) as s \g /dev/null
-select pg_temp.tell('caller', $q$ set lock_timeout = '1s' $q$) \g /dev/null
 
 select awa.configure_queue('race/54', '{"dlq_enabled": true, "max_depth": 100, "concurrency_limit": 50}'),
   awa.register_worker('race/54') \g /dev/null
@@ -52,7 +51,6 @@ select set_eq(
 select isnt(pg_temp.run('caller', 'select 1 from ' || c.call), '55P03', c.name || ' waits for nobody')
 from pg_temp.calls as c order by c.name;
 
-select pg_temp.tell('caller', $q$ set lock_timeout = '20s' $q$) \g /dev/null
 select is(pg_temp.waits('caller', format('select awa.extend_lease(array[%L]::awa.receipt[])', :'waits')), true,
   'extend_lease says that it waits for an answer, and does');
 select pg_temp.tell('holder', 'commit') \g /dev/null
