@@ -20,7 +20,8 @@ type Config struct {
 	// Pool is where the client's statements run. It uses a connection per queue for
 	// claims and up to five more for the rest, each only while a statement runs; with
 	// fewer they wait for each other. One more connection is taken out of the pool for
-	// LISTEN, unless PollOnly. Close the pool only after the client has stopped, or
+	// LISTEN, unless PollOnly. Heartbeats do not wait for handlers that hold the whole
+	// pool: they connect beside it. Close the pool only after the client has stopped, or
 	// what handlers decided cannot be written.
 	Pool *pgxpool.Pool
 	// Client names the schema. The zero value is the schema "awa".

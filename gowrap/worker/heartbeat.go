@@ -41,7 +41,9 @@ func (c *Client) heartbeats(ctx context.Context) {
 // take longer, for the server may be slow.
 const firstHeartbeat = 10 * time.Second
 
-// heartbeat beats once for every name that has attempts, and for the current one.
+// heartbeat beats once for every name that has attempts, and for the current one. It does
+// not wait for handlers that use the whole pool, or their attempts would be rescued while
+// they run.
 func (c *Client) heartbeat(ctx context.Context, limit time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
@@ -49,8 +51,16 @@ func (c *Client) heartbeat(ctx context.Context, limit time.Duration) error {
 	if name := c.identity.known(); name != "" {
 		names[name] = struct{}{}
 	}
+	if len(names) == 0 {
+		return nil
+	}
+	conn, done, err := c.spare(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
 	for name := range names {
-		notices, err := c.cfg.Client.Heartbeat(ctx, c.cfg.Pool, name)
+		notices, err := c.cfg.Client.Heartbeat(ctx, conn, name)
 		if err != nil {
 			return err
 		}

@@ -335,3 +335,42 @@ func TestFailover(t *testing.T) {
 	requireHealthy(t, pool)
 	eventually(t, func() bool { return waits(t, pool) == 1 }, func() any { return waits(t, pool) })
 }
+
+// A handler that holds every connection of the pool keeps its attempt, for however long:
+// heartbeats do not wait for it.
+func TestPoolHeldByAHandler(t *testing.T) {
+	admin, _, url := behind(t)
+	pool := newPool(t, url, func(cfg *pgxpool.Config) { cfg.MaxConns = 3 })
+	id := enqueue(t, admin, awa.EnqueueParams{})
+	held := make(chan error, 1)
+	holding, release := context.WithCancel(context.Background())
+	c := begin(t, worker.Config{Pool: pool, HeartbeatInterval: 10 * time.Millisecond}, time.Minute,
+		tasks(func(ctx context.Context, _ *worker.Job[task]) error {
+			for range pool.Config().MaxConns {
+				conn, err := pool.Acquire(ctx)
+				if err != nil {
+					held <- err
+					return err
+				}
+				defer conn.Release()
+			}
+			held <- nil
+			<-holding.Done()
+			return nil
+		}))
+	t.Cleanup(release)
+	if err := receive(t, held); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		before := rows[time.Time](t, admin, `select clock_timestamp()`)[0]
+		eventually(t, func() bool {
+			return rows[time.Time](t, admin, `select heartbeat_at from awa.jobs`)[0].After(before)
+		}, func() any { return rows[string](t, admin, `select to_json(j)::text from awa.jobs as j`) })
+	}
+	release()
+	if j := reach(t, admin, id, awa.StateCompleted); j.Attempt != 1 {
+		t.Errorf("it was completed by attempt %d", j.Attempt)
+	}
+	stop(t, c)
+}
