@@ -107,7 +107,7 @@ func TestHousekeepingIsReadCommitted(t *testing.T) {
 	url := pgtest.URL(t)
 	admin := pgtest.Conn(t, url)
 	if _, err := admin.Exec(t.Context(), `do $$ begin
-		execute format('alter database %I set default_transaction_isolation = serializable', current_database());
+		execute format('alter role current_user in database %I set default_transaction_isolation = serializable', current_database());
 	end $$`); err != nil {
 		t.Fatal(err)
 	}

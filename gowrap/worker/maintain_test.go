@@ -40,7 +40,7 @@ func TestOneMaintains(t *testing.T) {
 func TestSerializableByDefault(t *testing.T) {
 	url := pgtest.URL(t)
 	exec(t, pgtest.Conn(t, url), `do $$ begin
-		execute format('alter database %I set default_transaction_isolation = serializable', current_database());
+		execute format('alter role current_user in database %I set default_transaction_isolation = serializable', current_database());
 	end $$`)
 	pool := newPool(t, url, func(cfg *pgxpool.Config) {
 		cfg.ConnConfig.RuntimeParams["default_transaction_isolation"] = "read committed"

@@ -242,7 +242,7 @@ func testDemotedServer(t *testing.T, pollOnly bool) {
 	c := begin(t, worker.Config{Pool: old, PollOnly: pollOnly, Logger: log.logger()}, time.Minute,
 		tasks(func(context.Context, *worker.Job[task]) error { return nil }))
 	reach(t, admin, enqueue(t, admin, awa.EnqueueParams{}), awa.StateCompleted)
-	exec(t, admin, `alter database `+name+` set default_transaction_read_only = on`)
+	exec(t, admin, `alter role current_user in database `+name+` set default_transaction_read_only = on`)
 	exec(t, admin, `select pg_terminate_backend(a.pid) from pg_stat_activity as a
 		where a.datname = current_database() and a.application_name = 'old'`)
 	old.Reset()
@@ -257,7 +257,7 @@ func testDemotedServer(t *testing.T, pollOnly bool) {
 		}, func() any { return log.messages(t, slog.LevelDebug) })
 	}
 	id := enqueue(t, admin, awa.EnqueueParams{})
-	exec(t, admin, `alter database `+name+` reset default_transaction_read_only`)
+	exec(t, admin, `alter role current_user in database `+name+` reset default_transaction_read_only`)
 	reach(t, admin, id, awa.StateCompleted)
 	if !pollOnly {
 		eventually(t, func() bool { return waits(t, admin) == 1 }, func() any { return waits(t, admin) })
@@ -390,10 +390,10 @@ func TestRefusedService(t *testing.T) {
 		begin, heal []string // by a session of another database
 	}{
 		{"the disk is full", nil, nil},
-		{"no statement is quick enough", []string{`alter database ` + name + ` set statement_timeout = 1`, reconnect},
-			[]string{`alter database ` + name + ` reset statement_timeout`, reconnect}},
-		{"read only", []string{`alter database ` + name + ` set default_transaction_read_only = on`, reconnect},
-			[]string{`alter database ` + name + ` reset default_transaction_read_only`}},
+		{"no statement is quick enough", []string{`alter role current_user in database ` + name + ` set statement_timeout = 1`, reconnect},
+			[]string{`alter role current_user in database ` + name + ` reset statement_timeout`, reconnect}},
+		{"read only", []string{`alter role current_user in database ` + name + ` set default_transaction_read_only = on`, reconnect},
+			[]string{`alter role current_user in database ` + name + ` reset default_transaction_read_only`}},
 		{"no connections", []string{`alter database ` + name + ` allow_connections false`, reconnect},
 			[]string{`alter database ` + name + ` allow_connections true`}},
 	}

@@ -345,7 +345,7 @@ func TestHousekeepingIsReadCommitted(t *testing.T) {
 	t.Parallel()
 	url := pgtest.URL(t)
 	exec(t, url, `do $$ begin
-		execute format('alter database %I set default_transaction_isolation = serializable', current_database());
+		execute format('alter role current_user in database %I set default_transaction_isolation = serializable', current_database());
 	end $$`)
 	for _, args := range [][]string{{"maintain"}, {"storage", "rotate"}, {"storage", "prune"},
 		{"storage", "rebase"}, {"storage", "rebuild-terminal-counters"}} {
