@@ -2,6 +2,9 @@ package lifecycle_test
 
 import (
 	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/awaqueue/awa/internal/pgtest"
 )
@@ -39,6 +42,7 @@ func TestMaintainMovesIdleLanesOncePerRotation(t *testing.T) {
 		stale := touched()
 		exec(`select awa.enqueue('k', queue => 'one')`)
 		exec(`select from awa.claim('one', 10)`)
+		awaitOlder(t, conn)
 		rows := cursors()
 		for range 5 {
 			exec(`select awa.maintain()`)
@@ -50,4 +54,17 @@ func TestMaintainMovesIdleLanesOncePerRotation(t *testing.T) {
 			t.Errorf("five claims over four idle lanes touched %d pages, after a rotation %d, and once their cursors had moved %d", before, stale, n)
 		}
 	}
+}
+
+// awaitOlder returns once the transactions that run now have ended, those of other databases
+// of the server included.
+func awaitOlder(t *testing.T, conn *pgx.Conn) {
+	t.Helper()
+	now := lines(t, conn, `select pg_current_xact_id()::text`)[0]
+	for end := time.Now().Add(5 * time.Minute); time.Now().Before(end); time.Sleep(2 * time.Millisecond) {
+		if lines(t, conn, `select (pg_snapshot_xmin(pg_current_snapshot()) > $1::xid8)::text`, now)[0] == "true" {
+			return
+		}
+	}
+	t.Fatal("older transactions do not end")
 }
