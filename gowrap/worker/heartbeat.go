@@ -106,7 +106,12 @@ func (c *Client) recheck(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.patience)
 	defer cancel()
-	stale, err := c.cfg.Client.ExtendLease(ctx, c.cfg.Pool, receipts, c.cfg.Lease)
+	conn, done, err := c.spare(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	stale, err := c.cfg.Client.ExtendLease(ctx, conn, receipts, c.cfg.Lease)
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"runtime"
@@ -329,12 +330,25 @@ func TestLargeJobsOnASlowNetwork(t *testing.T) {
 // A heartbeat brings the news that a job was cancelled, and its answer is lost on the way. The
 // server tells it once; the handler hears of it all the same.
 func TestLostNotice(t *testing.T) {
+	for _, held := range []bool{false, true} {
+		t.Run(fmt.Sprintf("pool held is %t", held), func(t *testing.T) { lostNotice(t, held) })
+	}
+}
+
+// lostNotice has the handler hold every connection of the pool, or none.
+func lostNotice(t *testing.T, held bool) {
 	admin, net, url := behind(t)
 	began, ended := make(chan struct{}, 1), make(chan error, 1)
-	pool := newPool(t, url, func(cfg *pgxpool.Config) { cfg.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeExec })
+	pool := newPool(t, url, func(cfg *pgxpool.Config) {
+		cfg.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeExec
+		cfg.MaxConns = 3
+	})
 	c := begin(t, worker.Config{Pool: pool}, time.Minute, tasks(func(ctx context.Context, job *worker.Job[task]) error {
 		if job.Args.N == 0 {
 			return nil
+		}
+		if held {
+			defer holdAll(ctx, t, pool)()
 		}
 		began <- struct{}{}
 		<-ctx.Done()
