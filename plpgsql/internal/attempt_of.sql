@@ -82,6 +82,7 @@ create or replace function {{ .schema }}._claimed (
   set enable_seqscan = on
   set enable_hashjoin = on
   set enable_nestloop = off
+  set enable_mergejoin = off
   set work_mem = '64MB'
   set jit = off
 as $$
@@ -89,14 +90,14 @@ begin
   if (select sum(o.jobs) from attempt_outcomes as o where (o.outcome = 'c') = p_completed) > 4000000 then
     return;
   end if;
+  -- Arrays as in _locate_many.
   with
   ended as (
-    select o.ready_slot, j.job_id, j.run_lease, o.outcome, nullif(c.claimed_at, c.lease_expires_at) as claimed_at, o.finalized_at
+    select o.ready_slot, unnest(coalesce(o.job_ids, c.job_ids)) as job_id,
+      unnest(case when o.job_ids is null then c.run_leases else o.run_leases end) as run_lease,
+      o.outcome, nullif(c.claimed_at, c.lease_expires_at) as claimed_at, o.finalized_at
     from attempt_outcomes as o
     join claims as c on c.ready_slot = o.ready_slot and c.batch_id = o.batch_id
-    cross join lateral unnest(
-      coalesce(o.job_ids, c.job_ids),
-      case when o.job_ids is null then c.run_leases else o.run_leases end) as j (job_id, run_lease)
     where (o.outcome = 'c') = p_completed
   ),
   closed as (
@@ -104,15 +105,15 @@ begin
   ),
   running as (
     select j.job_id, j.run_lease
-    from claims as c
-    left join closed as o on o.ready_slot = c.ready_slot and o.batch_id = c.batch_id
-    cross join lateral unnest(c.job_ids, c.run_leases) as j (job_id, run_lease)
-    where not p_completed and cardinality(c.job_ids) > coalesce(o.jobs, 0)
-      and not exists (
-        select
-        from attempt_outcomes as o
-        cross join lateral unnest(o.job_ids) as i (job_id)
-        where o.ready_slot = c.ready_slot and o.batch_id = c.batch_id and i.job_id = j.job_id)
+    from (
+      select c.ready_slot, c.batch_id, unnest(c.job_ids) as job_id, unnest(c.run_leases) as run_lease
+      from claims as c
+      left join closed as o on o.ready_slot = c.ready_slot and o.batch_id = c.batch_id
+      where not p_completed and cardinality(c.job_ids) > coalesce(o.jobs, 0)
+    ) as j
+    where not exists (
+      select from (select o.ready_slot, o.batch_id, unnest(o.job_ids) as job_id from attempt_outcomes as o) as i
+      where i.ready_slot = j.ready_slot and i.batch_id = j.batch_id and i.job_id = j.job_id)
   ),
   found as (
     select e.job_id, e.run_lease, case e.outcome when 'c' then 0 when 'f' then 1 when 'x' then 2 else 3 end as code,

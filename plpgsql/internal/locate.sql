@@ -15,7 +15,7 @@ as $$
 begin
   if p_job_ids = '{}' then
     return;  -- the query names every segment: only to start it takes long
-  elsif cardinality(p_job_ids) > 200 then
+  elsif cardinality(p_job_ids) > 200 and cardinality(p_job_ids) > _by_key_at_most() then
     return query select l.* from _locate_many(p_job_ids) as l;
     return;
   end if;
@@ -46,23 +46,28 @@ create or replace function {{ .schema }}._locate_many (p_job_ids bigint[])
   set plan_cache_mode = force_custom_plan
   set enable_seqscan = on
   set enable_nestloop = off
+  set enable_mergejoin = off
   set work_mem = '64MB'
 as $$
 #variable_conflict use_column
 begin
   return query
+  -- Arrays are taken apart in select lists, which is no nested loop: a plan that needs one
+  -- counts as so dear that other joins of it are chosen at random.
   with claimed as (
-    select c.ready_slot, c.batch_id, j.job_id, coalesce(j.run_lease, 1) as run_lease
-    from claims as c
-    cross join lateral unnest(c.job_ids, c.run_leases) as j (job_id, run_lease)
+    select j.ready_slot, j.batch_id, j.job_id, coalesce(j.run_lease, 1) as run_lease
+    from (
+      select c.ready_slot, c.batch_id, unnest(c.job_ids) as job_id, unnest(c.run_leases) as run_lease from claims as c
+    ) as j
   ),
   closed as (
-    select o.ready_slot, o.outcome, j.job_id, coalesce(j.run_lease, 1) as run_lease
-    from attempt_outcomes as o
-    left join claims as c on c.ready_slot = o.ready_slot and c.batch_id = o.batch_id and o.job_ids is null
-    cross join lateral unnest(
-      coalesce(o.job_ids, c.job_ids),
-      case when o.job_ids is null then c.run_leases else o.run_leases end) as j (job_id, run_lease)
+    select j.ready_slot, j.outcome, j.job_id, coalesce(j.run_lease, 1) as run_lease
+    from (
+      select o.ready_slot, o.outcome, unnest(coalesce(o.job_ids, c.job_ids)) as job_id,
+        unnest(case when o.job_ids is null then c.run_leases else o.run_leases end) as run_lease
+      from attempt_outcomes as o
+      left join claims as c on c.ready_slot = o.ready_slot and c.batch_id = o.batch_id and o.job_ids is null
+    ) as j
   )
   select r.job_id, r.ready_slot, r.lane, r.run_lease, r.xid is not distinct from pg_current_xact_id_if_assigned(),
     c.batch_id, o.outcome
@@ -331,28 +336,32 @@ create or replace function {{ .schema }}._take_many (
   set plan_cache_mode = force_custom_plan
   set enable_seqscan = on
   set enable_nestloop = off
+  set enable_mergejoin = off
   set work_mem = '64MB'
 as $$
 begin
   return query
-  with found as materialized (
-    select o.ready_slot, o.lane, j.job_id, coalesce(j.run_lease, 1) as run_lease, o.outcome, j.error,
-      nullif(c.claimed_at, c.lease_expires_at) as claimed_at, o.finalized_at
+  -- As in _locate_many.
+  with closed as (
+    select o.ready_slot, o.lane, o.outcome, nullif(c.claimed_at, c.lease_expires_at) as claimed_at, o.finalized_at,
+      unnest(coalesce(o.job_ids, c.job_ids)) as job_id,
+      unnest(case when o.job_ids is null then c.run_leases else o.run_leases end) as run_lease,
+      unnest(o.errors) as error
     from attempt_outcomes as o
     join claims as c on c.ready_slot = o.ready_slot and c.batch_id = o.batch_id
-    cross join lateral unnest(
-      coalesce(o.job_ids, c.job_ids),
-      case when o.job_ids is null then c.run_leases else o.run_leases end,
-      o.errors) as j (job_id, run_lease, error)
     where o.outcome = any (p_outcomes)
       and (p_queue is null or o.lane in (select l.lane from queue_lanes as l where l.queue = p_queue))
-      and (p_job_ids is null or j.job_id in (select u.job_id from unnest(p_job_ids) as u (job_id)))
+  ),
+  found as materialized (
+    select j.ready_slot, j.lane, j.job_id, coalesce(j.run_lease, 1) as run_lease, j.outcome, j.error, j.claimed_at, j.finalized_at
+    from closed as j
+    where (p_job_ids is null or j.job_id in (select u.job_id from unnest(p_job_ids) as u (job_id)))
       and (p_kind is null or exists (
         select from ready_entries as r
-        where r.ready_slot = o.ready_slot and r.job_id = j.job_id and r.run_lease = coalesce(j.run_lease, 1) and r.kind = p_kind))
+        where r.ready_slot = j.ready_slot and r.job_id = j.job_id and r.run_lease = coalesce(j.run_lease, 1) and r.kind = p_kind))
       and not exists (
         select from outcome_removals as m
-        where m.ready_slot = o.ready_slot and m.job_id = j.job_id and m.run_lease = coalesce(j.run_lease, 1))
+        where m.ready_slot = j.ready_slot and m.job_id = j.job_id and m.run_lease = coalesce(j.run_lease, 1))
     order by j.job_id, 4
     limit p_max
   ),
@@ -371,7 +380,7 @@ create or replace function {{ .schema }}._take_terminal (
 as $$
 #variable_conflict use_column
 begin
-  if not cardinality(p_job_ids) <= 200 is true then
+  if p_job_ids is null or (cardinality(p_job_ids) > 200 and cardinality(p_job_ids) > _by_key_at_most()) then
     return query select t.* from _take_many(p_job_ids, p_outcomes, p_queue, p_kind, p_max) as t;
     return;
   end if;
