@@ -158,7 +158,7 @@ begin
   -- A job that no longer waits needs none of its rows.
   delete from job_dependencies as k
   where k.job_id = any (v_next)
-    and (select true from deferred_jobs as e where e.job_id = k.job_id and e.run_at = 'infinity') is null;
+    and (select true from deferred_jobs as e where e.job_id = k.job_id and (e.run_at = 'infinity') is true) is null;
 
   for b in
     select k.job_id, min(k.after_id) as after_id, min(u.standing) as standing

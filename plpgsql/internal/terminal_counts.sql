@@ -10,6 +10,8 @@ create or replace function {{ .schema }}._segment_truth (p_slot integer, p_cur p
     lane bigint, enqueued bigint, closed bigint, completed bigint, failed bigint, cancelled bigint, scheduled bigint, retryable bigint)
   language plpgsql
   stable
+  -- As in _open_attempts.
+  set enable_nestloop = off
 as $$
 begin
   case p_slot
