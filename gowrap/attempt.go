@@ -9,8 +9,9 @@ import (
 )
 
 // Snooze puts a running job back for later: it is scheduled, or with a delay of
-// zero available at once, and the attempt is not counted. Progress stays. It
-// reports false if the receipt is stale.
+// zero available at once, and the attempt is not counted. Progress stays. If
+// another job took its unique key meanwhile the job is cancelled, and its error
+// says so. It reports false if the receipt is stale.
 //
 // Errors: ErrInvalidArgument for a negative delay, ErrRetry.
 func (c Client) Snooze(ctx context.Context, db DBTX, r Receipt, delay time.Duration) (accepted bool, err error) {

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	awa "github.com/awaqueue/awa/gowrap"
@@ -174,6 +176,29 @@ func TestStartWaiting(t *testing.T) {
 	}
 	if err := queue.StopWaiting(t.Context(), listener, waited); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// To stop waiting for a queue that the session does not wait for is nothing to be warned of.
+func TestStopWaitingTwice(t *testing.T) {
+	cfg, err := pgx.ParseConfig(pgtest.URL(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) { t.Errorf("%s: %s", n.Severity, n.Message) }
+	conn, err := pgx.ConnectConfig(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close(context.Background()) })
+	queue := awa.New()
+	if err := queue.StartWaiting(t.Context(), conn, []string{"q"}); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := queue.StopWaiting(t.Context(), conn, []string{"q", "another"}); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

@@ -1,6 +1,6 @@
 -- Queues: settings, pause and resume.
 begin;
-select plan(42);
+select plan(49);
 do $$ begin perform pg_advisory_xact_lock_shared(hashtext('awa pgtap')); end $$;
 
 select lives_ok($$ select awa.configure_queue('tap/13/all', '{"enqueue_shards": 3, "dlq_enabled": true, "priority_aging_interval": "10 minutes",
@@ -66,6 +66,10 @@ from (values
   ('a retention in parts',     'failed_retention', $$ select awa.configure_queue('tap/13/bad', '{"failed_retention": {"hours": 72}}') $$),
   ('a list as a retention',    'dlq_retention',    $$ select awa.configure_queue('tap/13/bad', '{"dlq_retention": ["1 hour"]}') $$)
 ) as v (title, named, sql);
+select is((select r.message from pg_temp.refused(format('select awa.configure_queue(%L, %L)', 'tap/13/bad', jsonb_build_object(setting, value))) as r),
+  format('%s is %s', setting, value), format('%s out of bounds is named, and no table or constraint of awa', setting))
+from (values ('enqueue_shards', '0'), ('priority_aging_interval', '-1 s'), ('rate_burst', '0'), ('max_depth', '0'), ('on_full', 'wait'),
+  ('concurrency_limit', '1001'), ('dlq_retention', '101 years')) as v (setting, value);
 select is_empty($$ select * from awa.queue_meta where queue = 'tap/13/bad' $$, 'a refused call leaves no queue behind');
 
 -- Pause and resume

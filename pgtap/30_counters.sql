@@ -1,7 +1,7 @@
 -- Counters: after every surface the counts equal history, key by key and state
 -- by state, and queue_counts says the same.
 begin;
-select plan(63);
+select plan(64);
 do $$ begin perform pg_advisory_xact_lock_shared(hashtext('awa pgtap')); end $$;
 
 \ir counters.psql
@@ -131,6 +131,11 @@ insert into pg_temp.held select 'batch', row_number() over (), c.receipt from aw
 select awa.complete_many((select array_agg(receipt order by n) from pg_temp.held where queue = 'batch')) \g /dev/null
 select is((select count(*) from awa.attempt_outcomes) - (select n from rows_before), 1::bigint, 'finishing a batch of 300 in one call costs one row');
 select is(pg_temp.live('tap/30/batch'), 300::bigint, 'which counts 300');
+
+select awa.enqueue('k', queue => 'tap/30/rate') from generate_series(1, 3) \g /dev/null
+select * from awa.claim('tap/30/rate', 2) \g /dev/null
+select is((select o.closed_per_second from awa.queue_overview() as o where o.queue = 'tap/30/rate'), 0::double precision,
+  'a claim of what the same transaction enqueued makes no rate below zero');
 
 select is_empty('select * from awa.check()', 'the storage is sound after all of this');
 

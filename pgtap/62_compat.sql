@@ -1,7 +1,7 @@
 -- Compatibility: the view jobs with its triggers, insert_job_compat, and
 -- delete_job_compat for every place that a job can be in.
 begin;
-select plan(195);
+select plan(197);
 -- Alone: takes a relation away, rebuilds counters.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 select awa.reset() \g /dev/null
@@ -297,6 +297,29 @@ select pg_temp.figures_are('tap/62/undo', '0/0/0/0', 'a DELETE counts');
 rollback to undone;
 select pg_temp.figures_are('tap/62/undo', '2/0/0/0', 'one that rolled back does not');
 select is_empty('select * from awa.check()', 'the storage is sound after the DELETEs');
+
+-- MERGE: the same three, on a server that lets it write to views
+create function pg_temp.merged () returns setof text
+  language plpgsql as $f$
+begin
+  if current_setting('server_version_num')::integer < 170000 then
+    return query select skip('this server has no MERGE into views', 2);
+    return;
+  end if;
+  perform awa.enqueue(k, queue => 'tap/62/merge', priority => 2) from unnest(array['running', 'gone', 'changed', 'kept']) as k;
+  perform awa.claim('tap/62/merge', 1);
+  execute $m$
+    merge into awa.jobs as j
+    using (values ('running'), ('gone'), ('changed'), ('new')) as v (kind) on j.queue = 'tap/62/merge' and j.kind = v.kind
+    when matched and v.kind = 'changed' then update set priority = 1
+    when matched then delete
+    when not matched then insert (kind, queue) values (v.kind, 'tap/62/merge') $m$;
+  return next results_eq($$ select j.kind, j.state::text, j.priority::integer from awa.jobs as j where j.queue = 'tap/62/merge' order by j.id $$,
+    $$ values ('changed', 'available', 1), ('kept', 'available', 2), ('new', 'available', 2) $$, 'one MERGE updates, deletes and inserts');
+  return next is((select c.available from awa.queue_counts('tap/62/merge') as c), 3::bigint, 'and is counted');
+end;
+$f$;
+select pg_temp.merged();
 
 -- A storage that has no counters to decrement
 

@@ -1,6 +1,6 @@
 -- Unique keys: who holds one in which state, and when it is given back.
 begin;
-select plan(121);
+select plan(125);
 -- Alone: turns the ring.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 select awa.reset() \g /dev/null
@@ -187,6 +187,29 @@ from (
   cross join generate_series(1, 2) as twice
 ) as e;
 select is_empty('select * from awa.check()', 'and it has the key');
+
+-- A job that comes back to a key which another one took while it ran
+
+create function pg_temp.overtaken (p_name text, p_end text) returns text
+  language plpgsql as $$
+declare
+  v_key constant bytea := 'tap/63/overtaken/' || p_name;
+  v_id  bigint := awa.enqueue('k', queue => 'tap/63/overtaken', unique_key => v_key, unique_states => b'10001000');
+begin
+  execute format('create temp table overtaken as select c.receipt from awa.claim(%L, lease => %L) as c', 'tap/63/overtaken', '1 microsecond');
+  perform awa.enqueue('other', queue => 'tap/63/overtaking', unique_key => v_key);
+  execute p_end;
+  drop table overtaken;
+  return (select format('%s: %s', j.state, j.errors[1] ->> 'error') from awa.jobs as j where j.id = v_id);
+end;
+$$;
+select is(pg_temp.overtaken(title, sql), 'cancelled: another job has its unique key' || why, format('%s is cancelled and says why', title))
+from (values
+  ('a failure', 'select awa.fail(receipt, ''boom'') from overtaken', ': boom'),
+  ('a snoozed job', 'select awa.snooze(receipt, ''1 hour'') from overtaken', ''),
+  ('the failure of a callback', 'select awa.fail_callback(awa.register_callback(receipt, ''1 hour''), ''no'') from overtaken', ': no'),
+  ('a rescued job', 'select count(*) from awa.maintain()', ': lease expired')
+) as v (title, sql, why);
 
 -- Keys that are taken later
 

@@ -1,6 +1,6 @@
 -- Batch operations: one thing done to many jobs, in bites.
 begin;
-select plan(116);
+select plan(117);
 -- Alone: maintain takes the oldest operation there is.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 select awa.reset() \g /dev/null
@@ -63,6 +63,8 @@ from (values
   ('a queue without a name', 'move', '{"queue": "q"}', '{"queue": ""}'),
   ('a reason that is no text', 'cancel', '{"queue": "q"}', '{"reason": 1}')
 ) as v (title, o, f, s);
+select throws_like($$ select awa.count_batch_jobs('cancel', '{"state": ["running", "asleep"]}') $$, 'cancel does not take jobs that are asleep',
+  'of an unknown state it says what of one that is not taken');
 select throws_ok($$ select awa.count_batch_jobs('cancel', '{"colour": "red"}') $$, 'AW006', null, 'count_batch_jobs refuses alike');
 select throws_ok('select awa.run_batch_operation(0)', 'AW002', null, 'an unknown operation cannot be run');
 select throws_ok('select awa.run_batch_operation(0, -1)', 'AW006', null, 'nor can less than nothing be run');

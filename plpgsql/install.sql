@@ -84,4 +84,5 @@ set local search_path = pg_catalog, {{ .schema }}, pg_temp;
 {{ template "api/rebase.sql" . }}
 {{ template "api/transition.sql" . }}
 
+{{ template "api/relations.sql" . }}
 {{ template "grants.sql" . }}

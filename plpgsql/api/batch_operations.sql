@@ -49,7 +49,7 @@ begin
       select s.state into v_odd
       from jsonb_array_elements_text(case jsonb_typeof(p_filter -> 'state')
         when 'array' then p_filter -> 'state' else jsonb_build_array(p_filter -> 'state') end) as s (state)
-      where s.state::job_state <> all (_batch_states(p_operation))
+      where s.state <> all (_batch_states(p_operation)::text[])
       limit 1;
     end if;
   exception when data_exception then

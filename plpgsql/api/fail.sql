@@ -334,9 +334,16 @@ begin
     ) as u on true
     order by r.unique_key
   ) as t;
+  if 'x' = any (v_outcomes) then
+    v_errors := (
+      select jsonb_object_agg(o.job_id, case when o.outcome = 'x' then _key_lost(e.error) else e.error end)
+      from unnest(v_receipts, v_outcomes) as o (ready_slot, batch_id, job_id, run_lease, outcome)
+      cross join lateral (select v_errors -> o.job_id::text) as e (error));
+  end if;
   if v_receipts is not null then
     v_closed := array(
-      select c from _close_in_order(v_receipts, v_outcomes, case when not v_snooze then v_errors end) as c);
+      select c from _close_in_order(v_receipts, v_outcomes,
+        case when not v_snooze or 'x' = any (v_outcomes) then v_errors end) as c);
   end if;
   -- Not before: what was reported while this call waited is handed on as well.
   v_progress := exists (select from progress_entries);

@@ -126,7 +126,9 @@ begin
     coalesce(s.cancelled, 0)::bigint, (coalesce(s.completed, 0) + coalesce(s.failed, 0) + coalesce(s.cancelled, 0))::bigint,
     coalesce(x.jobs, 0), coalesce(s.pruned, 0)::bigint,
     case when isfinite(s.head) then greatest(v_now - s.head, '0') end,
-    coalesce(s.enqueued, 0)::double precision / 60, coalesce(s.closed, 0)::double precision / 60,
+    coalesce(s.enqueued, 0)::double precision / 60,
+    -- Attempts that the transaction which enqueued them claimed count as closed -1 until they are.
+    greatest(s.closed, 0)::double precision / 60,
     coalesce(m.paused, false)
   from summed as s
   full join queue_meta as m on m.queue = s.queue

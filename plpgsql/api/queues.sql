@@ -5,6 +5,8 @@ create or replace function {{ .schema }}.configure_queue (queue text, settings j
 {{ template "internal/public.sql" . -}}
 as $$
 declare
+  v_bounds constant text :=
+    'enqueue_shards goes from 1 to 64, intervals from zero to 100 years, limits above zero, concurrency_limit up to 1000, on_full is reject or warn.';
   v_key text;
 begin
   perform _check_queue(configure_queue.queue);
@@ -36,8 +38,16 @@ begin
     perform _unpark_queue(configure_queue.queue);
   end if;
 exception
-  when check_violation or data_exception then
-    perform _invalid(format('settings %s: %s', configure_queue.settings, sqlerrm), 'enqueue_shards goes from 1 to 64, intervals from zero to 100 years, limits above zero, concurrency_limit up to 1000, on_full is reject or warn.');
+  when data_exception then
+    perform _invalid(format('settings %s: %s', configure_queue.settings, sqlerrm), v_bounds);
+  when check_violation then
+    -- Each check of queue_meta is named after its column, which is the setting.
+    get stacked diagnostics v_key = constraint_name;
+    v_key := substring(v_key from '^queue_meta_(.*)_check$');
+    if v_key is null then
+      raise;
+    end if;
+    perform _invalid(format('%s is %s', v_key, configure_queue.settings ->> v_key), v_bounds);
 end;
 $$;
 

@@ -134,6 +134,8 @@ comment on function {{ .schema }}.start_waiting is
 create or replace function {{ .schema }}.stop_waiting (queues text[])
   returns void
 {{ template "internal/public.sql" . -}}
+  -- Of a queue that the session does not wait for, the server would warn of a lock.
+  set client_min_messages = error
 as $$
 begin
   perform pg_advisory_unlock_shared(_lock_class(2), _queue_key(u.queue)) from unnest(stop_waiting.queues) as u (queue);
@@ -141,4 +143,4 @@ end;
 $$;
 
 comment on function {{ .schema }}.stop_waiting is
-  'Takes back one start_waiting of these queues. A worker that is awake or busy should not wait, since notifying costs producers time. Never blocks.';
+  'Takes back one start_waiting of each of these queues, if there was one. A worker that is awake or busy should not wait, since notifying costs producers time. Never blocks.';

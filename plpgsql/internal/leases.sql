@@ -172,7 +172,7 @@ begin
       v_came := 'failed';
       perform _follow_job(l.job_id, l.lane, l.metadata, case when l.attempt >= l.max_attempts then 'exhausted' else 'failed' end);
     elsif l.unique_key is not null and _in_mask(v_state, l.unique_states) and l.job_id <> all (v_free) then
-      perform _file_closed(d, 'x', v_entry, l.claimed_at);
+      perform _file_closed(d, 'x', _key_lost(v_entry), l.claimed_at);
       v_came := 'cancelled';
     else
       if p_how <> 's' then

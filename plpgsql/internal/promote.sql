@@ -64,7 +64,7 @@ begin
       else
         delete from deferred_jobs as e where e.job_id = k.job_id returning e.* into d;
         if found then
-          perform _file_closed(d, 'x', jsonb_build_object('error', 'another job has its unique key', 'at', _now()));
+          perform _file_closed(d, 'x', _key_lost(jsonb_build_object('at', _now())));
         end if;
       end if;
     exception when lock_not_available then

@@ -77,6 +77,18 @@ begin
 end;
 $$;
 
+-- The error of a job that is cancelled because it cannot come back without its key: why, before
+-- what is known of its attempt.
+create or replace function {{ .schema }}._key_lost (p_error jsonb)
+  returns jsonb
+  language sql
+  immutable
+  parallel safe
+as $$
+  select p_error || pg_catalog.jsonb_build_object('error', pg_catalog.left(
+    pg_catalog.concat_ws(': ', 'another job has its unique key', nullif(p_error ->> 'error', '')), 10000))
+$$;
+
 -- A job that comes back into a state takes its key, if it has one that counts there, or is
 -- refused.
 create or replace function {{ .schema }}._need_key (p_key bytea, p_states bit(8), p_job_id bigint, p_state {{ .schema }}.job_state)
