@@ -37,7 +37,9 @@ declare
   v_unknown  bigint[];
   v_many     boolean;
   v_ruled    boolean;
+{{- if not .limited }}
   v_paused   boolean;
+{{- end }}
   v_aging    interval;
 {{- if .divert }}
   v_limit    integer;
