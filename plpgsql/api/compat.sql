@@ -378,7 +378,7 @@ begin
   ),
   changed as materialized (
     select d.job_id, d.lane, d.state, d.created_at, d.run_lease, d.attempt, d.attempts, d.kind, d.args,
-      nullif(case when d.due_at = 'infinity' and d.parked then d.notes - 'awa:run_at' else d.notes end, '{}') as notes, d.labels,
+      nullif(case when d.due_at < 'infinity' or d.parked then d.notes - 'awa:run_at' else d.notes end, '{}') as notes, d.labels,
       d.errors, d.progress, d.unique_key, d.unique_states, d.ordering_key, d.deadline,
       case when d.due_at = 'infinity' and d.parked then _due_at(d.metadata) else d.due_at end as due_at,
       d.queue, d.priority, d.spread, d.gains
