@@ -58,7 +58,13 @@ func (w *wide) drain(conn *pgx.Conn) {
 	declare
 		k bigint;
 	begin
-		for k in select j.id from awa.jobs as j where j.state in ('scheduled', 'retryable') and j.run_at < 'infinity' order by j.run_at loop
+		for k in
+			-- All but those that wait for others, or for a slot.
+			select j.id from awa.jobs as j
+			where j.state in ('scheduled', 'retryable') and (j.run_at < 'infinity'
+				or not j.metadata ? 'awa:run_at' and not exists (select from awa.job_dependencies as d where d.job_id = j.id))
+			order by j.run_at
+		loop
 			begin
 				update awa.jobs set run_at = clock_timestamp() where id = k;
 			exception when sqlstate 'AW003' or sqlstate 'AW004' then
