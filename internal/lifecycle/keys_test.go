@@ -24,7 +24,7 @@ func (s *keyHunter) key() []byte { return []byte{byte(s.rnd.IntN(8))} }
 // is to be retried, has failed or waits for an answer.
 var huntMasks = []string{
 	"11111000", "11101000", "11111100", "01000000", "11001001", "01011010",
-	"10000000", "10001000", "00001000", "00100001", "00000100", "11111111",
+	"10000000", "10001000", "00001000", "00100001", "00000100", "11111101",
 }
 
 func (s *keyHunter) mask() string { return huntMasks[s.rnd.IntN(len(huntMasks))] }
