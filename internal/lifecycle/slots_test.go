@@ -277,6 +277,16 @@ func (s *slots) step(calm bool) {
 	}
 }
 
+// unlistedQuery lists parked jobs that no claim would find again.
+const unlistedQuery = `
+select d.job_id from awa.deferred_jobs as d
+join (select distinct lane, queue from awa.queue_lanes) as l on l.lane = d.lane
+where d.run_at = 'infinity' and d.metadata ? 'awa:run_at'
+  and not exists (select from awa.job_dependencies as k where k.job_id = d.job_id)
+  and not exists (
+    select from awa.parked_jobs as p join awa.queue_meta as m on m.queue = p.queue and m.parked_round = p.round
+    where p.queue = l.queue and p.key = awa._concurrency_key(d.metadata) and p.job_id = d.job_id)`
+
 // TestSlots has one session work a queue whose limit of concurrency is changed, removed and set
 // again, while many attempts stay open for many claims: a claim finds a job whenever one may run
 // that no other session has in hand, and never one of a key that has no slot. AWA_SLOTS says for how long, 3 s by default.
@@ -303,7 +313,7 @@ func TestSlots(t *testing.T) {
 		if s.holder != nil {
 			s.release()
 		}
-		for what, sql := range map[string]string{"check": `select c::text from awa.check() as c`, "counts": countsQuery, "drift": driftQuery} {
+		for what, sql := range map[string]string{"check": `select c::text from awa.check() as c`, "counts": countsQuery, "drift": driftQuery, "parked jobs on no list": unlistedQuery} {
 			if bad := lines(t, conn, sql); len(bad) > 0 {
 				t.Errorf("%s: %s", what, strings.Join(bad, "\n"))
 			}
