@@ -1,6 +1,6 @@
 -- Unique keys: who holds one in which state, and when it is given back.
 begin;
-select plan(125);
+select plan(128);
 -- Alone: turns the ring.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 select awa.reset() \g /dev/null
@@ -319,6 +319,17 @@ select results_eq('select j.state::text, j.priority::integer from moved as m joi
   'an update leaves it scheduled');
 select is_empty('select * from awa.check()', 'and nobody waits without its key');
 drop trigger later on awa.claims;
+
+-- A claim takes no key for a job that it sets aside.
+select awa.configure_queue('tap/63/aside', '{"concurrency_limit": 1}') \g /dev/null
+create temp table aside as
+select n, awa.enqueue('k', queue => 'tap/63/aside', concurrency_key => 'c', unique_key => case n when 2 then '\x63b0'::bytea end, unique_states => b'10000000') as id
+from generate_series(1, 2) as n;
+select awa.claim('tap/63/aside', 2) \g /dev/null
+select is((select j.state::text from awa.jobs as j join aside as a on a.n = 2 and a.id = j.id), 'scheduled', 'a job is set aside into a state of its mask');
+select isnt(awa.enqueue('k', queue => 'tap/63/rival', run_at => clock_timestamp() + interval '1 hour', unique_key => '\x63b0', unique_states => b'10000000'),
+  (select a.id from aside as a where a.n = 2), 'it took no key for that');
+select is_empty('select * from awa.check()', 'and nobody waits without a key');
 
 -- Prune and reset
 

@@ -1,6 +1,6 @@
 -- Limits of concurrency per key.
 begin;
-select plan(83);
+select plan(90);
 -- Alone: calls maintain.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 -- A segment that is due would be sealed by maintain.
@@ -293,6 +293,28 @@ $$;
 select is(pg_temp.stale(3), 2::bigint, 'they are stale beside the one that was');
 select is(pg_temp.stale(60), 59::bigint, 'and so are many');
 select is_empty($$ select * from awa.check() $$, 'nothing is closed twice');
+
+-- A parked job that is updated waits for its time, and for none that never comes.
+
+select awa.configure_queue('tap/84/never', '{"concurrency_limit": 1}') \g /dev/null
+create temp table never as select n, awa.enqueue('k', queue => 'tap/84/never', concurrency_key => 'c') as id from generate_series(1, 4) as n;
+create temp table runs as select c.job_id, c.receipt from awa.claim('tap/84/never', 9) as c;
+select results_eq($$ update awa.jobs as j set run_at = now() + interval '1 hour' from never as n where n.n = 2 and j.id = n.id
+  returning j.state::text, j.run_at, j.metadata $$,
+  $$ values ('scheduled', now() + interval '1 hour', '{"awa:concurrency_key": "c"}'::jsonb) $$, 'one that is put off is returned as it will be');
+select is((select j.metadata from awa.jobs as j join never as n on n.n = 2 and j.id = n.id), '{"awa:concurrency_key": "c"}', 'one that is put off has no earlier time left');
+select results_eq($$ update awa.jobs as j set priority = 3 from never as n where n.n in (3, 4) and j.id = n.id
+  returning j.state::text, j.run_at, j.metadata $$,
+  $$ values ('available', now(), '{"awa:concurrency_key": "c"}'::jsonb), ('available', now(), '{"awa:concurrency_key": "c"}') $$,
+  'and so is one that goes back into its lane');
+update awa.jobs as j set run_at = 'infinity' from never as n where n.n in (2, 3, 4) and j.id = n.id;
+update awa.jobs as j set priority = 4 from never as n where n.n = 2 and j.id = n.id;
+select is((select j.run_at from awa.jobs as j join never as n on n.n = 2 and j.id = n.id), 'infinity'::timestamptz, 'nor if it is updated again');
+select awa.complete(r.receipt) from runs as r \g /dev/null
+select is_empty($$ select c.job_id from awa.claim('tap/84/never', 9) as c $$, 'a claim leaves it alone');
+select awa.configure_queue('tap/84/never', '{"concurrency_limit": null}'), awa.maintain() \g /dev/null
+select is_empty($$ select j.id from never as n join awa.jobs as j on j.id = n.id where n.n > 1 and j.run_at < 'infinity' $$, 'so does the end of the limit');
+select is_empty($$ select p.job_id from awa.parked_jobs as p where p.queue = 'tap/84/never' $$, 'it is on no list any more');
 
 -- Arguments
 

@@ -22,7 +22,10 @@ func (s *keyHunter) key() []byte { return []byte{byte(s.rnd.IntN(8))} }
 
 // huntMasks are of every kind: a key is held, or not, while its job is scheduled, waits, runs,
 // is to be retried, has failed or waits for an answer.
-var huntMasks = []string{"11111000", "11101000", "11111100", "01000000", "11001001", "01011010"}
+var huntMasks = []string{
+	"11111000", "11101000", "11111100", "01000000", "11001001", "01011010",
+	"10000000", "10001000", "00001000", "00100001", "00000100", "11111101",
+}
 
 func (s *keyHunter) mask() string { return huntMasks[s.rnd.IntN(len(huntMasks))] }
 

@@ -26,6 +26,7 @@ type slots struct {
 	// What another session does to parked jobs meanwhile, until it ends.
 	holder pgx.Tx
 	held   []int64
+	never  []int64 // put off until infinity
 }
 
 type slotted struct {
@@ -56,8 +57,8 @@ func (s *slots) running() map[string]int {
 func (s *slots) claimable() []string {
 	rows, err := s.conn.Query(s.t.Context(), `
 select distinct coalesce(awa._concurrency_key(j.metadata), '') from awa.jobs as j
-where j.queue = 'slots' and j.id <> all ($1) and (j.state = 'available' or j.state = 'scheduled' and j.run_at = 'infinity'
-  and not exists (select from awa.job_dependencies as d where d.job_id = j.id))`, s.held)
+where j.queue = 'slots' and j.id <> all ($1) and j.id <> all ($2) and (j.state = 'available' or j.state = 'scheduled' and j.run_at = 'infinity'
+  and not exists (select from awa.job_dependencies as d where d.job_id = j.id))`, s.held, s.never)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -106,6 +107,9 @@ func (s *slots) claim() {
 		running[a.key]++
 		if a.key != "" && s.limit != nil && running[a.key] > *s.limit {
 			s.t.Errorf("%d jobs of key %q run, beyond the limit of %d", running[a.key], a.key, *s.limit)
+		}
+		if slices.Contains(s.never, a.id) {
+			s.t.Errorf("job %d, which was put off until infinity, was handed out", a.id)
 		}
 	}
 	if undone {
@@ -158,6 +162,29 @@ select j.job_id from job as j cross join lateral `+[]string{`awa.cancel(j.job_id
 		s.t.Fatal(err)
 	}
 	s.holder = tx
+}
+
+// putOff has some jobs wait until infinity, or some of those go on.
+func (s *slots) putOff() {
+	call := `update awa.jobs set run_at = 'infinity' where queue = 'slots' and unique_key is null and id % 3 = $1 and id <> all ($2)
+		and (state = 'available' or state = 'scheduled' and run_at < 'infinity') returning id`
+	back := s.rnd.IntN(2) == 0
+	if back {
+		call = `update awa.jobs set run_at = now() where id % 3 = $1 and id = any ($2) returning id`
+	}
+	rows, err := s.conn.Query(s.t.Context(), call, s.rnd.IntN(3), s.never)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	ids, err := pgx.CollectRows(rows, pgx.RowTo[int64])
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if back {
+		s.never = slices.DeleteFunc(s.never, func(id int64) bool { return slices.Contains(ids, id) })
+	} else {
+		s.never = append(s.never, ids...)
+	}
 }
 
 func (s *slots) release() {
@@ -221,6 +248,8 @@ func (s *slots) step(calm bool) {
 		a := s.open[s.rnd.IntN(i)]
 		s.open = slices.DeleteFunc(s.open, func(o slotted) bool { return o.id == a.id })
 		s.exec([]string{`select awa.cancel($1)`, `select awa.delete_job_compat($1)`}[s.rnd.IntN(2)], a.id)
+	case n < 81:
+		s.putOff()
 	case n < 82:
 		s.exec(`delete from awa.jobs where queue = 'slots' and state in ('scheduled', 'available') and id % 7 = $1`, s.rnd.IntN(7))
 	case n < 84:
@@ -248,6 +277,16 @@ func (s *slots) step(calm bool) {
 	}
 }
 
+// unlistedQuery lists parked jobs that no claim would find again.
+const unlistedQuery = `
+select d.job_id from awa.deferred_jobs as d
+join (select distinct lane, queue from awa.queue_lanes) as l on l.lane = d.lane
+where d.run_at = 'infinity' and d.metadata ? 'awa:run_at'
+  and not exists (select from awa.job_dependencies as k where k.job_id = d.job_id)
+  and not exists (
+    select from awa.parked_jobs as p join awa.queue_meta as m on m.queue = p.queue and m.parked_round = p.round
+    where p.queue = l.queue and p.key = awa._concurrency_key(d.metadata) and p.job_id = d.job_id)`
+
 // TestSlots has one session work a queue whose limit of concurrency is changed, removed and set
 // again, while many attempts stay open for many claims: a claim finds a job whenever one may run
 // that no other session has in hand, and never one of a key that has no slot. AWA_SLOTS says for how long, 3 s by default.
@@ -263,7 +302,7 @@ func TestSlots(t *testing.T) {
 	execOn(t, conn)(`set jit = off; set synchronous_commit = off; update awa.storage_settings set segment_max_age = '200 ms', history_retention = '0', straggler_limit = 1000`)
 	steps, most := 0, 0
 	for began := time.Now(); time.Since(began) < length && !t.Failed(); {
-		s := &slots{t: t, conn: conn, other: other, held: []int64{}, rnd: rnd, keys: []int{3, 30, 90}[rnd.IntN(3)], limit: new(1 + rnd.IntN(3))}
+		s := &slots{t: t, conn: conn, other: other, held: []int64{}, never: []int64{}, rnd: rnd, keys: []int{3, 30, 90}[rnd.IntN(3)], limit: new(1 + rnd.IntN(3))}
 		s.exec(`select awa.reset()`)
 		s.exec(`select awa.configure_queue('slots', jsonb_build_object('concurrency_limit', $1::integer, 'failed_retention', '0'))`, s.limit)
 		for n := 0; n < 500 && time.Since(began) < length && !t.Failed(); n++ {
@@ -274,7 +313,7 @@ func TestSlots(t *testing.T) {
 		if s.holder != nil {
 			s.release()
 		}
-		for what, sql := range map[string]string{"check": `select c::text from awa.check() as c`, "counts": countsQuery, "drift": driftQuery} {
+		for what, sql := range map[string]string{"check": `select c::text from awa.check() as c`, "counts": countsQuery, "drift": driftQuery, "parked jobs on no list": unlistedQuery} {
 			if bad := lines(t, conn, sql); len(bad) > 0 {
 				t.Errorf("%s: %s", what, strings.Join(bad, "\n"))
 			}

@@ -99,6 +99,8 @@ var wideCalls = []string{
 	`select awa.remove_schedule('s' || $4 % 3)`, `select awa.pause_schedule('s' || $4 % 3)`, `select awa.resume_schedule('s' || $4 % 3)`,
 	`update awa.jobs set priority = priority % 4 + 1 where run_at = 'infinity'`,
 	`update awa.jobs set run_at = clock_timestamp() where run_at = 'infinity' and id > $2`,
+	`update awa.jobs set run_at = 'infinity' where id between $2 and $2 + 5 and state in ('available', 'scheduled', 'retryable')`,
+	`select awa.retry($2, run_at => 'infinity')`,
 	`update awa.jobs set queue = $1, priority = 1 + $4 % 4 where run_at = 'infinity' and id > $2`,
 	`update awa.jobs as j set priority = 1 + $4 % 4, metadata = '{"a": 1}' from generate_series(1, 2) as g where j.id between $2 and $2 + 3 and j.state in ('available', 'scheduled', 'retryable')`,
 	`delete from awa.jobs as j using generate_series($2, $2 + 10) as g, generate_series(1, 2) where j.id = g`,

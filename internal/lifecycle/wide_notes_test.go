@@ -18,8 +18,9 @@ group by j.queue, 1 having count(*) > case j.queue when 'rated' then 1 else 2 en
 	"jobs share a unique key": `
 select j.unique_key, array_agg((j.id, j.state, j.unique_states)::text) from awa.jobs as j
 where j.unique_key is not null and awa._in_mask(j.state, j.unique_states)
-  -- No claim looks at a key: who runs has it if his mask had it before.
-  and (j.state in ('scheduled', 'available', 'retryable') or j.state = 'running' and j.unique_states & b'11101000' = b'11101000')
+  -- No claim looks at a key: who runs or was set aside has it if his mask had it before.
+  and (j.state in ('available', 'retryable') or j.state = 'running' and j.unique_states & b'11101000' = b'11101000'
+    or j.state = 'scheduled' and (j.unique_states & b'01000000' = b'01000000' or j.run_at > clock_timestamp() and j.run_at < 'infinity'))
 group by j.unique_key having count(*) > 1`,
 	"a call waits for long": `
 select a.query, now() - a.query_start, a.wait_event, pg_blocking_pids(a.pid) from pg_stat_activity as a
@@ -57,7 +58,13 @@ func (w *wide) drain(conn *pgx.Conn) {
 	declare
 		k bigint;
 	begin
-		for k in select j.id from awa.jobs as j where j.state in ('scheduled', 'retryable') and j.run_at < 'infinity' order by j.run_at loop
+		for k in
+			-- All but those that wait for others, or for a slot.
+			select j.id from awa.jobs as j
+			where j.state in ('scheduled', 'retryable') and (j.run_at < 'infinity'
+				or not j.metadata ? 'awa:run_at' and not exists (select from awa.job_dependencies as d where d.job_id = j.id))
+			order by j.run_at
+		loop
 			begin
 				update awa.jobs set run_at = clock_timestamp() where id = k;
 			exception when sqlstate 'AW003' or sqlstate 'AW004' then

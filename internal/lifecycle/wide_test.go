@@ -591,6 +591,7 @@ func TestWide(t *testing.T) {
 		"a rebuild found drift":          `select r::text from awa.rebuild_terminal_counters() as r`,
 		"queue_counts differs from jobs": countsQuery,
 		"jobs are lost":                  lostQuery,
+		"parked jobs are on no list":     unlistedQuery,
 		"attempts handed out twice":      `select n.job_id, n.run_lease from noted as n where n.what = 'handed' group by 1, 2 having count(distinct n.batch_id) > 1`,
 		"attempts completed twice":       `select n.job_id, n.run_lease from noted as n where n.what = 'c' group by 1, 2 having count(*) > 1`,
 		"too many of a key ran":          overrunQuery,

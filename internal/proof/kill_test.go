@@ -128,6 +128,9 @@ func (o *operator) operate(conn *pgx.Conn) error {
 	call := operations[rand.IntN(len(operations))]
 	if call != "" {
 		_, err := conn.Exec(ctx, call)
+		if sqlState(err) == "40001" { // the job moved on meanwhile
+			return nil
+		}
 		return err
 	}
 	id, err := queue.Enqueue(ctx, conn, awa.EnqueueParams{Kind: "operate", Queue: "operate", MaxAttempts: 2})

@@ -83,16 +83,14 @@ create or replace function {{ .schema }}.register_callback (receipt {{ .schema }
   set enable_seqscan = off
 as $$
 declare
-  v_id  uuid := gen_random_uuid();
-  v_due timestamptz;
-  c     receipt;
+  v_id uuid := gen_random_uuid();
+  c    receipt;
 begin
   perform _enter_ring();
   perform _check_time('timeout', register_callback.timeout);
-  v_due := _now() + register_callback.timeout;
   for v_look in 1 .. 2 loop
     update leases as l
-    set state = 'waiting_external', callback_id = v_id, due_at = v_due, deadline_at = null, stays = true
+    set state = 'waiting_external', callback_id = v_id, due_at = _now() + register_callback.timeout, deadline_at = null, stays = true
     where l.job_id = (register_callback.receipt).job_id and l.batch_id = (register_callback.receipt).batch_id
       and l.receipt_lease = (register_callback.receipt).run_lease;
     if found then
@@ -111,7 +109,7 @@ begin
     job_id, lane, state, batch_id, receipt_lease, callback_id, due_at, claimed_at, lease, worker,
     run_at, created_at, run_lease, attempt, max_attempts, kind, args, metadata, tags, errors, progress,
     unique_key, unique_states, ordering_key, deadline)
-  select r.job_id, r.lane, 'waiting_external', k.batch_id, r.run_lease, v_id, v_due, k.claimed_at,
+  select r.job_id, r.lane, 'waiting_external', k.batch_id, r.run_lease, v_id, _now() + register_callback.timeout, k.claimed_at,
     k.lease_expires_at - k.claimed_at, k.worker,
     r.run_at, r.created_at, r.run_lease + 1, r.attempt, r.max_attempts, r.kind, r.args, r.metadata, r.tags, r.errors,
     _progress_of(r.ready_slot, r.job_id, r.run_lease), r.unique_key, r.unique_states, r.ordering_key, r.deadline
@@ -189,8 +187,7 @@ create or replace function {{ .schema }}.resume_callback (callback_id uuid, payl
   set enable_seqscan = off
 as $$
 declare
-  v_now timestamptz := _now();
-  l     leases;
+  l leases;
 begin
   l := _hold_callback(resume_callback.callback_id, 'running');
   perform _check_size('{}', coalesce(_with_result(l.metadata, resume_callback.payload), '{}'), null, null);
@@ -203,7 +200,7 @@ begin
     return true;
   end if;
   update leases as k
-  set state = 'running', callback_id = null, due_at = v_now + k.lease, deadline_at = v_now + k.deadline,
+  set state = 'running', callback_id = null, due_at = _now() + k.lease, deadline_at = _now() + k.deadline,
     result = resume_callback.payload
   where k.job_id = l.job_id;
   return true;

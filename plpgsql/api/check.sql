@@ -156,8 +156,11 @@ begin
   select 'a waiting job holds its unique key', format('job %s', w.job_id), w.job_id,
     (select u.job_id from job_unique_claims as u where u.unique_key = w.unique_key)
   from (
+    -- Except one that a claim set aside and that needs none in its lane, until it is back there.
     select d.job_id, d.unique_key from deferred_jobs as d
     where d.unique_key is not null and _in_mask(d.state, d.unique_states)
+      and (d.state = 'retryable' or _in_mask('available', d.unique_states) or d.run_at > _now() and (d.run_at < 'infinity'
+        or exists (select from job_dependencies as k where k.job_id = d.job_id)))
     union all
     select r.job_id, r.unique_key from ready_entries as r
     where r.unique_key is not null and _in_mask('available', r.unique_states)

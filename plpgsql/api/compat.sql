@@ -235,7 +235,16 @@ begin
       'max_attempts', nullif(new.max_attempts, old.max_attempts), 'tags', to_jsonb(nullif(coalesce(new.tags, '{}'), old.tags)),
       'unique_key', new.unique_key, 'unique_states', new.unique_states, 'due_at', case when new.unique_key is not null then new.run_at end))
     || case when new.metadata = old.metadata then '{}' else jsonb_build_object('metadata', new.metadata) end)::text);
-  -- For RETURNING: as the job will be at the statement's end.
+  -- For RETURNING: as the job will be at the statement's end. A parked one goes back into its
+  -- lane.
+  if old.run_at = 'infinity' and old.metadata ? 'awa:run_at' then
+    if new.run_at = 'infinity' and not exists (select from job_dependencies as k where k.job_id = old.id) then
+      new.run_at := _due_at(old.metadata);
+    end if;
+    if new.run_at < 'infinity' then
+      new.metadata := new.metadata - 'awa:run_at';
+    end if;
+  end if;
   new.tags := coalesce(new.tags, '{}');
   new.state := case when new.run_at <= _now() then 'available' when old.state = 'available' then 'scheduled' else old.state end;
   return new;
@@ -378,7 +387,7 @@ begin
   ),
   changed as materialized (
     select d.job_id, d.lane, d.state, d.created_at, d.run_lease, d.attempt, d.attempts, d.kind, d.args,
-      nullif(case when d.due_at = 'infinity' and d.parked then d.notes - 'awa:run_at' else d.notes end, '{}') as notes, d.labels,
+      nullif(case when d.due_at < 'infinity' or d.parked then d.notes - 'awa:run_at' else d.notes end, '{}') as notes, d.labels,
       d.errors, d.progress, d.unique_key, d.unique_states, d.ordering_key, d.deadline,
       case when d.due_at = 'infinity' and d.parked then _due_at(d.metadata) else d.due_at end as due_at,
       d.queue, d.priority, d.spread, d.gains

@@ -99,7 +99,7 @@ end;
 $$;
 
 comment on function {{ .schema }}.pause_queue is
-  'Claims of the queue yield nothing until resume_queue; enqueueing and finishing go on. Warns of a name that no queue had before. Waits for a concurrent change of the same queue. Raises AW006 for a bad name.';
+  'Claims of the queue yield nothing until resume_queue, except that one which waits for its lane already may still get jobs; enqueueing and finishing go on. Warns of a name that no queue had before. Waits for a concurrent change of the same queue. Raises AW006 for a bad name.';
 
 create or replace function {{ .schema }}.resume_queue (queue text)
   returns void

@@ -5,6 +5,8 @@
 -- Per lane: the caller's turn is the lane's advisory lock, held until commit, so the newest
 -- cursor in a fresh snapshot is the current one. Under a transaction-long snapshot the cursor's
 -- primary key refuses a second claim instead.
+--
+-- The clock is read again after each wait: a lease begins when the jobs are handed out.
 declare
 {{- if not .limited }}
   v_asked    integer := least(claim.max_jobs, 10000);
@@ -37,7 +39,9 @@ declare
   v_unknown  bigint[];
   v_many     boolean;
   v_ruled    boolean;
+{{- if not .limited }}
   v_paused   boolean;
+{{- end }}
   v_aging    interval;
 {{- if .divert }}
   v_limit    integer;
@@ -123,6 +127,7 @@ begin
         return;
       end if;
       v_left := v_asked;
+      v_now := _now();
     end if;
 {{- end }}
   end if;
@@ -160,6 +165,7 @@ begin
             continue;
           end if;
           continue when not _await_lane(v_lane, v_holds);
+          v_now := _now();
         end if;
         v_holds := true;
       elsif not pg_try_advisory_xact_lock(_lock_class(1), _lane_key(v_lane)) then
@@ -169,6 +175,7 @@ begin
         else
           exit when not _await_lane(v_lane, false);
         end if;
+        v_now := _now();
       end if;
 {{- if not .divert }}
       if v_frozen and _snapshot_is_stale() then

@@ -27,6 +27,7 @@ declare
   v_point  bigint;
   v_points bigint[];
   v_frozen boolean := _keeps_snapshot();
+  v_paused boolean;
   v_parked boolean;
   v_passed boolean := false;
   v_round  integer;
@@ -57,13 +58,13 @@ begin
   end if;
   v_here := _current_slot();
   -- A claim writes into the segment that is current: if it has a row of a claim, it has
-  -- the newest one.
+  -- the newest one. Settings may have changed while the turn was awaited.
   case v_here
 {{ range $i := until (int .segments) }}
   when {{ $i }} then
-    select m.rate_limit, m.rate_burst, m.parked_round, b.point, b.open, b.aged,
+    select m.paused, coalesce(m.concurrency_limit, p_limit), m.rate_limit, m.rate_burst, m.parked_round, b.point, b.open, b.aged,
       exists (select from parked_jobs as p where p.queue = p_queue and p.round = m.parked_round)
-    into v_rate, v_burst, v_round, v_point, v_points, v_aged, v_parked
+    into v_paused, p_limit, v_rate, v_burst, v_round, v_point, v_points, v_aged, v_parked
     from queue_meta as m
     left join lateral (
       select o.point, o.open, o.aged from slot_batches_{{ $i }} as o
@@ -74,6 +75,9 @@ begin
     where m.queue = p_queue;
 {{ end }}
   end case;
+  if v_paused then
+    return;
+  end if;
   if v_point is null then
     select b.point, b.open, b.aged into v_point, v_points, v_aged
     from slot_batches as b where b.queue = p_queue and b.open <> '{}' order by b.point desc limit 1;

@@ -1,5 +1,15 @@
 -- Jobs that a claim met while their key had no slot: set aside, and claimed once it has one.
 
+-- Whether a listed job is parked. One that left may stay on the list for a while, and an UPDATE
+-- may have put it off until infinity for good.
+create or replace function {{ .schema }}._is_parked (p_job {{ .schema }}.deferred_jobs)
+  returns boolean
+  language sql
+  immutable
+as $$
+  select (p_job.run_at = 'infinity' and p_job.metadata ? 'awa:run_at') is true
+$$;
+
 -- The next keys with parked jobs after one: of fifty jobs at a time as long as those have more
 -- than one, then from key to key. Each step reads the rest of an index page, which is most of it.
 create or replace function {{ .schema }}._parked_keys_after (p_queue text, p_round integer, p_key text, p_max integer)
@@ -162,8 +172,8 @@ begin
     -- Jobs whose unique key counts from now on are left to promotion.
     v_gone := array(
       select d.job_id from deferred_jobs as d
-      where d.job_id = any (v_ids) and (d.unique_key is not null and d.run_at = 'infinity' and d.lane = any (v_lanes)) is true
-        and _gains_key(d)
+      where d.job_id = any (v_ids) and (d.unique_key is not null and d.lane = any (v_lanes)) is true
+        and _is_parked(d) and _gains_key(d)
       order by d.job_id
       -- A session that holds one may wait for a lane that this claim holds.
       for update skip locked);
@@ -182,7 +192,7 @@ begin
         where d.ctid = any (array(
           select e.ctid from deferred_jobs as e
           -- By its id and by no other index, whatever the statistics say.
-          where e.job_id = any (v_ids) and (e.run_at = 'infinity' and e.lane = any (v_lanes)) is true and not _gains_key(e)
+          where e.job_id = any (v_ids) and (e.lane = any (v_lanes)) is true and _is_parked(e) and not _gains_key(e)
           order by e.job_id
           limit v_left
           for update skip locked))
@@ -254,7 +264,7 @@ begin
         select from parked_jobs as p where p.queue = p_queue and p.round = p_round and p.key = u.key and p.job_id = u.job_id limit 1
       ) as p
       where not exists (
-        select from deferred_jobs as d where d.job_id = u.job_id and (d.run_at = 'infinity' and d.lane = any (v_lanes)) is true));
+        select from deferred_jobs as d where d.job_id = u.job_id and (d.lane = any (v_lanes)) is true and _is_parked(d)));
     if v_gone <> '{}' then
       -- There may be many, so those behind them leave as well.
       perform _forget_parked(p_queue, p_round, array_agg(j.key), array_agg(j.job_id))
@@ -267,7 +277,7 @@ begin
       ) as j
       where u.job_id in (select g.job_id from unnest(v_gone) as g (job_id))
         and not exists (
-          select from deferred_jobs as d where d.job_id = j.job_id and (d.run_at = 'infinity' and d.lane = any (v_lanes)) is true);
+          select from deferred_jobs as d where d.job_id = j.job_id and (d.lane = any (v_lanes)) is true and _is_parked(d));
     else
       -- A session may hold very many: some more of them are looked at each time, but not all.
       v_looks := v_looks + 1;
@@ -350,7 +360,7 @@ as $$
 declare
   v_held bigint[] := array(
     select e.job_id from deferred_jobs as e
-    where e.job_id = any (array(select p.job_id from parked_jobs as p where p.queue = p_queue))
+    where e.job_id = any (array(select p.job_id from parked_jobs as p where p.queue = p_queue)) and _is_parked(e)
     order by e.job_id
     for update);
   v_ids  bigint[];
@@ -404,7 +414,7 @@ begin
     ) as n;
     v_held := array(
       select e.job_id from deferred_jobs as e
-      where e.job_id = any (v_ids) and (e.run_at = 'infinity') is true
+      where e.job_id = any (v_ids) and _is_parked(e)
       order by e.job_id
       for update skip locked);
     v_jobs := v_jobs + _bring_back(v_held);
@@ -412,7 +422,7 @@ begin
     perform _forget_parked(v_queue, v_round, array_agg(u.key), array_agg(u.job_id))
     from unnest(v_ids, v_keys) as u (job_id, key)
     where u.job_id = any (v_held)
-      or not exists (select from deferred_jobs as d where d.job_id = u.job_id and (d.run_at = 'infinity') is true);
+      or not exists (select from deferred_jobs as d where d.job_id = u.job_id and _is_parked(d));
   end loop;
   return v_jobs;
 end;

@@ -42,18 +42,27 @@ begin
 end;
 $$;
 
--- How many jobs of a limited queue may be claimed now: none without its turn.
+-- How many jobs of a limited queue may be claimed now: none without its turn. A limit that
+-- changed while the turn was awaited holds; one that was removed does until the next claim.
 create or replace function {{ .schema }}._await_tokens (p_queue text, p_rate double precision, p_burst integer)
   returns integer
   language plpgsql
   volatile
 as $$
 declare
+  v_rate   double precision;
+  v_burst  integer;
   v_tokens double precision;
 begin
   perform _enter_ring();
   if not _await_turn(p_queue) then
     return 0;
+  end if;
+  select m.rate_limit, m.rate_burst into v_rate, v_burst
+  from queue_meta as m where m.queue = p_queue and m.rate_limit is not null;
+  if found then
+    p_rate := v_rate;
+    p_burst := v_burst;
   end if;
   if _keeps_snapshot() then
     perform _probe_bucket(p_queue);
