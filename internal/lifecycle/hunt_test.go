@@ -354,15 +354,14 @@ func (s *session) step() {
 	}
 }
 
-// maintain counts the attempts that a pass rescues as calls of their own.
+// maintain counts the attempts that a pass rescues as calls of their own. A pass that prunes
+// does not rescue.
 func (s *session) maintain() {
-	rows, err := s.conn.Query(s.t.Context(), `select m.affected from awa.maintain() as m where m.task = 'rescue'`)
-	var rescued int64
-	if err == nil {
-		rescued, err = pgx.CollectExactlyOneRow(rows, pgx.RowTo[int64])
-	}
+	var rescued int
+	err := s.conn.QueryRow(s.t.Context(),
+		`select coalesce(sum(m.affected), 0)::integer from awa.maintain() as m where m.task = 'rescue'`).Scan(&rescued)
 	s.note("maintain", err)
-	s.count("rescued", int(rescued))
+	s.count("rescued", rescued)
 }
 
 func (h *hunt) count(what string, n int) {
