@@ -135,7 +135,7 @@ begin
     select s.id, s.name, s.cron, s.timezone, s.spec, s.missed_fire, s.kind, s.args, s.queue, s.priority, s.max_attempts,
       s.tags, s.metadata, s.ordering_key, s.deadline, f.since, f.last_fire_at, f.last_job_id
     from unnest(v_ids) as u (id)
-    join schedules as s on s.id = u.id
+    cross join lateral (select n.* from schedules as n where n.id = u.id offset 0) as s
     cross join lateral (
       select n.since, n.look_at, n.last_fire_at, n.last_job_id
       from cron_fires as n
