@@ -60,6 +60,7 @@ func TestManyJobsInTablesBelievedEmpty(t *testing.T) {
 		for _, c := range []struct{ before, call string }{
 			{``, `select awa.start_batch_operation('retry', '{"queue": "failed"}')`},
 			{`select awa.enqueue_many('k', array_fill('1'::jsonb, array[500]), queue => 'own')`, `select awa.claim('own', 1500)`},
+			{``, `select awa.extend_lease(array(select h.receipt from public.held as h))`},
 			{``, `select awa.fail_many(array(select h.receipt from public.held as h), retry_after => '1 hour')`},
 			{``, `select 1 / (awa.prune() = 'pruned')::integer`},
 			{`set local awa.now = '2050-01-01 00:00:01'`, `select awa.maintain()`},
