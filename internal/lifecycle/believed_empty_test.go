@@ -42,20 +42,23 @@ where c.relnamespace = 'awa'::regnamespace and c.relkind = 'r' and pg_relation_s
 func TestManyJobsInTablesBelievedEmpty(t *testing.T) {
 	exec, worked := working(t)
 	const jobs = 1000
-	exec(`select awa.enqueue_many('k', array_fill('1'::jsonb, array[$1::integer]), queue => q) from unnest(array['failed', 'resumed']) as q`, jobs)
-	exec(`select awa.fail(c.receipt, terminal => true) from generate_series(1, $1::integer / 2) as n, awa.claim('failed', least(n + 1, 2)) as c`, jobs)
-	exec(`create table public.held as select c.receipt, awa.register_callback(c.receipt, '1 hour') as id from awa.claim('resumed', $1, lease => '90 years') as c`, jobs)
-	exec(`select awa.resume_callback(h.id) from public.held as h`)
-	exec(`select awa.upsert_schedule('s' || n, '0 0 1 1 *', 'k', queue => 'cron') from generate_series(1, $1::integer) as n`, jobs)
-	exec(`select awa.enqueue_many('k', array_fill('1'::jsonb, array[$1::integer]), queue => 'own')`, jobs)
 	exec(`select awa.configure_queue('slots', '{"concurrency_limit": 1}'), awa.configure_storage('{"straggler_limit": 100000}')`)
 	exec(`select awa.enqueue('k', queue => 'slots', concurrency_key => n::text) from generate_series(1, $1::integer * 2) as n`, jobs)
 	for range jobs / 5 {
 		exec(`select awa.claim('slots', 10, lease => '90 years')`)
 	}
+	exec(`select awa.enqueue_many('k', array_fill('1'::jsonb, array[$1::integer]), queue => 'failed')`, jobs)
+	exec(`select awa.fail(c.receipt, terminal => true) from generate_series(1, $1::integer / 2) as n, awa.claim('failed', least(n + 1, 2)) as c`, jobs)
+	exec(`select awa.upsert_schedule('s' || n, '0 0 1 1 *', 'k', queue => 'cron') from generate_series(1, $1::integer) as n`, jobs)
+	exec(`select awa.rotate()`)
+	exec(`select awa.enqueue_many('k', array_fill('1'::jsonb, array[$1::integer]), queue => q) from unnest(array['resumed', 'own']) as q`, jobs)
+	exec(`create table public.held as select c.receipt, awa.register_callback(c.receipt, '1 hour') as id from awa.claim('resumed', $1, lease => '90 years') as c`, jobs)
+	exec(`select awa.resume_callback(h.id) from public.held as h`)
 	exec(`select awa.maintain()`)
 	// A full ring is pruned whatever still runs there.
-	exec(`select awa.rotate() from generate_series(1, 10)`)
+	for range 10 {
+		exec(`select awa.enqueue('k', queue => 'ring'), awa.rotate()`)
+	}
 	for _, empty := range []string{"none", "claims", "ready_entries", "leases", "schedules", "slot_entries", ".*"} {
 		for _, c := range []struct{ before, call string }{
 			{``, `select awa.start_batch_operation('retry', '{"queue": "failed"}')`},

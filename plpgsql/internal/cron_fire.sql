@@ -328,8 +328,11 @@ begin
   from (
     select distinct on (k.schedule_id) k.* from cron_fires as k where k.ready_slot = p_slot order by k.schedule_id, k.point desc
   ) as f
-  where exists (select from schedules as s where s.id = f.schedule_id)
+  -- offset 0: otherwise the plan may compare each with each.
+  where exists (select from schedules as s where s.id = f.schedule_id offset 0)
     and not exists (
-      select from cron_fires as n where n.schedule_id = f.schedule_id and n.point >= f.point and n.ready_slot <> p_slot);
+      select from cron_fires as n
+      where n.schedule_id = f.schedule_id and n.point >= f.point and n.ready_slot <> p_slot
+      offset 0);
 end;
 $$;
