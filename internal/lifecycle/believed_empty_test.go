@@ -34,8 +34,9 @@ with forgotten as (
 	where c.oid = s.starelid and c.relnamespace = 'awa'::regnamespace
 )
 update pg_class as c
-set reltuples = case when c.relname ~ '^(%s)(_[0-9]+)?$' then 0 else 10000 end, relpages = pg_relation_size(c.oid) / 8192
-where c.relnamespace = 'awa'::regnamespace and c.relkind = 'r' and pg_relation_size(c.oid) > 0`
+set reltuples = case when c.relname ~ '^(%s)(_[0-9]+)?$' or pg_relation_size(c.oid) = 0 then 0 else 10000 end,
+	relpages = pg_relation_size(c.oid) / 8192
+where c.relnamespace = 'awa'::regnamespace and c.relkind = 'r'`
 
 // TestManyJobsInTablesBelievedEmpty counts the rows that the plans of calls about many jobs work
 // on. To compare each with each would be a million.
@@ -59,7 +60,7 @@ func TestManyJobsInTablesBelievedEmpty(t *testing.T) {
 	for range 10 {
 		exec(`select awa.enqueue('k', queue => 'ring'), awa.rotate()`)
 	}
-	for _, empty := range []string{"none", "claims", "ready_entries", "leases", "schedules", "slot_entries", ".*"} {
+	for _, empty := range []string{"none", "claims", "ready_entries", "leases", "schedules|cron_fires", "slot_entries", ".*"} {
 		for _, c := range []struct{ before, call string }{
 			{``, `select awa.start_batch_operation('retry', '{"queue": "failed"}')`},
 			{`select awa.enqueue_many('k', array_fill('1'::jsonb, array[500]), queue => 'own')`, `select awa.claim('own', 1500)`},
