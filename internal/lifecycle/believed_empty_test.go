@@ -55,17 +55,21 @@ func TestManyJobsInTablesBelievedEmpty(t *testing.T) {
 	exec(`select awa.enqueue_many('k', array_fill('1'::jsonb, array[$1::integer]), queue => q) from unnest(array['resumed', 'own']) as q`, jobs)
 	exec(`create table public.held as select c.receipt, awa.register_callback(c.receipt, '1 hour') as id from awa.claim('resumed', $1, lease => '90 years') as c`, jobs)
 	exec(`select awa.resume_callback(h.id) from public.held as h`)
+	exec(`select awa.configure_queue('dead', '{"dlq_enabled": true}')`)
+	exec(`select awa.enqueue('k', queue => 'dead', unique_key => int8send(n)) from generate_series(1, $1::integer) as n`, jobs)
+	exec(`select awa.fail_many(array(select c.receipt from awa.claim('dead', $1) as c), terminal => true)`, jobs)
 	exec(`select awa.maintain()`)
 	// A full ring is pruned whatever still runs there.
 	for range 10 {
 		exec(`select awa.enqueue('k', queue => 'ring'), awa.rotate()`)
 	}
-	for _, empty := range []string{"none", "claims", "ready_entries", "leases", "schedules|cron_fires", "slot_entries", ".*"} {
+	for _, empty := range []string{"none", "claims", "ready_entries", "leases", "schedules|cron_fires", "slot_entries", "job_unique_claims", ".*"} {
 		for _, c := range []struct{ before, call string }{
 			{``, `select awa.start_batch_operation('retry', '{"queue": "failed"}')`},
 			{`select awa.enqueue_many('k', array_fill('1'::jsonb, array[500]), queue => 'own')`, `select awa.claim('own', 1500)`},
 			{``, `select awa.extend_lease(array(select h.receipt from public.held as h))`},
 			{``, `select awa.fail_many(array(select h.receipt from public.held as h), retry_after => '1 hour')`},
+			{``, `select awa.purge_dlq()`},
 			{``, `select 1 / (awa.prune() = 'pruned')::integer`},
 			{`set local awa.now = '2050-01-01 00:00:01'`, `select awa.maintain()`},
 		} {
