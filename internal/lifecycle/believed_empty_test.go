@@ -63,13 +63,14 @@ func TestManyJobsInTablesBelievedEmpty(t *testing.T) {
 	for range 10 {
 		exec(`select awa.enqueue('k', queue => 'ring'), awa.rotate()`)
 	}
-	for _, empty := range []string{"none", "claims", "ready_entries", "leases", "schedules|cron_fires", "slot_entries", "job_unique_claims", ".*"} {
+	for _, empty := range []string{"none", "claims", "ready_entries", "leases", "schedules|cron_fires", "slot_entries", "job_unique_claims", "job_unique_claims|ready_entries", ".*"} {
 		for _, c := range []struct{ before, call string }{
 			{``, `select awa.start_batch_operation('retry', '{"queue": "failed"}')`},
 			{`select awa.enqueue_many('k', array_fill('1'::jsonb, array[500]), queue => 'own')`, `select awa.claim('own', 1500)`},
 			{``, `select awa.extend_lease(array(select h.receipt from public.held as h))`},
 			{``, `select awa.fail_many(array(select h.receipt from public.held as h), retry_after => '1 hour')`},
 			{``, `select awa.purge_dlq()`},
+			{``, `select awa.discard_failed_by_kind('k')`},
 			{``, `select 1 / (awa.prune() = 'pruned')::integer`},
 			{`set local awa.now = '2050-01-01 00:00:01'`, `select awa.maintain()`},
 		} {
