@@ -1,6 +1,6 @@
 -- Unique keys: who holds one in which state, and when it is given back.
 begin;
-select plan(128);
+select plan(129);
 -- Alone: turns the ring.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 select awa.reset() \g /dev/null
@@ -329,6 +329,8 @@ select awa.claim('tap/63/aside', 2) \g /dev/null
 select is((select j.state::text from awa.jobs as j join aside as a on a.n = 2 and a.id = j.id), 'scheduled', 'a job is set aside into a state of its mask');
 select isnt(awa.enqueue('k', queue => 'tap/63/rival', run_at => clock_timestamp() + interval '1 hour', unique_key => '\x63b0', unique_states => b'10000000'),
   (select a.id from aside as a where a.n = 2), 'it took no key for that');
+select results_eq('update awa.jobs as j set priority = 1 from aside as a where a.n = 2 and j.id = a.id returning j.state::text',
+  $$ values ('available') $$, 'nor does it need one to go back into its lane');
 select is_empty('select * from awa.check()', 'and nobody waits without a key');
 
 -- Prune and reset

@@ -60,3 +60,4 @@ drop function if exists {{ .schema }}._claim_parked (text, text[], text[], integ
 drop function if exists {{ .schema }}._park_jobs (text, smallint, bigint, bigint[], integer[], bigint, text, interval);
 drop function if exists {{ .schema }}._slot_state (text, bigint[], smallint, boolean, boolean);
 drop function if exists {{ .schema }}._claim_parked (text, integer, text[], text[], integer, text, interval, integer);
+drop function if exists {{ .schema }}._await_tokens (text, double precision, integer);

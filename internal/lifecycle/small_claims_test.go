@@ -6,13 +6,7 @@ import "testing"
 // where as many jobs were claimed and closed a few at a time, whatever the server knows of how
 // many there are. To compare each job with each outcome of its segment would be a million.
 func TestManyJobsAmongSmallClaims(t *testing.T) {
-	met := 0
-	conn := explaining(t, func(message string) { met += rowsInPlan(message) })
-	exec := execOn(t, conn)
-	exec(noAutovacuum)
-	exec(`set jit = off;
-		set auto_explain.log_nested_statements = on; set auto_explain.log_analyze = on; set auto_explain.log_timing = off`)
-
+	exec, worked := working(t)
 	const jobs = 1000
 	exec(`select awa.enqueue_many('k', array_fill('1'::jsonb, array[$1::integer]), queue => 'done')`, jobs)
 	exec(`select awa.complete(c.receipt) from generate_series(1, $1::integer / 4) as n, awa.claim('done', least(n, 4)) as c`, jobs)
@@ -38,14 +32,9 @@ func TestManyJobsAmongSmallClaims(t *testing.T) {
 					`select awa.rebuild_terminal_counters()`,
 					`delete from awa.jobs as j where j.id = any (array(select i.id from public.ids as i where i.queue = 'done'))`,
 				} {
-					exec(`set auto_explain.log_min_duration = 0; set client_min_messages = log`)
-					met = 0
-					exec(call)
-					worked := met
-					exec(`set auto_explain.log_min_duration = -1; set client_min_messages = notice`)
-					if worked > 300*jobs {
+					if n := worked(call); n > 300*jobs {
 						t.Errorf("%s worked on %d rows for %d jobs; assumed: %d ready, %d claims, %d outcomes",
-							call, worked, jobs, ready, claims, outcomes)
+							call, n, jobs, ready, claims, outcomes)
 					}
 				}
 				exec(`rollback`)

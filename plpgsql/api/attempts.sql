@@ -111,7 +111,9 @@ begin
     select l.job_id
     from leases as l
     where l.job_id = any (array(select r.job_id from unnest(extend_lease.receipts) as r))
-      and (l.job_id, l.batch_id, l.receipt_lease) in (select r.job_id, r.batch_id, r.run_lease from unnest(extend_lease.receipts) as r)
+      -- As in _take_leases.
+      and ((l.job_id, l.batch_id, l.receipt_lease) in (
+        select r.job_id, r.batch_id, r.run_lease from unnest(extend_lease.receipts) as r)) is true
     order by l.job_id
     for update of l
   ),

@@ -43,10 +43,7 @@ create or replace function {{ .schema }}._claim_own (
   returns setof {{ .schema }}.claimed_job
   language plpgsql
   volatile
-  -- The few rows are looked up, because a join may be planned as a walk through all jobs of the
-  -- ring.
-  set enable_hashjoin = off
-  set enable_mergejoin = off
+  set enable_seqscan = off
 as $$
 declare
   v_own xid8 := pg_current_xact_id_if_assigned();
@@ -70,8 +67,9 @@ begin
   restamped as (
     update ready_entries as r
     set xid = '0'
-    from got as g
-    where r.ready_slot = g.ready_slot and r.job_id = g.job_id and r.run_lease = g.run_lease
+    -- By their ids and neither by a join nor another index, whatever the statistics say. A job
+    -- has one row that nobody took.
+    where r.job_id = any (array(select g.job_id from got as g)) and (r.xid = v_own) is true
     returning r.*
   ),
   batch as materialized (

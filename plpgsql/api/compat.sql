@@ -199,6 +199,8 @@ create or replace function {{ .schema }}._jobs_update ()
   set search_path = pg_catalog, {{ .schema }}, pg_temp
   set jit = off
 as $$
+declare
+  v_back timestamptz;
 begin
   if tg_level = 'STATEMENT' then
     perform _update_jobs();
@@ -229,21 +231,26 @@ begin
   if new.metadata <> old.metadata then
     new.metadata := _with_own(new.metadata, old.metadata);
   end if;
+  -- A parked job goes back into its lane, and when it is due decides about its key. One that
+  -- gains the key there is left to promotion.
+  if new.run_at = 'infinity' and old.run_at = 'infinity' and old.metadata ? 'awa:run_at'
+    and not exists (select from job_dependencies as k where k.job_id = old.id)
+  then
+    v_back := _due_at(old.metadata);
+  end if;
   -- Only what it changes: another session may have changed the rest since.
   perform _collect('update', (jsonb_strip_nulls(jsonb_build_object('id', new.id,
       'queue', nullif(new.queue, old.queue), 'priority', nullif(new.priority, old.priority), 'run_at', nullif(new.run_at, old.run_at),
       'max_attempts', nullif(new.max_attempts, old.max_attempts), 'tags', to_jsonb(nullif(coalesce(new.tags, '{}'), old.tags)),
-      'unique_key', new.unique_key, 'unique_states', new.unique_states, 'due_at', case when new.unique_key is not null then new.run_at end))
+      'unique_key', new.unique_key, 'unique_states', new.unique_states, 'due_at', case
+        when new.unique_key is null then null
+        when _in_mask('available', new.unique_states) then new.run_at
+        else coalesce(v_back, new.run_at) end))
     || case when new.metadata = old.metadata then '{}' else jsonb_build_object('metadata', new.metadata) end)::text);
-  -- For RETURNING: as the job will be at the statement's end. A parked one goes back into its
-  -- lane.
-  if old.run_at = 'infinity' and old.metadata ? 'awa:run_at' then
-    if new.run_at = 'infinity' and not exists (select from job_dependencies as k where k.job_id = old.id) then
-      new.run_at := _due_at(old.metadata);
-    end if;
-    if new.run_at < 'infinity' then
-      new.metadata := new.metadata - 'awa:run_at';
-    end if;
+  -- For RETURNING: as the job will be at the statement's end.
+  new.run_at := coalesce(v_back, new.run_at);
+  if old.run_at = 'infinity' and new.run_at < 'infinity' then
+    new.metadata := new.metadata - 'awa:run_at';
   end if;
   new.tags := coalesce(new.tags, '{}');
   new.state := case when new.run_at <= _now() then 'available' when old.state = 'available' then 'scheduled' else old.state end;

@@ -310,6 +310,7 @@ begin
   if p_ids = '{}' then
     return 0::bigint;
   end if;
+  -- No joins, which may be planned to compare each with each.
   with keys as materialized (
     select u.job_id, u.unique_key from job_unique_claims as u where u.job_id = any (p_ids) for update skip locked
   ),
@@ -318,15 +319,15 @@ begin
     where e.id = any (array(
       select d.id from dlq_entries as d
       where d.id = any (p_ids)
-        and (not exists (select from job_unique_claims as u where u.job_id = d.id)
-          or exists (select from keys as k where k.job_id = d.id))
+        and ((select true from job_unique_claims as u where u.job_id = d.id limit 1) is null
+          or d.id in (select k.job_id from keys as k))
       for update skip locked))
     returning e.id
   ),
   freed as (
     delete from job_unique_claims as u
-    using keys as k, gone as g
-    where u.unique_key = k.unique_key and k.job_id = g.id
+    where u.unique_key = any (array(
+      select k.unique_key from keys as k where (k.job_id in (select g.id from gone as g)) is true))
   )
   select count(*) into v_jobs from gone as g;
   return v_jobs;

@@ -271,12 +271,11 @@ begin
     other as (
       select array_agg(row(u.ready_slot, u.batch_id, u.job_id, u.run_lease)::receipt) as receipts, array_agg(u.error) as errors
       from unnest(p_receipts, p_errors) as u (ready_slot, batch_id, job_id, run_lease, error)
-      where not exists (
-        select from leased as l
-        where (l.receipt).batch_id = u.batch_id and (l.receipt).job_id = u.job_id and (l.receipt).run_lease = u.run_lease)
+      -- Not by exists, which may be planned to compare each with each.
+      where ((u.batch_id, u.job_id, u.run_lease) in (
+          select (l.receipt).batch_id, (l.receipt).job_id, (l.receipt).run_lease from leased as l)) is not true
         -- Nor those that were leased and not taken, because they are not due any more.
-        and not exists (
-          select from leases as l where l.job_id = u.job_id and l.batch_id = u.batch_id and l.receipt_lease = u.run_lease)
+        and (select true from leases as l where l.job_id = u.job_id and l.batch_id = u.batch_id and l.receipt_lease = u.run_lease) is null
     ),
     closed (batch_id, job_id, run_lease, state) as (
       select (l.receipt).batch_id, (l.receipt).job_id, (l.receipt).run_lease, l.state from leased as l

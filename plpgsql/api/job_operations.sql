@@ -132,6 +132,9 @@ comment on function {{ .schema }}.delete_job_compat is
 create or replace function {{ .schema }}.discard_failed_by_kind (kind text, queue text default null)
   returns bigint
 {{ template "internal/public.sql" . -}}
+  -- All jobs are read; where there seem to be none, not once for each key.
+  set enable_nestloop = off
+  set enable_mergejoin = off
 as $$
 declare
   v_ids bigint[];

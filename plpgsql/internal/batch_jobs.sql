@@ -224,6 +224,8 @@ create or replace function {{ .schema }}._batch_list (p_operation {{ .schema }}.
   language plpgsql
   volatile
   set plan_cache_mode = force_custom_plan
+  set enable_nestloop = off
+  set enable_mergejoin = off
   set work_mem = '64MB'
 as $$
 declare
@@ -239,12 +241,15 @@ begin
     where u.id::bigint > p_operation.cursor_id and u.id::bigint <= p_operation.last_id;
     return;
   end if;
+  -- Arrays as in _locate_many.
   return query
   select distinct j.job_id
-  from attempt_outcomes as o
-  left join claims as c on c.ready_slot = o.ready_slot and c.batch_id = o.batch_id and o.job_ids is null
-  cross join lateral unnest(coalesce(o.job_ids, c.job_ids)) as j (job_id)
-  where o.outcome = any (v_outcomes) and (v_lanes is null or o.lane = any (v_lanes))
-    and j.job_id > p_operation.cursor_id and j.job_id <= p_operation.last_id;
+  from (
+    select unnest(coalesce(o.job_ids, c.job_ids)) as job_id
+    from attempt_outcomes as o
+    left join claims as c on c.ready_slot = o.ready_slot and c.batch_id = o.batch_id and o.job_ids is null
+    where o.outcome = any (v_outcomes) and (v_lanes is null or o.lane = any (v_lanes))
+  ) as j
+  where j.job_id > p_operation.cursor_id and j.job_id <= p_operation.last_id;
 end;
 $$;

@@ -122,7 +122,8 @@ begin
 {{- end }}
 {{- if not .limited }}
     if v_rate is not null then
-      v_asked := least(v_asked, _await_tokens(claim.queue, v_rate, v_burst));
+      select t.p_rate, t.p_burst, least(v_asked, t.jobs) into v_rate, v_burst, v_asked
+      from _await_tokens(claim.queue, v_rate, v_burst) as t;
       if v_asked < 1 then
         return;
       end if;

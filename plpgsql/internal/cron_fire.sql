@@ -135,7 +135,7 @@ begin
     select s.id, s.name, s.cron, s.timezone, s.spec, s.missed_fire, s.kind, s.args, s.queue, s.priority, s.max_attempts,
       s.tags, s.metadata, s.ordering_key, s.deadline, f.since, f.last_fire_at, f.last_job_id
     from unnest(v_ids) as u (id)
-    join schedules as s on s.id = u.id
+    cross join lateral (select n.* from schedules as n where n.id = u.id offset 0) as s
     cross join lateral (
       select n.since, n.look_at, n.last_fire_at, n.last_job_id
       from cron_fires as n
@@ -328,8 +328,11 @@ begin
   from (
     select distinct on (k.schedule_id) k.* from cron_fires as k where k.ready_slot = p_slot order by k.schedule_id, k.point desc
   ) as f
-  where exists (select from schedules as s where s.id = f.schedule_id)
+  -- offset 0: otherwise the plan may compare each with each.
+  where exists (select from schedules as s where s.id = f.schedule_id offset 0)
     and not exists (
-      select from cron_fires as n where n.schedule_id = f.schedule_id and n.point >= f.point and n.ready_slot <> p_slot);
+      select from cron_fires as n
+      where n.schedule_id = f.schedule_id and n.point >= f.point and n.ready_slot <> p_slot
+      offset 0);
 end;
 $$;

@@ -37,7 +37,8 @@ begin
     select l.job_id
     from leases as l
     where l.job_id = any (array(select r.job_id from unnest(p_receipts) as r))
-      and (l.job_id, l.batch_id, l.receipt_lease) in (select r.job_id, r.batch_id, r.run_lease from unnest(p_receipts) as r)
+      -- "is true", or it is a join, which may compare each with each.
+      and ((l.job_id, l.batch_id, l.receipt_lease) in (select r.job_id, r.batch_id, r.run_lease from unnest(p_receipts) as r)) is true
       and (p_callback_id is null or l.callback_id = p_callback_id)
       and (p_due is null or l.due_at <= p_due or l.deadline_at <= p_due or (l.state = 'running' and l.worker is not null))
     order by l.job_id
@@ -106,8 +107,8 @@ declare
   v_state job_state := case when p_how = 's' then 'scheduled'::job_state else 'retryable'::job_state end;
   v_free  bigint[];
   v_entry jsonb;
-  v_error text;
   v_came  job_state;
+  t       record;
   l       leases;
   d       deferred_jobs;
 begin
@@ -145,17 +146,19 @@ begin
       offset 0
     ) as k
     where k.nth = 1 and _take_key(k.unique_key, k.unique_states, k.job_id, v_state) = k.job_id);
-  for l in
-    select t.* from _take_leases(p_receipts, p_callback_id, case when p_how = 'e' then v_now end) as t
+  for t in
+    select n::leases as lease, g.error
+    from _take_leases(p_receipts, p_callback_id, case when p_how = 'e' then v_now end) as n
+    left join (
+      select distinct on (u.job_id, u.batch_id, u.run_lease) u.*
+      from unnest(p_receipts, p_errors) as u (ready_slot, batch_id, job_id, run_lease, error)
+    ) as g on g.job_id = n.job_id and g.batch_id = n.batch_id and g.run_lease = n.receipt_lease
   loop
+    l := t.lease;
     if p_how = 'e' then
       perform _notify_leased(l, 'rescued');
     end if;
-    select u.error into v_error
-    from unnest(p_receipts, p_errors) as u (ready_slot, batch_id, job_id, run_lease, error)
-    where u.job_id = l.job_id and u.batch_id = l.batch_id and u.run_lease = l.receipt_lease
-    limit 1;
-    v_entry := jsonb_build_object('error', left(coalesce(v_error, ''), 10000), 'attempt', l.attempt, 'at', v_now);
+    v_entry := jsonb_build_object('error', left(coalesce(t.error, ''), 10000), 'attempt', l.attempt, 'at', v_now);
     d := _lease_body(l);
     if p_how <> 's' and (p_terminal or l.attempt >= l.max_attempts) then
       if exists (

@@ -41,7 +41,7 @@
       order by k.queue, k.key, k.slot, k.point desc
     ) as s
     where not exists (
-        select from slot_entries as n where n.queue = s.queue and n.key = s.key and n.slot = s.slot and n.point > s.point)
+        select from slot_entries as n where n.queue = s.queue and n.key = s.key and n.slot = s.slot and n.point > s.point offset 0)
       and (exists (select from leases as l where l.batch_id = s.batch_id and l.job_id = s.job_id)
         or exists (select from claims as c where c.batch_id = s.batch_id and c.ready_slot <> {{ .slot }}));
     -- A queue's newest row, which counts as open itself, and the rows of the batches that it

@@ -44,8 +44,10 @@ $$;
 
 -- How many jobs of a limited queue may be claimed now: none without its turn. A limit that
 -- changed while the turn was awaited holds; one that was removed does until the next claim.
-create or replace function {{ .schema }}._await_tokens (p_queue text, p_rate double precision, p_burst integer)
-  returns integer
+-- Returns the limit as well, by which what was claimed has to be spent.
+create or replace function {{ .schema }}._await_tokens (
+  p_queue text, inout p_rate double precision, inout p_burst integer, out jobs integer
+)
   language plpgsql
   volatile
 as $$
@@ -54,9 +56,10 @@ declare
   v_burst  integer;
   v_tokens double precision;
 begin
+  jobs := 0;
   perform _enter_ring();
   if not _await_turn(p_queue) then
-    return 0;
+    return;
   end if;
   select m.rate_limit, m.rate_burst into v_rate, v_burst
   from queue_meta as m where m.queue = p_queue and m.rate_limit is not null;
@@ -72,7 +75,7 @@ begin
     perform _spend_tokens(p_queue, p_rate, p_burst, 0);  -- it fills from now
   end if;
   -- A little more, to make up for rounding.
-  return floor(least(greatest(v_tokens, 0) + 1e-6, 1000000))::integer;
+  jobs := floor(least(greatest(v_tokens, 0) + 1e-6, 1000000))::integer;
 end;
 $$;
 

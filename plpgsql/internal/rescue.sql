@@ -337,7 +337,7 @@ begin
       select array_agg(row(u.ready_slot, u.batch_id, u.job_id, u.run_lease)::receipt order by u.n), array_agg(u.reason order by u.n)
       into v_receipts, v_reasons
       from unnest(v_receipts, v_reasons) with ordinality as u (ready_slot, batch_id, job_id, run_lease, reason, n)
-      where u.job_id <> all (v_busy);
+      where u.job_id not in (select b.id from unnest(v_busy) as b (id));
     end if;
   end if;
   if v_receipts is not null then

@@ -208,7 +208,10 @@ begin
       null;
     end;
   end if;
-  return array(select k.job_id from unnest(v_jobs, v_keys) as k (job_id, unique_key) where k.unique_key <> all (v_free));
+  -- Not by "<> all", which compares each with each.
+  return array(
+    select k.job_id from unnest(v_jobs, v_keys) as k (job_id, unique_key)
+    where k.unique_key not in (select f.key from unnest(v_free) as f (key)));
 end;
 $$;
 
