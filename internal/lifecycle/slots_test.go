@@ -150,11 +150,12 @@ func (s *slots) hold() {
 with job as materialized (
   select distinct on (p.key) p.job_id from awa.parked_jobs as p
   where p.queue = 'slots' and hashtext(p.key) % 4 <> $1
+    and p.job_id <> all ($2) -- they may still be on the list
     and exists (select from awa.deferred_jobs as d where d.job_id = p.job_id and d.unique_key is null)
   order by p.key, p.job_id
 )
 select j.job_id from job as j cross join lateral `+[]string{`awa.cancel(j.job_id) as c (done)`,
-		`(select true) as c (done) where exists (select from awa.deferred_jobs as d where d.job_id = j.job_id for update)`}[s.rnd.IntN(2)], s.rnd.IntN(8)-4)
+		`(select true) as c (done) where exists (select from awa.deferred_jobs as d where d.job_id = j.job_id for update)`}[s.rnd.IntN(2)], s.rnd.IntN(8)-4, s.never)
 	if err != nil {
 		s.t.Fatal(err)
 	}
