@@ -61,3 +61,4 @@ drop function if exists {{ .schema }}._park_jobs (text, smallint, bigint, bigint
 drop function if exists {{ .schema }}._slot_state (text, bigint[], smallint, boolean, boolean);
 drop function if exists {{ .schema }}._claim_parked (text, integer, text[], text[], integer, text, interval, integer);
 drop function if exists {{ .schema }}._await_tokens (text, double precision, integer);
+drop function if exists {{ .schema }}._forget_parked (text, integer, text[], bigint[]);

@@ -68,21 +68,29 @@ begin
 end;
 $$;
 
--- Takes jobs off the list of parked ones: each by its key and id, not by a join, which may be
--- planned as a walk through all parked jobs of the queue for each.
+-- Takes jobs off the list of parked ones, and says how many: each by its key and id, not by a
+-- join, which may be planned as a walk through all parked jobs of the queue for each. Waits for
+-- nobody: a later claim removes what is left on the list.
 create or replace function {{ .schema }}._forget_parked (p_queue text, p_round integer, p_keys text[], p_job_ids bigint[])
-  returns void
+  returns bigint
   language plpgsql
   volatile
 as $$
+declare
+  v_jobs bigint;
 begin
   delete from parked_jobs as p
-  where p.ctid = any (array({{ template "internal/parked_rows.sql" (dict "queue" "p_queue" "round" "p_round" "keys" "p_keys" "ids" "p_job_ids") }}));
+  where p.ctid = any (array(
+    select f.ctid from parked_jobs as f
+    where f.ctid = any (array({{ template "internal/parked_rows.sql" (dict "queue" "p_queue" "round" "p_round" "keys" "p_keys" "ids" "p_job_ids") }}))
+    for update skip locked));
+  get diagnostics v_jobs = row_count;
+  return v_jobs;
 end;
 $$;
 
 -- The same for jobs of any lanes that leave in another way, so that no claim has to walk over
--- them. Waits for nobody: a claim removes what is left on the list.
+-- them.
 create or replace function {{ .schema }}._forget_parked_of (p_lanes bigint[], p_keys text[], p_job_ids bigint[])
   returns void
   language plpgsql
@@ -104,11 +112,7 @@ begin
     where u.key is not null
     group by l.queue
   loop
-    delete from parked_jobs as p
-    where p.ctid = any (array(
-      select f.ctid from parked_jobs as f
-      where f.ctid = any (array({{ template "internal/parked_rows.sql" (dict "queue" "v_queue" "round" "v_round" "keys" "v_keys" "ids" "v_ids") }}))
-      for update skip locked));
+    perform _forget_parked(v_queue, v_round, v_keys, v_ids);
   end loop;
 end;
 $$;
@@ -134,6 +138,7 @@ declare
   v_left   integer := p_max;
   v_more   integer := 0;
   v_looks  integer := 0;
+  v_off    bigint;
   v_got    claimed_job[];
   v_ids    bigint[];
   v_keys   text[];
@@ -265,9 +270,10 @@ begin
       ) as p
       where not exists (
         select from deferred_jobs as d where d.job_id = u.job_id and (d.lane = any (v_lanes)) is true and _is_parked(d)));
+    v_off := 0;
     if v_gone <> '{}' then
       -- There may be many, so those behind them leave as well.
-      perform _forget_parked(p_queue, p_round, array_agg(j.key), array_agg(j.job_id))
+      select _forget_parked(p_queue, p_round, array_agg(j.key), array_agg(j.job_id)) into v_off
       from unnest(v_ids, v_keys) as u (job_id, key)
       cross join lateral (
         select n.key, n.job_id from parked_jobs as n
@@ -278,7 +284,8 @@ begin
       where u.job_id in (select g.job_id from unnest(v_gone) as g (job_id))
         and not exists (
           select from deferred_jobs as d where d.job_id = j.job_id and (d.lane = any (v_lanes)) is true and _is_parked(d));
-    else
+    end if;
+    if v_off = 0 then
       -- A session may hold very many: some more of them are looked at each time, but not all.
       v_looks := v_looks + 1;
       exit when v_looks = 8;
