@@ -11,13 +11,7 @@ import (
 // beside few and four times as many: as the tables were filled just now, and as if they had no
 // rows, where a plan that reads one of them again for each row of another looks cheap.
 func TestAllIsReadOnce(t *testing.T) {
-	met := 0
-	conn := explaining(t, func(message string) { met += rowsInPlan(message) })
-	exec := execOn(t, conn)
-	exec(noAutovacuum)
-	exec(`set jit = off;
-		set auto_explain.log_nested_statements = on; set auto_explain.log_min_duration = 0;
-		set auto_explain.log_analyze = on; set auto_explain.log_timing = off`)
+	exec, worked := working(t)
 	for _, call := range []string{
 		`select awa.check()`,
 		`select 1 / (awa.prune() = 'pruned')::integer`,
@@ -44,12 +38,7 @@ func TestAllIsReadOnce(t *testing.T) {
 					exec(statistics)
 				}
 				exec(`discard plans`)
-				exec(`set client_min_messages = log`)
-				met = 0
-				exec(call)
-				work := met
-				exec(`set client_min_messages = notice`)
-				return work
+				return worked(call)
 			}
 			if few, many := work(200), work(800); many > 6*few+1000 {
 				t.Errorf("%s worked on %d rows, and beside four times as many jobs on %d; statistics of unseen rows: %t",
