@@ -1,6 +1,6 @@
 -- Reset: an empty queue system that works.
 begin;
-select plan(19);
+select plan(21);
 -- Alone: empties everything (and rolls back).
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 
@@ -22,8 +22,22 @@ select pg_temp.fill() \g /dev/null
 create temp table held as select c.receipt from awa.claim('tap/43', 2) as c;
 create temp table last_id as select max(job_id) as id from awa.ready_entries;
 select awa.rotate() \g /dev/null
+-- Rows of a call that failed, which nobody sees any more.
+do $$
+begin
+  perform awa.register_worker('w43');
+  raise division_by_zero;
+exception when division_by_zero then
+end $$;
+create temp table files as
+  select c.oid, c.relname, pg_relation_size(c.oid) as size, pg_relation_filenode(c.oid) as file
+  from pg_class as c where c.relnamespace = 'awa'::regnamespace and c.relkind = 'r' and c.relname <> 'storage_settings';
 
 select lives_ok('select awa.reset()', 'reset');
+select is_empty('select f.relname from files as f where f.size = 0 and pg_relation_filenode(f.oid) <> f.file',
+  'leaves tables alone that have nothing');
+select bag_eq('select f.relname from files as f where pg_relation_filenode(f.oid) <> f.file', 'select f.relname from files as f where f.size > 0',
+  'and gives all others new files');
 select is((select count(*) from awa.ready_entries) + (select count(*) from awa.claims) + (select count(*) from awa.attempt_outcomes)
     + (select count(*) from awa.outcome_removals) + (select count(*) from awa.lane_cursors) + (select count(*) from awa.terminal_count_deltas)
     + (select count(*) from awa.checkpoint_snapshots) + (select count(*) from awa.terminal_count_checkpoints)

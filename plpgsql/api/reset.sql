@@ -1,5 +1,11 @@
 -- Reset: an empty queue system.
 
+{{ $single := list "queue_lanes" "queue_removals" "segment_rotations" "segment_prunes" "terminal_rollup_entries" "deferred_jobs"
+  "leases" "dlq_entries" "job_unique_claims" "primaries" "parked_jobs" "job_dependencies" "batch_operations" "batch_operation_pages" -}}
+{{ $ring := list "lane_cursors" "ready_entries" "claims" "attempt_outcomes" "ready_tombstones" "outcome_removals"
+  "terminal_count_deltas" "checkpoint_snapshots" "terminal_count_checkpoints" "workers" "worker_notices" "lease_extensions"
+  "progress_entries" "rescue_points" "promotion_points" "watched_claims" "watch_points" "rate_points" "slot_entries" "slot_batches"
+  "dependency_points" "job_departures" "cron_fires" "cron_points" -}}
 create or replace function {{ .schema }}.reset (keep_config boolean default false)
   returns void
 {{ template "internal/public.sql" . -}}
@@ -12,23 +18,28 @@ begin
   loop
     begin
       perform _shut_ring();
-      lock table queue_lanes, queue_removals, segment_rotations, segment_prunes, lane_cursors, ready_entries, claims, attempt_outcomes,
-        ready_tombstones, outcome_removals, terminal_count_deltas, checkpoint_snapshots, terminal_count_checkpoints,
-        terminal_rollup_entries, deferred_jobs, leases, dlq_entries, job_unique_claims, queue_meta, workers, worker_notices,
-        lease_extensions, progress_entries, rescue_points, primaries, promotion_points, watched_claims, watch_points, rate_points, slot_entries, slot_batches,
-        parked_jobs, job_dependencies, dependency_points, job_departures,
-        schedules, cron_fires, cron_points, batch_operations, batch_operation_pages
+      lock table {{ join ", " $single }}, queue_meta, schedules, {{ join ", " $ring }}
         in access exclusive mode;
       -- This may wait as well: autovacuum may be at what belongs to a table and no lock on
-      -- it covers.
-      truncate ready_entries, claims, attempt_outcomes, ready_tombstones, outcome_removals, lane_cursors,
-        terminal_count_deltas, checkpoint_snapshots, terminal_count_checkpoints, terminal_rollup_entries,
-        deferred_jobs, leases, dlq_entries, job_unique_claims, queue_lanes, queue_removals, segment_rotations, segment_prunes,
-        workers, worker_notices, lease_extensions, progress_entries, rescue_points, primaries, promotion_points, watched_claims,
-        watch_points, rate_points, slot_entries, slot_batches, parked_jobs, job_dependencies, dependency_points, job_departures,
-        cron_fires, cron_points, batch_operations, batch_operation_pages;
+      -- it covers. A truncated table costs milliseconds and every session its plans, so those
+      -- that have no page are left alone.
+{{ range $table := $single }}
+      if pg_relation_size('{{ $.schema }}.{{ $table }}') > 0 then
+        truncate {{ $table }};
+      end if;
+{{ end }}
+{{ range $i := until (int .segments) }}{{ range $table := $ring }}
+      if pg_relation_size('{{ $.schema }}.{{ $table }}_{{ $i }}') > 0 then
+        truncate {{ $table }}_{{ $i }};
+      end if;
+{{ end }}{{ end }}
       if not coalesce(reset.keep_config, false) then
-        truncate queue_meta, schedules;
+        if pg_relation_size('{{ .schema }}.queue_meta') > 0 then
+          truncate queue_meta;
+        end if;
+        if pg_relation_size('{{ .schema }}.schedules') > 0 then
+          truncate schedules;
+        end if;
       end if;
       exit;
     exception when lock_not_available or deadlock_detected then
