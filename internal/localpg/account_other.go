@@ -15,7 +15,7 @@ func serverAccount() (account, error) {
 	return account{}, errors.New("localpg: not supported on this system: set DATABASE_URL to a server of your own")
 }
 
-func (account) makeDir() (string, error)         { return "", errors.ErrUnsupported }
+func (account) makeDir([]string) (string, error) { return "", errors.ErrUnsupported }
 func (account) writeFile(string, string) error   { return errors.ErrUnsupported }
 func (account) attributes() *syscall.SysProcAttr { return nil }
 func ownGroup() *syscall.SysProcAttr             { return nil }

@@ -42,11 +42,11 @@ func serverAccount() (account, error) {
 // allows for a socket's path.
 const maxSocketDir = 103 - len("/.s.PGSQL.65535")
 
-// makeDir makes the server's private directory in the first temporary
-// directory that the account can reach and that is short enough for a socket.
-func (a account) makeDir() (string, error) {
+// makeDir makes the server's private directory in the first of some that the
+// account can reach and that is short enough for a socket.
+func (a account) makeDir(parents []string) (string, error) {
 	var errs []error
-	for _, parent := range []string{os.TempDir(), "/tmp", "/var/tmp"} {
+	for _, parent := range parents {
 		if a.credential != nil && !reachable(parent) {
 			errs = append(errs, fmt.Errorf("%s: closed to other users", parent))
 			continue

@@ -38,7 +38,7 @@ func (s *Server) StartBouncer(ctx context.Context, size int) (*Bouncer, error) {
 		return nil, err
 	}
 	b := &Bouncer{exited: make(chan struct{})}
-	if b.dir, err = account.makeDir(); err != nil {
+	if b.dir, err = account.makeDir(parents(Options{})); err != nil {
 		return nil, err
 	}
 	if b.reaper, err = startReaper(b.dir); err != nil {

@@ -31,8 +31,9 @@ const superuser = "postgres"
 
 // Options configures a server.
 type Options struct {
-	// Fsync makes commits durable, as on a real server. Defaults to false,
-	// which is several times faster and right for tests; benchmarks want true.
+	// Fsync makes commits durable, as on a real server, and keeps the cluster on
+	// disk. Defaults to false, which is several times faster and right for tests;
+	// benchmarks want true.
 	Fsync bool
 	// Settings are further server settings, by name; they win over the
 	// defaults of this package.
@@ -67,7 +68,7 @@ func NotifyContext(ctx context.Context) (context.Context, context.CancelFunc) {
 // process runs as root the server runs as an unprivileged user, as PostgreSQL
 // demands.
 func Start(ctx context.Context, opts Options) (*Server, error) {
-	s, bin, account, err := newServer(rand.Text())
+	s, bin, account, err := newServer(rand.Text(), opts)
 	if err != nil {
 		return nil, err
 	}
@@ -82,14 +83,14 @@ func Start(ctx context.Context, opts Options) (*Server, error) {
 
 // newServer makes a server's directory, which goes with this process, and finds what it is
 // started by and as.
-func newServer(password string) (s *Server, bin string, account account, err error) {
+func newServer(password string, opts Options) (s *Server, bin string, account account, err error) {
 	if bin, err = FindBinaries(); err != nil {
 		return nil, "", account, err
 	}
 	if account, err = serverAccount(); err != nil {
 		return nil, "", account, err
 	}
-	dir, err := account.makeDir()
+	dir, err := account.makeDir(parents(opts))
 	if err != nil {
 		return nil, "", account, err
 	}
@@ -98,6 +99,15 @@ func newServer(password string) (s *Server, bin string, account account, err err
 		return nil, "", account, errors.Join(err, os.RemoveAll(dir))
 	}
 	return s, bin, account, nil
+}
+
+// parents are the directories to try for a server's own.
+func parents(opts Options) []string {
+	dirs := []string{os.TempDir(), "/tmp", "/var/tmp"}
+	if dir := memoryDir(); dir != "" && !opts.Fsync {
+		dirs = slices.Insert(dirs, 0, dir)
+	}
+	return dirs
 }
 
 // initdb makes the cluster: UTF8 and the C locale, so that every machine sorts
@@ -204,6 +214,7 @@ func (s *Server) settings(opts Options) []string {
 	if !opts.Fsync {
 		settings["fsync"] = "off"
 		settings["full_page_writes"] = "off"
+		settings["max_wal_size"] = "256MB" // it may be in memory
 	}
 	for name, value := range opts.Settings {
 		settings[name] = value

@@ -100,6 +100,22 @@ func TestServer(t *testing.T) {
 	}
 }
 
+func TestDirectory(t *testing.T) {
+	dir := t.TempDir()
+	// As root the server has another user.
+	if err := os.Chmod(filepath.Dir(dir), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("TMPDIR", dir)
+	if s := start(t, localpg.Options{}); filepath.Dir(s.Dir()) != dir {
+		t.Errorf("TMPDIR is %s, and the server is in %s", dir, s.Dir())
+	}
+	t.Setenv("TMPDIR", "")
+	if s := start(t, localpg.Options{Fsync: true}); filepath.Dir(s.Dir()) != "/tmp" {
+		t.Errorf("a server that is to write to disk is in %s", s.Dir())
+	}
+}
+
 func TestFsync(t *testing.T) {
 	t.Parallel()
 	s := start(t, localpg.Options{Fsync: true})

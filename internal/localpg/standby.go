@@ -14,7 +14,7 @@ import (
 // Standby starts a hot standby of s that follows it by streaming, and returns when it
 // does. s crashes and is restarted with opts meanwhile: its files are copied.
 func (s *Server) Standby(ctx context.Context, opts Options) (*Server, error) {
-	standby, bin, account, err := newServer(s.password)
+	standby, bin, account, err := newServer(s.password, opts)
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,6 @@
+//go:build !linux
+
+package localpg
+
+// memoryDir is for Linux alone.
+func memoryDir() string { return "" }
