@@ -191,11 +191,11 @@ begin
 end;
 $$;
 
--- Whether a segment was emptied since this transaction's snapshot. TRUNCATE is not versioned:
+-- Whether something was emptied since this transaction's snapshot. TRUNCATE is not versioned:
 -- the rows that the snapshot should show are missing, and the table has another file than in
--- the snapshot. Checked after reading, when the tables that were read are locked and no other
--- prune can come. READ COMMITTED needs no check: a statement locks before it takes its
--- snapshot.
+-- the snapshot. A reset may leave every segment alone, but never the ledger of rotations. Checked
+-- after reading, when the tables that were read are locked and no other prune or reset can come.
+-- READ COMMITTED needs no check: a statement locks before it takes its snapshot.
 create or replace function {{ .schema }}._is_torn ()
   returns boolean
   language plpgsql
@@ -207,8 +207,8 @@ begin
   end if;
   return exists (
     select from pg_class as c
-    where c.oid in (
-{{- range $i := until (int .segments) }}{{ if $i }}, {{ end }}'{{ $.schema }}.ready_entries_{{ $i }}'::regclass{{ end }})
+    where c.oid in ('{{ .schema }}.segment_rotations'::regclass
+{{- range $i := until (int .segments) }}, '{{ $.schema }}.ready_entries_{{ $i }}'::regclass{{ end }})
       and c.relfilenode <> pg_relation_filenode(c.oid));
 end;
 $$;
