@@ -1,9 +1,10 @@
 -- The ring: segment g lives in slot g mod {{ .segments }}.
 
--- Advisory keys of this schema: (class, key). Lanes use class 1 of the pair
--- form with _lane_key(), waiting workers class 2 and turns at limited queues class 3
--- with _queue_key(); the singletons
--- below have fixed keys in class 0.
+-- Advisory locks of this schema are pairs of a class and a key. Class 1 is lanes, by
+-- _lane_key(); class 2 workers that wait for a queue's jobs and class 3 turns at limited
+-- queues, by _queue_key(). Class 0 has fixed keys: the singletons, of which one session at a
+-- time does the work of ring (1), counters (2), rescue (3), promotion (4), schedules (5),
+-- dependents (6) and batch operations (7), and the gate of the ring (8).
 create or replace function {{ .schema }}._lock_class (p_class integer)
   returns integer
   language sql
