@@ -59,7 +59,7 @@ BENCH_OUT ?= $(CURDIR)/docs/benchmarks
 BENCH_FLAGS ?=
 PEERS = cd bench/peers && go run -mod=mod . --out "$(BENCH_OUT)"
 
-bench: bench-peers bench-steady bench-horizon bench-counts bench-drain bench-latency ## Every benchmark but the long one, more than an hour
+bench: bench-peers bench-steady bench-horizon bench-counts bench-drain bench-latency ## Every benchmark but bench-long; takes more than an hour
 
 bench-peers: ## Compare with River, graphile-worker, pg-boss and PgQ
 	@scripts/setup demo

@@ -36,7 +36,8 @@ func (c Client) RegisterCallback(ctx context.Context, db DBTX, r Receipt, timeou
 // CompleteCallback answers: the job is completed. The result, a JSON value or nil,
 // is kept in the job's metadata under "_awa_callback_result".
 //
-// Errors: ErrNotFound for an id that is unknown, answered, replaced or too late.
+// Errors: ErrNotFound for an id that is unknown, answered, replaced or too late;
+// ErrInvalidArgument for a result that is too large, ErrRetry.
 func (c Client) CompleteCallback(ctx context.Context, db DBTX, id CallbackID, result json.RawMessage) error {
 	err := c.value("complete_callback").
 		arg("callback_id", "text::uuid", string(id)).
@@ -48,7 +49,8 @@ func (c Client) CompleteCallback(ctx context.Context, db DBTX, id CallbackID, re
 // FailCallback answers: the attempt failed. The job is retried after its backoff,
 // or failed for good when its attempts are used up, as after Fail.
 //
-// Errors: ErrNotFound for an id that is unknown, answered, replaced or too late.
+// Errors: ErrNotFound for an id that is unknown, answered, replaced or too late;
+// ErrRetry.
 func (c Client) FailCallback(ctx context.Context, db DBTX, id CallbackID, reason string) error {
 	err := c.value("fail_callback").
 		arg("callback_id", "text::uuid", string(id)).
@@ -61,7 +63,7 @@ func (c Client) FailCallback(ctx context.Context, db DBTX, id CallbackID, reason
 // start over. The old receipt is stale.
 //
 // Errors: ErrNotFound for an id that is unknown, answered, replaced or too late;
-// ErrDuplicate if another job holds its unique key by now.
+// ErrDuplicate if another job holds its unique key by now, ErrRetry.
 func (c Client) RetryCallback(ctx context.Context, db DBTX, id CallbackID) error {
 	err := c.value("retry_callback").
 		arg("callback_id", "text::uuid", string(id)).
@@ -71,9 +73,12 @@ func (c Client) RetryCallback(ctx context.Context, db DBTX, id CallbackID) error
 
 // ResumeCallback answers: the attempt runs on under its old receipt, with the
 // lease of its claim from now. Its worker reads the payload, a JSON value or nil,
-// by CallbackStatus.
+// by CallbackStatus. If the worker has left the attempt, see Park, the job is
+// available again instead.
 //
-// Errors: ErrNotFound for an id that is unknown, answered, replaced or too late.
+// Errors: ErrNotFound for an id that is unknown, answered, replaced or too late;
+// ErrDuplicate if another job holds its unique key by now, ErrInvalidArgument for a
+// payload that is too large, ErrRetry.
 func (c Client) ResumeCallback(ctx context.Context, db DBTX, id CallbackID, payload json.RawMessage) error {
 	err := c.value("resume_callback").
 		arg("callback_id", "text::uuid", string(id)).
@@ -99,7 +104,7 @@ func (c Client) Park(ctx context.Context, db DBTX, r Receipt) (accepted bool, er
 // out that long from now instead.
 //
 // Errors: ErrNotFound for an id that is unknown, answered, replaced or too late;
-// ErrInvalidArgument for a timeout of zero or less.
+// ErrInvalidArgument for a timeout of zero or less, ErrRetry.
 func (c Client) HeartbeatCallback(ctx context.Context, db DBTX, id CallbackID, timeout time.Duration) error {
 	err := c.value("heartbeat_callback").
 		arg("callback_id", "text::uuid", string(id)).

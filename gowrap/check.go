@@ -16,6 +16,8 @@ type Violation struct {
 
 // Check tests every invariant of the storage against its rows and returns the
 // violations: none when it is healthy. It reads everything that is retained.
+//
+// Errors: ErrRetry.
 func (c Client) Check(ctx context.Context, db DBTX) ([]Violation, error) {
 	rows := c.columns("f.invariant, coalesce(f.detail, ''), f.expected, f.actual", "check").
 		rows(ctx, db)

@@ -25,6 +25,8 @@ type QueueCounts struct {
 
 // Counts returns the exact counts of a queue, in time that depends neither on
 // its backlog nor on its history.
+//
+// Errors: ErrRetry.
 func (c Client) Counts(ctx context.Context, db DBTX, queue string) (QueueCounts, error) {
 	var n QueueCounts
 	err := c.columns("f.queue, f.available, f.scheduled, f.retryable, f.running, f.waiting_external, "+
@@ -56,6 +58,8 @@ type QueueOverview struct {
 }
 
 // Overview returns the figures of every queue, by name.
+//
+// Errors: ErrRetry.
 func (c Client) Overview(ctx context.Context, db DBTX) ([]QueueOverview, error) {
 	rows := c.columns("f.queue, f.available, f.scheduled, f.retryable, f.running, f.waiting_external, "+
 		"f.completed, f.failed, f.cancelled, f.terminal, f.dlq, f.pruned_terminal, "+

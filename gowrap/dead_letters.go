@@ -11,6 +11,8 @@ import (
 // MoveFailedToDLQ moves a failed job from history to the dead letters, errors and
 // all. The reason is optional. It reports false if history holds no such job; of
 // two callers one gets it.
+//
+// Errors: ErrRetry.
 func (c Client) MoveFailedToDLQ(ctx context.Context, db DBTX, jobID int64, reason string) (moved bool, err error) {
 	err = c.value("move_failed_to_dlq").
 		arg("job_id", "bigint", jobID).
@@ -34,7 +36,7 @@ type BulkMoveFailedParams struct {
 // BulkMoveFailedToDLQ moves failed jobs from history to the dead letters and
 // returns how many.
 //
-// Errors: ErrInvalidArgument for a negative MaxJobs.
+// Errors: ErrInvalidArgument for a negative MaxJobs, ErrRetry.
 func (c Client) BulkMoveFailedToDLQ(ctx context.Context, db DBTX, p BulkMoveFailedParams) (jobs int64, err error) {
 	err = c.value("bulk_move_failed_to_dlq").
 		text("queue", p.Queue).

@@ -58,7 +58,8 @@ type EnqueueParams struct {
 // commits.
 //
 // Errors: ErrInvalidArgument, ErrQueueFull; of a job in After that does not exist
-// (any more) ErrNotFound, of one that failed or was cancelled ErrWrongState.
+// (any more) ErrNotFound, of one that failed or was cancelled ErrWrongState; ErrRetry
+// if two transactions want each other's unique keys.
 func (c Client) Enqueue(ctx context.Context, db DBTX, p EnqueueParams) (int64, error) {
 	args, err := document("args", p.Args)
 	if err != nil {

@@ -54,6 +54,11 @@ func (j *JobInfo) targets() []any {
 	}
 }
 
+// jobs starts a call of a function that returns rows of awa.jobs.
+func (c Client) jobs(function string) *call {
+	return c.start("select "+jobColumns+" from ", function, ") as v")
+}
+
 func scanJob(row pgx.CollectableRow) (j JobInfo, err error) {
 	err = row.Scan(j.targets()...)
 	return j, err
@@ -62,9 +67,9 @@ func scanJob(row pgx.CollectableRow) (j JobInfo, err error) {
 // GetJob returns a job in any state. A dead letter is no job any more, nor is
 // one whose history was pruned.
 //
-// Errors: ErrNotFound.
+// Errors: ErrNotFound, ErrRetry.
 func (c Client) GetJob(ctx context.Context, db DBTX, jobID int64) (JobInfo, error) {
-	rows := c.from("jobs", jobColumns).where("v.id =", "bigint", jobID).rows(ctx, db)
+	rows := c.jobs("get_job").arg("job_id", "bigint", jobID).rows(ctx, db)
 	job, err := pgx.CollectOneRow(rows, scanJob)
 	if errors.Is(err, pgx.ErrNoRows) {
 		err = ErrNotFound
@@ -89,9 +94,9 @@ type ListJobsParams struct {
 
 // ListJobs returns jobs, highest id first.
 //
-// Errors: ErrInvalidArgument for a negative limit.
+// Errors: ErrInvalidArgument for a negative limit, ErrRetry.
 func (c Client) ListJobs(ctx context.Context, db DBTX, p ListJobsParams) ([]JobInfo, error) {
-	b := c.start("select "+jobColumns+" from ", "list_jobs", ") as v").
+	b := c.jobs("list_jobs").
 		text("queue", p.Queue).
 		text("kind", p.Kind)
 	if p.State != "" {

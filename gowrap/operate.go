@@ -55,8 +55,8 @@ func (b *call) retry(p RetryParams) *call {
 // attempts start over, its errors stay. It reports false if history holds no
 // such job; of two callers one gets it.
 //
-// Errors: ErrInvalidArgument, ErrDuplicate if another job holds its unique key by
-// now.
+// Errors: ErrInvalidArgument, ErrRetry, ErrDuplicate if another job holds its unique
+// key by now.
 func (c Client) Retry(ctx context.Context, db DBTX, p RetryParams) (retried bool, err error) {
 	err = c.value("retry").retry(p).row(ctx, db).Scan(&retried)
 	return retried, wrap("retry", err)
@@ -77,6 +77,8 @@ func (c Client) Delete(ctx context.Context, db DBTX, jobID int64) (deleted bool,
 // DiscardFailedByKind removes the failed jobs of a kind from history, in one
 // queue or, if it is empty, in all, and returns how many. Dead letters stay: see
 // PurgeDLQ.
+//
+// Errors: ErrRetry.
 func (c Client) DiscardFailedByKind(ctx context.Context, db DBTX, kind, queue string) (jobs int64, err error) {
 	err = c.value("discard_failed_by_kind").
 		arg("kind", "text", kind).

@@ -41,7 +41,10 @@ type ResetParams struct {
 }
 
 // Reset empties the whole storage: every job, count and ledger. There is no way
-// back. It waits for every open transaction that used the queues.
+// back. It waits for every open transaction that used the queues, for the session's
+// lock_timeout or a minute.
+//
+// Errors: ErrBusy when such a transaction stays open.
 func (c Client) Reset(ctx context.Context, db DBTX, p ResetParams) error {
 	b := c.value("reset")
 	if p.KeepConfig {
@@ -55,6 +58,8 @@ func (c Client) Reset(ctx context.Context, db DBTX, p ResetParams) error {
 // the ids, history and counts stay. It returns the number of waiting jobs. It
 // locks everything and rewrites what is retained; run it before the workers
 // start. A transaction around it must be READ COMMITTED.
+//
+// Errors: ErrBusy when a transaction that used the queues stays open.
 func (c Client) Rebase(ctx context.Context, db DBTX) (jobs int64, err error) {
 	err = readCommitted(ctx, db, func(db DBTX) error { return c.value("rebase").row(ctx, db).Scan(&jobs) })
 	return jobs, wrap("rebase", err)

@@ -177,3 +177,21 @@ func TestDeadlockIsRetried(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A job that a prune took away since the transaction's snapshot is not reported as
+// unknown: nobody can tell.
+func TestGetJobUnderAnOldSnapshotIsRetried(t *testing.T) {
+	pool := pgtest.Pool(t)
+	id := enqueue(t, pool, awa.EnqueueParams{Kind: "k", Queue: "q"})
+	must[bool](t)(queue.Complete(t.Context(), pool, claim(t, pool, "q", 1)[0].Receipt))
+	tx := must[pgx.Tx](t)(pool.BeginTx(t.Context(), pgx.TxOptions{IsoLevel: pgx.RepeatableRead}))
+	defer func() { _ = tx.Rollback(t.Context()) }()
+	must[pgconn.CommandTag](t)(tx.Exec(t.Context(), "select 1"))
+	must[string](t)(queue.Rotate(t.Context(), pool))
+	if outcome := must[string](t)(queue.Prune(t.Context(), pool)); outcome != awa.Pruned {
+		t.Fatal(outcome)
+	}
+	if _, err := queue.GetJob(t.Context(), tx, id); !errors.Is(err, awa.ErrRetry) {
+		t.Error(err)
+	}
+}

@@ -202,7 +202,7 @@ create table {{ .schema }}.claims (
 -- numbers a batch's outcomes without gaps; its unique index is what makes two
 -- finishers of one batch exclude each other. job_ids is null when the row
 -- closes the whole batch. Codes: c completed, f failed, x cancelled (terminal);
--- r retried, s snoozed, e expired, m moved, q dead-lettered, d deleted.
+-- r retried, s snoozed, e rescued, m moved, q dead-lettered, d deleted.
 create table {{ .schema }}.attempt_outcomes (
   batch_id     bigint      not null,
   lane         bigint      not null,

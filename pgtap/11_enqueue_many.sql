@@ -36,7 +36,7 @@ from (values
   ('null args',              'null',    $$ select awa.enqueue_many('k', null::jsonb[], queue => 'tap/11/refused') $$),
   ('a null element',         '2',       $$ select awa.enqueue_many('k', array['1', null, '3']::jsonb[], queue => 'tap/11/refused') $$),
   ('two dimensions',         'args has 2 dimensions',    $$ select awa.enqueue_many('k', array[['1', '2'], ['3', '4']]::jsonb[], queue => 'tap/11/refused') $$),
-  ('a null kind',            'NULL',    $$ select awa.enqueue_many(null, array['1']::jsonb[], queue => 'tap/11/refused') $$),
+  ('a null kind',            'is null', $$ select awa.enqueue_many(null, array['1']::jsonb[], queue => 'tap/11/refused') $$),
   ('a long kind',            '201',     $$ select awa.enqueue_many(repeat('k', 201), array['1']::jsonb[], queue => 'tap/11/refused') $$),
   ('a long queue',           '201',     $$ select awa.enqueue_many('k', array['1']::jsonb[], queue => repeat('q', 201)) $$),
   ('priority 5',             '5',       $$ select awa.enqueue_many('k', array['1']::jsonb[], queue => 'tap/11/refused', priority => 5) $$),
@@ -86,7 +86,7 @@ from (values
   ('a null element',              'null',     $$ select awa.enqueue_many('[{"kind": "k"}, null]', queue => 'tap/11/refused') $$),
   ('an element that is text',     'word',     $$ select awa.enqueue_many('[{"kind": "k"}, "word"]', queue => 'tap/11/refused') $$),
   ('an unknown key',              'colour',   $$ select awa.enqueue_many('[{"kind": "k"}, {"kind": "k", "colour": "red"}]', queue => 'tap/11/refused') $$),
-  ('an object without kind',      'NULL',     $$ select awa.enqueue_many('[{"kind": "k"}, {"args": {}}]', queue => 'tap/11/refused') $$),
+  ('an object without kind',      'is null',  $$ select awa.enqueue_many('[{"kind": "k"}, {"args": {}}]', queue => 'tap/11/refused') $$),
   ('a later priority 9',          '9',        $$ select awa.enqueue_many('[{"kind": "k"}, {"kind": "k", "priority": 9}]', queue => 'tap/11/refused') $$),
   ('a later max_attempts 0',      '0',        $$ select awa.enqueue_many('[{"kind": "k"}, {"kind": "k", "max_attempts": 0}]', queue => 'tap/11/refused') $$),
   ('a later long queue',          '201',      format($$ select awa.enqueue_many('[{"kind": "k"}, {"kind": "k", "queue": "%s"}]', queue => 'tap/11/refused') $$, repeat('q', 201))),
@@ -103,7 +103,7 @@ from (values
   ('such a unique key',           'unique_key', $$ select awa.enqueue_many('[{"kind": "k", "unique_key": ["a", 1]}]', queue => 'tap/11/refused') $$),
   ('tags that are no list',       'x',        $$ select awa.enqueue_many('[{"kind": "k"}, {"kind": "k", "tags": "x"}]', queue => 'tap/11/refused') $$),
   ('a key that is no bytea',      'later',    $$ select awa.enqueue_many('[{"kind": "k", "unique_key": "u"}, {"kind": "later", "unique_key": "\\x012"}]', queue => 'tap/11/refused') $$),
-  ('a null queue for all',        'NULL',     $$ select awa.enqueue_many('[{"kind": "k"}]', queue => null) $$),
+  ('a null queue for all',        'is null',  $$ select awa.enqueue_many('[{"kind": "k"}]', queue => null) $$),
   ('a long key beside another',   '9000',     format($$ select awa.enqueue_many('[{"kind": "k", "unique_key": "u"}, {"kind": "k", "unique_key": "%s"}]', queue => 'tap/11/refused') $$, (
     select string_agg(md5(n::text), '') || repeat('u', 40) from generate_series(1, 280) as n)))
 ) as v (title, named, sql);

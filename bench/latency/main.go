@@ -28,10 +28,12 @@ type run struct {
 	report  *bench.Report
 }
 
-var phases = []struct {
+type phase struct {
 	name, title string
 	measure     func(*run, context.Context) error
-}{
+}
+
+var phases = []phase{
 	{"pickup", "50 jobs/s on an idle worker: from commit to the start of the handler", (*run).pickup},
 	{"drain", "drain a preloaded queue with handlers that do nothing", (*run).drain},
 	{"producers", "8 producers that enqueue one by one", (*run).producers},
@@ -57,6 +59,11 @@ func realMain(ctx context.Context) error {
 	flag.Parse()
 	if *only != "" {
 		r.only = strings.Split(*only, ",")
+	}
+	for _, name := range r.only {
+		if !slices.ContainsFunc(phases, func(p phase) bool { return p.name == name }) {
+			return fmt.Errorf("no phase %q: pickup, drain, producers", name)
+		}
 	}
 	var err error
 	if r.server, err = bench.Start(ctx); err != nil {

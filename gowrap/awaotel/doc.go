@@ -21,6 +21,6 @@
 //
 // awa.result is what the handler's error means: completed, snoozed, waiting (for
 // an answer from outside), cancelled, failed (the attempt; the job is retried if it
-// has attempts left) or terminal (the job failed for good by its handler's word). What queues hold is reported by
-// [Telemetry.ObserveQueues].
+// has attempts left) or terminal (the job failed for good by its handler's word).
+// What queues hold is reported by [Telemetry.ObserveQueues].
 package awaotel

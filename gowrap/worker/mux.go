@@ -18,9 +18,9 @@ type Handler func(ctx context.Context, attempt *Attempt) error
 // it returns decides; the one that it sees may be a *PanicError.
 type Middleware func(next Handler) Handler
 
-// Mux finds the handler of a job by its kind; NewMux makes one. Register handlers and middlewares
-// before it is used; from then on it is safe for concurrent use, and several
-// clients may share it.
+// Mux finds the handler of a job by its kind; NewMux makes one. Register handlers
+// and middlewares before it is used; from then on it is safe for concurrent use,
+// and several clients may share it.
 type Mux struct {
 	handlers    map[string]Handler
 	middlewares []Middleware

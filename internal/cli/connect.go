@@ -42,7 +42,11 @@ func (a *app) config() (*pgx.ConnConfig, error) {
 		if n.SeverityUnlocalized == "WARNING" {
 			level = slog.LevelWarn
 		}
-		a.log.Log(context.Background(), level, n.Message, "severity", n.Severity)
+		args := []any{"severity", n.Severity}
+		if n.Hint != "" {
+			args = append(args, "hint", n.Hint)
+		}
+		a.log.Log(context.Background(), level, n.Message, args...)
 	}
 	return config, nil
 }

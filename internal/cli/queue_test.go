@@ -138,7 +138,7 @@ func TestQueuePause(t *testing.T) {
 	claims("0")
 	on(t, url, 0, "queue", "resume", "q").wants(t, "resumed")
 	claims("1")
-	on(t, url, 0, "queue", "pause", "typo").wants(t, "paused", "level=WARN", "queue 'typo' is new")
+	on(t, url, 0, "queue", "pause", "typo").wants(t, "paused", "level=WARN", "queue 'typo' is new", "remove_queue forgets it")
 }
 
 func TestStorageRebase(t *testing.T) {

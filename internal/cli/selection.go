@@ -58,7 +58,7 @@ func bounded(cmd *cobra.Command, args, filters []string) error {
 	case len(args) > 0 && len(given) > 0:
 		return fmt.Errorf("%s: a job id and %s contradict each other", command, given[0])
 	case len(args) == 0 && len(given) == 0 && !dryRun:
-		return fmt.Errorf("%s would take every job there is: say which with --%s, or repeat with --all",
+		return fmt.Errorf("%s would take all there are: say which with --%s, or repeat with --all",
 			command, strings.Join(filters, ", --"))
 	}
 	return nil

@@ -21,7 +21,7 @@ begin
     when 'delete' then '{}'
   end;
   if v_known is null then
-    perform _invalid(format('operation %L', left(p_operation, 40)),
+    perform _invalid(format('unknown operation %L', left(p_operation, 40)),
       'The operations are retry, cancel, reprioritize, move, discard and delete.');
   end if;
   perform _check_object('filter', p_filter, format('Give a JSON object; its keys are %s.', array_to_string(v_filters, ', ')));

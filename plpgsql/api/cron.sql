@@ -45,8 +45,7 @@ declare
 begin
   perform _enter_ring();
   if upsert_schedule.name is null or length(upsert_schedule.name) not between 1 and 200 then
-    perform _invalid(format('schedule name %L has %s characters', left(upsert_schedule.name, 40), coalesce(length(upsert_schedule.name), 0)),
-      'A schedule name is a text of 1 to 200 characters.');
+    perform _invalid_name('schedule', upsert_schedule.name);
   end if;
   perform _check_timezone(upsert_schedule.timezone collate "C");
   perform _check_job(upsert_schedule.kind, upsert_schedule.queue, upsert_schedule.priority, upsert_schedule.max_attempts,

@@ -2,6 +2,7 @@
 
 {{ $single := list "queue_lanes" "queue_removals" "segment_rotations" "segment_prunes" "terminal_rollup_entries" "deferred_jobs"
   "leases" "dlq_entries" "job_unique_claims" "primaries" "parked_jobs" "job_dependencies" "batch_operations" "batch_operation_pages" -}}
+{{ $config := list "queue_meta" "schedules" -}}
 {{ $ring := list "lane_cursors" "ready_entries" "claims" "attempt_outcomes" "ready_tombstones" "outcome_removals"
   "terminal_count_deltas" "checkpoint_snapshots" "terminal_count_checkpoints" "workers" "worker_notices" "lease_extensions"
   "progress_entries" "rescue_points" "promotion_points" "watched_claims" "watch_points" "rate_points" "slot_entries" "slot_batches"
@@ -18,7 +19,7 @@ begin
   loop
     begin
       perform _shut_ring();
-      lock table {{ join ", " $single }}, queue_meta, schedules, {{ join ", " $ring }}
+      lock table {{ join ", " $single }}, {{ join ", " $config }}, {{ join ", " $ring }}
         in access exclusive mode;
       -- This may wait as well: autovacuum may be at what belongs to a table and no lock on
       -- it covers. A truncated table costs milliseconds and every session its plans, so those
@@ -34,12 +35,11 @@ begin
       end if;
 {{ end }}{{ end }}
       if not coalesce(reset.keep_config, false) then
-        if pg_relation_size('{{ .schema }}.queue_meta') > 0 then
-          truncate queue_meta;
+{{- range $table := $config }}
+        if pg_relation_size('{{ $.schema }}.{{ $table }}') > 0 then
+          truncate {{ $table }};
         end if;
-        if pg_relation_size('{{ .schema }}.schedules') > 0 then
-          truncate schedules;
-        end if;
+{{- end }}
       end if;
       exit;
     exception when lock_not_available or deadlock_detected then

@@ -8,8 +8,7 @@ create or replace function {{ .schema }}._beat (p_worker text, p_seen pg_snapsho
 as $$
 begin
   if p_worker is null or length(p_worker) not between 1 and 200 then
-    perform _invalid(format('worker %L has %s characters', left(p_worker, 40), coalesce(length(p_worker), 0)),
-      'A worker''s name is a text of 1 to 200 characters.');
+    perform _invalid_name('worker', p_worker);
   end if;
   insert into workers (worker, heartbeat_at, ready_slot, seen, info) values (p_worker, _now(), _current_slot(), p_seen, p_info);
 end;

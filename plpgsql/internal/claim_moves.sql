@@ -1,3 +1,4 @@
+{{- /* A lane's cursor after the claim of one job, r, in the slot given. */}}
               insert into lane_cursors_{{ . }} (
                 lane, generation, segment, last_segment, base_segment, pos_xid, pos_job_id, floor_xid, settled_segment, settled_xid,
                 claimed_total, batch_id, look_at, ready_slot, skips, drained, s_prev, s_cur)

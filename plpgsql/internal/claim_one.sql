@@ -1,3 +1,5 @@
+{{- /* Claims one job of v_lane in a slot: the first after (lo_xid, lo_id) and below hi_xid. With
+moves it moves the cursor too, and the lane is done with. For limited see claim_body.sql. */}}
             select e.xid, e.job_id, e.run_lease, e.attempt, e.max_attempts, e.kind, e.args, e.run_at,
               e.created_at, e.tags, e.metadata, e.progress, e.errors, e.deadline,
               _batch_id({{ .slot }}, e.job_id * 16 + e.run_lease % 16, e.run_lease) as batch_id

@@ -1,3 +1,5 @@
+{{- /* A claim of many, once the rows of got are read: they become a batch, the claim and the
+cursor are added, and the jobs returned. */}}
             batch as materialized (
               select {{ if .limited }}v_batch{{ else }}_batch_id({{ .slot }}, max(g.job_id * 16 + g.run_lease % 16), max(g.run_lease)){{ end }} as batch_id,
                 count(*)::integer as jobs,

@@ -1,3 +1,5 @@
+{{- /* The next v_take rows of the open window in a slot: of its first interval if it is simple,
+else of all of them, less those with tombstones. With keys only what decides about slots. */}}
 {{- if .keys }}              select e.xid, e.job_id, e.run_lease, e.metadata
 {{- else }}              select e.xid, e.job_id, e.run_lease, e.attempt, e.max_attempts, e.kind, e.args, e.run_at,
                 e.created_at, e.tags, e.metadata, e.progress, e.errors, e.deadline

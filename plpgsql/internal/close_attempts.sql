@@ -6,7 +6,7 @@
 -- of batch id and never goes back to one it has passed, so no two calls wait
 -- for each other.
 
--- A lease as it is stored; null if it is out of range and so belongs to no attempt.
+-- A lease as it is stored; 0, which no attempt has, if it is out of range.
 create or replace function {{ .schema }}._as_lease (p_lease bigint)
   returns integer
   language sql

@@ -1,3 +1,4 @@
+{{- /* After a round of a limited claim: what it took, and whether there is another round. */}}
             v_held := v_held || t_keys;
             n_keys := n_keys || t_keys;
             n_jobs := n_jobs || t_jobs;

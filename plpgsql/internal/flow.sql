@@ -49,7 +49,7 @@ declare
 begin
   if p_concurrency_key is not null then
     if length(p_concurrency_key) not between 1 and 200 then
-      perform _invalid(format('concurrency_key %L has %s characters', left(p_concurrency_key, 40), length(p_concurrency_key)), 'A concurrency key is a text of 1 to 200 characters.');
+      perform _invalid_name('concurrency_key', p_concurrency_key);
     end if;
     v_metadata := v_metadata || jsonb_build_object('awa:concurrency_key', p_concurrency_key);
   end if;

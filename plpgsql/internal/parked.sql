@@ -82,7 +82,16 @@ begin
   delete from parked_jobs as p
   where p.ctid = any (array(
     select f.ctid from parked_jobs as f
-    where f.ctid = any (array({{ template "internal/parked_rows.sql" (dict "queue" "p_queue" "round" "p_round" "keys" "p_keys" "ids" "p_job_ids") }}))
+    where f.ctid = any (array(
+      select n.ctid
+      from unnest(p_keys, p_job_ids) as u (key, job_id)
+      cross join lateral (
+        select x.ctid, x.job_id from parked_jobs as x
+        where x.queue = p_queue and x.round = p_round and x.key = u.key and x.job_id >= u.job_id
+        order by x.job_id
+        limit 1
+      ) as n
+      where n.job_id = u.job_id))
     for update skip locked));
   get diagnostics v_jobs = row_count;
   return v_jobs;

@@ -1,3 +1,5 @@
+-- Progress: what an attempt last reported, handed on to the next one.
+
 -- An attempt's newest progress: its own, or what it was handed.
 create or replace function {{ .schema }}._progress_of (p_slot smallint, p_job_id bigint, p_run_lease integer)
   returns jsonb

@@ -1,9 +1,10 @@
 -- The ring: segment g lives in slot g mod {{ .segments }}.
 
--- Advisory keys of this schema: (class, key). Lanes use class 1 of the pair
--- form with _lane_key(), waiting workers class 2 and turns at limited queues class 3
--- with _queue_key(); the singletons
--- below have fixed keys in class 0.
+-- Advisory locks of this schema are pairs of a class and a key. Class 1 is lanes, by
+-- _lane_key(); class 2 workers that wait for a queue's jobs and class 3 turns at limited
+-- queues, by _queue_key(). Class 0 has fixed keys: the singletons, of which one session at a
+-- time does the work of ring (1), counters (2), rescue (3), promotion (4), schedules (5),
+-- dependents (6) and batch operations (7), and the gate of the ring (8).
 create or replace function {{ .schema }}._lock_class (p_class integer)
   returns integer
   language sql
@@ -191,11 +192,11 @@ begin
 end;
 $$;
 
--- Whether a segment was emptied since this transaction's snapshot. TRUNCATE is not versioned:
+-- Whether something was emptied since this transaction's snapshot. TRUNCATE is not versioned:
 -- the rows that the snapshot should show are missing, and the table has another file than in
--- the snapshot. Checked after reading, when the tables that were read are locked and no other
--- prune can come. READ COMMITTED needs no check: a statement locks before it takes its
--- snapshot.
+-- the snapshot. A reset may leave every segment alone, but never the ledger of rotations. Checked
+-- after reading, when the tables that were read are locked and no other prune or reset can come.
+-- READ COMMITTED needs no check: a statement locks before it takes its snapshot.
 create or replace function {{ .schema }}._is_torn ()
   returns boolean
   language plpgsql
@@ -207,8 +208,8 @@ begin
   end if;
   return exists (
     select from pg_class as c
-    where c.oid in (
-{{- range $i := until (int .segments) }}{{ if $i }}, {{ end }}'{{ $.schema }}.ready_entries_{{ $i }}'::regclass{{ end }})
+    where c.oid in ('{{ .schema }}.segment_rotations'::regclass
+{{- range $i := until (int .segments) }}, '{{ $.schema }}.ready_entries_{{ $i }}'::regclass{{ end }})
       and c.relfilenode <> pg_relation_filenode(c.oid));
 end;
 $$;

@@ -1,3 +1,5 @@
+{{- /* _slot_state in general: what the batches at the points p_open hold, job by job where need
+be. Read from the tables of one slot, by their suffix, or with none from those of all. */}}
     with batch as materialized (
       select x.*, coalesce(x.closed >= cardinality(x.claimed), true) as done,
         -- Nobody has touched the batch, or all of it is closed: its keys can be used without

@@ -1,3 +1,5 @@
+{{- /* Takes the terminal jobs of found out of history and counts that. Returns those that nobody
+took first. */}}
   gone as (
     insert into outcome_removals (job_id, lane, xid, run_lease, ready_slot, outcome)
     select f.job_id, f.lane, pg_current_xact_id(), f.run_lease, f.ready_slot, f.outcome

@@ -1,5 +1,18 @@
 -- Argument checks. Raise AW006.
 
+-- Of a name that is missing, empty or too long.
+create or replace function {{ .schema }}._invalid_name (p_what text, p_name text)
+  returns void
+  language plpgsql
+  volatile
+as $$
+begin
+  perform _invalid(
+    format('%s %s', p_what, coalesce(quote_literal(left(p_name, 40)) || format(' has %s characters', length(p_name)), 'is null')),
+    'Give a text of 1 to 200 characters.');
+end;
+$$;
+
 create or replace function {{ .schema }}._check_queue (p_queue text)
   returns void
   language plpgsql
@@ -7,8 +20,7 @@ create or replace function {{ .schema }}._check_queue (p_queue text)
 as $$
 begin
   if p_queue is null or length(p_queue) not between 1 and 200 then
-    perform _invalid(format('queue %L has %s characters', left(p_queue, 40), coalesce(length(p_queue), 0)),
-      'A queue name is a text of 1 to 200 characters.');
+    perform _invalid_name('queue', p_queue);
   end if;
 end;
 $$;
@@ -34,8 +46,7 @@ create or replace function {{ .schema }}._check_job (
 as $$
 begin
   if p_kind is null or length(p_kind) not between 1 and 200 then
-    perform _invalid(format('kind %L has %s characters', left(p_kind, 40), coalesce(length(p_kind), 0)),
-      'A kind is a text of 1 to 200 characters.');
+    perform _invalid_name('kind', p_kind);
   end if;
   perform _check_queue(p_queue);
   perform _check_priority(p_priority);
