@@ -23,7 +23,8 @@ pg_bin() {
 # The program directories of every packaged server, newest first.
 installed_servers() {
   printf '%s\n' /usr/lib/postgresql/*/bin /opt/homebrew/opt/postgresql@*/bin \
-    /usr/local/opt/postgresql@*/bin /usr/pgsql-*/bin | sort -rV
+    /usr/local/opt/postgresql@*/bin /home/linuxbrew/.linuxbrew/opt/*/bin \
+    /usr/pgsql-*/bin /Applications/Postgres.app/*/*/*/bin | sort -rV
 }
 
 # What pg_config of that installation says: pg_says --sharedir. Fails where a

@@ -254,7 +254,7 @@ func (l *listener) test(ctx context.Context, conn *pgx.Conn) error {
 // engine's own locks have two keys, this one has one: they never meet.
 func leaderKey(client awa.Client) int64 {
 	h := fnv.New64a()
-	fmt.Fprintf(h, "awa worker maintains %v", client)
+	fmt.Fprintf(h, "awa worker maintains %s", client.Schema())
 	return int64(h.Sum64())
 }
 

@@ -45,13 +45,10 @@ begin
     perform (p_filter ->> 'created_after')::timestamptz, (p_filter ->> 'created_before')::timestamptz,
       (p_filter ->> 'min_id')::bigint, (p_filter ->> 'max_id')::bigint;
     perform u.id::bigint from jsonb_array_elements_text(p_filter -> 'ids') as u (id);
-    if p_filter ? 'state' then
-      select s.state into v_odd
-      from jsonb_array_elements_text(case jsonb_typeof(p_filter -> 'state')
-        when 'array' then p_filter -> 'state' else jsonb_build_array(p_filter -> 'state') end) as s (state)
-      where s.state <> all (_batch_states(p_operation)::text[])
-      limit 1;
-    end if;
+    select s.state into v_odd
+    from unnest(_named_states(p_filter)) as s (state)
+    where s.state <> all (_batch_states(p_operation)::text[])
+    limit 1;
   exception when data_exception then
     perform _invalid(format('filter %s: %s', left(p_filter::text, 200), sqlerrm), 'Ids are numbers, created_after and created_before timestamps.');
   end;

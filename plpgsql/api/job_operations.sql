@@ -139,10 +139,10 @@ as $$
 declare
   v_ids bigint[];
 begin
-  perform _enter_ring();
   if discard_failed_by_kind.kind is null then
     perform _invalid('kind is null', 'Name the kind whose failed jobs are to go.');
   end if;
+  perform _enter_ring();
   perform _refuse_stale('discard');
   -- Keys come first; those of the kind's other jobs are locked with them.
   perform from job_unique_claims as u

@@ -16,6 +16,22 @@ as $$
   end::{{ .schema }}.job_state[]
 $$;
 
+-- The states that a filter names, by one text or an array; none if it says nothing of them.
+create or replace function {{ .schema }}._named_states (p_filter jsonb)
+  returns text[]
+  language sql
+  immutable
+  parallel safe
+as $$
+  select array(
+    select pg_catalog.jsonb_array_elements_text(
+      case
+        when pg_catalog.jsonb_typeof(p_filter -> 'state') = 'array' then p_filter -> 'state'
+        when p_filter ? 'state' then pg_catalog.jsonb_build_array(p_filter -> 'state')
+        else '[]'
+      end))
+$$;
+
 -- The states in which it takes a job: the same, limited to those that the filter names.
 create or replace function {{ .schema }}._batch_takes (p_operation text, p_filter jsonb)
   returns {{ .schema }}.job_state[]
@@ -28,10 +44,9 @@ begin
     return _batch_states(p_operation);
   end if;
   return array(
-    select s.state::job_state
-    from jsonb_array_elements_text(case jsonb_typeof(p_filter -> 'state')
-      when 'array' then p_filter -> 'state' else jsonb_build_array(p_filter -> 'state') end) as s (state)
-    where s.state::job_state = any (_batch_states(p_operation)));
+    select s.state
+    from unnest(_named_states(p_filter)::job_state[]) as s (state)
+    where s.state = any (_batch_states(p_operation)));
 end;
 $$;
 
