@@ -177,8 +177,8 @@ begin
     -- Jobs whose unique key counts from now on are left to promotion.
     v_gone := array(
       select d.job_id from deferred_jobs as d
-      where d.job_id = any (v_ids) and (d.unique_key is not null and d.lane = any (v_lanes)) is true
-        and _is_parked(d) and _gains_key(d)
+      -- By its id and by no other index, here and below, whatever the statistics say.
+      where d.job_id = any (v_ids) and (d.lane = any (v_lanes) and _is_parked(d) and _gains_key(d)) is true
       order by d.job_id
       -- A session that holds one may wait for a lane that this claim holds.
       for update skip locked);
@@ -196,7 +196,6 @@ begin
         -- Locked rows stay where they are: nothing has to be looked up again.
         where d.ctid = any (array(
           select e.ctid from deferred_jobs as e
-          -- By its id and by no other index, whatever the statistics say.
           where e.job_id = any (v_ids) and (e.lane = any (v_lanes)) is true and _is_parked(e) and not _gains_key(e)
           order by e.job_id
           limit v_left
