@@ -227,7 +227,7 @@ begin
   from job_dependencies as k
   join (select n.* from dependency_points as n order by n.point desc limit 1) as p on true
   where exists (select from deferred_jobs as d where d.job_id = k.job_id)
-    and k.after_id not in (select r.job_id from ready as r)
+    and not exists (select from ready as r where r.job_id = k.after_id)
     and not exists (select from deferred_jobs as d where d.job_id = k.after_id)
     and not exists (select from leases as l where l.job_id = k.after_id)
     and not exists (select from dlq_entries as q where q.id = k.after_id)
