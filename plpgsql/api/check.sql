@@ -31,6 +31,13 @@ begin
   ready as materialized (
     select r.ready_slot, r.lane, r.xid, r.job_id, r.run_lease from ready_entries as r
   ),
+  -- Batches on the lists of rescue, taken apart once: a list may be as long as there are claims.
+  listed as materialized (
+    select unnest(p.open_batches) as batch_id
+    from (select distinct on (n.lane) n.* from rescue_points as n order by n.lane, n.point desc) as p
+    union all
+    select unnest(w.open_batches) from (select n.* from watch_points as n order by n.point desc limit 1) as w
+  ),
   cursors as materialized (
     select distinct on (c.lane) c.* from lane_cursors as c order by c.lane, c.generation desc
   ),
@@ -196,18 +203,17 @@ begin
   select 'an open claim is within reach of rescue', format('slot %s batch %s', c.ready_slot, c.batch_id), 1, 0
   from claims as c
   left join lateral (
-    select p.checked, p.open_batches from rescue_points as p where p.lane = c.lane order by p.point desc limit 1
+    select p.checked from rescue_points as p where p.lane = c.lane order by p.point desc limit 1
   ) as p on true
   left join (select n.* from watch_points as n order by n.point desc limit 1) as v on true
   where exists (
       select from claimed as k
       where k.batch_id = c.batch_id and k.ready_slot = c.ready_slot
         and not exists (select from closed as x where x.job_id = k.job_id and x.run_lease = k.run_lease))
-    and c.batch_id <> all (coalesce(p.open_batches, '{}'))
+    and not exists (select from listed as l where l.batch_id = c.batch_id)
     and not exists (
       select from lane_cursors as k
       where k.lane = c.lane and k.generation > coalesce(p.checked, 0) and k.batch_id = c.batch_id)
-    and c.batch_id <> all (coalesce(v.open_batches, '{}'))
     and not exists (
       select from watched_claims as w
       where w.batch_id = c.batch_id and (v.seen is null or not pg_visible_in_snapshot(w.xid, v.seen)))
@@ -221,14 +227,14 @@ begin
   from job_dependencies as k
   join (select n.* from dependency_points as n order by n.point desc limit 1) as p on true
   where exists (select from deferred_jobs as d where d.job_id = k.job_id)
-    and k.after_id not in (select r.job_id from ready as r)
+    and not exists (select from ready as r where r.job_id = k.after_id)
     and not exists (select from deferred_jobs as d where d.job_id = k.after_id)
     and not exists (select from leases as l where l.job_id = k.after_id)
     and not exists (select from dlq_entries as q where q.id = k.after_id)
     and pg_visible_in_snapshot(k.xid, p.seen)
     and not exists (
-      select from job_departures as d
-      where d.xid >= pg_snapshot_xmin(p.seen) and not pg_visible_in_snapshot(d.xid, p.seen) and k.after_id = any (d.job_ids))
+      select from (select g.xid, unnest(g.job_ids) as job_id from job_departures as g) as d
+      where d.job_id = k.after_id and d.xid >= pg_snapshot_xmin(p.seen) and not pg_visible_in_snapshot(d.xid, p.seen))
   union all
   select 'a schedule knows its next fire', format('schedule %L', s.name), 1, 0
   from schedules as s

@@ -16,6 +16,7 @@ create or replace function {{ .schema }}.insert_job_compat (
 )
   returns {{ .schema }}.jobs
 {{ template "internal/public.sql" . -}}
+  set enable_seqscan = off
 as $$
 declare
   v_id    bigint;
@@ -198,6 +199,7 @@ create or replace function {{ .schema }}._jobs_update ()
   security definer
   set search_path = pg_catalog, {{ .schema }}, pg_temp
   set jit = off
+  set enable_seqscan = off
 as $$
 declare
   v_back timestamptz;

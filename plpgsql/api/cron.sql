@@ -36,6 +36,7 @@ create or replace function {{ .schema }}.upsert_schedule (
 )
   returns timestamptz
 {{ template "internal/public.sql" . -}}
+  set enable_seqscan = off
 as $$
 declare
   v_spec cron_spec := _parse_cron(upsert_schedule.cron);
@@ -98,10 +99,10 @@ begin
   return (
     select f.next_fire_at
     from schedules as s
-    join cron_fires as f on f.schedule_id = s.id
-    where s.id = v_id and s.paused_at is null
-    order by f.point desc
-    limit 1);
+    cross join lateral (
+      select n.next_fire_at from cron_fires as n where n.schedule_id = s.id order by n.point desc limit 1
+    ) as f
+    where s.id = v_id and s.paused_at is null);
 end;
 $$;
 
@@ -111,6 +112,7 @@ comment on function {{ .schema }}.upsert_schedule is
 create or replace function {{ .schema }}.remove_schedule (name text)
   returns boolean
 {{ template "internal/public.sql" . -}}
+  set enable_seqscan = off
 as $$
 begin
   delete from schedules as s where s.name = remove_schedule.name;
@@ -124,6 +126,7 @@ comment on function {{ .schema }}.remove_schedule is
 create or replace function {{ .schema }}.pause_schedule (name text)
   returns boolean
 {{ template "internal/public.sql" . -}}
+  set enable_seqscan = off
 as $$
 begin
   update schedules as s set paused_at = _now() where s.name = pause_schedule.name and s.paused_at is null;
@@ -137,6 +140,7 @@ comment on function {{ .schema }}.pause_schedule is
 create or replace function {{ .schema }}.resume_schedule (name text)
   returns boolean
 {{ template "internal/public.sql" . -}}
+  set enable_seqscan = off
 as $$
 declare
   v_id bigint;

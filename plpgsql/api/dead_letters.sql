@@ -305,32 +305,25 @@ create or replace function {{ .schema }}._purge_dead (p_ids bigint[])
   set enable_seqscan = off
 as $$
 declare
-  v_jobs bigint;
+  v_held bigint[];
+  v_busy bigint[];
+  v_gone bigint[];
 begin
   if p_ids = '{}' then
     return 0::bigint;
   end if;
-  -- No joins, which may be planned to compare each with each.
-  with keys as materialized (
-    select u.job_id, u.unique_key from job_unique_claims as u where u.job_id = any (p_ids) for update skip locked
-  ),
-  gone as (
+  -- Sets, not conditions on each row: there may be more than can be hashed for those.
+  v_held := array(select u.job_id from job_unique_claims as u where u.job_id = any (p_ids) for update skip locked);
+  v_busy := _less(array(select u.job_id from job_unique_claims as u where u.job_id = any (p_ids)), v_held);
+  with gone as (
     delete from dlq_entries as e
     where e.id = any (array(
-      select d.id from dlq_entries as d
-      where d.id = any (p_ids)
-        and ((select true from job_unique_claims as u where u.job_id = d.id limit 1) is null
-          or d.id in (select k.job_id from keys as k))
-      for update skip locked))
+      select d.id from dlq_entries as d where d.id = any (_less(p_ids, v_busy)) for update skip locked))
     returning e.id
-  ),
-  freed as (
-    delete from job_unique_claims as u
-    where u.unique_key = any (array(
-      select k.unique_key from keys as k where (k.job_id in (select g.id from gone as g)) is true))
   )
-  select count(*) into v_jobs from gone as g;
-  return v_jobs;
+  select coalesce(array_agg(g.id), '{}') into v_gone from gone as g;
+  perform _release_keys(v_gone);
+  return cardinality(v_gone)::bigint;
 end;
 $$;
 

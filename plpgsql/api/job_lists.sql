@@ -27,6 +27,8 @@ create or replace function {{ .schema }}.list_jobs (
   returns setof {{ .schema }}.jobs
 {{ template "internal/public.sql" . -}}
   set plan_cache_mode = force_custom_plan
+  -- Each job is looked up, not the few lanes read for each.
+  set enable_seqscan = off
 as $$
 declare
   v_lanes  bigint[] := case when list_jobs.queue is not null then
@@ -127,6 +129,7 @@ create or replace function {{ .schema }}._candidates (
   language plpgsql
   volatile
   set plan_cache_mode = force_custom_plan
+  set enable_seqscan = on
   set enable_nestloop = off
   set enable_mergejoin = off
   set work_mem = '64MB'

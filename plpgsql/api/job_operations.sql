@@ -81,6 +81,7 @@ create or replace function {{ .schema }}.retry (
 )
   returns boolean
 {{ template "internal/public.sql" . -}}
+  set enable_seqscan = off
 as $$
 declare
   j record;

@@ -83,8 +83,7 @@ begin
     from slot_batches as b where b.queue = p_queue and b.open <> '{}' order by b.point desc limit 1;
   end if;
   if v_rate is not null then
-    select t.p_rate, t.p_burst, least(v_left, t.jobs) into v_rate, v_burst, v_left
-    from _await_tokens(p_queue, v_rate, v_burst) as t;
+    v_left := least(v_left, _allowed_jobs(p_queue, v_rate, v_burst));
     if v_left < 1 then
       return;
     end if;

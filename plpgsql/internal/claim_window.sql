@@ -15,9 +15,10 @@ else of all of them, less those with tombstones. With keys only what decides abo
                 where u.lane = v_lane
                   and (u.xid, u.job_id) > (p.lo_xid, p.lo_id)
                   and u.xid < p.hi_xid and u.xid <= p.to_xid
-                  and not exists (
-                    select from ready_tombstones_{{ .slot }} as t
-                    where t.job_id = u.job_id and t.run_lease = u.run_lease)
+                  -- Not by exists: as a join it may be planned to compare each row with each.
+                  and (
+                    select true from ready_tombstones_{{ .slot }} as t
+                    where t.job_id = u.job_id and t.run_lease = u.run_lease) is null
                 order by u.xid, u.job_id
                 limit v_take
               ) as e

@@ -8,6 +8,7 @@ create or replace function {{ .schema }}._standing (p_ids bigint[])
   returns table (job_id bigint, standing text)
   language plpgsql
   volatile
+  set enable_seqscan = off
 as $$
 #variable_conflict use_column
 declare

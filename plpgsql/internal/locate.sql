@@ -377,6 +377,7 @@ create or replace function {{ .schema }}._take_terminal (
   returns setof {{ .schema }}.taken_job
   language plpgsql
   volatile
+  set enable_seqscan = off
 as $$
 #variable_conflict use_column
 begin

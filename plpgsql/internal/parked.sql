@@ -186,8 +186,8 @@ begin
     -- Jobs whose unique key counts from now on are left to promotion.
     v_gone := array(
       select d.job_id from deferred_jobs as d
-      where d.job_id = any (v_ids) and (d.unique_key is not null and d.lane = any (v_lanes)) is true
-        and _is_parked(d) and _gains_key(d)
+      -- By its id and by no other index, here and below, whatever the statistics say.
+      where d.job_id = any (v_ids) and (d.lane = any (v_lanes) and _is_parked(d) and _gains_key(d)) is true
       order by d.job_id
       -- A session that holds one may wait for a lane that this claim holds.
       for update skip locked);
@@ -205,7 +205,6 @@ begin
         -- Locked rows stay where they are: nothing has to be looked up again.
         where d.ctid = any (array(
           select e.ctid from deferred_jobs as e
-          -- By its id and by no other index, whatever the statistics say.
           where e.job_id = any (v_ids) and (e.lane = any (v_lanes)) is true and _is_parked(e) and not _gains_key(e)
           order by e.job_id
           limit v_left
@@ -277,8 +276,10 @@ begin
       cross join lateral (
         select from parked_jobs as p where p.queue = p_queue and p.round = p_round and p.key = u.key and p.job_id = u.job_id limit 1
       ) as p
-      where not exists (
-        select from deferred_jobs as d where d.job_id = u.job_id and (d.lane = any (v_lanes)) is true and _is_parked(d)));
+      -- Not by exists, here and below, which may be planned to read them all.
+      where (
+        select true from deferred_jobs as d
+        where d.job_id = u.job_id and (d.lane = any (v_lanes)) is true and _is_parked(d)) is null);
     v_off := 0;
     if v_gone <> '{}' then
       -- There may be many, so those behind them leave as well.
@@ -291,8 +292,9 @@ begin
         limit 1000
       ) as j
       where u.job_id in (select g.job_id from unnest(v_gone) as g (job_id))
-        and not exists (
-          select from deferred_jobs as d where d.job_id = j.job_id and (d.lane = any (v_lanes)) is true and _is_parked(d));
+        and (
+          select true from deferred_jobs as d
+          where d.job_id = j.job_id and (d.lane = any (v_lanes)) is true and _is_parked(d)) is null;
     end if;
     if v_off = 0 then
       -- A session may hold very many: some more of them are looked at each time, but not all.
@@ -371,6 +373,8 @@ create or replace function {{ .schema }}._unpark_queue (p_queue text)
   returns void
   language plpgsql
   volatile
+  -- A custom plan knows how many are held, and does not hash very many.
+  set plan_cache_mode = force_generic_plan
   set enable_seqscan = off
 as $$
 declare
@@ -438,7 +442,7 @@ begin
     perform _forget_parked(v_queue, v_round, array_agg(u.key), array_agg(u.job_id))
     from unnest(v_ids, v_keys) as u (job_id, key)
     where u.job_id = any (v_held)
-      or not exists (select from deferred_jobs as d where d.job_id = u.job_id and _is_parked(d));
+      or (select true from deferred_jobs as d where d.job_id = u.job_id and _is_parked(d)) is null;
   end loop;
   return v_jobs;
 end;

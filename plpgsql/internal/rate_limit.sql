@@ -42,9 +42,30 @@ begin
 end;
 $$;
 
--- How many jobs of a limited queue may be claimed now: none without its turn. A limit that
--- changed while the turn was awaited holds; one that was removed does until the next claim.
--- Returns the limit as well, by which what was claimed has to be spent.
+-- How many jobs of a limited queue may be claimed now, whose turn the caller has.
+create or replace function {{ .schema }}._allowed_jobs (p_queue text, p_rate double precision, p_burst integer)
+  returns integer
+  language plpgsql
+  volatile
+as $$
+declare
+  v_tokens double precision;
+begin
+  if _keeps_snapshot() then
+    perform _probe_bucket(p_queue);
+  end if;
+  v_tokens := _tokens(p_queue, p_rate, p_burst, _now());
+  if v_tokens = -1 then
+    perform _spend_tokens(p_queue, p_rate, p_burst, 0);  -- it fills from now
+  end if;
+  -- A little more, to make up for rounding.
+  return floor(least(greatest(v_tokens, 0) + 1e-6, 1000000))::integer;
+end;
+$$;
+
+-- The same for a caller without a turn: none if it cannot have one. A limit that changed while
+-- the turn was awaited holds; one that was removed does until the next claim. Returns the limit
+-- as well, by which what was claimed has to be spent.
 create or replace function {{ .schema }}._await_tokens (
   p_queue text, inout p_rate double precision, inout p_burst integer, out jobs integer
 )
@@ -52,9 +73,8 @@ create or replace function {{ .schema }}._await_tokens (
   volatile
 as $$
 declare
-  v_rate   double precision;
-  v_burst  integer;
-  v_tokens double precision;
+  v_rate  double precision;
+  v_burst integer;
 begin
   jobs := 0;
   perform _enter_ring();
@@ -67,15 +87,7 @@ begin
     p_rate := v_rate;
     p_burst := v_burst;
   end if;
-  if _keeps_snapshot() then
-    perform _probe_bucket(p_queue);
-  end if;
-  v_tokens := _tokens(p_queue, p_rate, p_burst, _now());
-  if v_tokens = -1 then
-    perform _spend_tokens(p_queue, p_rate, p_burst, 0);  -- it fills from now
-  end if;
-  -- A little more, to make up for rounding.
-  jobs := floor(least(greatest(v_tokens, 0) + 1e-6, 1000000))::integer;
+  jobs := _allowed_jobs(p_queue, p_rate, p_burst);
 end;
 $$;
 

@@ -32,42 +32,54 @@ create or replace function {{ .schema }}._due_attempts (p_batches bigint[], p_no
 as $$
 begin
   return query
-  select row(c.ready_slot, c.batch_id, j.job_id, coalesce(j.run_lease, 1))::receipt, w.reason
-  from _open_batches(p_batches) as u (batch_id)
-  cross join lateral (select k.* from claims as k where k.batch_id = u.batch_id offset 0) as c
-  left join lateral (
-    select b.heartbeat_at from workers as b
-    where b.worker = c.worker and not _is_ahead(b.heartbeat_at, p_now)
-    order by b.heartbeat_at desc
-    limit 1
-  ) as b on true
+  select row(c.ready_slot, c.batch_id, j.job_id, j.run_lease)::receipt, w.reason
+  from (
+    select k.*, b.heartbeat_at
+    from _open_batches(p_batches) as u (batch_id)
+    cross join lateral (select n.* from claims as n where n.batch_id = u.batch_id offset 0) as k
+    left join lateral (
+      select b.heartbeat_at from workers as b
+      where b.worker = k.worker and not _is_ahead(b.heartbeat_at, p_now)
+      order by b.heartbeat_at desc
+      limit 1
+    ) as b on true
+    -- What a live worker has is not taken apart at every pass.
+    where k.deadline_at <= p_now
+      or case when b.heartbeat_at is null then k.lease_expires_at <= p_now else b.heartbeat_at <= p_now - p_silence end
+    offset 0
+  ) as c
+  -- Outcomes and extensions are read once per batch: each may name as many jobs as it has.
   cross join lateral (
-    select coalesce(array_agg(i.job_id), '{}') as job_ids
-    from attempt_outcomes as o
-    cross join lateral unnest(o.job_ids) as i (job_id)
-    where o.ready_slot = c.ready_slot and o.batch_id = c.batch_id
-  ) as closed
-  cross join lateral unnest(c.job_ids, c.run_leases) as j (job_id, run_lease)
+    select u.job_id, coalesce(max(u.run_lease), 1) as run_lease, bool_or(u.extended) as extended
+    from (
+      select unnest(c.job_ids) as job_id, unnest(c.run_leases) as run_lease, false as closed, false as extended
+      union all
+      select unnest(o.job_ids), null, true, false
+      from attempt_outcomes as o
+      where o.ready_slot = c.ready_slot and o.batch_id = c.batch_id
+      union all
+      select unnest(e.job_ids), null, false, true
+      from lease_extensions as e
+      where e.ready_slot = c.ready_slot and e.batch_id = c.batch_id and e.lease_expires_at > p_now
+    ) as u
+    group by u.job_id
+    having not bool_or(u.closed)
+  ) as j
   cross join lateral (
     select r.deadline from ready_entries as r
-    where r.ready_slot = c.ready_slot and r.job_id = j.job_id and r.run_lease = coalesce(j.run_lease, 1)
+    where r.ready_slot = c.ready_slot and r.job_id = j.job_id and r.run_lease = j.run_lease
     offset 0
   ) as r
   cross join lateral (
     select case
       when c.claimed_at + r.deadline <= p_now then 'deadline exceeded'
-      when b.heartbeat_at is not null then
-        case when b.heartbeat_at <= p_now - p_silence and _is_past(c.claimed_at, p_now, p_silence)
-          then format('worker %s is silent since %s', c.worker, b.heartbeat_at) end
-      when greatest(c.lease_expires_at, (
-        select max(e.lease_expires_at) from lease_extensions as e
-        where e.ready_slot = c.ready_slot and e.batch_id = c.batch_id and j.job_id = any (e.job_ids))) <= p_now
-        then 'lease expired'
+      when c.heartbeat_at is not null then
+        case when c.heartbeat_at <= p_now - p_silence and _is_past(c.claimed_at, p_now, p_silence)
+          then format('worker %s is silent since %s', c.worker, c.heartbeat_at) end
+      when c.lease_expires_at <= p_now and not j.extended then 'lease expired'
       end as reason
   ) as w
-  where (c.lease_expires_at <= p_now or c.deadline_at <= p_now or b.heartbeat_at <= p_now - p_silence)
-    and j.job_id <> all (closed.job_ids)
-    and w.reason is not null
+  where w.reason is not null
   limit p_max;
 end;
 $$;

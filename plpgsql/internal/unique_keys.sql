@@ -20,6 +20,7 @@ create or replace function {{ .schema }}._holds_key (p_claim {{ .schema }}.job_u
   returns boolean
   language plpgsql
   volatile
+  set enable_seqscan = off
 as $$
 begin
   -- Not by exists: without statistics that may be planned, for a fast first row, as a walk
@@ -95,6 +96,7 @@ create or replace function {{ .schema }}._need_key (p_key bytea, p_states bit(8)
   returns void
   language plpgsql
   volatile
+  set enable_seqscan = off
 as $$
 declare
   v_holder bigint;
