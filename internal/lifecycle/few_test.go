@@ -30,7 +30,7 @@ func TestLookupsPlannedForFew(t *testing.T) {
 			[]string{`select awa.enqueue('k', queue => 'later', after => array[f.id]) from first as f, generate_series(1, 2000)`},
 		},
 		{
-			"a key of a dead letter", "dlq_entries",
+			"a key of a dead letter", "ready_entries_0",
 			[]string{
 				`select awa.configure_queue('q', '{"dlq_enabled": true}')`,
 				`select awa.enqueue('k', queue => 'q', unique_key => '\x01', unique_states => b'11111110')`,
