@@ -69,9 +69,30 @@ begin
   from (
     select distinct on (k.lane) k.* from lane_cursors as k order by k.lane, k.generation desc
   ) as c;
+
+  -- Logical replication leaves sequences where they were. An id that is given out again would
+  -- be two jobs.
+  perform setval(i.sequence, i.last)
+  from (
+    values
+      ('job_id_seq'::regclass, (
+        select max(j.id)
+        from (
+          select max(r.job_id) as id from ready_entries as r
+          union all
+          select max(d.job_id) from deferred_jobs as d
+          union all
+          select max(l.job_id) from leases as l
+          union all
+          select max(q.id) from dlq_entries as q
+        ) as j)),
+      ('schedules_id_seq', (select max(s.id) from schedules as s)),
+      ('batch_operations_id_seq', (select max(b.id) from batch_operations as b))
+  ) as i (sequence, last)
+  where i.last > coalesce(pg_sequence_last_value(i.sequence), 0);
   return v_rows;
 end;
 $$;
 
 comment on function {{ .schema }}.rebase is
-  'Corrects stored transaction ids after a restore from another cluster: waiting jobs are offered anew in the order of their ids; history and counters stay. Returns the number of waiting jobs. Locks everything against other sessions and rewrites what is retained. Waits for open transactions that used the queues, for lock_timeout or a minute, and then raises 55P03. Raises 25001 outside READ COMMITTED.';
+  'Corrects stored transaction ids after a restore from another cluster: waiting jobs are offered anew in the order of their ids; history and counters stay, and new jobs get ids beyond all that are there. Returns the number of waiting jobs. Locks everything against other sessions and rewrites what is retained. Waits for open transactions that used the queues, for lock_timeout or a minute, and then raises 55P03. Raises 25001 outside READ COMMITTED.';
