@@ -1,7 +1,7 @@
 -- Transaction ids of another cluster, as a dump brings them: claim refuses what it can
 -- tell by, and rebase makes it good.
 begin;
-select plan(15);
+select plan(17);
 -- Alone: rewrites what is retained.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 select awa.reset() \g /dev/null
@@ -70,6 +70,14 @@ select cmp_ok(awa.enqueue('k', queue => 'tap/46/one'), '>', :ahead::bigint, 'new
 select awa.upsert_schedule('tap/46/new', '@yearly', 'k') \g /dev/null
 select ok((select max(s.id) filter (where s.name = 'tap/46/new') > max(s.id) filter (where s.name = 'tap/46') from awa.schedules as s), 'so do schedules');
 select cmp_ok(awa.start_batch_operation('retry', '{"queue": "tap/46/one"}'), '>', (select min(b.id) from awa.batch_operations as b), 'and batch operations');
+
+-- Workers that were not heard while the copy was made.
+select awa.register_worker('w46'), awa.enqueue('k', queue => 'tap/46/heard') \g /dev/null
+select count(*) from awa.claim('tap/46/heard', worker => 'w46') \g /dev/null
+select set_config('awa.now', (now() + interval '1 hour')::text, true), awa.rebase(), awa.maintain() \g /dev/null
+select is(running, 1::bigint, 'a worker has time to come back') from awa.queue_counts('tap/46/heard');
+select set_config('awa.now', (now() + interval '65 minutes')::text, true), awa.maintain() \g /dev/null
+select is(retryable, 1::bigint, 'and not for ever') from awa.queue_counts('tap/46/heard');
 
 select * from finish();
 rollback;

@@ -23,7 +23,7 @@ begin
       lock table ready_entries, claims, attempt_outcomes, outcome_removals, lane_cursors,
         terminal_count_deltas, checkpoint_snapshots, terminal_count_checkpoints, segment_rotations,
         deferred_jobs, workers, worker_notices, promotion_points, watched_claims, watch_points, cron_fires, cron_points,
-        job_dependencies, dependency_points, job_departures
+        job_dependencies, dependency_points, job_departures, primaries
         in access exclusive mode;
       truncate checkpoint_snapshots, terminal_count_checkpoints, worker_notices, promotion_points, watch_points, cron_points,
         dependency_points, job_departures;
@@ -56,6 +56,9 @@ begin
   get diagnostics v_rows = row_count;
   update deferred_jobs as d set xid = '1';
   update workers as w set seen = '1:1:';
+  -- Workers could not be heard while the copy was made; they find the server here from now on.
+  insert into primaries (n, timeline, since)
+  select coalesce(max(p.n), 0) + 1, coalesce((array_agg(p.timeline order by p.n desc))[1], 1), _now() from primaries as p;
   update watched_claims as w set xid = '1';
   update cron_fires as f set xid = '1';
   update job_dependencies as k set xid = '1';
