@@ -1,7 +1,7 @@
 -- Check: every invariant, by damaging the tables by hand and seeing exactly
 -- that violation.
 begin;
-select plan(41);
+select plan(42);
 -- Alone: damages ledgers.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 select awa.reset() \g /dev/null
@@ -106,6 +106,8 @@ from (values
     format($$ select awa.upsert_schedule('tap/44', '@yearly', 'k');
       insert into awa.cron_points (point, look_at, fire_point, ready_slot, seen, held, troubled)
       values (1000000, 'infinity', 0, %s, '9223372036854775807:9223372036854775807:', '{}', '{}') $$, :slot)),
+  ('a sequence that a logical copy left behind', array['new jobs get new ids'],
+    'update awa.deferred_jobs set job_id = (select s.last_value + 1000000 from awa.job_id_seq as s)'),
   ('a job that waits twice', array['a job is in one place'],
     format($$ insert into awa.deferred_jobs select %s, lane, state, run_at, created_at, run_lease, attempt, max_attempts, kind, args,
       metadata, tags, errors, progress, unique_key, unique_states, ordering_key, deadline, xid from awa.deferred_jobs limit 1 $$, :waiting_job)),

@@ -62,3 +62,4 @@ drop function if exists {{ .schema }}._slot_state (text, bigint[], smallint, boo
 drop function if exists {{ .schema }}._claim_parked (text, integer, text[], text[], integer, text, interval, integer);
 drop function if exists {{ .schema }}._await_tokens (text, double precision, integer);
 drop function if exists {{ .schema }}._forget_parked (text, integer, text[], bigint[]);
+drop function if exists {{ .schema }}._job_changes ();

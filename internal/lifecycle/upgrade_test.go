@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"maps"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -354,6 +355,35 @@ func TestUpgradeCountsThePast(t *testing.T) {
 		"up/a": "19 6 10", "up/b": "6 0 2", "up/early": "0 0 0", "up/moved": "0 3 0", "up/own": "4 0 0", "up/waits": "6 0 0", "up/whole": "8 0 0",
 	})
 	upgraded(t, conn)
+}
+
+// Functions whose result has another type than in an earlier release, as that had it: they
+// cannot be replaced.
+var retyped = []string{`
+	drop function awa._job_changes();
+	create function awa._job_changes()
+	  returns table (id bigint, queue text, priority smallint, run_at timestamptz, max_attempts smallint, metadata jsonb, tags text[],
+	    unique_key bytea, unique_states bit(8))
+	  language plpgsql as $$ begin return; end $$`,
+}
+
+func TestUpgradeRetypesFunctions(t *testing.T) {
+	t.Parallel()
+	conn := pgtest.Conn(t, pgtest.URL(t))
+	const functions = `
+		select p.oid::regprocedure || ' ' || pg_get_function_result(p.oid) from pg_proc as p
+		where p.pronamespace = 'awa'::regnamespace order by 1`
+	want := lines(t, conn, functions)
+	for _, sql := range retyped {
+		mustExec(t, conn, sql)
+	}
+	mustExec(t, conn, `comment on schema awa is null`) // as if other code were installed
+	if _, err := install.Migrate(t.Context(), conn, install.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	if got := lines(t, conn, functions); !slices.Equal(got, want) {
+		t.Errorf("an upgrade gives other functions than an install:\n%s\nwant:\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
 }
 
 // awaitBlocked waits until a session waits for a lock.

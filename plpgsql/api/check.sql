@@ -142,6 +142,13 @@ begin
   group by p.job_id
   having count(*) > 1
   union all
+  select 'new jobs get new ids', format('job %s', j.last), j.last, s.last_value
+  from (
+    select max(i.job_id) as last from (select r.job_id from ready as r union all select o.job_id from outside as o) as i
+  ) as j
+  cross join job_id_seq as s
+  where j.last > s.last_value
+  union all
   select 'a tombstone stands for a claim', format('slot %s job %s', t.ready_slot, t.job_id), 1, 0
   from ready_tombstones as t
   where not exists (

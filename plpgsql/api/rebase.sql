@@ -23,7 +23,7 @@ begin
       lock table ready_entries, claims, attempt_outcomes, outcome_removals, lane_cursors,
         terminal_count_deltas, checkpoint_snapshots, terminal_count_checkpoints, segment_rotations,
         deferred_jobs, workers, worker_notices, promotion_points, watched_claims, watch_points, cron_fires, cron_points,
-        job_dependencies, dependency_points, job_departures
+        job_dependencies, dependency_points, job_departures, primaries
         in access exclusive mode;
       truncate checkpoint_snapshots, terminal_count_checkpoints, worker_notices, promotion_points, watch_points, cron_points,
         dependency_points, job_departures;
@@ -56,6 +56,9 @@ begin
   get diagnostics v_rows = row_count;
   update deferred_jobs as d set xid = '1';
   update workers as w set seen = '1:1:';
+  -- Workers could not be heard while the copy was made; they find the server here from now on.
+  insert into primaries (n, timeline, since)
+  select coalesce(max(p.n), 0) + 1, coalesce((array_agg(p.timeline order by p.n desc))[1], 1), _now() from primaries as p;
   update watched_claims as w set xid = '1';
   update cron_fires as f set xid = '1';
   update job_dependencies as k set xid = '1';
@@ -69,9 +72,30 @@ begin
   from (
     select distinct on (k.lane) k.* from lane_cursors as k order by k.lane, k.generation desc
   ) as c;
+
+  -- Logical replication leaves sequences where they were. An id that is given out again would
+  -- be two jobs.
+  perform setval(i.sequence, i.last)
+  from (
+    values
+      ('job_id_seq'::regclass, (
+        select max(j.id)
+        from (
+          select max(r.job_id) as id from ready_entries as r
+          union all
+          select max(d.job_id) from deferred_jobs as d
+          union all
+          select max(l.job_id) from leases as l
+          union all
+          select max(q.id) from dlq_entries as q
+        ) as j)),
+      ('schedules_id_seq', (select max(s.id) from schedules as s)),
+      ('batch_operations_id_seq', (select max(b.id) from batch_operations as b))
+  ) as i (sequence, last)
+  where i.last > coalesce(pg_sequence_last_value(i.sequence), 0);
   return v_rows;
 end;
 $$;
 
 comment on function {{ .schema }}.rebase is
-  'Corrects stored transaction ids after a restore from another cluster: waiting jobs are offered anew in the order of their ids; history and counters stay. Returns the number of waiting jobs. Locks everything against other sessions and rewrites what is retained. Waits for open transactions that used the queues, for lock_timeout or a minute, and then raises 55P03. Raises 25001 outside READ COMMITTED.';
+  'Corrects stored transaction ids after a restore from another cluster: waiting jobs are offered anew in the order of their ids; history and counters stay, and new jobs get ids beyond all that are there. Returns the number of waiting jobs. Locks everything against other sessions and rewrites what is retained. Waits for open transactions that used the queues, for lock_timeout or a minute, and then raises 55P03. Raises 25001 outside READ COMMITTED.';
