@@ -68,7 +68,11 @@ func (q *queue) loop(ctx, hard context.Context) {
 			if errors.Is(err, context.DeadlineExceeded) {
 				q.tooMany(n)
 			}
-			q.c.warn("Claim failed; will try again", err, "queue", q.name)
+			message := "Claim failed; will try again"
+			if errors.Is(err, awa.ErrNeedsRebase) {
+				message = "Claim failed: the storage was restored from elsewhere and needs awa.rebase()"
+			}
+			q.c.warn(message, err, "queue", q.name)
 			sleep(ctx, q.errors.next())
 			continue
 		}
@@ -224,9 +228,6 @@ func (q *queue) claim(ctx context.Context, n int) (jobs []awa.Job, worker string
 		Queue: q.name, MaxJobs: n, Worker: worker, Lease: cfg.Lease, Async: true})
 	if err != nil {
 		q.c.identity.doubt(worker, err)
-		if errors.Is(err, awa.ErrNeedsRebase) {
-			q.c.log.Error("The storage was restored from elsewhere and needs awa.rebase()", "error", err)
-		}
 		return nil, "", err
 	}
 	return jobs, worker, nil
