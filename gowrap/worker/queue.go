@@ -65,7 +65,7 @@ func (q *queue) loop(ctx, hard context.Context) {
 			if ctx.Err() != nil && got == 0 {
 				break
 			}
-			if errors.Is(err, context.DeadlineExceeded) {
+			if errors.Is(err, context.DeadlineExceeded) || sqlState(err) == tooLong {
 				q.tooMany(n)
 			}
 			message := "Claim failed; will try again"
@@ -100,8 +100,13 @@ func (q *queue) loop(ctx, hard context.Context) {
 	q.disarm()
 }
 
+// tooLong is the SQLSTATE of what a statement_timeout ends, which counts while the answer is
+// sent.
+const tooLong = "57014"
+
 // tooMany halves the next claim after one of n jobs whose answer did not come in time. Jobs
-// too large for the network would else be claimed and lost until they have no attempts left.
+// too large for the network would else be claimed and lost until they have no attempts left,
+// or, where the server gives up first, never be claimed.
 // Each answer with as many as were asked for allows some more again.
 func (q *queue) tooMany(n int) { q.most = max(n/2, 1) }
 
