@@ -465,9 +465,10 @@ func TestRefusedService(t *testing.T) {
 }
 
 // A server finds out soon that a client is gone without a word: its session holds the
-// lock of the one that maintains, and others maintain seldom while it does.
-func TestSessionOfLostClient(t *testing.T) {
-	server := pgtest.Server(t, localpg.Options{})
+// lock of the one that maintains, and others maintain seldom while it does. One that is
+// there may be silent for as long as nothing happens.
+func TestSessionOfAListener(t *testing.T) {
+	server := pgtest.Server(t, localpg.Options{Settings: map[string]string{"idle_session_timeout": "1min"}})
 	url := server.TCPURL("postgres")
 	c := newClient(t, worker.Config{Pool: newPool(t, url, nil)}, worker.NewMux())
 	conn := pgtest.Conn(t, url)
@@ -478,6 +479,9 @@ func TestSessionOfLostClient(t *testing.T) {
 		current_setting('tcp_keepalives_count'), current_setting('tcp_user_timeout'))`)[0]
 	if runtime.GOOS == "linux" && got != "30 10 3 60000" {
 		t.Errorf("idle, interval, count, timeout: %s", got)
+	}
+	if got := rows[string](t, conn, `show idle_session_timeout`)[0]; got != "0" {
+		t.Errorf("it is ended when it was idle for %s", got)
 	}
 }
 
