@@ -66,12 +66,23 @@ var ErrStopping = errors.New("worker: client stops")
 //
 // Errors: awa.ErrStale if the attempt is closed.
 func (a *Attempt) SetProgress(ctx context.Context, percent int, message string) error {
+	ctx, cancel := a.bound(ctx)
+	defer cancel()
 	accepted, err := a.client.SetProgress(ctx, a.db, awa.ProgressParams{
 		Receipt: a.Receipt, Percent: percent, Message: message})
 	if err == nil && !accepted {
 		err = a.stale()
 	}
 	return err
+}
+
+// bound is ctx for one statement on the client's pool.
+func (a *Attempt) bound(ctx context.Context) (context.Context, context.CancelFunc) {
+	limit := patience
+	if a.batch != nil {
+		limit = a.batch.queue.c.patience
+	}
+	return context.WithTimeout(ctx, limit)
 }
 
 // stale is what a call returns that met the attempt closed: by others, unless the
