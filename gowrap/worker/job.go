@@ -94,9 +94,9 @@ func (a *Attempt) stale() error {
 	return awa.ErrStale
 }
 
-// unsuspecting reports whether a handler runs that takes its attempt for open.
+// unsuspecting reports whether a handler runs, or will, that takes its attempt for open.
 func (a *Attempt) unsuspecting() bool {
-	return a.state.Load() == stateRunning && !a.inTx.Load() && !a.closed.Load() && !a.lost.isSet()
+	return a.state.Load() <= stateRunning && !a.inTx.Load() && !a.closed.Load() && !a.lost.isSet()
 }
 
 // Cancelled is closed when somebody else closed the attempt: from then on no
