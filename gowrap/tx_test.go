@@ -124,6 +124,7 @@ func TestHousekeepingIsReadCommitted(t *testing.T) {
 		must[int64](t)(queue.CheckpointTerminalCounters(t.Context(), db))
 		must[[]awa.RebuiltCounter](t)(queue.RebuildTerminalCounters(t.Context(), db))
 		must[int64](t)(queue.Rebase(t.Context(), db))
+		must[bool](t)(queue.RemoveQueue(t.Context(), db, "nowhere"))
 	}
 }
 

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	awa "github.com/awaqueue/awa/gowrap"
 )
 
@@ -111,8 +113,11 @@ func (c *Client) recheck(ctx context.Context) error {
 		return err
 	}
 	defer done()
-	stale, err := c.cfg.Client.ExtendLease(ctx, conn, receipts, c.cfg.Lease)
-	if err != nil {
+	var stale []awa.Receipt
+	if err := pgx.BeginTxFunc(ctx, conn, readCommitted, func(tx pgx.Tx) (err error) {
+		stale, err = c.cfg.Client.ExtendLease(ctx, tx, receipts, c.cfg.Lease)
+		return err
+	}); err != nil {
 		return err
 	}
 	for _, a := range c.live.find(stale) {
