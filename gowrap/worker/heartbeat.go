@@ -114,7 +114,7 @@ func (c *Client) recheck(ctx context.Context) error {
 	}
 	defer done()
 	var stale []awa.Receipt
-	if err := pgx.BeginTxFunc(ctx, conn, readCommitted, func(tx pgx.Tx) (err error) {
+	if err := readCommitted(ctx, conn, func(tx pgx.Tx) (err error) {
 		stale, err = c.cfg.Client.ExtendLease(ctx, tx, receipts, c.cfg.Lease)
 		return err
 	}); err != nil {

@@ -144,10 +144,19 @@ func writeEach(calls []func()) {
 	all.Wait()
 }
 
-// readCommitted are the transactions in which the server can tell that nothing is left of an
-// attempt. At another level, which the database may have by default, it asks for another try,
-// for ever.
-var readCommitted = pgx.TxOptions{IsoLevel: pgx.ReadCommitted}
+// readCommitted runs f in a transaction in which the server can tell that nothing is left of an
+// attempt: at another level, which the database may have by default, it asks for another try,
+// for ever. The server ends the transaction itself if the client is gone without a word.
+func readCommitted(ctx context.Context, db interface {
+	BeginTx(context.Context, pgx.TxOptions) (pgx.Tx, error)
+}, f func(pgx.Tx) error) error {
+	return pgx.BeginTxFunc(ctx, db, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, "set local idle_in_transaction_session_timeout = '30s'"); err != nil {
+			return err
+		}
+		return f(tx)
+	})
+}
 
 // persist calls f with ranges of receipts until each is written or ctx is done. What the
 // server refuses, twice, it would refuse for ever: then f is called for each half, so
@@ -165,7 +174,7 @@ func (c *Client) persistPart(ctx context.Context, receipts []awa.Receipt, from, 
 		try, cancel := context.WithTimeout(ctx, c.patience)
 		var err error
 		if again { // it was the level, perhaps
-			err = pgx.BeginTxFunc(try, c.cfg.Pool, readCommitted, func(tx pgx.Tx) error { return f(try, tx, from, to) })
+			err = readCommitted(try, c.cfg.Pool, func(tx pgx.Tx) error { return f(try, tx, from, to) })
 		} else {
 			err = f(try, c.cfg.Pool, from, to)
 		}

@@ -8,11 +8,13 @@ import (
 	"io"
 	"io/fs"
 	"net"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/spf13/cobra"
 
 	"github.com/awaqueue/awa/internal/install"
@@ -52,6 +54,38 @@ type writes func(line string)
 func (w writes) Write(p []byte) (int, error) {
 	w(string(p))
 	return len(p), nil
+}
+
+// traced notes what is sent.
+type traced []string
+
+func (s *traced) TraceQueryStart(ctx context.Context, _ *pgx.Conn, q pgx.TraceQueryStartData) context.Context {
+	*s = append(*s, q.SQL)
+	return ctx
+}
+
+func (s *traced) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
+
+// A round is one statement, which commits by itself: a program that vanishes without a word
+// does not leave a transaction with its locks in the server.
+func TestRoundIsOneStatement(t *testing.T) {
+	t.Parallel()
+	config, err := pgx.ParseConfig(pgtest.URL(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var sent traced
+	config.Tracer = &sent
+	a := &app{schema: install.DefaultSchema}
+	if err := connected(t.Context(), config, func(conn *pgx.Conn) error {
+		_, err := query(t.Context(), conn, a.sql(maintainSQL))
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if slices.Contains(sent, "commit") {
+		t.Errorf("sent: %q", sent)
+	}
 }
 
 // loopOn runs a loop with that output until it ends, and returns what it logged.
