@@ -17,9 +17,27 @@ type DBTX interface {
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }
 
-// readCommitted runs f in a transaction that is READ COMMITTED, whatever the default
-// of the database. A caller's transaction stays what it is.
+// boundTransaction ends a transaction whose client vanished: its locks keep others from
+// housekeeping, and the server finds out by itself only after hours.
+const boundTransaction = "set local idle_in_transaction_session_timeout = '30s'"
+
+// readCommitted runs f and, where the database has another level by default, does so in a
+// transaction that is READ COMMITTED. A statement of its own is better, for it cannot be left
+// open. A caller's transaction stays what it is.
 func readCommitted(ctx context.Context, db DBTX, f func(DBTX) error) error {
+	var level string
+	if err := db.QueryRow(ctx, "select current_setting('transaction_isolation')").Scan(&level); err != nil {
+		return err
+	}
+	if level == "read committed" {
+		return f(db)
+	}
+	bounded := func(db DBTX) error {
+		if _, err := db.Exec(ctx, boundTransaction); err != nil {
+			return err
+		}
+		return f(db)
+	}
 	switch db := db.(type) {
 	case interface {
 		BeginTx(context.Context, pgx.TxOptions) (pgx.Tx, error)
@@ -27,7 +45,7 @@ func readCommitted(ctx context.Context, db DBTX, f func(DBTX) error) error {
 		if inTransaction(db) {
 			break
 		}
-		return pgx.BeginTxFunc(ctx, db, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error { return f(tx) })
+		return pgx.BeginTxFunc(ctx, db, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error { return bounded(tx) })
 	case stdDB:
 		pool, ok := db.db.(*sql.DB)
 		if !ok {
@@ -38,7 +56,7 @@ func readCommitted(ctx context.Context, db DBTX, f func(DBTX) error) error {
 			return err
 		}
 		defer func() { _ = tx.Rollback() }() // after a commit it does nothing
-		if err := f(stdDB{tx}); err != nil {
+		if err := bounded(stdDB{tx}); err != nil {
 			return err
 		}
 		return tx.Commit()

@@ -51,12 +51,14 @@ func (c Client) ResumeQueue(ctx context.Context, db DBTX, queue string) error {
 // RemoveQueue forgets a queue that holds nothing any more: its name, settings and
 // the totals of what was pruned. It reports false if nobody knows the queue. It
 // waits for transactions that use queues, in turns of 50 ms in which the others
-// wait, too.
+// wait, too. A transaction around it must be READ COMMITTED.
 //
 // Errors: ErrWrongState while a schedule, a job, a dead letter or unpruned history
 // belongs to the queue; ErrBusy when such a transaction stays open;
 // ErrInvalidArgument for a bad name.
 func (c Client) RemoveQueue(ctx context.Context, db DBTX, queue string) (removed bool, err error) {
-	err = c.value("remove_queue").arg("queue", "text", queue).row(ctx, db).Scan(&removed)
+	err = readCommitted(ctx, db, func(db DBTX) error {
+		return c.value("remove_queue").arg("queue", "text", queue).row(ctx, db).Scan(&removed)
+	})
 	return removed, wrap("remove queue", err)
 }

@@ -1,7 +1,9 @@
 package awa_test
 
 import (
+	"context"
 	"errors"
+	"slices"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -124,6 +126,33 @@ func TestHousekeepingIsReadCommitted(t *testing.T) {
 		must[int64](t)(queue.CheckpointTerminalCounters(t.Context(), db))
 		must[[]awa.RebuiltCounter](t)(queue.RebuildTerminalCounters(t.Context(), db))
 		must[int64](t)(queue.Rebase(t.Context(), db))
+		must[bool](t)(queue.RemoveQueue(t.Context(), db, "nowhere"))
+	}
+}
+
+// traced notes what is sent.
+type traced []string
+
+func (s *traced) TraceQueryStart(ctx context.Context, _ *pgx.Conn, q pgx.TraceQueryStartData) context.Context {
+	*s = append(*s, q.SQL)
+	return ctx
+}
+
+func (s *traced) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
+
+// Housekeeping is one statement, which commits by itself: a client that vanishes without a word
+// does not leave a transaction with its locks in the server.
+func TestHousekeepingIsOneStatement(t *testing.T) {
+	cfg := must[*pgxpool.Config](t)(pgxpool.ParseConfig(pgtest.URL(t)))
+	var sent traced
+	cfg.ConnConfig.Tracer = &sent
+	pool := must[*pgxpool.Pool](t)(pgxpool.NewWithConfig(t.Context(), cfg))
+	defer pool.Close()
+	must[[]awa.TaskReport](t)(queue.Maintain(t.Context(), pool))
+	must[string](t)(queue.Rotate(t.Context(), pool))
+	must[string](t)(queue.Prune(t.Context(), pool))
+	if slices.Contains(sent, "commit") {
+		t.Errorf("sent: %q", sent)
 	}
 }
 

@@ -23,10 +23,12 @@ type batch struct {
 	unwritten int // guarded by live.mu
 }
 
-// The states of an attempt. Whoever moves it out of stateRunning hands it to the
-// finisher: its handler's return, or the stop that gives it back.
+// The states of an attempt. Whoever moves it to one of the last two hands it to the
+// finisher: its handler's return, or the stop that gives it back. One that was given back
+// before its handler began does not begin any more.
 const (
-	stateRunning int32 = iota
+	stateClaimed int32 = iota
+	stateRunning
 	stateReturned
 	stateReleased
 )

@@ -37,6 +37,8 @@ var errNoCallback = errors.New("the attempt waits for no callback: RegisterCallb
 // Errors: awa.ErrStale if the attempt is closed; awa.ErrInvalidArgument for a
 // timeout of zero or less.
 func (a *Attempt) RegisterCallback(ctx context.Context, timeout time.Duration) (awa.CallbackID, error) {
+	ctx, cancel := a.bound(ctx)
+	defer cancel()
 	id, err := a.client.RegisterCallback(ctx, a.db, a.Receipt, timeout)
 	switch {
 	case err != nil:
@@ -91,7 +93,7 @@ func (a *Attempt) AwaitCallback(ctx context.Context) (json.RawMessage, error) {
 }
 
 func (a *Attempt) callbackStatus(ctx context.Context) (awa.CallbackStatus, error) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := a.bound(ctx)
 	defer cancel()
 	return a.client.CallbackStatus(ctx, a.db, a.Receipt)
 }

@@ -202,7 +202,7 @@ func (c *Client) run(ctx context.Context) {
 			a.lost.stop()
 		}
 		if !wait(idle, grace) {
-			late = c.releaseRunning()
+			late = c.releaseAll()
 		}
 	}
 	if c.shares != nil {
@@ -288,6 +288,10 @@ var errGoexit = errors.New("the handler ended its goroutine (runtime.Goexit)")
 
 // handle runs one handler.
 func (c *Client) handle(a *Attempt) {
+	if !a.state.CompareAndSwap(stateClaimed, stateRunning) {
+		c.handlers.Done()
+		return
+	}
 	ctx, cancel := context.WithCancelCause(c.values)
 	a.lost.watch(cancel)
 	err := errGoexit
@@ -354,18 +358,23 @@ func (c *Client) report(a *Attempt, err error) {
 		"attempt", a.Attempt, "of", a.MaxAttempts, "outcome", string(outcome), "error", err)
 }
 
-// release gives an attempt back, unless its handler has returned.
-func (c *Client) release(a *Attempt) bool {
-	if !a.state.CompareAndSwap(stateRunning, stateReleased) {
-		return false
+// release gives an attempt back, unless its handler has returned. It reports whether the
+// handler runs.
+func (c *Client) release(a *Attempt) (runs bool) {
+	if !a.state.CompareAndSwap(stateClaimed, stateReleased) {
+		if !a.state.CompareAndSwap(stateRunning, stateReleased) {
+			return false
+		}
+		runs = true
 	}
 	a.verdict = verdict{outcome: Snoozed}
 	c.finish(a)
-	return true
+	return runs
 }
 
-// releaseRunning gives back what handlers do not let go of, and returns how many.
-func (c *Client) releaseRunning() int {
+// releaseAll gives back what has not begun and what handlers do not let go of, and returns how
+// many handlers run.
+func (c *Client) releaseAll() int {
 	n := 0
 	for _, a := range c.live.all() {
 		if c.release(a) {

@@ -91,7 +91,8 @@ type QueueConfig struct {
 	// of weight 3 gets three times the jobs of one of weight 1. Defaults to 1.
 	Weight int
 	// MaxClaim is the most jobs of one claim, and fewer are claimed for a while when
-	// their answer has not come within half a minute. Defaults to 500.
+	// their answer has not come within half a minute, or within the server's
+	// statement_timeout. Defaults to 500.
 	MaxClaim int
 }
 

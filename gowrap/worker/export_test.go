@@ -14,6 +14,9 @@ const LongestWorker = longestWorker
 // writes of a stop, for a client that has not begun.
 func (c *Client) SetPatience(d time.Duration) { c.patience, c.lastWords = d, d }
 
+// Recheck asks which attempts are open, as after a silence of the server.
+func (c *Client) Recheck(ctx context.Context) error { return c.recheck(ctx) }
+
 // OpenSession does to conn what the client does to the connection that it is notified by.
 func (c *Client) OpenSession(ctx context.Context, conn *pgx.Conn) error {
 	return c.listener.open(ctx, conn)

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	awa "github.com/awaqueue/awa/gowrap"
 )
 
@@ -13,7 +15,7 @@ func (c *Client) heartbeats(ctx context.Context) {
 	var pause backoff
 	var down time.Time // since the first of the failures
 	for {
-		err := c.heartbeat(ctx, min(firstHeartbeat<<min(pause.failures, 10), c.patience))
+		asked, err := c.heartbeat(ctx, min(firstHeartbeat<<min(pause.failures, 10), c.patience))
 		wait := c.cfg.HeartbeatInterval
 		switch {
 		case ctx.Err() != nil:
@@ -24,7 +26,7 @@ func (c *Client) heartbeats(ctx context.Context) {
 			}
 			c.warn("Heartbeat failed; will try again", err)
 			wait = min(wait, pause.next())
-		case !down.IsZero():
+		case asked && !down.IsZero():
 			c.log.Info("The server answers again", "after", time.Since(down).Round(time.Millisecond))
 			down = time.Time{}
 			pause.reset()
@@ -43,8 +45,8 @@ const firstHeartbeat = 10 * time.Second
 
 // heartbeat beats once for every name that has attempts, and for the current one. It does
 // not wait for handlers that use the whole pool, or their attempts would be rescued while
-// they run.
-func (c *Client) heartbeat(ctx context.Context, limit time.Duration) error {
+// they run. It reports whether there was any name.
+func (c *Client) heartbeat(ctx context.Context, limit time.Duration) (asked bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	names := c.live.workers()
@@ -52,21 +54,21 @@ func (c *Client) heartbeat(ctx context.Context, limit time.Duration) error {
 		names[name] = struct{}{}
 	}
 	if len(names) == 0 {
-		return nil
+		return false, nil
 	}
 	conn, done, err := c.spare(ctx)
 	if err != nil {
-		return err
+		return true, err
 	}
 	defer done()
 	for name := range names {
 		notices, err := c.cfg.Client.Heartbeat(ctx, conn, name)
 		if err != nil {
-			return err
+			return true, err
 		}
 		c.heed(notices)
 	}
-	return nil
+	return true, nil
 }
 
 // rechecks asks which attempts are open, whenever the server answers again: a heartbeat
@@ -111,8 +113,11 @@ func (c *Client) recheck(ctx context.Context) error {
 		return err
 	}
 	defer done()
-	stale, err := c.cfg.Client.ExtendLease(ctx, conn, receipts, c.cfg.Lease)
-	if err != nil {
+	var stale []awa.Receipt
+	if err := readCommitted(ctx, conn, func(tx pgx.Tx) (err error) {
+		stale, err = c.cfg.Client.ExtendLease(ctx, tx, receipts, c.cfg.Lease)
+		return err
+	}); err != nil {
 		return err
 	}
 	for _, a := range c.live.find(stale) {

@@ -66,12 +66,23 @@ var ErrStopping = errors.New("worker: client stops")
 //
 // Errors: awa.ErrStale if the attempt is closed.
 func (a *Attempt) SetProgress(ctx context.Context, percent int, message string) error {
+	ctx, cancel := a.bound(ctx)
+	defer cancel()
 	accepted, err := a.client.SetProgress(ctx, a.db, awa.ProgressParams{
 		Receipt: a.Receipt, Percent: percent, Message: message})
 	if err == nil && !accepted {
 		err = a.stale()
 	}
 	return err
+}
+
+// bound is ctx for one statement on the client's pool.
+func (a *Attempt) bound(ctx context.Context) (context.Context, context.CancelFunc) {
+	limit := patience
+	if a.batch != nil {
+		limit = a.batch.queue.c.patience
+	}
+	return context.WithTimeout(ctx, limit)
 }
 
 // stale is what a call returns that met the attempt closed: by others, unless the
@@ -83,9 +94,9 @@ func (a *Attempt) stale() error {
 	return awa.ErrStale
 }
 
-// unsuspecting reports whether a handler runs that takes its attempt for open.
+// unsuspecting reports whether a handler runs, or will, that takes its attempt for open.
 func (a *Attempt) unsuspecting() bool {
-	return a.state.Load() == stateRunning && !a.inTx.Load() && !a.closed.Load() && !a.lost.isSet()
+	return a.state.Load() <= stateRunning && !a.inTx.Load() && !a.closed.Load() && !a.lost.isSet()
 }
 
 // Cancelled is closed when somebody else closed the attempt: from then on no

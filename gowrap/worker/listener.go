@@ -201,13 +201,13 @@ func (l *listener) connect(ctx context.Context) (*pgx.Conn, error) {
 
 // open begins to listen. The session must not outlive this client for long: it holds
 // the lock of the client that maintains, and a server notices by itself only after
-// hours that nobody is at the other end.
+// hours that nobody is at the other end. To wait in silence is what it is for.
 func (l *listener) open(ctx context.Context, conn *pgx.Conn) error {
 	ctx, cancel := context.WithTimeout(ctx, l.c.patience)
 	defer cancel()
 	_, err := conn.Exec(ctx, `select set_config('tcp_keepalives_idle', '30', false),
 		set_config('tcp_keepalives_interval', '10', false), set_config('tcp_keepalives_count', '3', false),
-		set_config('tcp_user_timeout', '60s', false)`)
+		set_config('tcp_user_timeout', '60s', false), set_config('idle_session_timeout', '0', false)`)
 	if err != nil {
 		return err
 	}

@@ -302,15 +302,24 @@ func TestPoolerLosesClaim(t *testing.T) {
 	}
 }
 
-// The network is too slow for a claim of all jobs that there are places for. They are
-// claimed by fewer and run, before lost claims have cost them their attempts.
+// The network is too slow for a claim of all jobs that there are places for, and the client or
+// the server gives it up. They are claimed by fewer and run, before lost claims have cost them
+// their attempts.
 func TestLargeJobsOnASlowNetwork(t *testing.T) {
+	t.Run("the client gives up", func(t *testing.T) { largeJobs(t, 2*time.Second, "0") })
+	t.Run("the server gives up", func(t *testing.T) { largeJobs(t, time.Minute, "1s") })
+}
+
+func largeJobs(t *testing.T, patience time.Duration, statement string) {
 	const jobs = 24
 	admin, net, url := behind(t)
 	exec(t, admin, `update awa.storage_settings set worker_silence = '500ms'`)
-	pool := newPool(t, url, func(cfg *pgxpool.Config) { cfg.ConnConfig.ConnectTimeout = time.Minute })
+	pool := newPool(t, url, func(cfg *pgxpool.Config) {
+		cfg.ConnConfig.ConnectTimeout = time.Minute
+		cfg.ConnConfig.RuntimeParams["statement_timeout"] = statement
+	})
 	queues := map[string]worker.QueueConfig{"default": {MaxWorkers: jobs}}
-	c := begin(t, worker.Config{Pool: pool, Queues: queues}, 2*time.Second,
+	c := begin(t, worker.Config{Pool: pool, Queues: queues}, patience,
 		tasks(func(context.Context, *worker.Job[task]) error { return nil }))
 	eventually(t, func() bool { return waits(t, admin) == 1 }, func() any { return waits(t, admin) })
 	net.delay.Store(int64(40 * time.Millisecond)) // 4 s for all of them
@@ -456,9 +465,10 @@ func TestRefusedService(t *testing.T) {
 }
 
 // A server finds out soon that a client is gone without a word: its session holds the
-// lock of the one that maintains, and others maintain seldom while it does.
-func TestSessionOfLostClient(t *testing.T) {
-	server := pgtest.Server(t, localpg.Options{})
+// lock of the one that maintains, and others maintain seldom while it does. One that is
+// there may be silent for as long as nothing happens.
+func TestSessionOfAListener(t *testing.T) {
+	server := pgtest.Server(t, localpg.Options{Settings: map[string]string{"idle_session_timeout": "1min"}})
 	url := server.TCPURL("postgres")
 	c := newClient(t, worker.Config{Pool: newPool(t, url, nil)}, worker.NewMux())
 	conn := pgtest.Conn(t, url)
@@ -469,6 +479,9 @@ func TestSessionOfLostClient(t *testing.T) {
 		current_setting('tcp_keepalives_count'), current_setting('tcp_user_timeout'))`)[0]
 	if runtime.GOOS == "linux" && got != "30 10 3 60000" {
 		t.Errorf("idle, interval, count, timeout: %s", got)
+	}
+	if got := rows[string](t, conn, `show idle_session_timeout`)[0]; got != "0" {
+		t.Errorf("it is ended when it was idle for %s", got)
 	}
 }
 

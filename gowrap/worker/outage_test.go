@@ -356,10 +356,36 @@ func holdAll(ctx context.Context, t *testing.T, pool *pgxpool.Pool) func() {
 }
 
 // A handler that holds every connection of the pool keeps its attempt, for however long:
-// heartbeats do not wait for it.
+// heartbeats do not wait for it. They are sent by a connection like those of the pool.
 func TestPoolHeldByAHandler(t *testing.T) {
+	for name, prepare := range map[string]func(*pgxpool.Config){
+		"PrepareConn": func(cfg *pgxpool.Config) {
+			cfg.PrepareConn = func(ctx context.Context, conn *pgx.Conn) (bool, error) {
+				_, err := conn.Exec(ctx, `set test.prepared = yes`)
+				return true, err
+			}
+		},
+		"BeforeAcquire": func(cfg *pgxpool.Config) {
+			//lint:ignore SA1019 A pool may have it.
+			cfg.BeforeAcquire = func(ctx context.Context, conn *pgx.Conn) bool {
+				_, err := conn.Exec(ctx, `set test.prepared = yes`)
+				return err == nil
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) { poolHeld(t, prepare) })
+	}
+}
+
+func poolHeld(t *testing.T, prepare func(*pgxpool.Config)) {
 	admin, _, url := behind(t)
-	pool := newPool(t, url, func(cfg *pgxpool.Config) { cfg.MaxConns = 3 })
+	exec(t, admin, `create function public.prepared () returns trigger language plpgsql as
+		$$ begin assert current_setting('test.prepared') = 'yes'; return new; end $$`)
+	exec(t, admin, `create trigger prepared before insert on awa.workers for each row execute function public.prepared()`)
+	pool := newPool(t, url, func(cfg *pgxpool.Config) {
+		cfg.MaxConns = 3
+		prepare(cfg)
+	})
 	id := enqueue(t, admin, awa.EnqueueParams{})
 	held := make(chan struct{}, 1)
 	holding, release := context.WithCancel(context.Background())

@@ -65,10 +65,14 @@ func (q *queue) loop(ctx, hard context.Context) {
 			if ctx.Err() != nil && got == 0 {
 				break
 			}
-			if errors.Is(err, context.DeadlineExceeded) {
+			if errors.Is(err, context.DeadlineExceeded) || sqlState(err) == tooLong {
 				q.tooMany(n)
 			}
-			q.c.warn("Claim failed; will try again", err, "queue", q.name)
+			message := "Claim failed; will try again"
+			if errors.Is(err, awa.ErrNeedsRebase) {
+				message = "Claim failed: the storage was restored from elsewhere and needs awa.rebase()"
+			}
+			q.c.warn(message, err, "queue", q.name)
 			sleep(ctx, q.errors.next())
 			continue
 		}
@@ -96,8 +100,13 @@ func (q *queue) loop(ctx, hard context.Context) {
 	q.disarm()
 }
 
+// tooLong is the SQLSTATE of what a statement_timeout ends, which counts while the answer is
+// sent.
+const tooLong = "57014"
+
 // tooMany halves the next claim after one of n jobs whose answer did not come in time. Jobs
-// too large for the network would else be claimed and lost until they have no attempts left.
+// too large for the network would else be claimed and lost until they have no attempts left,
+// or, where the server gives up first, never be claimed.
 // Each answer with as many as were asked for allows some more again.
 func (q *queue) tooMany(n int) { q.most = max(n/2, 1) }
 
@@ -224,9 +233,6 @@ func (q *queue) claim(ctx context.Context, n int) (jobs []awa.Job, worker string
 		Queue: q.name, MaxJobs: n, Worker: worker, Lease: cfg.Lease, Async: true})
 	if err != nil {
 		q.c.identity.doubt(worker, err)
-		if errors.Is(err, awa.ErrNeedsRebase) {
-			q.c.log.Error("The storage was restored from elsewhere and needs awa.rebase()", "error", err)
-		}
 		return nil, "", err
 	}
 	return jobs, worker, nil

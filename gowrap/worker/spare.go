@@ -2,9 +2,11 @@ package worker
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 // forPool is how long a connection of the pool is waited for, before the handlers may
@@ -29,7 +31,7 @@ func (c *Client) spare(ctx context.Context) (conn *pgx.Conn, done func(), err er
 	return pooled.Conn(), pooled.Release, nil
 }
 
-// beside makes a connection as the pool makes its own.
+// beside makes a connection as the pool makes and hands out its own.
 func (c *Client) beside(ctx context.Context) (conn *pgx.Conn, done func(), err error) {
 	pool := c.cfg.Pool.Config()
 	cfg := pool.ConnConfig
@@ -47,11 +49,34 @@ func (c *Client) beside(ctx context.Context) (conn *pgx.Conn, done func(), err e
 		defer cancel()
 		_ = conn.Close(ctx)
 	}
-	if pool.AfterConnect != nil {
-		if err := pool.AfterConnect(ctx, conn); err != nil {
-			done()
-			return nil, nil, err
-		}
+	if err := prepare(ctx, pool, conn); err != nil {
+		done()
+		return nil, nil, err
 	}
 	return conn, done, nil
+}
+
+var errUnprepared = errors.New("the pool's hook refuses the connection that is made beside it")
+
+// prepare runs the hooks of a pool on a new connection.
+func prepare(ctx context.Context, pool *pgxpool.Config, conn *pgx.Conn) error {
+	if pool.AfterConnect != nil {
+		if err := pool.AfterConnect(ctx, conn); err != nil {
+			return err
+		}
+	}
+	//lint:ignore SA1019 A pool may have the deprecated hook.
+	before := pool.BeforeAcquire
+	ready := true
+	var err error
+	switch {
+	case pool.PrepareConn != nil:
+		ready, err = pool.PrepareConn(ctx, conn)
+	case before != nil:
+		ready = before(ctx, conn)
+	}
+	if err == nil && !ready {
+		err = errUnprepared
+	}
+	return err
 }

@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	awa "github.com/awaqueue/awa/gowrap"
 )
 
@@ -58,16 +60,16 @@ func (c *Client) write(ctx context.Context, attempts []*Attempt, kind int) {
 	var calls []func()
 	for delay, receipts := range snoozed {
 		calls = append(calls, func() {
-			c.persist(ctx, receipts, func(ctx context.Context, from, to int) error {
-				_, err := c.cfg.Client.SnoozeMany(ctx, c.cfg.Pool, receipts[from:to], delay)
+			c.persist(ctx, receipts, func(ctx context.Context, db awa.DBTX, from, to int) error {
+				_, err := c.cfg.Client.SnoozeMany(ctx, db, receipts[from:to], delay)
 				return err
 			})
 		})
 	}
 	for _, a := range cancelled {
 		calls = append(calls, func() {
-			c.persist(ctx, []awa.Receipt{a.Receipt}, func(ctx context.Context, _, _ int) error {
-				_, err := c.cfg.Client.CancelAttempt(ctx, c.cfg.Pool, a.Receipt, a.verdict.text)
+			c.persist(ctx, []awa.Receipt{a.Receipt}, func(ctx context.Context, db awa.DBTX, _, _ int) error {
+				_, err := c.cfg.Client.CancelAttempt(ctx, db, a.Receipt, a.verdict.text)
 				return err
 			})
 		})
@@ -75,8 +77,8 @@ func (c *Client) write(ctx context.Context, attempts []*Attempt, kind int) {
 	for _, a := range parked {
 		calls = append(calls, func() {
 			// Not accepted: it was answered before.
-			c.persist(ctx, []awa.Receipt{a.Receipt}, func(ctx context.Context, _, _ int) error {
-				_, err := c.cfg.Client.Park(ctx, c.cfg.Pool, a.Receipt)
+			c.persist(ctx, []awa.Receipt{a.Receipt}, func(ctx context.Context, db awa.DBTX, _, _ int) error {
+				_, err := c.cfg.Client.Park(ctx, db, a.Receipt)
 				return err
 			})
 		})
@@ -97,8 +99,8 @@ func (c *Client) writeCompleted(ctx context.Context, attempts []*Attempt) {
 	for i, a := range attempts {
 		receipts[i] = a.Receipt
 	}
-	c.persist(ctx, receipts, func(ctx context.Context, from, to int) error {
-		stale, err := c.cfg.Client.CompleteMany(ctx, c.cfg.Pool, receipts[from:to])
+	c.persist(ctx, receipts, func(ctx context.Context, db awa.DBTX, from, to int) error {
+		stale, err := c.cfg.Client.CompleteMany(ctx, db, receipts[from:to])
 		if err == nil && len(stale) > 0 {
 			c.log.Warn("Attempts were closed before they were completed", "jobs", len(stale), "first", stale[0].JobID)
 		}
@@ -111,10 +113,10 @@ func (c *Client) writeFailed(ctx context.Context, p *awa.FailManyParams) (accept
 	if len(p.Receipts) == 0 {
 		return nil
 	}
-	c.persist(ctx, p.Receipts, func(ctx context.Context, from, to int) error {
+	c.persist(ctx, p.Receipts, func(ctx context.Context, db awa.DBTX, from, to int) error {
 		part := *p
 		part.Receipts, part.Errors = p.Receipts[from:to], p.Errors[from:to]
-		results, err := c.cfg.Client.FailMany(ctx, c.cfg.Pool, part)
+		results, err := c.cfg.Client.FailMany(ctx, db, part)
 		accepted = append(accepted, results...)
 		return err
 	})
@@ -142,21 +144,42 @@ func writeEach(calls []func()) {
 	all.Wait()
 }
 
+// readCommitted runs f in a transaction in which the server can tell that nothing is left of an
+// attempt: at another level, which the database may have by default, it asks for another try,
+// for ever. The server ends the transaction itself if the client is gone without a word.
+func readCommitted(ctx context.Context, db interface {
+	BeginTx(context.Context, pgx.TxOptions) (pgx.Tx, error)
+}, f func(pgx.Tx) error) error {
+	return pgx.BeginTxFunc(ctx, db, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, "set local idle_in_transaction_session_timeout = '30s'"); err != nil {
+			return err
+		}
+		return f(tx)
+	})
+}
+
 // persist calls f with ranges of receipts until each is written or ctx is done. What the
 // server refuses, twice, it would refuse for ever: then f is called for each half, so
 // that one job does not keep the others. A job that is refused alone stays as it is
 // until its worker is gone.
-func (c *Client) persist(ctx context.Context, receipts []awa.Receipt, f func(ctx context.Context, from, to int) error) {
+func (c *Client) persist(ctx context.Context, receipts []awa.Receipt, f func(ctx context.Context, db awa.DBTX, from, to int) error) {
 	c.persistPart(ctx, receipts, 0, len(receipts), f)
 }
 
-func (c *Client) persistPart(ctx context.Context, receipts []awa.Receipt, from, to int, f func(ctx context.Context, from, to int) error) {
+func (c *Client) persistPart(ctx context.Context, receipts []awa.Receipt, from, to int, f func(ctx context.Context, db awa.DBTX, from, to int) error) {
 	var pause backoff
 	refusals := 0
+	again := false
 	for {
 		try, cancel := context.WithTimeout(ctx, c.patience)
-		err := f(try, from, to)
+		var err error
+		if again { // it was the level, perhaps
+			err = readCommitted(try, c.cfg.Pool, func(tx pgx.Tx) error { return f(try, tx, from, to) })
+		} else {
+			err = f(try, c.cfg.Pool, from, to)
+		}
 		cancel()
+		again = errors.Is(err, awa.ErrRetry)
 		if err == nil {
 			return
 		}
@@ -174,7 +197,7 @@ func (c *Client) persistPart(ctx context.Context, receipts []awa.Receipt, from, 
 			c.log.Error("Could not finish a job, and will not try again", "job", receipts[from].JobID, "error", err)
 		default:
 			c.warn("Could not finish jobs; will try again", err, "jobs", to-from)
-			if errors.Is(err, awa.ErrRetry) && pause.failures == 0 {
+			if again && pause.failures == 0 {
 				pause.failures++
 				continue
 			}

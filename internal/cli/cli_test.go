@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -173,6 +174,24 @@ func TestStorage(t *testing.T) {
 	on(t, url, 1, "storage", "reset").wants(t, "repeat with --yes")
 	on(t, url, 0, "storage", "reset", "--yes").wants(t, "emptied")
 	on(t, url, 0, "storage", "check").wants(t, "healthy")
+}
+
+// What cannot be printed is an error, be it that there is nothing to tell.
+func TestNoRoomForOutput(t *testing.T) {
+	t.Parallel()
+	url := pgtest.URL(t)
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Skip(err)
+	}
+	defer full.Close()
+	for _, args := range [][]string{{"storage", "check"}, {"storage", "status"}, {"queue", "counts", "-o", "json"}, {"version"}} {
+		var stderr bytes.Buffer
+		code := cli.Run(t.Context(), append([]string{"--database-url", url}, args...), strings.NewReader(""), full, &stderr)
+		if code != 1 || !strings.Contains(stderr.String(), "no space left on device") {
+			t.Errorf("%v: exit code %d, %s", args, code, &stderr)
+		}
+	}
 }
 
 // A counter that lies is found by check and healed by the rebuild, which tells.

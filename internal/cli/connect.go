@@ -59,6 +59,11 @@ func (a *app) withConn(ctx context.Context, f func(*pgx.Conn) error) error {
 	if err != nil {
 		return err
 	}
+	return connected(ctx, config, f)
+}
+
+// connected is withConn for a config of its own.
+func connected(ctx context.Context, config *pgx.ConnConfig, f func(*pgx.Conn) error) error {
 	conn, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {
 		return fmt.Errorf("connect: %w", err)

@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os/exec"
+	"syscall"
 
 	"github.com/jackc/pgx/v5/pgconn"
 )
@@ -23,6 +25,8 @@ func report(w io.Writer, err error) int {
 		return exitViolated
 	case errors.As(err, &child):
 		return childExit(child)
+	case unread(err):
+		return exitError
 	}
 	fmt.Fprintf(w, "awa-admin: %s\n", lines(err.Error()))
 	var pgErr *pgconn.PgError
@@ -35,6 +39,13 @@ func report(w io.Writer, err error) int {
 		}
 	}
 	return exitError
+}
+
+// unread reports whether err is that of a pipe that nobody reads any more, as after head: no
+// news to the user. A connection that breaks fails with the same errno, but not at a path.
+func unread(err error) bool {
+	var path *fs.PathError
+	return errors.As(err, &path) && errors.Is(path, syscall.EPIPE)
 }
 
 // lines are those of a text that may have names of others in it.

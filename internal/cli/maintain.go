@@ -15,7 +15,7 @@ import (
 const maintainSQL = `select * from %[1]s.maintain()`
 
 // longestRound is how long a loop waits for the answer to a round, which takes seconds at
-// most: beyond it the connection may be dead, or a pooler's.
+// most: beyond it the connection may be dead, or a pooler's. So is one that is not made by then.
 const longestRound = 5 * time.Minute
 
 func (a *app) maintainCommand() *cobra.Command {
@@ -64,20 +64,27 @@ for Prometheus, and /healthz, which is 200 while rounds succeed.`,
 
 // maintainLoop runs rounds until the context is done. A fault of the first round
 // ends it; a later one is told, and the next round tries again on a new
-// connection.
+// connection. It also ends when nobody reads what it prints.
 func (a *app) maintainLoop(cmd *cobra.Command, interval, longest time.Duration, m *meter) error {
 	ctx := cmd.Context()
+	config, err := a.config()
+	if err != nil {
+		return err
+	}
+	if config.ConnectTimeout == 0 {
+		config.ConnectTimeout = longest
+	}
 	rounds := 0
 	told := told{}
 	for pause := interval; ; pause = min(2*pause, max(interval, 10*time.Second)) {
 		before := rounds
-		err := a.withConn(ctx, func(conn *pgx.Conn) error {
+		err := connected(ctx, config, func(conn *pgx.Conn) error {
 			return a.maintainRounds(cmd, conn, interval, longest, &rounds, told, m)
 		})
 		switch {
 		case ctx.Err() != nil:
 			return nil // told to stop
-		case rounds == 0:
+		case rounds == 0 || unread(err):
 			return err
 		case rounds > before:
 			pause = interval
@@ -91,7 +98,7 @@ func (a *app) maintainLoop(cmd *cobra.Command, interval, longest time.Duration, 
 }
 
 // maintainRounds runs rounds on one connection until one fails or gets no answer, and
-// counts the good ones.
+// counts the good ones. A full disk that takes no output keeps none from being done.
 func (a *app) maintainRounds(cmd *cobra.Command, conn *pgx.Conn, interval, longest time.Duration, rounds *int, told told, m *meter) error {
 	ctx := cmd.Context()
 	for {
@@ -104,8 +111,12 @@ func (a *app) maintainRounds(cmd *cobra.Command, conn *pgx.Conn, interval, longe
 		}
 		*rounds++
 		m.round(t, time.Since(start))
-		if err := a.printRound(cmd.OutOrStdout(), t, told); err != nil {
+		err = a.printRound(cmd.OutOrStdout(), t, told)
+		switch {
+		case unread(err):
 			return err
+		case err != nil && told.news("print", "0", err.Error(), time.Now()):
+			a.log.WarnContext(ctx, "maintain: Cannot print what was done", "error", err)
 		}
 		if !sleep(ctx, interval) {
 			return ctx.Err()

@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"fmt"
+
 	"github.com/jackc/pgx/v5"
 	"github.com/spf13/cobra"
 )
@@ -42,8 +44,11 @@ func (a *app) runStatement(cmd *cobra.Command, conn *pgx.Conn, s statement, args
 		return err
 	}
 	if len(t.rows) == 0 && s.none != "" && a.output == "table" {
-		cmd.Println(s.none)
-	} else if err := a.print(cmd.OutOrStdout(), t); err != nil {
+		_, err = fmt.Fprintln(cmd.OutOrStdout(), s.none)
+	} else {
+		err = a.print(cmd.OutOrStdout(), t)
+	}
+	if err != nil {
 		return err
 	}
 	if s.verdict != nil {

@@ -23,16 +23,29 @@ type table struct {
 // documents and timestamps come out as JSON has them, in the order of the
 // columns.
 //
-// Outside a transaction it runs in one of its own: housekeeping asks for READ COMMITTED,
-// and the default of the database may be another.
+// Housekeeping asks for READ COMMITTED, and the default of the database may be another: then
+// the statement is in a transaction that is. Else it is one of its own, for this program may
+// vanish without a word.
 func query(ctx context.Context, conn *pgx.Conn, sql string, args ...any) (t table, err error) {
-	if conn.PgConn().TxStatus() == 'I' {
-		err = pgx.BeginTxFunc(ctx, conn, readCommitted, func(pgx.Tx) error {
-			t, err = query(ctx, conn, sql, args...)
+	var level string
+	if err := conn.QueryRow(ctx, "select current_setting('transaction_isolation')").Scan(&level); err != nil {
+		return table{}, err
+	}
+	if level != "read committed" && conn.PgConn().TxStatus() == 'I' {
+		err = pgx.BeginTxFunc(ctx, conn, readCommitted, func(tx pgx.Tx) error {
+			// Or the server keeps its locks for hours when nobody is at the other end any more.
+			if _, err := tx.Exec(ctx, "set local idle_in_transaction_session_timeout = '30s'"); err != nil {
+				return err
+			}
+			t, err = queryOnce(ctx, conn, sql, args...)
 			return err
 		})
 		return t, err
 	}
+	return queryOnce(ctx, conn, sql, args...)
+}
+
+func queryOnce(ctx context.Context, conn *pgx.Conn, sql string, args ...any) (t table, err error) {
 	sql = "select q.*, row_to_json(q)::text from (\n" + sql + "\n) as q"
 	all := append([]any{pgx.QueryResultFormats{pgx.TextFormatCode}}, args...)
 	rows, err := conn.Query(ctx, sql, all...)

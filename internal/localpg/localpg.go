@@ -52,11 +52,15 @@ type Server struct {
 	stopErr  error
 }
 
-// NotifyContext is ctx, done when the process is told to stop by SIGINT or
-// SIGTERM. Programs that start a server run under it, so that their deferred
-// Stop is reached.
+// NotifyContext is ctx, done when the process is told to stop by SIGINT, SIGTERM or,
+// unless it was started to outlive its terminal, SIGHUP. Programs that start a server run
+// under it, so that their deferred Stop is reached.
 func NotifyContext(ctx context.Context) (context.Context, context.CancelFunc) {
-	return signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	signals := []os.Signal{os.Interrupt, syscall.SIGTERM}
+	if !signal.Ignored(syscall.SIGHUP) {
+		signals = append(signals, syscall.SIGHUP)
+	}
+	return signal.NotifyContext(ctx, signals...)
 }
 
 // Start creates a cluster and starts its server. ctx bounds the start alone:
