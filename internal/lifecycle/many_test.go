@@ -65,10 +65,9 @@ const noAutovacuum = `do $$
 	end $$`
 
 // rowsUnseen leaves what vacuum and analyze leave of a table whose rows are all deleted, or of
-// transactions that are open, before others come: it seems to have pages, but no rows. Lanes
-// are not deleted.
+// transactions that are open, before others come: it seems to have pages, but no rows.
 const rowsUnseen = `update pg_class as c set reltuples = 0, relpages = pg_relation_size(c.oid) / 8192
-	where c.relnamespace = 'awa'::regnamespace and c.relkind = 'r' and c.relname <> 'queue_lanes' and pg_relation_size(c.oid) > 0`
+	where c.relnamespace = 'awa'::regnamespace and c.relkind = 'r' and pg_relation_size(c.oid) > 0`
 
 // rowsAndPages is what has been read of awa's tables, whoever did.
 func rowsAndPages(t *testing.T, conn *pgx.Conn) tableReads {

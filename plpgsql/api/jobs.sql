@@ -3,16 +3,14 @@
 
 -- Jobs outside the ring.
 create or replace view {{ .schema }}._jobs_outside as
-{{ template "internal/outside_jobs.sql" (dict "schema" .schema "offset" "") }};
+{{ template "internal/outside_jobs.sql" (dict "schema" .schema "by_key" false) }};
 
 -- Per ready row the lane's cursor says whether its turn has passed; only then
 -- its attempt is looked up.
 create or replace view {{ .schema }}._jobs_by_key as
 select
 {{ template "internal/ready_job.sql" (dict "schema" .schema "claimed_at" "a.claimed_at" "finalized_at" "a.finalized_at") }}from {{ .schema }}.ready_entries as r
-join {{ .schema }}.queue_lanes as l on l.lane = r.lane
-  and not exists (select from {{ .schema }}.queue_lanes as d where d.lane = l.lane and d.ctid < l.ctid)
-left join lateral (
+{{ template "internal/lane_of.sql" (dict "schema" .schema "row" "r" "by_key" true) }}left join lateral (
   select c.* from {{ .schema }}.lane_cursors as c where c.lane = r.lane order by c.generation desc limit 1
 ) as c on true
 cross join lateral (
@@ -25,8 +23,7 @@ cross join lateral (
   where k.outcome is null or (k.outcome in ('c', 'f', 'x') and not k.removed)
 ) as a
 union all
--- Whatever the statistics say, by its id and not by lane.
-{{ template "internal/outside_jobs.sql" (dict "schema" .schema "offset" " + 0") }};
+{{ template "internal/outside_jobs.sql" (dict "schema" .schema "by_key" true) }};
 
 -- The view does not know what a reader asks for, and no plan may depend on statistics. So a
 -- query begins like the view above and looks the first hundred ready rows up by their keys: a

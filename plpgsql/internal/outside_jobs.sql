@@ -1,4 +1,4 @@
--- Jobs outside the ring, as rows of jobs. With an offset none of their tables can be read by lane.
+-- Jobs outside the ring, as rows of jobs; by_key as of lane_of.sql.
 select
   d.job_id as id, d.kind, l.queue, d.args, d.state, l.priority,
   (d.attempt - 1)::smallint as attempt, d.max_attempts, d.run_at,
@@ -10,9 +10,7 @@ select
   null::uuid as callback_id, null::timestamptz as callback_timeout_at,
   (d.run_lease - 1)::bigint as run_lease, d.progress
 from {{ .schema }}.deferred_jobs as d
-join {{ .schema }}.queue_lanes as l on l.lane = d.lane{{ .offset }}
-  and not exists (select from {{ .schema }}.queue_lanes as e where e.lane = l.lane and e.ctid < l.ctid)
-union all
+{{ template "internal/lane_of.sql" (dict "schema" .schema "row" "d" "by_key" .by_key) }}union all
 select
   k.job_id, k.kind, l.queue, k.args, k.state, l.priority, k.attempt, k.max_attempts, k.run_at,
   case when k.state = 'running' and k.worker is not null then (
@@ -27,5 +25,4 @@ select
   k.callback_id, case when k.state = 'waiting_external' then k.due_at end,
   k.receipt_lease::bigint, k.progress
 from {{ .schema }}.leases as k
-join {{ .schema }}.queue_lanes as l on l.lane = k.lane{{ .offset }}
-  and not exists (select from {{ .schema }}.queue_lanes as e where e.lane = l.lane and e.ctid < l.ctid)
+{{ template "internal/lane_of.sql" (dict "schema" .schema "row" "k" "by_key" .by_key) }}
