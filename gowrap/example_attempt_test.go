@@ -65,6 +65,34 @@ func ExampleClient_ListWorkers() {
 	// Output: worker-1 {"version": "1.4"} true
 }
 
+// A claim was committed, and its answer lost on the way. The worker's heartbeat keeps the
+// job alive, so the worker has it rescued.
+func ExampleClient_RescueUnknown() {
+	ctx := context.Background()
+	pool, done := freshPool(ctx)
+	defer done()
+
+	queue := awa.New()
+	for range 2 {
+		if _, err := queue.Enqueue(ctx, pool, awa.EnqueueParams{Kind: "resize"}); err != nil {
+			log.Fatal(err)
+		}
+	}
+	known, err := queue.Claim(ctx, pool, awa.ClaimParams{Queue: "default", Worker: "worker-1"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	if _, err := queue.Claim(ctx, pool, awa.ClaimParams{Queue: "default", Worker: "worker-1"}); err != nil {
+		log.Fatal(err) // and here it is lost
+	}
+	rescued, err := queue.RescueUnknown(ctx, pool, "worker-1", []awa.Receipt{known[0].Receipt})
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(rescued, "rescued")
+	// Output: 1 rescued
+}
+
 // A worker with a name learns from its heartbeat which of its attempts somebody
 // else closed.
 func ExampleClient_Heartbeat() {

@@ -50,6 +50,20 @@ func (c Client) Heartbeat(ctx context.Context, db DBTX, worker string) ([]Notice
 	return notices, wrap("heartbeat", err)
 }
 
+// RescueUnknown rescues the running attempts of a worker other than known, up to 500,
+// and returns their number: those of a claim that was committed but whose answer was
+// lost, which the worker's heartbeat keeps alive. The worker itself calls it, while no
+// claim under its name is under way.
+//
+// Errors: ErrInvalidArgument for an empty name, ErrRetry.
+func (c Client) RescueUnknown(ctx context.Context, db DBTX, worker string, known []Receipt) (rescued int64, err error) {
+	err = c.value("rescue_unknown").
+		arg("worker", "text", worker).
+		receipts("known", known).
+		row(ctx, db).Scan(&rescued)
+	return rescued, wrap("rescue unknown attempts", err)
+}
+
 // WorkerInfo is a worker that has sent a heartbeat.
 type WorkerInfo struct {
 	Worker      string

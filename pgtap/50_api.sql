@@ -34,6 +34,7 @@ insert into pg_temp.documented values
   ('callback_status(receipt awa.receipt)', 'TABLE(callback_id uuid, payload jsonb)'),
   ('register_worker(worker text, info jsonb DEFAULT NULL::jsonb)', 'void'),
   ('heartbeat(worker text)', null),
+  ('rescue_unknown(worker text, known awa.receipt[])', 'bigint'),
   ('start_waiting(queues text[])', 'void'),
   ('stop_waiting(queues text[])', 'void'),
   ('unique_key_of(kind text, queue text DEFAULT NULL::text, args jsonb DEFAULT NULL::jsonb)', 'bytea'),

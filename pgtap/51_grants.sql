@@ -30,6 +30,7 @@ insert into pg_temp.allowed values
   ('heartbeat_callback',                true,     true,   true,     false),
   ('register_worker',                   false,    true,   true,     false),
   ('heartbeat',                         false,    true,   true,     false),
+  ('rescue_unknown',                    false,    true,   true,     false),
   ('start_waiting',                     false,    true,   true,     false),
   ('stop_waiting',                      false,    true,   true,     false),
   ('unique_key_of',                     true,     false,  true,     false),

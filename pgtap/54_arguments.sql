@@ -13,6 +13,7 @@ insert into given values
   ('queue', $$ 'tap/54' $$), ('queues', $$ '{tap/54}' $$), ('settings', $$ '{}' $$), ('schema', $$ 'awa' $$),
   ('receipt', $$ (select c.receipt from awa.claim('tap/54/open') as c) $$),
   ('receipts', $$ array(select c.receipt from awa.claim('tap/54/open') as c) $$),
+  ('known', $$ '{}'::awa.receipt[] $$),
   ('delay', $$ '1 hour' $$), ('timeout', $$ '1 hour' $$), ('percent', '50'), ('attempt', '1'), ('worker', $$ 'tap/54' $$),
   ('callback_id', $$ (select awa.register_callback(c.receipt, '1 hour') from awa.claim('tap/54/open') as c) $$),
   ('job_id', $$ awa.enqueue('k', queue => 'tap/54/id') $$), ('p_id', $$ awa.enqueue('k', queue => 'tap/54/id') $$), ('id', '0'),

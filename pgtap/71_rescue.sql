@@ -1,6 +1,6 @@
 -- Leases, heartbeats, deadlines and rescue.
 begin;
-select plan(58);
+select plan(67);
 -- Alone: calls maintain.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 
@@ -69,8 +69,24 @@ select is(pg_temp.rescued(), 1::bigint, 'a silent worker''s attempt is rescued, 
 select is(pg_temp.state_of('tap/71/alive') || ', ' || pg_temp.state_of('tap/71/silent'), 'running 1, retryable 1', 'the other one''s is not');
 select matches((select j.errors[1] ->> 'error' from awa.jobs as j where j.queue = 'tap/71/silent'), '^worker tap/71/silent is silent since', 'the error names the worker');
 select set_config('awa.now', '', true) \g /dev/null
+-- By the worker itself, of claims whose answers it never had
+
+select awa.register_worker('tap/71/lost') \g /dev/null
+select awa.enqueue('k', queue => 'tap/71/lost') from generate_series(1, 6) \g /dev/null
+create temp table lost_known as select c.receipt from awa.claim('tap/71/lost', 2, 'tap/71/lost') as c;
+create temp table lost_answer as select c.receipt from awa.claim('tap/71/lost', 3, 'tap/71/lost') as c;
+create temp table lost_other as select c.receipt from awa.claim('tap/71/lost', 1, 'tap/71/other') as c;
+select ok(awa.complete(u.receipt), 'one of them is finished') from lost_answer as u limit 1;
+select is(awa.rescue_unknown('tap/71/lost', array(select a.receipt from lost_known as a)), 2::bigint, 'what a worker does not know of is rescued');
+select is(pg_temp.state_of('tap/71/lost'), 'running 1, running 1, completed 1, retryable 1, retryable 1, running 1', 'and nothing else');
+select is((select distinct j.errors[1] ->> 'error' from awa.jobs as j where j.queue = 'tap/71/lost' and j.state = 'retryable'),
+  'worker tap/71/lost does not know of the attempt', 'the error says so');
+select is(awa.rescue_unknown('tap/71/lost', array(select a.receipt from lost_known as a)), 0::bigint, 'once');
+select is(awa.rescue_unknown('tap/71/absent', '{}'), 0::bigint, 'an unknown worker has no attempts');
+select is(awa.rescue_unknown('tap/71/lost', '{}'), 2::bigint, 'a worker that knows of none has none left');
+
 select throws_ok(format('select %s', call), 'AW006', null, call || ' is refused')
-from (values ($$awa.register_worker(null)$$), ($$awa.register_worker('')$$), ($$awa.heartbeat(repeat('w', 201))$$),
+from (values ($$awa.rescue_unknown(null, '{}')$$), ($$awa.rescue_unknown('w', null)$$), ($$awa.register_worker(null)$$), ($$awa.register_worker('')$$), ($$awa.heartbeat(repeat('w', 201))$$),
   ($$awa.register_worker('tap/71/alive', to_jsonb(repeat('w', 70000)))$$)) as c (call);
 
 -- By deadline

@@ -49,6 +49,7 @@ grant execute on function
   {{ .schema }}.park,
   {{ .schema }}.register_worker,
   {{ .schema }}.heartbeat,
+  {{ .schema }}.rescue_unknown,
   {{ .schema }}.start_waiting,
   {{ .schema }}.stop_waiting,
   {{ .schema }}.maintain

@@ -69,6 +69,22 @@ func (l *live) workers() map[string]struct{} {
 	return names
 }
 
+// of are the receipts of what was claimed under a name.
+func (l *live) of(worker string) []awa.Receipt {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var receipts []awa.Receipt
+	for b := range l.batches {
+		if b.worker != worker {
+			continue
+		}
+		for i := range b.attempts {
+			receipts = append(receipts, b.attempts[i].Receipt)
+		}
+	}
+	return receipts
+}
+
 // find returns the attempts that receipts name, in their order; nil for one that
 // is written already. Prune may move an attempt to another slot, so the slot does
 // not count.

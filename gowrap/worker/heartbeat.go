@@ -68,7 +68,25 @@ func (c *Client) heartbeat(ctx context.Context, limit time.Duration) (asked bool
 		}
 		c.heed(notices)
 	}
+	for _, name := range c.identity.strangers(c.live.workers, time.Now()) {
+		c.rescueUnknown(ctx, conn, name)
+	}
 	return true, nil
+}
+
+// rescueUnknown has jobs rescued that were claimed under name and did not arrive.
+func (c *Client) rescueUnknown(ctx context.Context, conn *pgx.Conn, name string) {
+	var rescued int64
+	err := readCommitted(ctx, conn, func(tx pgx.Tx) (err error) {
+		rescued, err = c.cfg.Client.RescueUnknown(ctx, tx, name, c.live.of(name))
+		return err
+	})
+	switch {
+	case err != nil:
+		c.warn("Could not have the jobs of a lost claim rescued; will try again", err, "worker", name)
+	case rescued > 0:
+		c.log.Info("Jobs of a claim whose answer was lost were rescued", "jobs", rescued, "worker", name)
+	}
 }
 
 // rechecks asks which attempts are open, whenever the server answers again: a heartbeat

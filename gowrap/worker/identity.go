@@ -20,7 +20,8 @@ import (
 // keeps all its attempts alive, also those of a claim that was committed but
 // whose answer was lost. So after such a claim the client goes on under another
 // name, and the old one falls silent when the attempts known of it are finished:
-// then the lost ones are rescued.
+// then the lost ones are rescued. While some are not, the client has the others
+// rescued itself.
 type identity struct {
 	base string
 	info json.RawMessage
@@ -30,7 +31,21 @@ type identity struct {
 	mu         sync.Mutex // guards what follows; never held while the server is asked
 	epoch      int
 	registered bool
+	claims     map[string]int         // that are under way, by name
+	retired    map[string]*retirement // names given up, while attempts of them are known
 }
+
+// retirement is when a name that was given up is next asked about: a claim may also be
+// committed long after its answer was given up.
+type retirement struct {
+	next  time.Time
+	pause time.Duration
+}
+
+const (
+	firstPause   = 5 * time.Second
+	longestPause = 5 * time.Minute
+)
 
 func newIdentity(cfg Config) *identity {
 	queues := make([]string, 0, len(cfg.Queues))
@@ -42,7 +57,7 @@ func newIdentity(cfg Config) *identity {
 	if err != nil {
 		info = nil // a queue's name that is no text
 	}
-	return &identity{base: cfg.Name, info: info}
+	return &identity{base: cfg.Name, info: info, claims: map[string]int{}, retired: map[string]*retirement{}}
 }
 
 // name is the current name. It is registered.
@@ -122,5 +137,53 @@ func (id *identity) doubt(name string, err error) {
 	if name == id.current() {
 		id.epoch++
 		id.registered = false
+		id.retired[name] = &retirement{pause: firstPause}
 	}
+}
+
+// enter begins a claim under name, unless that was given up meanwhile.
+func (id *identity) enter(name string) bool {
+	id.mu.Lock()
+	defer id.mu.Unlock()
+	if name != id.current() {
+		return false
+	}
+	id.claims[name]++
+	return true
+}
+
+// leave ends a claim, when what it returned is among the live attempts.
+func (id *identity) leave(name string) {
+	id.mu.Lock()
+	defer id.mu.Unlock()
+	if id.claims[name]--; id.claims[name] == 0 {
+		delete(id.claims, name)
+	}
+}
+
+// strangers are the names given up under which no claim is under way any more, and of which
+// it is time to ask for attempts that the client does not know. alive returns the names of
+// those that it knows: asked once no claim can add to them.
+func (id *identity) strangers(alive func() map[string]struct{}, now time.Time) (due []string) {
+	id.mu.Lock()
+	defer id.mu.Unlock()
+	if len(id.retired) == 0 {
+		return nil
+	}
+	names := alive()
+	for name, r := range id.retired {
+		if id.claims[name] > 0 {
+			continue
+		}
+		if _, ok := names[name]; !ok {
+			delete(id.retired, name) // it falls silent
+			continue
+		}
+		if now.Before(r.next) {
+			continue
+		}
+		r.next, r.pause = now.Add(r.pause), min(2*r.pause, longestPause)
+		due = append(due, name)
+	}
+	return due
 }

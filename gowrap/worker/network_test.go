@@ -302,6 +302,38 @@ func TestPoolerLosesClaim(t *testing.T) {
 	}
 }
 
+// A job of a claim whose answer was lost is rescued although a handler runs on whose attempt
+// was claimed under the same name.
+func TestLostClaimBesideALongHandler(t *testing.T) {
+	admin, net, url := behind(t)
+	const jobs = 300
+	enqueueMany(t, admin, "default", jobs)
+	pool := newPool(t, url, func(cfg *pgxpool.Config) {
+		cfg.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeExec // each claim carries the text
+	})
+	var lost atomic.Pointer[atomic.Int64]
+	end := make(chan struct{})
+	var first atomic.Bool
+	cfg := worker.Config{Pool: pool, HeartbeatInterval: 100 * time.Millisecond,
+		Queues: map[string]worker.QueueConfig{"default": {MaxWorkers: 10, MaxClaim: 1}}}
+	const answer = "SFATAL\x00C57P01\x00Mserver lost\x00\x00"
+	c := begin(t, cfg, time.Minute, tasks(func(context.Context, *worker.Job[task]) error {
+		if first.CompareAndSwap(false, true) {
+			lost.Store(net.on("synchronous_commit", 1, fate{answer: append([]byte{'E', 0, 0, 0, byte(4 + len(answer))}, answer...)}))
+			<-end
+		}
+		return nil
+	}))
+	eventually(t, func() bool { return counts(t, admin, "default").Completed == jobs-1 },
+		func() any { return counts(t, admin, "default") })
+	if lost.Load().Load() != 1 || rows[int64](t, admin, `select count(*) from awa.done_entries where attempt > 1`)[0] == 0 {
+		t.Error("no claim was lost")
+	}
+	close(end)
+	stop(t, c)
+	requireHealthy(t, admin)
+}
+
 // The network is too slow for a claim of all jobs that there are places for, and the client or
 // the server gives it up. They are claimed by fewer and run, before lost claims have cost them
 // their attempts.

@@ -79,6 +79,9 @@ func (q *queue) loop(ctx, hard context.Context) {
 		q.errors.reset()
 		if got > 0 {
 			q.c.start(q, worker, jobs, ctx.Err() != nil)
+		}
+		q.c.identity.leave(worker)
+		if got > 0 {
 			streak++
 			if busy = got == n; busy {
 				q.most = min(q.most+q.most/8+1, q.cfg.MaxClaim)
@@ -220,19 +223,22 @@ func (q *queue) release() {
 	}
 }
 
-// claim claims under the client's current name.
+// claim claims under the client's current name, which its caller leaves if there is no error.
 func (q *queue) claim(ctx context.Context, n int) (jobs []awa.Job, worker string, err error) {
 	cfg := &q.c.cfg
 	ctx, cancel := context.WithTimeout(ctx, q.c.patience)
 	defer cancel()
-	worker, err = q.c.identity.name(ctx, cfg.Client, cfg.Pool)
-	if err != nil {
-		return nil, "", err
+	for entered := false; !entered; entered = q.c.identity.enter(worker) {
+		worker, err = q.c.identity.name(ctx, cfg.Client, cfg.Pool)
+		if err != nil {
+			return nil, "", err
+		}
 	}
 	jobs, err = cfg.Client.Claim(ctx, cfg.Pool, awa.ClaimParams{
 		Queue: q.name, MaxJobs: n, Worker: worker, Lease: cfg.Lease, Async: true})
 	if err != nil {
 		q.c.identity.doubt(worker, err)
+		q.c.identity.leave(worker)
 		return nil, "", err
 	}
 	return jobs, worker, nil

@@ -71,6 +71,46 @@ $$;
 comment on function {{ .schema }}.heartbeat is
   'Says that a worker is alive, making it known if it was not, and returns which of its attempts others closed since its last heartbeat: cancelled, deleted or rescued. Their finishes are stale. Call it at least three times per storage_settings.worker_silence. Never blocks. Raises AW006 for a bad name.';
 
+create or replace function {{ .schema }}.rescue_unknown (worker text, known {{ .schema }}.receipt[])
+  returns bigint
+{{ template "internal/public.sql" . -}}
+  set enable_seqscan = off
+as $$
+declare
+  v_receipts receipt[];
+begin
+  if rescue_unknown.worker is null then
+    perform _invalid_name('worker', rescue_unknown.worker);
+  end if;
+  if rescue_unknown.known is null then
+    perform _invalid('known is null', 'Pass the receipts that the worker has; an empty array if it has none.');
+  end if;
+  perform _enter_ring();
+  v_receipts := _without(
+    array(
+      select o
+      from _open_receipts(array(
+        select row(c.ready_slot, c.batch_id, j.job_id, coalesce(j.run_lease, 1))::receipt
+        from _open_claims() as c
+        cross join lateral unnest(c.job_ids, c.run_leases) as j (job_id, run_lease)
+        where c.worker = rescue_unknown.worker)) as o),
+    rescue_unknown.known);
+  v_receipts := v_receipts[:_rescue_bite(v_receipts)];
+  if v_receipts = '{}' then
+    return 0::bigint;
+  end if;
+  return (
+    select coalesce(sum(r.rescued), 0)::bigint
+    from _rescue_attempts(
+      v_receipts,
+      array_fill(format('worker %s does not know of the attempt', rescue_unknown.worker), array[cardinality(v_receipts)]),
+      clock_timestamp() + interval '5 seconds') as r);
+end;
+$$;
+
+comment on function {{ .schema }}.rescue_unknown is
+  'Rescues running attempts of a worker other than known, up to 500, and returns their number: those of a claim that was committed but whose answer was lost, which the worker''s heartbeat keeps alive. They are retried as after any failure. To be called by the worker itself, while no claim under its name is under way. Waits for holders of the attempts only briefly, and leaves those alone. Raises AW006 for a null.';
+
 create or replace function {{ .schema }}.list_workers ()
   returns table (worker text, heartbeat_at timestamptz, info jsonb)
 {{ template "internal/public.sql" . -}}
