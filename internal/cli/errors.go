@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"os/exec"
+	"strings"
 	"syscall"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -56,6 +57,10 @@ func hintOf(err *pgconn.PgError) string {
 	switch err.Code {
 	case "3F000", "42883", "42P01": // no such schema, function, relation
 		return "Is this version of awa installed? See: awa-admin migrate status"
+	case "22P02": // no value of its type
+		if strings.Contains(err.Message, "job_state") {
+			return "A job is " + states + "."
+		}
 	case "42501": // insufficient privilege
 		if err.Hint == "" {
 			return "awa_reader may look, awa_operator may change things, the owner of the schema may migrate: grant one of these roles, or connect as another."

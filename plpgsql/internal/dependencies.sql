@@ -232,10 +232,12 @@ begin
     v_below := case when v_last then '9223372036854775807' else pg_snapshot_xmax(v_seen) end;
     -- Dependencies and departures that the last pass did not see: where do they stand?
     v_new := array(
-      select k.after_id
-      from job_dependencies as k
-      where k.xid >= pg_snapshot_xmin(p.seen) and not pg_visible_in_snapshot(k.xid, p.seen)
-        and k.xid < v_below
+      -- In the order of its index, or all of another may be read, to spare a sort.
+      (select k.after_id
+       from job_dependencies as k
+       where k.xid >= pg_snapshot_xmin(p.seen) and not pg_visible_in_snapshot(k.xid, p.seen)
+         and k.xid < v_below
+       order by k.xid)
       union
       select i.id
       from job_departures as g

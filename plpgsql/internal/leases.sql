@@ -222,9 +222,12 @@ begin
   return query
   select _receipt_of(l), w.reason
   from (
-    select d.* from leases as d where d.due_at <= p_now
-    union
-    select d.* from leases as d where d.state = 'running' and (d.worker is not null or d.deadline_at <= p_now)
+    -- In the order of its index: of a few leases the planner would read any other as well. By
+    -- that of running ones the second part.
+    (select d.* from leases as d where d.due_at <= p_now order by d.due_at)
+    union all
+    select d.* from leases as d
+    where d.state = 'running' and (d.worker is not null or d.deadline_at <= p_now) and (d.due_at <= p_now) is false
   ) as l
   left join lateral (
     select b.heartbeat_at from workers as b
