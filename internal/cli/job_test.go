@@ -69,6 +69,7 @@ func TestJobList(t *testing.T) {
 	t.Parallel()
 	url := pgtest.URL(t)
 	on(t, url, 0, "job", "list").wants(t, "no jobs")
+	on(t, url, 1, "job", "list", "--state", "runing").wants(t, `"runing"`, "hint: A job is scheduled, available, running")
 	ids := failed(t, url, "q", "k", 3)
 	exec(t, url, `select awa.enqueue('other', queue => 'p')`)
 	type job struct {
