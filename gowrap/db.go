@@ -6,6 +6,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/awaqueue/awa/internal/txn"
 )
 
 // DBTX is where a call runs. *pgxpool.Pool, *pgxpool.Conn, *pgx.Conn and pgx.Tx
@@ -16,10 +18,6 @@ type DBTX interface {
 	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }
-
-// boundTransaction ends a transaction whose client vanished: its locks keep others from
-// housekeeping, and the server finds out by itself only after hours.
-const boundTransaction = "set local idle_in_transaction_session_timeout = '30s'"
 
 // readCommitted runs f and, where the database has another level by default, does so in a
 // transaction that is READ COMMITTED. A statement of its own is better, for it cannot be left
@@ -32,20 +30,12 @@ func readCommitted(ctx context.Context, db DBTX, f func(DBTX) error) error {
 	if level == "read committed" {
 		return f(db)
 	}
-	bounded := func(db DBTX) error {
-		if _, err := db.Exec(ctx, boundTransaction); err != nil {
-			return err
-		}
-		return f(db)
-	}
 	switch db := db.(type) {
-	case interface {
-		BeginTx(context.Context, pgx.TxOptions) (pgx.Tx, error)
-	}:
+	case txn.Beginner:
 		if inTransaction(db) {
 			break
 		}
-		return pgx.BeginTxFunc(ctx, db, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error { return bounded(tx) })
+		return txn.ReadCommitted(ctx, db, func(tx pgx.Tx) error { return f(tx) })
 	case stdDB:
 		pool, ok := db.db.(*sql.DB)
 		if !ok {
@@ -56,7 +46,10 @@ func readCommitted(ctx context.Context, db DBTX, f func(DBTX) error) error {
 			return err
 		}
 		defer func() { _ = tx.Rollback() }() // after a commit it does nothing
-		if err := bounded(stdDB{tx}); err != nil {
+		if _, err := tx.ExecContext(ctx, txn.Bound); err != nil {
+			return err
+		}
+		if err := f(stdDB{tx}); err != nil {
 			return err
 		}
 		return tx.Commit()

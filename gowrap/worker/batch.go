@@ -71,15 +71,10 @@ func (l *live) workers() map[string]struct{} {
 
 // of are the receipts of what was claimed under a name.
 func (l *live) of(worker string) []awa.Receipt {
-	l.mu.Lock()
-	defer l.mu.Unlock()
 	var receipts []awa.Receipt
-	for b := range l.batches {
-		if b.worker != worker {
-			continue
-		}
-		for i := range b.attempts {
-			receipts = append(receipts, b.attempts[i].Receipt)
+	for _, a := range l.all() {
+		if a.batch.worker == worker {
+			receipts = append(receipts, a.Receipt)
 		}
 	}
 	return receipts

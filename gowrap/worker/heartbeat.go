@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	awa "github.com/awaqueue/awa/gowrap"
+	"github.com/awaqueue/awa/internal/txn"
 )
 
 // heartbeats keeps the client's names alive until ctx is done.
@@ -77,7 +78,7 @@ func (c *Client) heartbeat(ctx context.Context, limit time.Duration) (asked bool
 // rescueUnknown has jobs rescued that were claimed under name and did not arrive.
 func (c *Client) rescueUnknown(ctx context.Context, conn *pgx.Conn, name string) {
 	var rescued int64
-	err := readCommitted(ctx, conn, func(tx pgx.Tx) (err error) {
+	err := txn.ReadCommitted(ctx, conn, func(tx pgx.Tx) (err error) {
 		rescued, err = c.cfg.Client.RescueUnknown(ctx, tx, name, c.live.of(name))
 		return err
 	})
@@ -132,7 +133,7 @@ func (c *Client) recheck(ctx context.Context) error {
 	}
 	defer done()
 	var stale []awa.Receipt
-	if err := readCommitted(ctx, conn, func(tx pgx.Tx) (err error) {
+	if err := txn.ReadCommitted(ctx, conn, func(tx pgx.Tx) (err error) {
 		stale, err = c.cfg.Client.ExtendLease(ctx, tx, receipts, c.cfg.Lease)
 		return err
 	}); err != nil {

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	awa "github.com/awaqueue/awa/gowrap"
+	"github.com/awaqueue/awa/internal/txn"
 )
 
 // write writes what became of attempts, and tries again until it is written or
@@ -144,20 +145,6 @@ func writeEach(calls []func()) {
 	all.Wait()
 }
 
-// readCommitted runs f in a transaction in which the server can tell that nothing is left of an
-// attempt: at another level, which the database may have by default, it asks for another try,
-// for ever. The server ends the transaction itself if the client is gone without a word.
-func readCommitted(ctx context.Context, db interface {
-	BeginTx(context.Context, pgx.TxOptions) (pgx.Tx, error)
-}, f func(pgx.Tx) error) error {
-	return pgx.BeginTxFunc(ctx, db, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, "set local idle_in_transaction_session_timeout = '30s'"); err != nil {
-			return err
-		}
-		return f(tx)
-	})
-}
-
 // persist calls f with ranges of receipts until each is written or ctx is done. What the
 // server refuses, twice, it would refuse for ever: then f is called for each half, so
 // that one job does not keep the others. A job that is refused alone stays as it is
@@ -173,8 +160,10 @@ func (c *Client) persistPart(ctx context.Context, receipts []awa.Receipt, from, 
 	for {
 		try, cancel := context.WithTimeout(ctx, c.patience)
 		var err error
-		if again { // it was the level, perhaps
-			err = readCommitted(try, c.cfg.Pool, func(tx pgx.Tx) error { return f(try, tx, from, to) })
+		if again {
+			// Perhaps only for the level, which the database may have by default: beyond READ
+			// COMMITTED the server cannot tell that nothing is left of an attempt.
+			err = txn.ReadCommitted(try, c.cfg.Pool, func(tx pgx.Tx) error { return f(try, tx, from, to) })
 		} else {
 			err = f(try, c.cfg.Pool, from, to)
 		}

@@ -10,6 +10,8 @@ import (
 	"unicode"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/awaqueue/awa/internal/txn"
 )
 
 // table is what a query returned, each row once as text and once as JSON.
@@ -32,11 +34,7 @@ func query(ctx context.Context, conn *pgx.Conn, sql string, args ...any) (t tabl
 		return table{}, err
 	}
 	if level != "read committed" && conn.PgConn().TxStatus() == 'I' {
-		err = pgx.BeginTxFunc(ctx, conn, readCommitted, func(tx pgx.Tx) error {
-			// Or the server keeps its locks for hours when nobody is at the other end any more.
-			if _, err := tx.Exec(ctx, "set local idle_in_transaction_session_timeout = '30s'"); err != nil {
-				return err
-			}
+		err = txn.ReadCommitted(ctx, conn, func(pgx.Tx) error {
 			t, err = queryOnce(ctx, conn, sql, args...)
 			return err
 		})
