@@ -63,9 +63,7 @@ from (
     else a.%[1]s end` -}}
 {{ template "internal/ready_job.sql" (dict "schema" .schema
   "claimed_at" (printf $time "claimed_at" .schema) "finalized_at" (printf $time "finalized_at" .schema)) }}  from {{ .schema }}.ready_entries as r
-  join {{ .schema }}.queue_lanes as l on l.lane = r.lane
-    and not exists (select from {{ .schema }}.queue_lanes as d where d.lane = l.lane and d.ctid < l.ctid)
-  -- The job's place in the arrays; null: it is looked up by its key, as is any job whose
+{{ template "internal/lane_of.sql" (dict "schema" .schema "row" "r" "by_key" false) }}  -- The job's place in the arrays; null: it is looked up by its key, as is any job whose
   -- number or lease is too large for them. offset 0, here and below: computed once.
   cross join lateral (
     select case

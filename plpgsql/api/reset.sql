@@ -22,23 +22,16 @@ begin
       lock table {{ join ", " $single }}, {{ join ", " $config }}, {{ join ", " $ring }}
         in access exclusive mode;
       -- This may wait as well: autovacuum may be at what belongs to a table and no lock on
-      -- it covers. A truncated table costs milliseconds and every session its plans, so those
-      -- that have no page are left alone.
-{{ range $table := $single }}
-      if pg_relation_size('{{ $.schema }}.{{ $table }}') > 0 then
-        truncate {{ $table }};
-      end if;
-{{ end }}
-{{ range $i := until (int .segments) }}{{ range $table := $ring }}
-      if pg_relation_size('{{ $.schema }}.{{ $table }}_{{ $i }}') > 0 then
-        truncate {{ $table }}_{{ $i }};
-      end if;
-{{ end }}{{ end }}
+      -- it covers.
+{{- range $table := $single }}
+{{ template "internal/truncate_filled.sql" (dict "schema" $.schema "table" $table) }}
+{{- end }}
+{{- range $i := until (int .segments) }}{{ range $table := $ring }}
+{{ template "internal/truncate_filled.sql" (dict "schema" $.schema "table" (printf "%s_%d" $table $i)) }}
+{{- end }}{{ end }}
       if not coalesce(reset.keep_config, false) then
 {{- range $table := $config }}
-        if pg_relation_size('{{ $.schema }}.{{ $table }}') > 0 then
-          truncate {{ $table }};
-        end if;
+{{ template "internal/truncate_filled.sql" (dict "schema" $.schema "table" $table) }}
 {{- end }}
       end if;
       exit;
