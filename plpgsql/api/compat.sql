@@ -242,6 +242,7 @@ begin
   end if;
   -- Only what it changes: another session may have changed the rest since.
   perform _collect('update', (jsonb_strip_nulls(jsonb_build_object('id', new.id,
+      'found', case when old.state not in ('available', 'scheduled', 'retryable') then old.state end,
       'queue', nullif(new.queue, old.queue), 'priority', nullif(new.priority, old.priority), 'run_at', nullif(new.run_at, old.run_at),
       'max_attempts', nullif(new.max_attempts, old.max_attempts), 'tags', to_jsonb(nullif(coalesce(new.tags, '{}'), old.tags)),
       'unique_key', new.unique_key, 'unique_states', new.unique_states, 'due_at', case
@@ -350,11 +351,13 @@ begin
     v_lost := (_less(v_ids, array(select t.job_id from unnest(v_taken) as t)))[1];
     exit when v_lost is null;
     v_state := (select k.state from _jobs_by_key as k where k.id = v_lost);
-    if v_state in ('available', 'scheduled', 'retryable') then
-      -- The job was deferred, or promoted, in between. If nothing is held yet, this may wait
-      -- once more.
-      continue when v_late = '{}' and v_taken = '{}' and v_round < 10;
-      perform _serialization_failure(format('job %s moved on while it was updated', v_lost));
+    -- The job was deferred, or promoted, in between. If nothing is held yet, this may wait once
+    -- more.
+    continue when v_state in ('available', 'scheduled', 'retryable') and v_late = '{}' and v_taken = '{}' and v_round < 10;
+    if v_state in ('available', 'scheduled', 'retryable') or not exists (
+        select from _rows_collected('update') as e (change) where e.change ->> 'id' = v_lost::text and e.change ? 'found')
+    then
+      perform _serialization_failure(format('job %s moved on while it was updated, it is %s', v_lost, coalesce(v_state::text, 'gone')));
     end if;
     raise exception using errcode = 'AW003',
       message = format('job %s is %s, only waiting jobs can be updated', v_lost, coalesce(v_state::text, 'gone')),
