@@ -32,7 +32,7 @@ where f.level = 'performance' and f.message = 'routine is marked as VOLATILE, sh
 -- These raise, which an immutable function would do at planning already.
 delete from pg_temp.findings as f
 where f.level = 'performance' and f.message = 'routine is marked as VOLATILE, should be IMMUTABLE'
-  and f.name in ('_invalid', '_serialization_failure', '_no_segment');
+  and f.name in ('_invalid', '_serialization_failure');
 
 -- A CASE over every slot of the ring returns in each branch and has no ELSE:
 -- a slot that no ring has raises, it does not fall through. cancel ends in a

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"io"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -16,6 +17,15 @@ func (c *Client) SetPatience(d time.Duration) { c.patience, c.lastWords = d, d }
 
 // Recheck asks which attempts are open, as after a silence of the server.
 func (c *Client) Recheck(ctx context.Context) error { return c.recheck(ctx) }
+
+// DoubtName gives the client's name up, as after a claim whose answer was lost.
+func (c *Client) DoubtName() { c.identity.doubt(c.identity.known(), io.ErrUnexpectedEOF) }
+
+// Heartbeat beats once.
+func (c *Client) Heartbeat(ctx context.Context) error {
+	_, err := c.heartbeat(ctx, c.patience)
+	return err
+}
 
 // OpenSession does to conn what the client does to the connection that it is notified by.
 func (c *Client) OpenSession(ctx context.Context, conn *pgx.Conn) error {

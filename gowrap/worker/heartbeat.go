@@ -84,9 +84,10 @@ func (c *Client) rescueUnknown(ctx context.Context, conn *pgx.Conn, name string)
 	})
 	switch {
 	case err != nil:
-		c.warn("Could not have the jobs of a lost claim rescued; will try again", err, "worker", name)
+		c.warn("Could not have the jobs of a lost claim rescued; will try again", err, "name", name)
 	case rescued > 0:
-		c.log.Info("Jobs of a claim whose answer was lost were rescued", "jobs", rescued, "worker", name)
+		c.identity.more(name)
+		c.log.Info("Jobs of a claim whose answer was lost were rescued", "jobs", rescued, "name", name)
 	}
 }
 

@@ -334,6 +334,36 @@ func TestLostClaimBesideALongHandler(t *testing.T) {
 	requireHealthy(t, admin)
 }
 
+// The server rescues a few at a time. As long as there are more the client asks again at the
+// next heartbeat.
+func TestLargeLostClaimBesideALongHandler(t *testing.T) {
+	url := pgtest.URL(t)
+	admin := newPool(t, url, nil)
+	began, end := make(chan struct{}), make(chan struct{})
+	c := start(t, worker.Config{Pool: newPool(t, url, nil), DisableMaintain: true, HeartbeatInterval: time.Hour},
+		tasks(func(context.Context, *worker.Job[task]) error {
+			began <- struct{}{}
+			<-end
+			return nil
+		}))
+	enqueue(t, admin, awa.EnqueueParams{Args: task{0}})
+	receive(t, began)
+	exec(t, admin, `select awa.enqueue('k', queue => 'lost', follow_ups => '{"failed": [{"kind": "f"}]}') from generate_series(1, 25)`)
+	exec(t, admin, `select awa.claim('lost', 25, $1)`, c.Name())
+	c.DoubtName()
+	for range 3 {
+		if err := c.Heartbeat(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := counts(t, admin, "lost"); n.Retryable != 25 {
+		t.Errorf("%+v", n)
+	}
+	close(end)
+	stop(t, c)
+	requireHealthy(t, admin)
+}
+
 // The network is too slow for a claim of all jobs that there are places for, and the client or
 // the server gives it up. They are claimed by fewer and run, before lost claims have cost them
 // their attempts.

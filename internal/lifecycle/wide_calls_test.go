@@ -113,6 +113,7 @@ var wideCalls = []string{
 	`select awa.complete_callback(l.callback_id) from awa.jobs as l where l.callback_id is not null limit 1`,
 	`select awa.storage_abort(), awa.active_queue_storage_schema()`, `select awa.storage_status()`,
 	`select awa.heartbeat($6)`, `select awa.heartbeat($6)`, `select awa.register_worker($6, '{"a": 1}')`,
+	`select awa.rescue_unknown($6, '{}')`, `select awa.rescue_unknown('wide/nobody', array(select c.receipt from awa.claim($1, 3, 'wide/nobody') as c))`,
 	`select awa.start_waiting(array[$1]), awa.stop_waiting(array[$1])`,
 	`select awa.enqueue('lone', queue => 'lone', run_at => case when $4 % 2 = 0 then clock_timestamp() + interval '5 ms' end)`,
 	`select awa.complete_many(array(select c.receipt from awa.claim('lone', 100) as c))`,

@@ -512,7 +512,8 @@ func TestWide(t *testing.T) {
 			rnd.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
 			return append(list[:n], more...)
 		}
-		w.mix.enqueues, w.mix.finishes = some(w.mix.enqueues, 3), some(wideFinishes, 3)
+		// The first ones need no other job.
+		w.mix.enqueues, w.mix.finishes = some(w.mix.enqueues, 3, w.mix.enqueues[0]), some(wideFinishes, 3)
 		w.mix.calls, w.mix.work = some(wideCalls, 8, `select awa.resume_queue($1)`), some(wideWork, 5, `maintain`, `rotate`, `prune`, `configure_queue`)
 		t.Logf("%q", w.mix)
 	}

@@ -63,6 +63,9 @@ begin
   into v_slot, v_shards, v_notify, v_depth, v_known, v_job_id
   from (select n.slot from segment_rotations as n order by n.generation desc limit 1) as g
   left join queue_meta as m on m.queue = enqueue.queue;
+  if v_slot is null then
+    perform _no_segment();
+  end if;
   if v_known is not true or v_shards > 1 or v_depth is not null then
     if v_shards > 1 then
       v_shard := _shard(enqueue.ordering_key, v_shards);
@@ -113,8 +116,6 @@ begin
       enqueue.unique_key, coalesce(enqueue.unique_states, case when enqueue.unique_key is not null then b'11111000' end),
       enqueue.ordering_key, enqueue.deadline);
 {{ end }}
-  else
-    perform _no_segment();
   end case;
   if v_notify is not false and not (  -- _wake, without another call
     pg_try_advisory_lock(_lock_class(2), _queue_key(enqueue.queue))

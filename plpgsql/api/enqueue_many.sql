@@ -55,6 +55,9 @@ begin
   select g.slot, m.enqueue_shards, m.notify, m.max_depth into v_slot, v_shards, v_notify, v_depth
   from (select r.slot from segment_rotations as r order by r.generation desc limit 1) as g
   left join queue_meta as m on m.queue = enqueue_many.queue;
+  if v_slot is null then
+    perform _no_segment();
+  end if;
   if v_depth is not null then
     perform _check_depth(enqueue_many.queue, v_depth, v_jobs);
   end if;
@@ -87,8 +90,6 @@ begin
       enqueue_many.ordering_key, enqueue_many.deadline
     from unnest(v_ids, enqueue_many.args) as u (id, args);
 {{ end }}
-  else
-    perform _no_segment();
   end case;
   if v_notify is not false then
     perform _wake(enqueue_many.queue);
@@ -226,8 +227,6 @@ begin
       array(select q.queue from queues as q where not q.later and q.notify is not false)
     into v_ids, v_queues;
 {{ end }}
-  else
-    perform _no_segment();
   end case;
   if v_ids = '{}' then
     return null;

@@ -78,6 +78,9 @@ create or replace function {{ .schema }}.rescue_unknown (worker text, known {{ .
 as $$
 declare
   v_receipts receipt[];
+  v_reasons  text[];
+  v_bite     integer;
+  v_jobs     bigint := 0::bigint;
 begin
   if rescue_unknown.worker is null then
     perform _invalid_name('worker', rescue_unknown.worker);
@@ -86,7 +89,7 @@ begin
     perform _invalid('known is null', 'Pass the receipts that the worker has; an empty array if it has none.');
   end if;
   perform _enter_ring();
-  v_receipts := _without(
+  v_receipts := (_without(
     array(
       select o
       from _open_receipts(array(
@@ -94,17 +97,21 @@ begin
         from _open_claims() as c
         cross join lateral unnest(c.job_ids, c.run_leases) as j (job_id, run_lease)
         where c.worker = rescue_unknown.worker)) as o),
-    rescue_unknown.known);
-  v_receipts := v_receipts[:_rescue_bite(v_receipts)];
-  if v_receipts = '{}' then
-    return 0::bigint;
-  end if;
-  return (
-    select coalesce(sum(r.rescued), 0)::bigint
-    from _rescue_attempts(
+    rescue_unknown.known))[:500];
+  if v_receipts <> '{}' then
+    select f.p_receipts, f.p_reasons into v_receipts, v_reasons
+    from _free_attempts(
       v_receipts,
-      array_fill(format('worker %s does not know of the attempt', rescue_unknown.worker), array[cardinality(v_receipts)]),
-      clock_timestamp() + interval '5 seconds') as r);
+      array_fill(format('worker %s does not know of the attempt', rescue_unknown.worker), array[cardinality(v_receipts)])) as f;
+    if v_receipts is not null then
+      v_bite := _rescue_bite(v_receipts);
+      v_jobs := (
+        select coalesce(sum(r.rescued), 0)::bigint
+        from _rescue_attempts(v_receipts[:v_bite], v_reasons[:v_bite], clock_timestamp() + interval '5 seconds') as r);
+    end if;
+    perform _release_reserved();
+  end if;
+  return v_jobs;
 end;
 $$;
 

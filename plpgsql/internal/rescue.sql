@@ -141,6 +141,28 @@ begin
 end;
 $$;
 
+-- Those attempts whose unique keys nobody else holds, which are locked until commit; null if there
+-- are none. Whoever rescues several attempts has some in hand when the next one needs its key.
+create or replace function {{ .schema }}._free_attempts (inout p_receipts {{ .schema }}.receipt[], inout p_reasons text[])
+  language plpgsql
+  volatile
+as $$
+declare
+  v_busy bigint[];
+begin
+  if p_receipts is null or not exists (select from job_unique_claims) then
+    return;
+  end if;
+  v_busy := _lock_free_keys(array(select r.job_id from unnest(p_receipts) as r), 'retryable');
+  if v_busy <> '{}' then
+    select array_agg(row(u.ready_slot, u.batch_id, u.job_id, u.run_lease)::receipt order by u.n), array_agg(u.reason order by u.n)
+    into p_receipts, p_reasons
+    from unnest(p_receipts, p_reasons) with ordinality as u (ready_slot, batch_id, job_id, run_lease, reason, n)
+    where u.job_id not in (select b.id from unnest(v_busy) as b (id));
+  end if;
+end;
+$$;
+
 -- Closes due attempts and tells their workers. One that cannot be closed does not stop the
 -- others: after an error each batch is closed alone and, if that fails and nobody else holds
 -- it, each attempt. Waits for others only briefly, and begins nothing after p_until: the next
@@ -279,7 +301,6 @@ declare
   v_batches  bigint[];
   v_receipts receipt[];
   v_reasons  text[];
-  v_busy     bigint[];
   v_back     boolean;  -- the clock was set back
   v_took     numeric;
   v_bite     integer;
@@ -343,15 +364,7 @@ begin
     into v_receipts, v_reasons
     from _due_leases(v_now, v_silent, p_max) as d;
   end if;
-  if v_receipts is not null and exists (select from job_unique_claims) then
-    v_busy := _lock_free_keys(array(select r.job_id from unnest(v_receipts) as r), 'retryable');
-    if v_busy <> '{}' then
-      select array_agg(row(u.ready_slot, u.batch_id, u.job_id, u.run_lease)::receipt order by u.n), array_agg(u.reason order by u.n)
-      into v_receipts, v_reasons
-      from unnest(v_receipts, v_reasons) with ordinality as u (ready_slot, batch_id, job_id, run_lease, reason, n)
-      where u.job_id not in (select b.id from unnest(v_busy) as b (id));
-    end if;
-  end if;
+  select f.p_receipts, f.p_reasons into v_receipts, v_reasons from _free_attempts(v_receipts, v_reasons) as f;
   if v_receipts is not null then
     v_bite := _rescue_bite(v_receipts);
     v_until := clock_timestamp() + interval '10 seconds';

@@ -14,26 +14,32 @@ as $$
   select pg_catalog.hashtext('awa/{{ .schema }}') + p_class
 $$;
 
-create or replace function {{ .schema }}._current_slot ()
-  returns smallint
-  language plpgsql
-  stable
-as $$
-begin
-  return (select r.slot from segment_rotations as r order by r.generation desc limit 1);
-end;
-$$;
-
--- What a dump of definitions alone leaves out.
+-- What a dump of definitions alone leaves out, and what a reset leaves of an older snapshot.
 create or replace function {{ .schema }}._no_segment ()
   returns void
   language plpgsql
   volatile
 as $$
 begin
+  perform _refuse_torn('the ring');
   raise exception using errcode = '55000',
     message = 'the storage has no segment: it was restored without its rows',
     hint = 'Empty and ready: select {{ .schema }}.reset(). Else restore the data too.';
+end;
+$$;
+
+create or replace function {{ .schema }}._current_slot ()
+  returns smallint
+  language plpgsql
+  stable
+as $$
+declare
+  v_slot smallint := (select r.slot from segment_rotations as r order by r.generation desc limit 1);
+begin
+  if v_slot is null then
+    perform _no_segment();
+  end if;
+  return v_slot;
 end;
 $$;
 
