@@ -63,3 +63,4 @@ drop function if exists {{ .schema }}._claim_parked (text, integer, text[], text
 drop function if exists {{ .schema }}._await_tokens (text, double precision, integer);
 drop function if exists {{ .schema }}._forget_parked (text, integer, text[], bigint[]);
 drop function if exists {{ .schema }}._job_changes ();
+drop function if exists {{ .schema }}._is_lasting (text[]);

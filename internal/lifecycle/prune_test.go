@@ -259,17 +259,18 @@ func TestPruneThatIsBlockedOnlyCounts(t *testing.T) {
 }
 
 // A prune that a long transaction keeps from a segment is called again and again, for as
-// long as that lasts. It says so before it reads and copies what it could not give back.
+// long as that lasts. It says so before it reads and copies what it could not give back, and
+// names the transaction to who asks.
 func TestPruneBesideALongTransactionReadsNothing(t *testing.T) {
 	server := pgtest.Server(t, localpg.Options{Settings: map[string]string{"max_prepared_transactions": "4"}})
 	conn, holder := pgtest.Conn(t, server.URL()), pgtest.Conn(t, server.URL())
 	exec := execOn(t, conn)
-	exec(`select awa.configure_storage('{"segment_max_age": "1 second"}')`)
+	exec(`select awa.configure_storage('{"segment_max_age": "1 second", "history_retention": "0"}')`)
 	exec(`select awa.enqueue_many('k', array_fill('1'::jsonb, array[1000]))`)
 	exec(`select awa.fail_many(array(select c.receipt from awa.claim('default', 1000) as c), terminal => true)`)
 	exec(`select awa.rotate()`)
 
-	lasting := func(since string) {
+	lasting := func(since, named string) {
 		t.Helper()
 		exec(`do $$ begin
 			while not exists (` + since + ` < clock_timestamp() - interval '1 second') loop
@@ -279,17 +280,71 @@ func TestPruneBesideALongTransactionReadsNothing(t *testing.T) {
 		if read := readByOutcome(t, conn, `select awa.prune()`, "busy")["ready_entries_0"]; read > 0 {
 			t.Errorf("beside a transaction of which %s, a prune that was busy read %d rows", since, read)
 		}
+		for _, told := range []string{
+			`select m.detail from awa.maintain() as m where m.task = 'prune' and m.outcome = 'busy'`,
+			`select s.reason from awa.storage_status() as s where s.slot = 0`,
+		} {
+			var reason string
+			if err := conn.QueryRow(t.Context(), told).Scan(&reason); err != nil || !strings.Contains(reason, named) {
+				t.Errorf("%s: %q, %v; want it to name %s", told, reason, err, named)
+			}
+		}
 	}
 	held := execOn(t, holder)
 	held(`begin; select count(*) from awa.ready_entries`)
-	lasting(`select from pg_stat_activity as a where a.datname = current_database() and a.state = 'idle in transaction' and a.xact_start`)
+	lasting(`select from pg_stat_activity as a where a.datname = current_database() and a.state = 'idle in transaction' and a.xact_start`,
+		fmt.Sprintf("session %d ", holder.PgConn().PID()))
 	held(`prepare transaction 'long'`)
-	lasting(`select from pg_prepared_xacts as p where p.database = current_database() and p.prepared`)
+	lasting(`select from pg_prepared_xacts as p where p.database = current_database() and p.prepared`,
+		"transaction 'long'")
 	held(`rollback prepared 'long'`)
 	var outcome string
 	if err := conn.QueryRow(t.Context(), `select awa.prune()`).Scan(&outcome); err != nil || outcome != "pruned" {
 		t.Error(outcome, err)
 	}
+}
+
+// A prune that takes longer than the session may have for a transaction leaves nothing of its
+// call, not even a report. The other tasks are done all the same.
+func TestMaintainWherePrunesEndTheSession(t *testing.T) {
+	url := pgtest.URL(t)
+	exec := execOn(t, pgtest.Conn(t, url))
+	var version int
+	conn := pgtest.Conn(t, url)
+	if err := conn.QueryRow(t.Context(), `select current_setting('server_version_num')::integer`).Scan(&version); err != nil {
+		t.Fatal(err)
+	}
+	if version < 170000 {
+		t.Skip("before 17 there is no transaction_timeout")
+	}
+	exec(`select awa.configure_storage('{"history_retention": "0"}')`)
+	exec(`select awa.enqueue('k')`)
+	exec(`select awa.complete(c.receipt) from awa.claim('default') as c`)
+	exec(`select awa.rotate()`)
+	exec(`create function awa.dawdle () returns trigger language plpgsql as 'begin perform pg_sleep(600); return new; end'`)
+	exec(`create trigger dawdle before insert on awa.segment_prunes for each row execute function awa.dawdle()`)
+	exec(`select awa.enqueue('k', run_at => now() + interval '0.1 seconds')`)
+
+	ended := 0
+	for range 15 {
+		session, err := pgx.Connect(t.Context(), url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = session.Exec(t.Context(), `set transaction_timeout = '1s'; select awa.maintain()`)
+		_ = session.Close(t.Context()) // it may have been ended
+		if err != nil {
+			ended++
+		}
+		var available int64
+		if err := conn.QueryRow(t.Context(), `select available from awa.queue_counts('default')`).Scan(&available); err != nil {
+			t.Fatal(err)
+		}
+		if available == 1 && ended > 0 {
+			return
+		}
+	}
+	t.Errorf("of 15 calls %d were ended, and none promoted the job that was due", ended)
 }
 
 // Jobs that hold a segment may do so for weeks. maintain does not count them at every call.

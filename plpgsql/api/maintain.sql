@@ -33,6 +33,9 @@ begin
       or exists (
         select from segment_rotations as r
         where r.generation = v_oldest + 1 and r.rotated_at < clock_timestamp() - v_settings.history_retention))
+    -- A transaction_timeout ends the session, and with it whatever the call would do. So where
+    -- there is one, half of the calls are left for the other tasks.
+    and (coalesce(current_setting('transaction_timeout', true), '0') = '0' or random() < 0.5)
     and _try_singleton(1)
   then
     v_reason := format('segment %s', v_oldest);
@@ -51,7 +54,9 @@ begin
       v_prune := 'failed';
       v_reason := format('segment %s: %s', v_oldest, sqlerrm);
     end;
-    if v_prune = 'pruned' then
+    if v_prune = 'busy' then
+      v_reason := concat_ws(': ', v_reason, _lasting_holder(_segment_holders((v_oldest % {{ .segments }})::integer)));
+    elsif v_prune = 'pruned' then
       return query select 'prune', v_prune, 1::bigint, v_reason;
       return;
     end if;

@@ -35,7 +35,7 @@ declare
   k_places   tid[];
   k_jobs     bigint[];
 begin
-  if _is_lasting(v_met) then
+  if _lasting_holder(v_met) is not null then
     return 'busy';
   end if;
   -- A few stragglers do not pin a segment: one in a hundred, or any up to the

@@ -38,7 +38,7 @@ begin
     case when g.generation = v_oldest then v_running end,
     case
       when p.phase <> 'sealed' or g.generation > v_oldest then null
-      when v_waiting + v_running = 0 then 'ready to prune'
+      when v_waiting + v_running = 0 then concat_ws(', but ', 'ready to prune', _lasting_holder(_segment_holders(s.slot)))
       else format('%s waiting and %s running jobs hold it', v_waiting, v_running)
     end
   from generate_series(0, {{ sub (int .segments) 1 }}) as s (slot)

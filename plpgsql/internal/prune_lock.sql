@@ -84,11 +84,11 @@ begin
 end;
 $$;
 
--- Whether one of these transactions has lasted so long, as a dump's does, that prune does not
--- wait for it: what it proves and copies would be wasted, at each call again. Of another role's
--- it is known to who may read all statistics.
-create or replace function {{ .schema }}._is_lasting (p_met text[])
-  returns boolean
+-- The first of these transactions, if it has lasted so long, as a dump's does, that prune does
+-- not wait for it: what it proves and copies would be wasted, at each call again. When another
+-- role's began is known to who may read all statistics.
+create or replace function {{ .schema }}._lasting_holder (p_met text[])
+  returns text
   language plpgsql
   volatile
 as $$
@@ -96,10 +96,15 @@ declare
   v_since timestamptz := clock_timestamp() - (
     select least(greatest(s.segment_max_age, '1 second'), '1 minute') from storage_settings as s);
 begin
-  return exists (
-    select from pg_locks as k
+  return (
+    select case
+      when p.gid is not null then format('transaction %L is prepared since %s', p.gid, p.prepared)
+      else format('session %s is in a transaction since %s', a.pid, a.xact_start) end
+    from pg_locks as k
     left join pg_stat_activity as a on a.pid = k.pid
     left join pg_prepared_xacts as p on k.pid is null and k.locktype = 'transactionid' and p.transaction = k.transactionid
-    where k.virtualtransaction = any (p_met) and coalesce(a.xact_start, p.prepared) < v_since);
+    where k.virtualtransaction = any (p_met) and coalesce(a.xact_start, p.prepared) < v_since
+    order by coalesce(a.xact_start, p.prepared)
+    limit 1);
 end;
 $$;
