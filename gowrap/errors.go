@@ -12,9 +12,9 @@ import (
 // *pgconn.PgError with the message, detail and hint of the server stays within
 // reach of errors.As.
 var (
-	// ErrStale: the receipt's attempt is closed (SQLSTATE AW001). Raised only by
-	// calls that are told to be strict; the others report stale receipts as
-	// results.
+	// ErrStale: the receipt's attempt is closed. Methods of Client report that as a
+	// result instead; package worker returns it. SQLSTATE AW001, which no function of
+	// the server raises yet.
 	ErrStale = errors.New("stale receipt")
 	// ErrNotFound: no such job, queue or callback (AW002).
 	ErrNotFound = errors.New("not found")

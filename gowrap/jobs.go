@@ -21,7 +21,7 @@ type JobInfo struct {
 	Priority          int16
 	Attempt           int16 // attempts begun
 	MaxAttempts       int16
-	RunAt             time.Time // zero if it is infinity, as while the job waits for other jobs
+	RunAt             time.Time // zero if it is infinity, as while the job waits for other jobs or a slot of its concurrency key
 	HeartbeatAt       time.Time
 	DeadlineAt        time.Time
 	AttemptedAt       time.Time

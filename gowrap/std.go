@@ -19,7 +19,7 @@ type StdDBTX interface {
 // driver github.com/jackc/pgx/v5/stdlib. Given a *sql.Tx, calls belong to that
 // transaction. Other drivers do not encode what the calls pass.
 //
-// Every method works through it. A worker should use pgx itself, which spares the
+// Every method that takes a DBTX works through it. A worker should use pgx itself, which spares the
 // conversions. It is safe for concurrent use if db is.
 func StdDB(db StdDBTX) DBTX { return stdDB{db} }
 

@@ -1,3 +1,4 @@
+-- Lists of jobs: every page of every filter, and what a page reads.
 begin;
 select plan(18);
 

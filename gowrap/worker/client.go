@@ -254,16 +254,14 @@ func (c *Client) start(q *queue, worker string, jobs []awa.Job, stopping bool) {
 		a.Job, a.client, a.db, a.batch = &jobs[i], c.cfg.Client, c.cfg.Pool, b
 	}
 	c.live.add(b)
-	if !stopping {
-		c.handlers.Add(len(jobs))
-	}
-	if !stopping {
-		go c.handleNext(b)
+	if stopping {
+		for i := range b.attempts {
+			c.release(&b.attempts[i])
+		}
 		return
 	}
-	for i := range b.attempts {
-		c.release(&b.attempts[i])
-	}
+	c.handlers.Add(len(jobs))
+	go c.handleNext(b)
 }
 
 // handleNext runs handlers of a batch, one after the other. Before each it sees to

@@ -23,7 +23,7 @@
 //	RetryAfter(d, err)    failed; the next attempt after d
 //	Cancel(reason)        cancelled, for good
 //	Terminal(err)         failed, for good
-//	Waiting               left to who answers; see [Attempt.RegisterCallback]
+//	Waiting               left to whoever answers; see Attempt.RegisterCallback
 //	any other error       failed; the next attempt after the server's backoff
 //	a panic               the same, with the stack in the error's text
 //

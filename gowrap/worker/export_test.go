@@ -27,6 +27,11 @@ func (c *Client) Heartbeat(ctx context.Context) error {
 	return err
 }
 
+// MaintainRound is one round of maintenance. It reports whether that brought jobs.
+func (c *Client) MaintainRound(ctx context.Context) (worked bool, err error) {
+	return c.maintainer.round(ctx, c.patience)
+}
+
 // OpenSession does to conn what the client does to the connection that it is notified by.
 func (c *Client) OpenSession(ctx context.Context, conn *pgx.Conn) error {
 	return c.listener.open(ctx, conn)

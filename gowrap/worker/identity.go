@@ -68,7 +68,9 @@ func (id *identity) name(ctx context.Context, c awa.Client, db awa.DBTX) (string
 		return name, nil
 	}
 	// Nobody claims under this name yet, so nobody doubts it: it stays the current one.
-	name := id.unknown()
+	id.mu.Lock()
+	name := id.current()
+	id.mu.Unlock()
 	// A claim that cannot be read has taken its jobs all the same.
 	var t time.Time
 	if err := db.QueryRow(ctx, "select 'epoch'::timestamptz").Scan(&t); err != nil {
@@ -87,13 +89,7 @@ func (id *identity) name(ctx context.Context, c awa.Client, db awa.DBTX) (string
 	return name, nil
 }
 
-func (id *identity) unknown() string {
-	id.mu.Lock()
-	defer id.mu.Unlock()
-	return id.current()
-}
-
-// current is the current name, registered or not.
+// current is the current name, registered or not. The caller holds mu.
 func (id *identity) current() string {
 	if id.epoch == 0 {
 		return id.base

@@ -73,3 +73,25 @@ func TestATaskFails(t *testing.T) {
 		return counts(t, pool, "default").Completed == 1 && log.messages(t, slog.LevelWarn)["Maintenance failed; will try again"] > 0
 	}, func() any { return log.messages(t, slog.LevelDebug) })
 }
+
+// More jobs may come back than one round brings, so the next round follows at once.
+func TestParkedJobsKeepUpThePace(t *testing.T) {
+	url := pgtest.URL(t)
+	conn := pgtest.Conn(t, url)
+	exec(t, conn, `select awa.configure_queue('api', '{"concurrency_limit": 1}')`)
+	exec(t, conn, `select awa.enqueue('k', queue => 'api', concurrency_key => 'c') from generate_series(1, 2)`)
+	exec(t, conn, `select from awa.claim('api', 2)`)
+	// As if the claim had read the limit before, and parked after configure_queue removed it.
+	exec(t, conn, `update awa.queue_meta set concurrency_limit = null where queue = 'api'`)
+	client, err := worker.New(worker.Config{Pool: newPool(t, url, nil), Queues: map[string]worker.QueueConfig{"api": {}}},
+		tasks(func(context.Context, *worker.Job[task]) error { return nil }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []bool{true, false} {
+		worked, err := client.MaintainRound(t.Context())
+		if err != nil || worked != want {
+			t.Errorf("round %d: worked is %t, want %t; %v", i, worked, want, err)
+		}
+	}
+}

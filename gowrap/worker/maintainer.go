@@ -99,4 +99,4 @@ func (m *maintainer) round(ctx context.Context, limit time.Duration) (worked boo
 }
 
 // bringing are the tasks of maintain that bring jobs into their queues.
-var bringing = []string{"promote", "rescue", "dependents", "cron", "batch"}
+var bringing = []string{"promote", "unpark", "rescue", "dependents", "cron", "batch"}

@@ -16,22 +16,6 @@ as $$
   select case when p_lease between 1 and 2147483647 then p_lease::integer else 0 end
 $$;
 
--- The errors of jobs in the order of their ids; null for an outcome without.
-create or replace function {{ .schema }}._errors_of (p_job_ids bigint[], p_errors jsonb)
-  returns jsonb[]
-  language plpgsql
-  immutable
-  parallel safe
-as $$
-begin
-  if p_errors is null then
-    return null;
-  end if;
-  return array(
-    select p_errors -> j.job_id::text from unnest(p_job_ids) with ordinality as j (job_id, n) order by j.n);
-end;
-$$;
-
 -- Whether an attempt is among those in two arrays, in which a job may be more than once.
 -- Callers first compare the lease at the job's first place, which mostly settles it.
 create or replace function {{ .schema }}._among (p_job_id bigint, p_run_lease integer, p_job_ids bigint[], p_run_leases integer[])

@@ -19,7 +19,9 @@ declare
   v_outcomes "char"[];
   v_errors   jsonb;
   v_keyed    bigint[];
+  -- What this call closed, and how.
   v_closed   receipt[];
+  v_ended    "char"[];
 begin
   if not p_terminal and (p_receipts[1]).ready_slot = all (array(select u.ready_slot from unnest(p_receipts) as u))
     and _defer_together((p_receipts[1]).ready_slot, p_receipts, p_errors, p_retry_after, p_how)
@@ -115,6 +117,12 @@ begin
     v_closed := array(
       select c from _close_in_order(v_receipts, v_outcomes,
         case when not v_snooze or 'x' = any (v_outcomes) then v_errors end) as c);
+    v_ended := array(
+      select o.outcome
+      from unnest(v_closed) with ordinality as c (ready_slot, batch_id, job_id, run_lease, n)
+      join unnest(v_receipts, v_outcomes) as o (ready_slot, batch_id, job_id, run_lease, outcome)
+        on o.batch_id = c.batch_id and o.job_id = c.job_id
+      order by c.n);
   end if;
   -- Not before: what was reported while this call waited is handed on as well.
   v_progress := exists (select from progress_entries);
@@ -129,15 +137,13 @@ begin
     case when v_snooze then r.errors else _bounded_errors(r.errors, v_errors -> r.job_id::text, 49) end,
     case when v_progress then _progress_of(c.ready_slot, r.job_id, r.run_lease) else r.progress end, r.unique_key, r.unique_states, r.ordering_key, r.deadline,
     pg_current_xact_id()
-  from unnest(v_closed) as c
-  join unnest(v_receipts, v_outcomes) as o (ready_slot, batch_id, job_id, run_lease, outcome)
-    on o.batch_id = c.batch_id and o.job_id = c.job_id
+  from unnest(v_closed, v_ended) as c (ready_slot, batch_id, job_id, run_lease, outcome)
   cross join lateral (
     select e.* from ready_entries as e
     where e.ready_slot = c.ready_slot and e.job_id = c.job_id and e.run_lease = c.run_lease
     limit 1
   ) as r
-  where o.outcome = p_how
+  where c.outcome = p_how
   order by r.job_id;
 
   perform _dead_letter(
@@ -146,9 +152,7 @@ begin
       case when v_progress then _progress_of(c.ready_slot, r.job_id, r.run_lease) else r.progress end,
       r.unique_key, r.unique_states, r.ordering_key, r.deadline, null)::deferred_jobs,
     case when r.attempt >= r.max_attempts then 'max_attempts_exhausted' else 'terminal_error' end, k.claimed_at)
-  from unnest(v_closed) as c
-  join unnest(v_receipts, v_outcomes) as o (ready_slot, batch_id, job_id, run_lease, outcome)
-    on o.batch_id = c.batch_id and o.job_id = c.job_id
+  from unnest(v_closed, v_ended) as c (ready_slot, batch_id, job_id, run_lease, outcome)
   cross join lateral (
     select e.* from ready_entries as e
     where e.ready_slot = c.ready_slot and e.job_id = c.job_id and e.run_lease = c.run_lease
@@ -157,7 +161,7 @@ begin
   cross join lateral (
     select i.claimed_at from claims as i where i.ready_slot = c.ready_slot and i.batch_id = c.batch_id offset 0
   ) as k
-  where o.outcome = 'q'
+  where c.outcome = 'q'
   order by r.job_id;
 
   -- Gives up keys that were taken for attempts which somebody else closed first. Jobs whose
@@ -166,23 +170,20 @@ begin
     perform _release_absent(v_keyed);
   end if;
 
-  if 'f' = any (v_outcomes) or 'q' = any (v_outcomes) then
+  if 'f' = any (v_ended) or 'q' = any (v_ended) then
     perform _follow(array(
-      select c
-      from unnest(v_closed) as c
-      join unnest(v_receipts, v_outcomes) as o (ready_slot, batch_id, job_id, run_lease, outcome)
-        on o.batch_id = c.batch_id and o.job_id = c.job_id
-      where o.outcome in ('f', 'q')), null);
+      select row(c.ready_slot, c.batch_id, c.job_id, c.run_lease)::receipt
+      from unnest(v_closed, v_ended) as c (ready_slot, batch_id, job_id, run_lease, outcome)
+      where c.outcome in ('f', 'q')), null);
   end if;
 
   return query
   select row(u.ready_slot, u.batch_id, u.job_id, u.run_lease)::receipt,
-    (case o.outcome when 'r' then 'retryable' when 'e' then 'retryable' when 's' then 'scheduled' when 'x' then 'cancelled'
+    (case c.outcome when 'r' then 'retryable' when 'e' then 'retryable' when 's' then 'scheduled' when 'x' then 'cancelled'
       else 'failed' end)::job_state
   from unnest(p_receipts) with ordinality as u (ready_slot, batch_id, job_id, run_lease, n)
-  join unnest(v_closed) as c on c.batch_id = u.batch_id and c.job_id = u.job_id and c.run_lease = u.run_lease
-  join unnest(v_receipts, v_outcomes) as o (ready_slot, batch_id, job_id, run_lease, outcome)
-    on o.batch_id = c.batch_id and o.job_id = c.job_id
+  join unnest(v_closed, v_ended) as c (ready_slot, batch_id, job_id, run_lease, outcome)
+    on c.batch_id = u.batch_id and c.job_id = u.job_id and c.run_lease = u.run_lease
   order by u.n;
   if coalesce(cardinality(v_closed), 0) < cardinality(p_receipts) then
     perform _refuse_unseen(p_receipts);

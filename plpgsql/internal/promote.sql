@@ -1,15 +1,5 @@
 -- Deferred jobs: back into their lane when due.
 
--- The newest entries of a job's error history, at most p_max.
-create or replace function {{ .schema }}._bounded_errors (p_errors jsonb[], p_entry jsonb, p_max integer default 50)
-  returns jsonb[]
-  language sql
-  immutable
-  parallel safe
-as $$
-  select (p_errors || p_entry)[greatest(1, coalesce(pg_catalog.cardinality(p_errors), 0) + 2 - p_max):]
-$$;
-
 -- Due jobs whose unique key counts only once they are available: late ones, and those between
 -- two points, the earliest first. Jobs due beyond the second point are left to a pass that gets
 -- there, so no pass walks over them. A job whose key another one holds by then is cancelled.
@@ -78,15 +68,6 @@ begin
     end;
   end loop;
 end;
-$$;
-
-create or replace function {{ .schema }}._gains_key (p_job {{ .schema }}.deferred_jobs)
-  returns boolean
-  language sql
-  immutable
-as $$
-  select p_job.unique_key is not null
-    and {{ .schema }}._in_mask('available'::{{ .schema }}.job_state, p_job.unique_states) and not {{ .schema }}._in_mask(p_job.state, p_job.unique_states)
 $$;
 
 -- Due jobs one by one, for a pass that met one that cannot be promoted. Such a job stays where

@@ -260,3 +260,13 @@ begin
     where j.rows = 0 and not exists (select from dlq_entries as q where q.id = u.job_id)));
 end;
 $$;
+
+-- Whether a deferred job's key counts only from its promotion on.
+create or replace function {{ .schema }}._gains_key (p_job {{ .schema }}.deferred_jobs)
+  returns boolean
+  language sql
+  immutable
+as $$
+  select p_job.unique_key is not null
+    and {{ .schema }}._in_mask('available'::{{ .schema }}.job_state, p_job.unique_states) and not {{ .schema }}._in_mask(p_job.state, p_job.unique_states)
+$$;
