@@ -137,8 +137,8 @@ func (p *pair) call(tx pgx.Tx, call string) error {
 }
 
 // TestPairs has two sessions make a call each about one job, in whatever state that is: the second
-// while the first has not committed, so that it waits and goes on after, or does not see what the
-// first did. AWA_PAIRS says for how long, 4 s by default.
+// while the first has not committed, so that it waits and goes on after, gives up or is cancelled,
+// or does not see what the first did. AWA_PAIRS says for how long, 4 s by default.
 func TestPairs(t *testing.T) {
 	length := pgtest.Length(t, "AWA_PAIRS", 4*time.Second)
 	url := pgtest.URL(t)
@@ -163,7 +163,10 @@ func TestPairs(t *testing.T) {
 		state, mask := states[rnd.IntN(len(states))], huntMasks[rnd.IntN(len(huntMasks))]
 		first, second := pairCalls[rnd.IntN(len(pairCalls))], pairCalls[rnd.IntN(len(pairCalls))]
 		undone, keeps := rnd.IntN(3) == 0, rnd.IntN(4) == 0
-		what := fmt.Sprintf("a job that is %s, mask %s: %q, undone %t, beside %q, keeps %t", state, mask, first, undone, second, keeps)
+		// How the second's wait ends: with the first's transaction, if not earlier.
+		impatient, cancelled := rnd.IntN(6) == 0, rnd.IntN(6) == 0
+		what := fmt.Sprintf("a job that is %s, mask %s: %q, undone %t, beside %q, keeps %t, impatient %t, cancelled %t",
+			state, mask, first, undone, second, keeps, impatient, cancelled)
 		since = append(since, what)
 		p.prepare(n+1, state, mask)
 		a, err := p.a.Begin(ctx)
@@ -181,6 +184,11 @@ func TestPairs(t *testing.T) {
 		if _, err := b.Exec(ctx, `select 1 as snapshot`); err != nil {
 			t.Fatal(err)
 		}
+		if impatient {
+			if _, err := b.Exec(ctx, `set local lock_timeout = '5 ms'`); err != nil {
+				t.Fatal(err)
+			}
+		}
 		errA := p.call(a, first)
 		done := make(chan error, 1)
 		go func() { done <- p.call(b, second) }()
@@ -195,6 +203,9 @@ func TestPairs(t *testing.T) {
 			}
 			if !over && polls%2 == 0 && p.one(fmt.Sprintf(`select (cardinality(pg_blocking_pids(%d)) > 0)::text`, p.b.PgConn().PID())) == "true" {
 				waited++
+				if cancelled {
+					p.one(fmt.Sprintf(`select pg_cancel_backend(%d)::text`, p.b.PgConn().PID()))
+				}
 				break
 			}
 		}
@@ -228,6 +239,7 @@ func TestPairs(t *testing.T) {
 			switch s := sqlState(err); {
 			case s == "AW002", s == "AW003", s == "AW004":
 			case s == "25001" && keeps && i == 1:
+			case s == "57014" && cancelled && i == 1, s == "55P03" && impatient && i == 1:
 			case s == "55P03" && pairExclusive.MatchString([]string{first, second}[i]):
 			case s == "40001" && i == 1 && (keeps || wideMoves.MatchString([]string{first, second}[i]) || strings.Contains(second, "#bite")):
 			default:

@@ -74,7 +74,7 @@ begin
   ) as c;
 
   -- Logical replication leaves sequences where they were. An id that is given out again would
-  -- be two jobs.
+  -- be two jobs, and a fire with a lower number than those before it would be forgotten.
   perform setval(i.sequence, i.last)
   from (
     values
@@ -90,6 +90,7 @@ begin
           select max(q.id) from dlq_entries as q
         ) as j)),
       ('schedules_id_seq', (select max(s.id) from schedules as s)),
+      ('cron_point_seq', (select max(f.point) from cron_fires as f)),
       ('batch_operations_id_seq', (select max(b.id) from batch_operations as b))
   ) as i (sequence, last)
   where i.last > coalesce(pg_sequence_last_value(i.sequence), 0);
