@@ -1,6 +1,6 @@
 -- Dead letters: the ways in, the ways back and the ways out, with the counts of each.
 begin;
-select plan(124);
+select plan(128);
 -- Alone: calls maintain.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 
@@ -231,6 +231,20 @@ select results_eq($$ select outcome, affected from awa.maintain() where task = '
 select pg_temp.figures_are('tap/61/b2', '0/0/0/2', 'younger ones stay');
 select pg_temp.figures_are('tap/61/b1', '1/0/0/3', 'as do those of a queue without retention');
 select is_empty($$ select * from awa.maintain() where task = 'dlq' $$, 'then there is nothing to delete');
+select set_config('awa.now', (clock_timestamp() + interval '10 days')::text, true) \g /dev/null
+select awa.configure_queue('tap/61/clock', '{"dlq_enabled": true, "dlq_retention": "5 days"}') \g /dev/null
+select awa.enqueue_many('clock61', array['1', '2']::jsonb[], queue => 'tap/61/clock', max_attempts => 1) \g /dev/null
+select awa.fail(receipt) from awa.claim('tap/61/clock') \g /dev/null
+select awa.configure_queue('tap/61/clock', '{"dlq_enabled": false}') \g /dev/null
+select awa.fail(receipt) from awa.claim('tap/61/clock') \g /dev/null
+select is(awa.bulk_move_failed_to_dlq('tap/61/clock'), 1::bigint, 'a letter is as old as the clock of tests says, whichever way it came');
+select is(awa.purge_dlq('tap/61/clock', older_than => '1 hour'), 0::bigint, 'none is old yet');
+select awa.maintain() \g /dev/null
+select pg_temp.figures_are('tap/61/clock', '0/0/0/2', 'so maintain deletes none');
+select set_config('awa.now', (clock_timestamp() + interval '16 days')::text, true) \g /dev/null
+select awa.maintain() \g /dev/null
+select set_config('awa.now', '', true) \g /dev/null
+select pg_temp.figures_are('tap/61/clock', '0/0/0/0', 'and once they are, maintain deletes them');
 
 select is_empty('select * from awa.queue_terminal_live_counts where least(live_terminal_count, completed, failed, cancelled) < 0', 'no count is below zero');
 select is_empty('select * from pg_temp.drift', 'no key drifts');
