@@ -36,10 +36,11 @@ begin
   select s.slot::smallint, g.generation, p.phase, g.rotated_at, b.bytes,
     case when g.generation = v_oldest then v_waiting end,
     case when g.generation = v_oldest then v_running end,
-    case
-      when p.phase <> 'sealed' or g.generation > v_oldest then null
-      when v_waiting + v_running = 0 then concat_ws(', but ', 'ready to prune', _lasting_holder(_segment_holders(s.slot)))
-      else format('%s waiting and %s running jobs hold it', v_waiting, v_running)
+    case when p.phase = 'sealed' and g.generation = v_oldest then
+      concat_ws('; ',
+        case when v_waiting + v_running = 0 then 'ready to prune'
+          else format('%s waiting and %s running jobs hold it', v_waiting, v_running) end,
+        _lasting_holder(_segment_holders(s.slot)))
     end
   from generate_series(0, {{ sub (int .segments) 1 }}) as s (slot)
   left join lateral (
@@ -62,4 +63,4 @@ end;
 $$;
 
 comment on function {{ .schema }}.storage_status is
-  'One row per slot of the ring: its generation, phase (current, sealed, empty) and size, and for the oldest sealed segment how many of its jobs wait or run and hold it. Counts that segment''s rows; never blocks others.';
+  'One row per slot of the ring: its generation, phase (current, sealed, empty) and size, and for the oldest sealed segment how many of its jobs wait or run and hold it, and a transaction that has long been in the way of a prune. Counts that segment''s rows; never blocks others.';

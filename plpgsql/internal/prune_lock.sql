@@ -98,8 +98,8 @@ declare
 begin
   return (
     select case
-      when p.gid is not null then format('transaction %L is prepared since %s', p.gid, p.prepared)
-      else format('session %s is in a transaction since %s', a.pid, a.xact_start) end
+      when p.gid is not null then format('prepared transaction %L is in the way since %s', p.gid, p.prepared)
+      else format('session %s is in the way, in a transaction since %s', a.pid, a.xact_start) end
     from pg_locks as k
     left join pg_stat_activity as a on a.pid = k.pid
     left join pg_prepared_xacts as p on k.pid is null and k.locktype = 'transactionid' and p.transaction = k.transactionid
