@@ -6,7 +6,7 @@ set local search_path = pg_catalog, {{ .schema }}, pg_temp;
 
 {{ template "drops.sql" . }}
 
--- Internal: no promise, no grant.
+-- Internal, without promise or grant, up to "Produce". Here the ring: lanes, segments, snapshots.
 {{ template "internal/errors.sql" . }}
 {{ template "internal/clock.sql" . }}
 {{ template "internal/lanes.sql" . }}
@@ -17,52 +17,64 @@ set local search_path = pg_catalog, {{ .schema }}, pg_temp;
 {{ template "internal/kept_snapshots.sql" . }}
 {{ template "internal/snapshots.sql" . }}
 {{ template "internal/batch_ids.sql" . }}
+
+-- What producers, claims and finishes share
+{{ template "internal/validate.sql" . }}
+{{ template "internal/wake.sql" . }}
+{{ template "internal/unique_keys.sql" . }}
+{{ template "internal/depth.sql" . }}
+{{ template "internal/flow.sql" . }}
+{{ template "internal/job_errors.sql" . }}
+{{ template "internal/progress.sql" . }}
+
+-- Claims
 {{ template "internal/lane_turns.sql" . }}
 {{ template "internal/lane_heads.sql" . }}
 {{ template "internal/own_jobs.sql" . }}
-{{ template "internal/validate.sql" . }}
-{{ template "internal/wake.sql" . }}
-{{ template "internal/job_errors.sql" . }}
-{{ template "internal/close_attempts.sql" . }}
-{{ template "internal/defer_attempts.sql" . }}
-{{ template "internal/fail_attempts.sql" . }}
-{{ template "internal/unique_keys.sql" . }}
-{{ template "internal/promote.sql" . }}
-{{ template "internal/leases.sql" . }}
-{{ template "internal/locate.sql" . }}
-{{ template "internal/take_out.sql" . }}
-{{ template "internal/history.sql" . }}
-{{ template "internal/count_deltas.sql" . }}
-{{ template "internal/requeue.sql" . }}
-{{ template "internal/bring_back.sql" . }}
-{{ template "internal/progress.sql" . }}
-{{ template "internal/cancel_jobs.sql" . }}
-{{ template "internal/delete_jobs.sql" . }}
-{{ template "internal/dead_letters.sql" . }}
-{{ template "internal/collected_rows.sql" . }}
-{{ template "internal/update_jobs.sql" . }}
-{{ template "internal/terminal_counts.sql" . }}
-{{ template "internal/deferred_counts.sql" . }}
-{{ template "internal/segment_work.sql" . }}
-{{ template "internal/prune_lock.sql" . }}
-{{ template "internal/idle_lanes.sql" . }}
-{{ template "internal/open_claims.sql" . }}
-{{ template "internal/rescue.sql" . }}
 {{ template "internal/rate_limit.sql" . }}
-{{ template "internal/depth.sql" . }}
 {{ template "internal/concurrency.sql" . }}
 {{ template "internal/parked.sql" . }}
 {{ template "internal/claim_parked.sql" . }}
 {{ template "internal/parking.sql" . }}
 {{ template "internal/claim_limited.sql" . }}
-{{ template "internal/dependencies.sql" . }}
+
+-- Ends of attempts
+{{ template "internal/close_attempts.sql" . }}
+{{ template "internal/defer_attempts.sql" . }}
+{{ template "internal/fail_attempts.sql" . }}
+{{ template "internal/leases.sql" . }}
 {{ template "internal/follow_ups.sql" . }}
-{{ template "internal/flow.sql" . }}
+
+-- Jobs that move or go
+{{ template "internal/locate.sql" . }}
+{{ template "internal/take_out.sql" . }}
+{{ template "internal/history.sql" . }}
+{{ template "internal/requeue.sql" . }}
+{{ template "internal/bring_back.sql" . }}
+{{ template "internal/cancel_jobs.sql" . }}
+{{ template "internal/delete_jobs.sql" . }}
+{{ template "internal/dead_letters.sql" . }}
+{{ template "internal/collected_rows.sql" . }}
+{{ template "internal/update_jobs.sql" . }}
 {{ template "internal/batch_jobs.sql" . }}
 {{ template "internal/batch_steps.sql" . }}
 {{ template "internal/batch_bites.sql" . }}
+
+-- Counters
+{{ template "internal/count_deltas.sql" . }}
+{{ template "internal/deferred_counts.sql" . }}
+{{ template "internal/terminal_counts.sql" . }}
+
+-- Tasks of maintain
+{{ template "internal/promote.sql" . }}
+{{ template "internal/open_claims.sql" . }}
+{{ template "internal/rescue.sql" . }}
+{{ template "internal/dependencies.sql" . }}
 {{ template "internal/cron.sql" . }}
 {{ template "internal/cron_fire.sql" . }}
+{{ template "internal/idle_lanes.sql" . }}
+{{ template "internal/segment_work.sql" . }}
+{{ template "internal/prune_lock.sql" . }}
 
 -- Produce
 {{ template "api/enqueue.sql" . }}

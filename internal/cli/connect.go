@@ -51,8 +51,6 @@ func (a *app) config() (*pgx.ConnConfig, error) {
 	return config, nil
 }
 
-var readCommitted = pgx.TxOptions{IsoLevel: pgx.ReadCommitted}
-
 // withConn runs f on a connection.
 func (a *app) withConn(ctx context.Context, f func(*pgx.Conn) error) error {
 	config, err := a.config()

@@ -25,7 +25,7 @@ func (a *app) mutation(s, preview statement) *cobra.Command {
 func (a *app) rehearsed(s statement) *cobra.Command {
 	return a.dryRunnable(s, func(cmd *cobra.Command, conn *pgx.Conn, args []string) (err error) {
 		ctx := cmd.Context()
-		tx, err := conn.BeginTx(ctx, readCommitted)
+		tx, err := conn.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.ReadCommitted})
 		if err != nil {
 			return err
 		}

@@ -71,7 +71,7 @@ create or replace function {{ .schema }}.cancel_attempt (receipt {{ .schema }}.r
   set enable_seqscan = off
 as $$
 declare
-  v_error jsonb := jsonb_build_object('error', coalesce(left(cancel_attempt.reason, 10000), 'cancelled'), 'at', _now());
+  v_error jsonb := _cancellation(cancel_attempt.reason, _now());
 begin
   perform _enter_ring();
   if exists (

@@ -6,7 +6,7 @@ create or replace function {{ .schema }}.cancel (job_id bigint, reason text defa
   set enable_seqscan = off
 as $$
 declare
-  v_error jsonb := jsonb_build_object('error', coalesce(left(cancel.reason, 10000), 'cancelled'), 'at', _now());
+  v_error jsonb := _cancellation(cancel.reason, _now());
   j record;
   d deferred_jobs;
   k leases;

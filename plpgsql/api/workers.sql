@@ -34,7 +34,7 @@ end;
 $$;
 
 comment on function {{ .schema }}.register_worker is
-  'Makes a worker known. From then on its attempts depend on its heartbeat, not on their leases: when it stays silent for longer than storage_settings.worker_silence, maintain() rescues them. info is for operators, in list_workers. Never blocks. Raises AW006 for a bad name, or info of more than 64 kB.';
+  'Makes a worker known. From then on its attempts depend on its heartbeat, not on their leases: when it stays silent for longer than the setting worker_silence, maintain() rescues them. info is for operators, in list_workers. Never blocks. Raises AW006 for a bad name, or info of more than 64 kB.';
 
 create or replace function {{ .schema }}.heartbeat (worker text)
   returns table (receipt {{ .schema }}.receipt, job_id bigint, reason text)
@@ -69,7 +69,7 @@ end;
 $$;
 
 comment on function {{ .schema }}.heartbeat is
-  'Says that a worker is alive, making it known if it was not, and returns which of its attempts others closed since its last heartbeat: cancelled, deleted or rescued. Their finishes are stale. Call it at least three times per storage_settings.worker_silence. Never blocks. Raises AW006 for a bad name.';
+  'Says that a worker is alive, making it known if it was not, and returns which of its attempts others closed since its last heartbeat: cancelled, deleted or rescued. Their finishes are stale. Call it at least three times per the setting worker_silence. Never blocks. Raises AW006 for a bad name.';
 
 create or replace function {{ .schema }}.rescue_unknown (worker text, known {{ .schema }}.receipt[])
   returns bigint
@@ -134,7 +134,7 @@ end;
 $$;
 
 comment on function {{ .schema }}.list_workers is
-  'The workers that have sent a heartbeat, by name, with their last one and the info of register_worker. One that stayed silent longer than storage_settings.worker_silence counts as gone; a prune forgets it after a day. Never blocks. Raises 40001 under a snapshot older than a prune.';
+  'The workers that have sent a heartbeat, by name, with their last one and the info of register_worker. One that stayed silent longer than the setting worker_silence counts as gone; a prune forgets it after a day. Never blocks. Raises 40001 under a snapshot older than a prune.';
 
 create or replace function {{ .schema }}._notify_workers (p_receipts {{ .schema }}.receipt[], p_reason text)
   returns void

@@ -10,8 +10,8 @@ create or replace function {{ .schema }}._cancel_jobs (p_ids bigint[], p_reason 
   set enable_seqscan = off
 as $$
 declare
-  v_reason text := coalesce(left(p_reason, 10000), 'cancelled');
-  v_error  jsonb := jsonb_build_object('error', v_reason, 'at', _now());
+  v_error  jsonb := _cancellation(p_reason, _now());
+  v_reason text := v_error ->> 'error';
   v_errors jsonb := (select jsonb_object_agg(u.id, v_error) from unnest(p_ids) as u (id) where u.id is not null);
   v_left   bigint[] := p_ids;
   v_gone   bigint[];

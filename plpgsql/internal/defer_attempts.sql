@@ -45,7 +45,7 @@ begin
   end if;
   -- Attempts that fail together mostly fail for the same reason, and for the first time: their
   -- errors are built once.
-  v_first := array[jsonb_build_object('error', left(coalesce(v_errors[1], ''), 10000), 'attempt', 1, 'at', v_now)];
+  v_first := array[_failure(v_errors[1], 1, v_now)];
   case v_slot
 {{ range $i := until (int .segments) }}
   when {{ $i }} then
@@ -83,7 +83,7 @@ begin
       case
         when p_how = 's' then n.errors
         when n.attempt = 1 and n.errors is null and n.error is not distinct from v_errors[1] then v_first
-        else _bounded_errors(n.errors, jsonb_build_object('error', left(coalesce(n.error, ''), 10000), 'attempt', n.attempt, 'at', v_now), 49)
+        else _bounded_errors(n.errors, _failure(n.error, n.attempt, v_now), 49)
       end,
       case when (select _any_progress({{ $i }}::smallint)) then _progress_of({{ $i }}::smallint, n.job_id, n.run_lease) else n.progress end,
       n.unique_states, n.ordering_key, n.deadline, v_xid
@@ -117,8 +117,7 @@ declare
   v_state    job_state := case when p_how = 's' then 'scheduled'::job_state else 'retryable'::job_state end;
   v_xid      xid8 := pg_current_xact_id();
   -- As in _defer_part.
-  v_reason   text := left(coalesce(p_errors[1], ''), 10000);
-  v_first    jsonb := jsonb_build_object('error', v_reason, 'attempt', 1, 'at', v_now);
+  v_first    jsonb := _failure(p_errors[1], 1, v_now);
   v_jobs     bigint;
   v_outcomes bigint;
 begin
@@ -128,7 +127,7 @@ begin
     with given as materialized (
       select u.batch_id, array_agg(u.job_id) as job_ids, array_agg(u.run_lease) as run_leases, array_agg(u.error) as errors
       from (
-        select n.batch_id, n.job_id, _as_lease(n.run_lease) as run_lease, left(coalesce(n.error, ''), 10000) as error
+        select n.batch_id, n.job_id, _as_lease(n.run_lease) as run_lease, n.error
         from unnest(p_receipts, p_errors) as n (ready_slot, batch_id, job_id, run_lease, error)
         order by n.batch_id, n.job_id
       ) as u
@@ -146,8 +145,8 @@ begin
       select b.batch_id, r.*,
         case
           when p_how = 's' then null
-          when r.attempt = 1 and u.error = v_reason then v_first
-          else jsonb_build_object('error', u.error, 'attempt', r.attempt, 'at', v_now)
+          when r.attempt = 1 and u.error is not distinct from p_errors[1] then v_first
+          else _failure(u.error, r.attempt, v_now)
         end as entry
       from batch as b
       cross join lateral unnest(b.job_ids, b.run_leases, b.errors) as u (job_id, run_lease, error)

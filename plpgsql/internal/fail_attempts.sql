@@ -75,8 +75,7 @@ begin
       when t.nth > 1 or t.unique_key is not null
         and _take_key(t.unique_key, t.unique_states, t.job_id, v_state) <> t.job_id then 'x'::"char"
       else p_how end),
-    jsonb_object_agg(t.job_id, jsonb_build_object(
-      'error', left(coalesce(t.error, ''), 10000), 'attempt', t.attempt, 'at', v_now)),
+    jsonb_object_agg(t.job_id, _failure(t.error, t.attempt, v_now)),
     array_agg(t.job_id) filter (where t.unique_key is not null)
   into v_receipts, v_outcomes, v_errors, v_keyed
   from (

@@ -1,5 +1,25 @@
 -- The errors of jobs, as they are kept.
 
+-- What is kept of an attempt that failed. Inlined by the planner, as the next one is.
+create or replace function {{ .schema }}._failure (p_error text, p_attempt integer, p_at timestamptz)
+  returns jsonb
+  language sql
+  stable
+  parallel safe
+as $$
+  select pg_catalog.jsonb_build_object('error', pg_catalog.left(coalesce(p_error, ''), 10000), 'attempt', p_attempt, 'at', p_at)
+$$;
+
+-- What is kept of a cancel.
+create or replace function {{ .schema }}._cancellation (p_reason text, p_at timestamptz)
+  returns jsonb
+  language sql
+  stable
+  parallel safe
+as $$
+  select pg_catalog.jsonb_build_object('error', coalesce(pg_catalog.left(p_reason, 10000), 'cancelled'), 'at', p_at)
+$$;
+
 -- The newest entries of a job's error history, at most p_max.
 create or replace function {{ .schema }}._bounded_errors (p_errors jsonb[], p_entry jsonb, p_max integer default 50)
   returns jsonb[]

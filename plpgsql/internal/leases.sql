@@ -158,7 +158,7 @@ begin
     if p_how = 'e' then
       perform _notify_leased(l, 'rescued');
     end if;
-    v_entry := jsonb_build_object('error', left(coalesce(t.error, ''), 10000), 'attempt', l.attempt, 'at', v_now);
+    v_entry := _failure(t.error, l.attempt, v_now);
     d := _lease_body(l);
     if p_how <> 's' and (p_terminal or l.attempt >= l.max_attempts) then
       if exists (
