@@ -10,11 +10,12 @@ as $$
 begin
   insert into dlq_entries (
     id, kind, queue, args, priority, attempt, max_attempts, run_at, attempted_at, finalized_at, created_at, errors,
-    metadata, tags, unique_key, unique_states, run_lease, progress, dlq_reason, original_run_lease, ordering_key, deadline)
+    metadata, tags, unique_key, unique_states, run_lease, progress, dlq_reason, dlq_at, original_run_lease, ordering_key,
+    deadline)
   select p_job.job_id, p_job.kind, l.queue, p_job.args, l.priority, p_job.attempt, p_job.max_attempts, p_job.run_at,
     p_attempted_at, _now(), p_job.created_at, coalesce(p_job.errors, '{}'),
     coalesce(p_job.metadata, '{}'), coalesce(p_job.tags, '{}'), p_job.unique_key, p_job.unique_states,
-    p_job.run_lease, p_job.progress, p_reason, p_job.run_lease, p_job.ordering_key, p_job.deadline
+    p_job.run_lease, p_job.progress, p_reason, _now(), p_job.run_lease, p_job.ordering_key, p_job.deadline
   from queue_lanes as l
   where l.lane = p_job.lane
   limit 1;
@@ -36,12 +37,13 @@ begin
   perform _refuse_stale('move to the dead letters');
   insert into dlq_entries (
     id, kind, queue, args, priority, attempt, max_attempts, run_at, attempted_at, finalized_at, created_at, errors,
-    metadata, tags, unique_key, unique_states, run_lease, progress, dlq_reason, original_run_lease, ordering_key, deadline)
+    metadata, tags, unique_key, unique_states, run_lease, progress, dlq_reason, dlq_at, original_run_lease, ordering_key,
+    deadline)
   select r.job_id, r.kind, l.queue, r.args, l.priority, r.attempt, r.max_attempts, r.run_at,
     k.claimed_at, k.finalized_at, r.created_at,
     case when k.error is null then coalesce(r.errors, '{}') else _bounded_errors(r.errors, k.error) end,
     coalesce(r.metadata, '{}'), coalesce(r.tags, '{}'), r.unique_key, r.unique_states,
-    r.run_lease, coalesce(n.progress, r.progress), p_reason, r.run_lease, r.ordering_key, r.deadline
+    r.run_lease, coalesce(n.progress, r.progress), p_reason, _now(), r.run_lease, r.ordering_key, r.deadline
   from _take_terminal(p_job_ids, array['f']::"char"[], p_queue, p_kind, p_max) as k
   cross join lateral (
     select e.* from ready_entries as e
