@@ -1,6 +1,9 @@
 package lifecycle_test
 
-import "testing"
+import (
+	"fmt"
+	"testing"
+)
 
 // TestAListDoesNotReadAllLanesForEachJob counts the rows that the plans of a list work on where
 // there are a few hundred lanes, all of which are soon read.
@@ -20,6 +23,42 @@ func TestAListDoesNotReadAllLanesForEachJob(t *testing.T) {
 		} {
 			if n := worked(call); n > 100*jobs {
 				t.Errorf("%s: %s worked on %d rows for %d jobs", statistics, call, n, jobs)
+			}
+		}
+	}
+}
+
+// TestAListOfWaitingJobsDoesNotReadHistory counts the rows that the plans of such a list work on
+// where few jobs wait beside many that are done: some of one large transaction that is claimed
+// up to its middle, the others of small ones.
+func TestAListOfWaitingJobsDoesNotReadHistory(t *testing.T) {
+	exec, worked := working(t)
+	const jobs = 5000
+	exec(`select awa.enqueue_many('k', array_fill('1'::jsonb, array[$1::integer]), queue => 'q')`, jobs)
+	exec(`select awa.complete_many(array(select c.receipt from awa.claim('q', 2500) as c))`)
+	exec(`select awa.rotate()`)
+	for range 10 {
+		exec(`select awa.enqueue_many('k', array_fill('1'::jsonb, array[250]), queue => 'q')`)
+		exec(`select awa.complete_many(array(select c.receipt from awa.claim('q', 500) as c))`)
+	}
+	exec(`select awa.complete_many(array(select c.receipt from awa.claim('q', 3000) as c))`)
+	exec(`select awa.enqueue_many('k', array_fill('1'::jsonb, array[3000]), queue => 'r')`)
+	exec(`select awa.complete_many(array(select c.receipt from awa.claim('r', 2990) as c))`)
+	exec(`select awa.enqueue('k', queue => 'q')`)
+	for _, statistics := range []string{"", ".*", "ready_entries", "lane_cursors"} {
+		if statistics == "" {
+			exec(`analyze`)
+		} else {
+			exec(fmt.Sprintf(believe, statistics))
+		}
+		for _, call := range []string{
+			`select awa.list_jobs('q', state => 'available', max_jobs => 50)`,
+			`select awa.list_jobs('r', state => 'available', max_jobs => 50)`,
+			`select awa.list_jobs(kind => 'k', state => 'available', max_jobs => 50)`,
+			`select awa.list_jobs(kind => 'none', state => 'available', max_jobs => 50)`,
+		} {
+			if n := worked(call); n > 8*jobs {
+				t.Errorf("with %q believed empty %s worked on %d rows", statistics, call, n)
 			}
 		}
 	}

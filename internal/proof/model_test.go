@@ -273,6 +273,13 @@ func (f facts) look(id int64) look {
 	return l
 }
 
+// unlisted is where a list of what waits differs from the view.
+const unlisted = `
+select format('%s jobs are listed as waiting, %s wait: %s', cardinality(l.ids), cardinality(j.ids), l.ids)
+from (select array(select id from awa.list_jobs(state => 'available', max_jobs => 10000)) as ids) as l
+cross join (select array(select id from awa.jobs where state = 'available' order by id desc) as ids) as j
+where l.ids <> j.ids`
+
 // compare reads all jobs and all counts and holds them against f.
 func (w *world) compare(conn *pgx.Conn, f facts) error {
 	ctx := context.Background()
@@ -337,7 +344,7 @@ from awa.dlq_entries as e`)
 			faults = append(faults, fmt.Errorf("counts are %+v, want %+v", n, want))
 		}
 	}
-	rows, _ = conn.Query(ctx, drift)
+	rows, _ = conn.Query(ctx, drift+" union all "+unlisted)
 	drifted, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	for _, d := range drifted {
 		faults = append(faults, errors.New(d))

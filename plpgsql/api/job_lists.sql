@@ -68,7 +68,7 @@ end;
 $$;
 
 comment on function {{ .schema }}.list_jobs is
-  'Up to max_jobs jobs, newest id first; null filters match all. For the next page pass the last id as before. Jobs of a terminal state are found by the outcomes, deferred ones in their table, running ones by the claims that rescue watches; available ones by their ready rows, which takes time when few of many match. Never blocks. Raises AW006 for a negative max_jobs, 40001 under a snapshot older than a prune.';
+  'Up to max_jobs jobs, newest id first; null filters match all. For the next page pass the last id as before. Jobs of a terminal state are found by the outcomes, deferred ones in their table, running ones by the claims that rescue watches; available ones by the ready rows that claims have not come to. Never blocks. Raises AW006 for a negative max_jobs, 40001 under a snapshot older than a prune.';
 
 -- Ids of jobs outside of history that may be in p_state (null: any), newest first, by the
 -- newest rows below p_before of each place. complete is false when those rows were too few
@@ -88,11 +88,22 @@ declare
   v_rows constant integer := least(p_max * 10, 20000);
 begin
   with
+  cursors as materialized (
+    select c.*
+    from (select distinct q.lane from queue_lanes as q where p_state = 'available' and (p_lanes is null or q.lane = any (p_lanes))) as l
+    cross join lateral (select k.* from lane_cursors as k where k.lane = l.lane order by k.generation desc limit 1) as c
+  ),
   looked as materialized (
-    (select 1 as place, r.job_id, (p_lanes is null or r.lane = any (p_lanes)) and (p_kind is null or r.kind = p_kind) as fits
-     from ready_entries as r
-     where r.job_id < p_before and (p_state is null or p_state = 'available')
-     order by r.job_id desc limit v_rows)
+    (select 1 as place, r.job_id, (p_lanes is null or r.lane = any (p_lanes)) and (p_kind is null or r.kind = p_kind)
+       and (p_state is null or (
+{{ template "internal/row_passed.sql" . }}       ) is not true) as fits
+     from (
+       select e.job_id, e.lane, e.kind, e.xid, e.ready_slot
+       from ready_entries as e
+       where e.job_id < p_before and (p_state is null or p_state = 'available')
+       order by e.job_id desc limit v_rows
+     ) as r
+     left join cursors as c on c.lane = r.lane)
     union all
     (select 2, d.job_id, (p_lanes is null or d.lane = any (p_lanes)) and (p_kind is null or d.kind = p_kind)
        and (p_state is null or d.state = p_state)
@@ -119,6 +130,52 @@ begin
     (select r.job_id from reach as r) is null
   into ids, complete;
   complete := complete or cardinality(ids) = p_max;
+end;
+$$;
+
+-- Ids of jobs that may be available, newest first: ready rows that the cursor of their lane has
+-- not gone past. In each segment they are numbered from where it has come to, or are of
+-- transactions that were in progress when its windows began and have ended since.
+create or replace function {{ .schema }}._waiting_candidates (p_lanes bigint[], p_kind text, p_before bigint, p_max integer)
+  returns bigint[]
+  language plpgsql
+  stable
+  set plan_cache_mode = force_generic_plan
+  set enable_seqscan = off
+  set enable_bitmapscan = off
+as $$
+begin
+  return array(
+    select distinct w.job_id
+    from (select distinct q.lane from queue_lanes as q where p_lanes is null or q.lane = any (p_lanes)) as l
+    left join lateral (select k.* from lane_cursors as k where k.lane = l.lane order by k.generation desc limit 1) as c on true
+    cross join generate_series(0, {{ sub (int .segments) 1 }}) as g (slot)
+    cross join lateral (
+      select s.xid, case when s.xid = c.pos_xid then c.pos_job_id else -1 end, '18446744073709551615'::xid8
+      from (
+        select case
+          when c.lane is null then '0'
+          when c.drained or o.segment < c.segment then pg_snapshot_xmax(c.s_cur)
+          when o.segment = c.segment then greatest(pg_snapshot_xmax(c.s_prev), c.pos_xid)
+          else pg_snapshot_xmax(c.s_prev) end as xid
+        from (select c.last_segment - ((c.last_segment - g.slot) % {{ .segments }} + {{ .segments }}) % {{ .segments }} as segment) as o
+      ) as s
+      union all
+      select x.xid, -1, x.xid
+      from (select * from pg_snapshot_xip(c.s_cur) union select * from pg_snapshot_xip(c.s_prev)) as x (xid)
+      where pg_visible_in_snapshot(x.xid, pg_current_snapshot()) or x.xid = pg_current_xact_id_if_assigned()
+    ) as f (xid, job_id, to_xid)
+    cross join lateral (
+      select r.job_id
+      from ready_entries as r
+      where r.ready_slot = g.slot and r.lane = l.lane and (r.xid, r.job_id) > (f.xid, f.job_id) and r.xid <= f.to_xid
+        and r.job_id < p_before and (p_kind is null or r.kind = p_kind)
+        and (
+{{ template "internal/row_passed.sql" . }}        ) is not true
+      offset 0
+    ) as w
+    order by w.job_id desc
+    limit p_max);
 end;
 $$;
 
@@ -163,6 +220,9 @@ begin
     if v_newest.complete then
       return v_newest.ids;
     end if;
+    if p_state = 'available' then
+      return _waiting_candidates(p_lanes, p_kind, p_before, p_max);
+    end if;
   end if;
   if p_state = 'running' then
     return array(
@@ -187,7 +247,7 @@ begin
     select u.job_id
     from (
       (select r.job_id from ready_entries as r
-       where (p_state is null or p_state = 'available')
+       where p_state is null
          and (p_lanes is null or r.lane = any (p_lanes)) and r.job_id < p_before and (p_kind is null or r.kind = p_kind)
        order by r.job_id desc limit p_max)
       union
