@@ -174,7 +174,7 @@ select is((select count(*) from awa.queue_meta), 0::bigint, 'nor does null');
 truncate awa.segment_rotations, awa.storage_settings;
 select throws_ok(call, '55000', 'the storage has no segment: it was restored without its rows', call)
 from (values ($$select awa.enqueue('k')$$), ($$select awa.enqueue('k', unique_key => 'key')$$),
-  ($$select awa.enqueue('k', run_at => now() + interval '1 hour')$$), ($$select awa.heartbeat('w')$$), ($$select awa.enqueue_many('k', array['{}'::jsonb])$$),
+  ($$select awa.enqueue('k', run_at => now() + interval '1 hour')$$), ($$select awa.heartbeat('w')$$), ($$select awa.maintain()$$), ($$select awa.rotate()$$), ($$select awa.enqueue_many('k', array['{}'::jsonb])$$),
   ($$select awa.enqueue_many('[{"kind": "k", "tags": ["t"]}]')$$)) as c (call);
 select awa.reset() \g /dev/null
 select awa.enqueue('k', queue => 'tap/65') \g /dev/null

@@ -27,6 +27,9 @@ begin
   -- sessions do the other tasks meanwhile, whose locks would be held until it ends. History
   -- stays until it is old or the ring needs the slot.
   select r.* into v_current from segment_rotations as r order by r.generation desc limit 1;
+  if not found then
+    perform _no_segment();
+  end if;
   select coalesce(max(p.generation) + 1, 0) into v_oldest from segment_prunes as p;
   if v_oldest < v_current.generation and (
       v_current.generation - v_oldest >= {{ sub (int .segments) 2 }}

@@ -52,6 +52,9 @@ begin
   end if;
   perform _settle_epoch();
   select r.* into v_current from segment_rotations as r order by r.generation desc limit 1;
+  if not found then
+    perform _no_segment();
+  end if;
   v_next := v_current.generation + 1;
 
   -- Workers send heartbeats even where no job comes: some ten thousand, judged by the size of
