@@ -1,6 +1,6 @@
 -- Priorities that age, jobs that are deferred and come due, the clock of tests.
 begin;
-select plan(29);
+select plan(30);
 -- Alone: calls maintain.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 
@@ -60,6 +60,17 @@ select pg_temp.waiting('tap/72/paused', p, '90 days', 'p' || p) from generate_se
 select is(pg_temp.next('tap/72/paused'), null, 'a paused queue gives nothing');
 select awa.resume_queue('tap/72/paused') \g /dev/null
 select is((select count(*) from awa.claim('tap/72/paused', 10)), 4::bigint, 'weeks later it gives all it has');
+
+-- By the clock of tests, a fresh job is fresh
+
+select set_config('awa.now', (now() + interval '1 month')::text, true) \g /dev/null
+select awa.enqueue('k', '"fourth"', queue => 'tap/72/later', priority => 4) \g /dev/null
+select awa.enqueue_many('k', array['"third"']::jsonb[], queue => 'tap/72/later', priority => 3) \g /dev/null
+select awa.enqueue_many('[{"kind": "k", "args": "second", "priority": 2}, {"kind": "k", "args": "first", "priority": 1, "unique_key": "\\x72"}]'::jsonb, queue => 'tap/72/later') \g /dev/null
+select results_eq($$ select c.args #>> '{}', c.run_at - now(), c.created_at - now() from awa.claim('tap/72/later', 4) as c $$,
+  $$ values ('first', interval '1 month', interval '1 month'), ('second', '1 month', '1 month'), ('third', '1 month', '1 month'), ('fourth', '1 month', '1 month') $$,
+  'jobs enqueued at a later time have not waited since an earlier one');
+set local awa.now = '';
 
 -- Deferred
 

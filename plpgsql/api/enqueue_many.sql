@@ -19,7 +19,7 @@ create or replace function {{ .schema }}.enqueue_many (
 as $$
 declare
   v_xid      xid8 := pg_current_xact_id();  -- before the ring is read, see enqueue
-  v_now      timestamptz := now();
+  v_now      timestamptz := _begun();
   v_jobs     integer := cardinality(enqueue_many.args);
   v_ids      bigint[];
   v_metadata jsonb := nullif(enqueue_many.metadata, '{}');
@@ -146,7 +146,7 @@ create or replace function {{ .schema }}._enqueue_plain (p_jobs jsonb, p_queue t
 as $$
 declare
   v_xid    xid8 := pg_current_xact_id();  -- before the ring is read, see enqueue
-  v_now    timestamptz := now();
+  v_now    timestamptz := _begun();
   v_due    timestamptz := _now();
   v_slot   smallint := _current_slot();
   v_stale  boolean := _snapshot_is_stale();

@@ -24,6 +24,19 @@ as $$
   end
 $$;
 
+-- When the transaction began, by that clock: the time of a job that is given none. Inlined, too.
+create or replace function {{ .schema }}._begun ()
+  returns timestamptz
+  language sql
+  stable
+as $$
+  select case
+    when coalesce(pg_catalog.current_setting('{{ .schema }}.now', true), '') <> '' and {{ .schema }}._may_set_clock()
+      then pg_catalog.current_setting('{{ .schema }}.now')::timestamptz
+    else pg_catalog.now()
+  end
+$$;
+
 -- Whether a time is so far ahead that the clock must have been set back since.
 create or replace function {{ .schema }}._is_ahead (p_at timestamptz, p_now timestamptz)
   returns boolean
