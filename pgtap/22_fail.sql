@@ -1,7 +1,7 @@
 -- Fail: retried while attempts are left, failed for good otherwise, stale
 -- never; and what the next attempt knows of the former ones.
 begin;
-select plan(92);
+select plan(94);
 -- Alone: maintain may turn the ring.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 
@@ -122,8 +122,22 @@ select is(awa.fail(receipt, E'it''s "bad"\n日本語 %s $1 \\'), 'failed', 'any 
 select is(awa.fail(receipt, repeat('é', 1000000)), 'failed', 'also a very long one') from texts where n = 3;
 select results_eq($$ select coalesce(d.errors[1] ->> 'error', '') from awa.done_entries as d join texts as t on t.job_id = d.id where t.n < 3 order by n $$,
   $$ values (''), (E'it''s "bad"\n日本語 %s $1 \\') $$, 'texts come back as they were');
-select ok((select length(d.errors[1] ->> 'error') between 1000 and 100000 and d.errors[1] ->> 'error' ~ '^é+$' from awa.done_entries as d join texts as t on t.job_id = d.id where n = 3),
+select is((select d.errors[1] ->> 'error' from awa.done_entries as d join texts as t on t.job_id = d.id where n = 3), repeat('é', 10000),
   'a very long one is cut');
+
+-- The same of jobs that come back, one by one, of one batch or of several, and of a cancel.
+select awa.enqueue_many('k', array_fill('1'::jsonb, array[6]), queue => 'tap/22/long texts') \g /dev/null
+create temp table cut as
+  select c.receipt, 1 as way from awa.claim('tap/22/long texts') as c union all select c.receipt, 2 from awa.claim('tap/22/long texts', 2) as c
+  union all select c.receipt, 3 from awa.claim('tap/22/long texts') as c union all select c.receipt, 3 from awa.claim('tap/22/long texts', 2) as c;
+select awa.fail(receipt, repeat('a', 10001)) from cut where way = 1 \g /dev/null
+select count(*) from awa.fail_many(array(select receipt from cut where way = 2), array[repeat('a', 10001), repeat('a', 10002)]) \g /dev/null
+select count(*) from awa.fail_many(array(select receipt from cut where way = 3), array_fill(repeat('a', 10001), array[3])) \g /dev/null
+select results_eq($$ select j.errors[1] ->> 'error', count(*)::integer from awa.jobs as j where j.queue = 'tap/22/long texts' group by 1 $$,
+  $$ values (repeat('a', 10000), 6) $$, 'however many fail together');
+select awa.cancel(j.id, repeat('b', 10001)) from awa.jobs as j where j.queue = 'tap/22/long texts' \g /dev/null
+select results_eq($$ select distinct d.errors[2] ->> 'error' from awa.done_entries as d where d.queue = 'tap/22/long texts' $$,
+  $$ values (repeat('b', 10000)) $$, 'and the reason of a cancel');
 
 -- Arguments
 
