@@ -26,6 +26,7 @@ declare
   -- Before the ring is read: a transaction numbered after a rotation has
   -- settled can then never write into an older segment.
   v_xid    xid8 := pg_current_xact_id();
+  v_now    timestamptz := _begun();
   v_job_id bigint;
   v_slot   smallint;
   v_shards smallint;
@@ -97,7 +98,7 @@ begin
       job_id, lane, state, run_at, created_at, run_lease, attempt, max_attempts, kind, args,
       metadata, tags, unique_key, unique_states, ordering_key, deadline, xid)
     values (
-      v_job_id, v_lane, 'scheduled', coalesce(enqueue.run_at, _begun()), _begun(), 1, 1, enqueue.max_attempts,
+      v_job_id, v_lane, 'scheduled', coalesce(enqueue.run_at, v_now), v_now, 1, 1, enqueue.max_attempts,
       enqueue.kind, enqueue.args, nullif(enqueue.metadata, '{}'), nullif(enqueue.tags, '{}'),
       enqueue.unique_key, coalesce(enqueue.unique_states, case when enqueue.unique_key is not null then b'11111000' end),
       enqueue.ordering_key, enqueue.deadline, v_xid);
@@ -111,7 +112,7 @@ begin
       lane, xid, job_id, run_at, created_at, run_lease, ready_slot, attempt, max_attempts, kind, args,
       metadata, tags, unique_key, unique_states, ordering_key, deadline)
     values (
-      v_lane, v_xid, v_job_id, coalesce(enqueue.run_at, _begun()), _begun(), 1, {{ $i }}, 1, enqueue.max_attempts,
+      v_lane, v_xid, v_job_id, coalesce(enqueue.run_at, v_now), v_now, 1, {{ $i }}, 1, enqueue.max_attempts,
       enqueue.kind, enqueue.args, nullif(enqueue.metadata, '{}'), nullif(enqueue.tags, '{}'),
       enqueue.unique_key, coalesce(enqueue.unique_states, case when enqueue.unique_key is not null then b'11111000' end),
       enqueue.ordering_key, enqueue.deadline);
