@@ -1,6 +1,6 @@
 -- Reset: every relation is emptied, and what comes afterwards works.
 begin;
-select plan(60);
+select plan(62);
 -- Alone: empties everything (and rolls back).
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 
