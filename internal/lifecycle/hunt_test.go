@@ -85,7 +85,7 @@ var tolerated = map[string][]string{
 	"enqueue_many":   {"AW002", "AW003"},
 	"callback":       {"AW002", "AW004", "40001"},
 	"park":           {"AW004", "40001"},
-	"update":         {"AW003", "AW004"},
+	"update":         {"AW003", "AW004", "40001"},
 	"update many":    {"AW003", "AW004", "40001"},
 	"delete":         {"40001"},
 	"undone":         {"AW004", "40001"},

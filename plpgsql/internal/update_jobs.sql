@@ -180,7 +180,7 @@ begin
     if v_state in ('available', 'scheduled', 'retryable') or not exists (
         select from _rows_collected('update') as e (change) where e.change ->> 'id' = v_lost::text and e.change ? 'found')
     then
-      perform _serialization_failure(format('job %s moved on while it was updated, it is %s', v_lost, coalesce(v_state::text, 'gone')));
+      perform _serialization_failure(format('job %s moved on while it was updated and is %s now', v_lost, coalesce(v_state::text, 'gone')));
     end if;
     raise exception using errcode = 'AW003',
       message = format('job %s is %s, only waiting jobs can be updated', v_lost, coalesce(v_state::text, 'gone')),
