@@ -10,7 +10,7 @@ var wideMoves = regexp.MustCompile(`^update|^delete|cancel|delete_job_compat|res
 const wideMaintain = `select m.task || ': ' || regexp_replace(m.detail, '[0-9]+', '#', 'g') from awa.maintain() as m where m.detail is not null`
 
 // wideReports are what a task of maintain may say.
-var wideReports = regexp.MustCompile(`another session|its unique key is held by job #$|moved on while it was deleted|segment #$|operation #: [a-z]+$|lock timeout|user request|statement timeout`)
+var wideReports = regexp.MustCompile(`another session|its unique key is held by job #$|moved on while it was deleted|is in the way|segment #$|operation #: [a-z]+$|lock timeout|user request|statement timeout`)
 
 // manyKeys are concurrency keys of wideEnqueues, of which there may be more.
 var manyKeys = regexp.MustCompile(`\(\$1 % [235]\)::text`)
