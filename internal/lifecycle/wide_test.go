@@ -479,7 +479,7 @@ func TestWide(t *testing.T) {
 	exec(`select awa.configure_queue('limited', '{"failed_retention": "0", "concurrency_limit": 2}')`)
 	exec(`select awa.configure_queue('rated', '{"failed_retention": "0", "concurrency_limit": 1, "rate_limit": 50, "rate_burst": 10}')`)
 	exec(`insert into limits select m.queue, '-infinity', m.concurrency_limit from awa.queue_meta as m where m.concurrency_limit is not null`)
-	exec(`create role wide_user; grant awa_producer, awa_worker, awa_operator, awa_reader to wide_user; grant all on noted, resets, limits to wide_user`)
+	exec(`create role wide_user; grant awa_producer, awa_worker, awa_operator, awa_reader to wide_user; grant all on noted, resets, limits to wide_user; grant select on awa.job_id_seq to wide_user`)
 
 	victim := cfg.Copy()
 	victim.RuntimeParams["application_name"] = "victim"
