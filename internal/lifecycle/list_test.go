@@ -2,7 +2,12 @@ package lifecycle_test
 
 import (
 	"fmt"
+	"slices"
 	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/awaqueue/awa/internal/pgtest"
 )
 
 // TestAListDoesNotReadAllLanesForEachJob counts the rows that the plans of a list work on where
@@ -61,5 +66,30 @@ func TestAListOfWaitingJobsDoesNotReadHistory(t *testing.T) {
 				t.Errorf("with %q believed empty %s worked on %d rows", statistics, call, n)
 			}
 		}
+	}
+}
+
+// TestAListShowsWhatOneTransactionAddedToTwoSegments has a transaction add to both sides of a
+// rotation, first a new job and then an older one, and the first of them claimed.
+func TestAListShowsWhatOneTransactionAddedToTwoSegments(t *testing.T) {
+	conn := pgtest.Conn(t, pgtest.URL(t))
+	exec := execOn(t, conn)
+	exec(`select awa.enqueue('old', queue => 'q')`)
+	exec(`select awa.fail(c.receipt, terminal => true) from awa.claim('q') as c`)
+	// More than the newest ones, which a list looks at first.
+	exec(`select awa.enqueue_many('k', array_fill('1'::jsonb, array[2000]), queue => 'r')`)
+	exec(`select awa.complete_many(array(select c.receipt from awa.claim('r', 2000) as c))`)
+	exec(`select awa.enqueue('first', queue => 'q')`)
+	// The first transaction that the snapshot of its claim leaves out is itself.
+	exec(`do $$ begin
+		perform awa.complete(c.receipt) from awa.claim('q') as c;
+		perform awa.enqueue('new', queue => 'q');
+		perform awa.rotate();
+		perform awa.retry(j.id) from awa.list_jobs('q', state => 'failed') as j;
+	end $$`)
+	exec(`select awa.claim('q')`)
+	rows, _ := conn.Query(t.Context(), `select kind from awa.list_jobs('q', state => 'available', max_jobs => $1)`, 10)
+	if kinds, err := pgx.CollectRows(rows, pgx.RowTo[string]); err != nil || !slices.Equal(kinds, []string{"old"}) {
+		t.Errorf("%v are listed as waiting: %v", kinds, err)
 	}
 }

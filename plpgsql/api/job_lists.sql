@@ -151,9 +151,9 @@ begin
     left join lateral (select k.* from lane_cursors as k where k.lane = l.lane order by k.generation desc limit 1) as c on true
     cross join generate_series(0, {{ sub (int .segments) 1 }}) as g (slot)
     cross join lateral (
-      select s.xid, case when s.xid = c.pos_xid then c.pos_job_id else -1 end, '18446744073709551615'::xid8
+      select s.xid, case when s.xid = c.pos_xid and s.segment = c.segment then c.pos_job_id else -1 end, '18446744073709551615'::xid8
       from (
-        select case
+        select o.segment, case
           when c.lane is null then '0'
           when c.drained or o.segment < c.segment then pg_snapshot_xmax(c.s_cur)
           when o.segment = c.segment then greatest(pg_snapshot_xmax(c.s_prev), c.pos_xid)
