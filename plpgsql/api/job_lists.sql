@@ -134,8 +134,8 @@ end;
 $$;
 
 -- Ids of jobs that may be available, newest first: ready rows that the cursor of their lane has
--- not gone past. In each segment they are numbered from where it has come to, or are of
--- transactions that were in progress when its windows began and have ended since.
+-- not gone past. In each segment, counted back from its last, they are numbered from where it has
+-- come to, or are of transactions that were in progress when its windows began and have ended.
 create or replace function {{ .schema }}._waiting_candidates (p_lanes bigint[], p_kind text, p_before bigint, p_max integer)
   returns bigint[]
   language plpgsql
@@ -149,16 +149,15 @@ begin
     select distinct w.job_id
     from (select distinct q.lane from queue_lanes as q where p_lanes is null or q.lane = any (p_lanes)) as l
     left join lateral (select k.* from lane_cursors as k where k.lane = l.lane order by k.generation desc limit 1) as c on true
-    cross join generate_series(0, {{ sub (int .segments) 1 }}) as g (slot)
+    cross join generate_series(coalesce(c.last_segment, 0) - {{ sub (int .segments) 1 }}, coalesce(c.last_segment, 0)) as g (segment)
     cross join lateral (
-      select s.xid, case when s.xid = c.pos_xid and s.segment = c.segment then c.pos_job_id else -1 end, '18446744073709551615'::xid8
+      select s.xid, case when s.xid = c.pos_xid and g.segment = c.segment then c.pos_job_id else -1 end, '18446744073709551615'::xid8
       from (
-        select o.segment, case
+        select case
           when c.lane is null then '0'
-          when c.drained or o.segment < c.segment then pg_snapshot_xmax(c.s_cur)
-          when o.segment = c.segment then greatest(pg_snapshot_xmax(c.s_prev), c.pos_xid)
+          when c.drained or g.segment < c.segment then pg_snapshot_xmax(c.s_cur)
+          when g.segment = c.segment then greatest(pg_snapshot_xmax(c.s_prev), c.pos_xid)
           else pg_snapshot_xmax(c.s_prev) end as xid
-        from (select c.last_segment - ((c.last_segment - g.slot) % {{ .segments }} + {{ .segments }}) % {{ .segments }} as segment) as o
       ) as s
       union all
       select x.xid, -1, x.xid
@@ -168,7 +167,7 @@ begin
     cross join lateral (
       select r.job_id
       from ready_entries as r
-      where r.ready_slot = g.slot and r.lane = l.lane and (r.xid, r.job_id) > (f.xid, f.job_id) and r.xid <= f.to_xid
+      where r.ready_slot = (g.segment + {{ .segments }}) % {{ .segments }} and r.lane = l.lane and (r.xid, r.job_id) > (f.xid, f.job_id) and r.xid <= f.to_xid
         and r.job_id < p_before and (p_kind is null or r.kind = p_kind)
         and (
 {{ template "internal/row_passed.sql" . }}        ) is not true
