@@ -147,6 +147,7 @@ declare
   v_all   bigint[];
   v_from  integer := 1;
   v_jobs  bigint := 0::bigint;
+  v_idle  boolean := false;
 begin
   perform _enter_ring();
   perform _check_batch(count_batch_jobs.operation, count_batch_jobs.filter, count_batch_jobs.settings, true);
@@ -161,16 +162,18 @@ begin
       exit when v_from > cardinality(v_all) + 200;
     else
       exit when o.cursor_id >= o.last_id;
-      select p.ids, p.reached into v_ids, o.cursor_id from _batch_page(o, 200, 1000) as p;
+      select p.ids, p.reached into v_ids, o.cursor_id from _batch_page(o, v_idle) as p;
     end if;
-    v_jobs := v_jobs + cardinality(_batch_matching(o.operation, o.filter, o.settings, v_ids));
+    v_ids := _batch_matching(o.operation, o.filter, o.settings, v_ids);
+    v_jobs := v_jobs + cardinality(v_ids);
+    v_idle := v_ids = '{}';
   end loop;
   return v_jobs;
 end;
 $$;
 
 comment on function {{ .schema }}.count_batch_jobs is
-  'The number of jobs that a batch operation would meet if it were done at this moment; an empty filter counts all that the operation could change. Looks at each job between the lowest and the highest id that the filter allows. Never blocks. Raises AW006 as start_batch_operation does.';
+  'The number of jobs that a batch operation would meet if it were done at this moment; an empty filter counts all that the operation could change. Reads the rows of each job between the lowest and the highest id that the filter allows. Never blocks. Raises AW006 as start_batch_operation does.';
 
 create or replace function {{ .schema }}.run_batch_operation (id bigint, max_jobs integer default 1000)
   returns setof {{ .schema }}.batch_operation

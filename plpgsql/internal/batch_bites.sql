@@ -74,7 +74,7 @@ create or replace function {{ .schema }}._batch_bite (
 as $$
 declare
   o         batch_operations := p_operation;
-  v_scan    integer := 1000;
+  v_idle    boolean := false;
   v_found   bigint[];
   v_ids     bigint[];
   v_reached bigint;
@@ -88,9 +88,9 @@ begin
     while o.state = 'running' and o.matched - p_operation.matched < p_max loop
       begin
         select p.ids, p.reached into v_found, v_reached
-        from _batch_page(o, 200, v_scan) as p;
+        from _batch_page(o, v_idle) as p;
         v_ids := _batch_matching(o.operation, o.filter, o.settings, v_found);
-        v_left := (p_max - (o.matched - p_operation.matched))::integer;
+        v_left := least(p_max - (o.matched - p_operation.matched), 200)::integer;
         if cardinality(v_ids) > v_left then
           v_ids := v_ids[:v_left];
           v_reached := v_ids[v_left];
@@ -133,8 +133,7 @@ begin
         o.cursor_id := greatest(o.cursor_id, v_reached);
         exit;
       end if;
-      -- Where nothing matches, more is read at a time.
-      v_scan := case when v_found = '{}' then 10000 else 1000 end;
+      v_idle := v_ids = '{}';
       o.cursor_id := v_reached;
       if o.cursor_id >= o.last_id then
         o.state := 'done';

@@ -100,26 +100,38 @@ begin
 end;
 $$;
 
--- Up to p_max ids that may match, from the operation's cursor on, and the id up to which
--- everything has been looked at. Rows of all places are read in one order, p_scan of them at
--- most, so the time of a call does not depend on how many there are. A job has a row for each
--- of its attempts, perhaps in several lanes; any of them makes it a candidate, so none is left
--- out.
+-- Ids that may match, from the operation's cursor on, and the id up to which everything has been
+-- looked at. Rows of all places are read in one order and a number of them at most, so the time
+-- of a call does not depend on how many there are. A job has a row for each of its attempts,
+-- perhaps in several lanes; any of them makes it a candidate, so none is left out.
+--
+-- An operation that takes no job that is done leaves out ready rows which the cursor of their
+-- lane has passed: their jobs wait nowhere else or have another row. Of running ones that holds
+-- only where no claim is open any more. Reading those that are pays only once a page had
+-- nothing for the operation, which is what p_idle says; more is read at a time then, too.
 create or replace function {{ .schema }}._batch_page (
-  p_operation {{ .schema }}.batch_operations, p_max integer, p_scan integer, out ids bigint[], out reached bigint
+  p_operation {{ .schema }}.batch_operations, p_idle boolean, out ids bigint[], out reached bigint
 )
   language plpgsql
   volatile
   set plan_cache_mode = force_generic_plan
   set enable_seqscan = off
   set enable_bitmapscan = off
+  -- Rows may be of many lanes: not each compared with each cursor.
+  set enable_nestloop = off
+  set enable_mergejoin = off
 as $$
 declare
+  v_max   constant integer := case when p_idle then 1000 else 200 end;
+  v_scan  constant integer := v_max * 5;
   v_lanes bigint[] := _batch_lanes(p_operation.filter);
   v_kind  text := p_operation.filter ->> 'kind';
   v_tag   text := p_operation.filter ->> 'tag';
   v_after  timestamptz := (p_operation.filter ->> 'created_after')::timestamptz;
   v_before timestamptz := (p_operation.filter ->> 'created_before')::timestamptz;
+  v_states job_state[] := _batch_takes(p_operation.operation, p_operation.filter);
+  v_open  boolean := not v_states && '{completed,failed,cancelled}';
+  v_running boolean := 'running' = any (v_states);
   v_rows  bigint;
   v_last  bigint;
 begin
@@ -135,10 +147,10 @@ begin
       cross join lateral unnest(p.job_ids) as u (id)
       where u.id > p_operation.cursor_id
       order by u.id
-      limit p_scan);
+      limit v_scan);
     v_last := ids[cardinality(ids)];
-    ids := _batch_likely(p_operation.filter, ids, p_max);
-    reached := coalesce(case when cardinality(ids) = p_max then ids[p_max] else v_last end, p_operation.last_id);
+    ids := _batch_likely(p_operation.filter, ids, v_max);
+    reached := coalesce(case when cardinality(ids) = v_max then ids[v_max] else v_last end, p_operation.last_id);
     if not exists (
       select from batch_operation_pages as p where p.operation_id = p_operation.id and p.last_id > reached)
     then
@@ -147,41 +159,55 @@ begin
     return;
   end if;
   with page as materialized (
-    select q.job_id, q.lane, q.kind, q.tags, q.created_at
+    select q.job_id, q.lane, q.kind, q.tags, q.created_at, q.ready_slot, q.xid
     from (
-      (select r.job_id, r.lane, r.kind, r.tags, r.created_at from ready_entries as r
+      (select r.job_id, r.lane, r.kind, r.tags, r.created_at, r.ready_slot, r.xid from ready_entries as r
        where r.job_id > p_operation.cursor_id and r.job_id <= p_operation.last_id
        order by r.job_id
-       fetch first (p_scan) rows with ties)
+       fetch first (v_scan) rows with ties)
       union all
-      (select d.job_id, d.lane, d.kind, d.tags, d.created_at from deferred_jobs as d
+      (select d.job_id, d.lane, d.kind, d.tags, d.created_at, null, null from deferred_jobs as d
        where d.job_id > p_operation.cursor_id and d.job_id <= p_operation.last_id
        order by d.job_id
-       fetch first (p_scan) rows with ties)
+       fetch first (v_scan) rows with ties)
       union all
-      (select l.job_id, l.lane, l.kind, l.tags, l.created_at from leases as l
+      (select l.job_id, l.lane, l.kind, l.tags, l.created_at, null, null from leases as l
        where l.job_id > p_operation.cursor_id and l.job_id <= p_operation.last_id
        order by l.job_id
-       fetch first (p_scan) rows with ties)
+       fetch first (v_scan) rows with ties)
     ) as q
     order by q.job_id
-    fetch first (p_scan) rows with ties
+    fetch first (v_scan) rows with ties
+  ),
+  cursors as materialized (
+    select c.*
+    from (select distinct p.lane from page as p where v_open and p.ready_slot is not null) as l
+    cross join lateral (select k.* from lane_cursors as k where k.lane = l.lane order by k.generation desc limit 1) as c
+  ),
+  running as materialized (
+    select unnest(c.job_ids) as job_id from _open_claims() as c
   ),
   found as (
-    select distinct p.job_id
-    from page as p
-    where (v_lanes is null or p.lane = any (v_lanes)) and (v_kind is null or p.kind = v_kind)
-      and (v_tag is null or v_tag = any (p.tags))
-      and (v_after is null or p.created_at >= v_after) and (v_before is null or p.created_at < v_before)
-    order by p.job_id
-    limit p_max
+    select distinct r.job_id
+    from page as r
+    left join cursors as c on c.lane = r.lane
+    where (v_lanes is null or r.lane = any (v_lanes)) and (v_kind is null or r.kind = v_kind)
+      and (v_tag is null or v_tag = any (r.tags))
+      and (v_after is null or r.created_at >= v_after) and (v_before is null or r.created_at < v_before)
+      and case
+        when not v_open or r.ready_slot is null or (
+{{ template "internal/row_passed.sql" . }}        ) is not true then true
+        else v_running and (not p_idle or r.job_id in (select n.job_id from running as n))
+      end
+    order by r.job_id
+    limit v_max
   )
   select coalesce((select array_agg(f.job_id order by f.job_id) from found as f), '{}'), count(*), max(p.job_id)
   into ids, v_rows, v_last
   from page as p;
   reached := case
-    when cardinality(ids) = p_max then ids[p_max]
-    when v_rows < p_scan then p_operation.last_id
+    when cardinality(ids) = v_max then ids[v_max]
+    when v_rows < v_scan then p_operation.last_id
     else v_last end;
 end;
 $$;

@@ -1,10 +1,11 @@
--- Claims that may be open, as far as rescue has come (ADR 0008).
+-- Claims that may be open, as far as rescue has come (ADR 0008). Functions here are stable: they
+-- see what the statement sees that calls them, so a job cannot pass between the two unseen.
 
 -- Per lane its newest rescue point and cursor.
 create or replace function {{ .schema }}._lane_points ()
   returns setof {{ .schema }}.lane_point
   language plpgsql
-  volatile
+  stable
 as $$
 begin
   return query
@@ -25,7 +26,7 @@ $$;
 create or replace function {{ .schema }}._open_batches (p_batches bigint[])
   returns setof bigint
   language plpgsql
-  volatile
+  stable
   set enable_seqscan = off
   set enable_hashjoin = off
   set enable_mergejoin = off
@@ -46,7 +47,7 @@ $$;
 create or replace function {{ .schema }}._open_claims ()
   returns setof {{ .schema }}.claims
   language plpgsql
-  volatile
+  stable
   set enable_seqscan = off
   set enable_hashjoin = off
   set enable_mergejoin = off
