@@ -65,3 +65,4 @@ drop function if exists {{ .schema }}._forget_parked (text, integer, text[], big
 drop function if exists {{ .schema }}._job_changes ();
 drop function if exists {{ .schema }}._is_lasting (text[]);
 drop function if exists {{ .schema }}._batch_page ({{ .schema }}.batch_operations, integer, integer);
+drop function if exists {{ .schema }}._candidates (bigint[], text, {{ .schema }}.job_state, bigint, integer);

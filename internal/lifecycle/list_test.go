@@ -69,6 +69,26 @@ func TestAListOfWaitingJobsDoesNotReadHistory(t *testing.T) {
 	}
 }
 
+// TestAListOfTheNewestCompletedJobsDoesNotReadHistory counts the rows that the plans of such a
+// list work on, also where some of the newest jobs have failed or wait.
+func TestAListOfTheNewestCompletedJobsDoesNotReadHistory(t *testing.T) {
+	exec, worked := working(t)
+	const jobs = 50_000
+	exec(`select awa.enqueue_many('k', array_fill('1'::jsonb, array[$1::integer]), queue => 'q')`, jobs)
+	exec(`select awa.complete_many(array(select c.receipt from generate_series(9991, 9995) as g, awa.claim('q', g) as c))`)
+	exec(`select awa.fail_many(array(select c.receipt from awa.claim('q', 10) as c), terminal => true)`)
+	exec(`select awa.complete_many(array(select c.receipt from awa.claim('q', 15) as c))`)
+	exec(`analyze`)
+	for _, call := range []string{
+		`select awa.list_jobs('q', state => 'completed', max_jobs => 50)`,
+		`select awa.list_jobs(kind => 'k', state => 'completed')`,
+	} {
+		if n := worked(call); n > jobs {
+			t.Errorf("%s worked on %d rows beside %d jobs", call, n, jobs)
+		}
+	}
+}
+
 // TestAListShowsWhatOneTransactionAddedToTwoSegments has a transaction add to both sides of a
 // rotation, first a new job and then an older one, and the first of them claimed.
 func TestAListShowsWhatOneTransactionAddedToTwoSegments(t *testing.T) {

@@ -36,6 +36,7 @@ declare
   v_before bigint := coalesce(list_jobs.before, 9223372036854775807);
   v_left   integer := least(list_jobs.max_jobs, 10000);
   v_page   integer := greatest(v_left, 100);
+  v_few    boolean := false;
   v_ids    bigint[];
   v_rows   integer;
 begin
@@ -44,7 +45,7 @@ begin
   -- Ids of candidates come from where a job in that state must be, newest
   -- first and some at a time; the view then has the last word.
   while v_left > 0 loop
-    v_ids := _candidates(v_lanes, list_jobs.kind, list_jobs.state, v_before, v_page);
+    v_ids := _candidates(v_lanes, list_jobs.kind, list_jobs.state, v_before, v_page, v_few);
     exit when v_ids = '{}';
     return query
     select j.*
@@ -59,6 +60,7 @@ begin
     limit v_left;
     get diagnostics v_rows = row_count;
     v_left := v_left - v_rows;
+    v_few := v_rows < cardinality(v_ids) / 2;
     v_before := v_ids[cardinality(v_ids)];
     -- Where few match, more is read at a time.
     v_page := least(v_page * 2, 10000);
@@ -95,12 +97,12 @@ begin
   ),
   looked as materialized (
     (select 1 as place, r.job_id, (p_lanes is null or r.lane = any (p_lanes)) and (p_kind is null or r.kind = p_kind)
-       and (p_state is null or (
+       and (p_state is null or p_state = 'completed' or (
 {{ template "internal/row_passed.sql" . }}       ) is not true) as fits
      from (
        select e.job_id, e.lane, e.kind, e.xid, e.ready_slot
        from ready_entries as e
-       where e.job_id < p_before and (p_state is null or p_state = 'available')
+       where e.job_id < p_before and (p_state is null or p_state in ('available', 'completed'))
        order by e.job_id desc limit v_rows
      ) as r
      left join cursors as c on c.lane = r.lane)
@@ -178,8 +180,10 @@ begin
 end;
 $$;
 
+-- Ids of jobs that may be in p_state, newest first. Most of history is completed: the newest
+-- rows are candidates for that, unless few of the last ones were.
 create or replace function {{ .schema }}._candidates (
-  p_lanes bigint[], p_kind text, p_state {{ .schema }}.job_state, p_before bigint, p_max integer
+  p_lanes bigint[], p_kind text, p_state {{ .schema }}.job_state, p_before bigint, p_max integer, p_few boolean
 )
   returns bigint[]
   language plpgsql
@@ -193,7 +197,15 @@ as $$
 declare
   v_newest record;
 begin
-  if p_state in ('completed', 'failed', 'cancelled') then
+  if p_state is null or p_state in ('scheduled', 'available', 'retryable', 'waiting_external') or p_state = 'completed' and not p_few then
+    select n.* into v_newest from _newest_candidates(p_lanes, p_kind, p_state, p_before, p_max) as n;
+    if v_newest.complete then
+      return v_newest.ids;
+    end if;
+  end if;
+  if p_state = 'available' then
+    return _waiting_candidates(p_lanes, p_kind, p_before, p_max);
+  elsif p_state in ('completed', 'failed', 'cancelled') then
     return array(
       select e.job_id
       -- offset 0: by more than the slot alone are they joined.
@@ -214,16 +226,7 @@ begin
       where p_kind is null or r.kind is not null
       order by e.job_id desc
       limit p_max);
-  elsif p_state is distinct from 'running' then
-    select n.* into v_newest from _newest_candidates(p_lanes, p_kind, p_state, p_before, p_max) as n;
-    if v_newest.complete then
-      return v_newest.ids;
-    end if;
-    if p_state = 'available' then
-      return _waiting_candidates(p_lanes, p_kind, p_before, p_max);
-    end if;
-  end if;
-  if p_state = 'running' then
+  elsif p_state = 'running' then
     return array(
       select u.job_id
       from (
