@@ -273,12 +273,24 @@ func (f facts) look(id int64) look {
 	return l
 }
 
-// unlisted is where a list of what waits differs from the view.
+// unlisted is where a list of the jobs in a state, or the number that a batch operation would
+// meet, differs from the view.
 const unlisted = `
-select format('%s jobs are listed as waiting, %s wait: %s', cardinality(l.ids), cardinality(j.ids), l.ids)
-from (select array(select id from awa.list_jobs(state => 'available', max_jobs => 10000)) as ids) as l
-cross join (select array(select id from awa.jobs where state = 'available' order by id desc) as ids) as j
-where l.ids <> j.ids`
+with jobs as materialized (select j.id, j.state, j.priority from awa.jobs as j)
+select format('%s jobs are listed as %s, %s are: %s', cardinality(l.ids), s.state, cardinality(j.ids), l.ids)
+from unnest(enum_range(null::awa.job_state)) as s (state)
+cross join lateral (select array(select id from awa.list_jobs(state => s.state, max_jobs => 10000)) as ids) as l
+cross join lateral (select array(select n.id from jobs as n where n.state = s.state order by n.id desc) as ids) as j
+where l.ids <> j.ids
+union all
+select format('%s would meet %s jobs, not %s', b.operation, b.jobs, j.jobs)
+from (values
+  ('cancel', awa.count_batch_jobs('cancel'), array['available', 'scheduled', 'retryable', 'running', 'waiting_external']::awa.job_state[]),
+  ('reprioritize', awa.count_batch_jobs('reprioritize', settings => '{"priority": 4}'), array['available', 'scheduled', 'retryable']::awa.job_state[])
+) as b (operation, jobs, states)
+cross join lateral (
+  select count(*) as jobs from jobs as n where n.state = any (b.states) and (b.operation = 'cancel' or n.priority <> 4)) as j
+where b.jobs <> j.jobs`
 
 // compare reads all jobs and all counts and holds them against f.
 func (w *world) compare(conn *pgx.Conn, f facts) error {
@@ -344,7 +356,7 @@ from awa.dlq_entries as e`)
 			faults = append(faults, fmt.Errorf("counts are %+v, want %+v", n, want))
 		}
 	}
-	rows, _ = conn.Query(ctx, drift+" union all "+unlisted)
+	rows, _ = conn.Query(ctx, drift+" union all ("+unlisted+")")
 	drifted, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	for _, d := range drifted {
 		faults = append(faults, errors.New(d))
