@@ -96,9 +96,12 @@ begin
   looked as materialized (
     (select 1 as place, r.job_id, (p_lanes is null or r.lane = any (p_lanes)) and (p_kind is null or r.kind = p_kind)
        and (p_state is null or (
-{{ template "internal/row_passed.sql" . }}       ) is not true) as fits
+{{ template "internal/row_passed.sql" . }}    or case when c.skips > 0 then (
+      select true from ready_tombstones as t
+      where t.ready_slot = r.ready_slot and t.job_id = r.job_id and t.run_lease = r.run_lease) end
+       ) is not true) as fits
      from (
-       select e.job_id, e.lane, e.kind, e.xid, e.ready_slot
+       select e.job_id, e.run_lease, e.lane, e.kind, e.xid, e.ready_slot
        from ready_entries as e
        where e.job_id < p_before and (p_state is null or p_state = 'available')
        order by e.job_id desc limit v_rows
@@ -134,8 +137,9 @@ end;
 $$;
 
 -- Ids of jobs that may be available, newest first: ready rows that the cursor of their lane has
--- not gone past. In each segment, counted back from its last, they are numbered from where it has
--- come to, or are of transactions that were in progress when its windows began and have ended.
+-- not gone past and that nobody took before their turn. In each segment, counted back from its
+-- last, they are numbered from where it has come to, or are of transactions that were in progress
+-- when its windows began and have ended.
 create or replace function {{ .schema }}._waiting_candidates (p_lanes bigint[], p_kind text, p_before bigint, p_max integer)
   returns bigint[]
   language plpgsql
@@ -170,7 +174,11 @@ begin
       where r.ready_slot = (g.segment + {{ .segments }}) % {{ .segments }} and r.lane = l.lane and (r.xid, r.job_id) > (f.xid, f.job_id) and r.xid <= f.to_xid
         and r.job_id < p_before and (p_kind is null or r.kind = p_kind)
         and (
-{{ template "internal/row_passed.sql" . }}        ) is not true
+{{ template "internal/row_passed.sql" . }}    or case when c.skips > 0 then (
+      -- Not by exists, which may be planned as a walk through them all.
+      select true from ready_tombstones as t
+      where t.ready_slot = r.ready_slot and t.job_id = r.job_id and t.run_lease = r.run_lease) end
+        ) is not true
       offset 0
     ) as w
     order by w.job_id desc
