@@ -219,7 +219,10 @@ begin
       -- Not by exists, which beside an or is evaluated for each job by itself.
       left join ready_entries as r
         on p_kind is not null and r.ready_slot = e.ready_slot and r.job_id = e.job_id and r.run_lease = e.run_lease and r.kind = p_kind
-      where p_kind is null or r.kind is not null
+      where (p_kind is null or r.kind is not null)
+        and not exists (
+          select from outcome_removals as m
+          where m.ready_slot = e.ready_slot and m.job_id = e.job_id and m.run_lease = e.run_lease)
       order by e.job_id desc
       limit p_max);
   elsif p_state is distinct from 'running' then
