@@ -89,6 +89,48 @@ func TestAListOfTheNewestCompletedJobsDoesNotReadHistory(t *testing.T) {
 	}
 }
 
+// TestAListOfWaitingJobsDoesNotLookUpWhatWasTakenFromTheirLane counts the rows that the plans of
+// such a list work on where many jobs were taken out of a lane before their turn, and claims have
+// not gone past them yet.
+func TestAListOfWaitingJobsDoesNotLookUpWhatWasTakenFromTheirLane(t *testing.T) {
+	exec, worked := working(t)
+	const jobs = 3000
+	exec(`select awa.enqueue('first', queue => 'q'), awa.enqueue('second', queue => 'q')`)
+	exec(`select awa.claim('q')`)
+	exec(`select awa.enqueue_many('k', array_fill('1'::jsonb, array[$1::integer]), queue => 'q')`, jobs)
+	exec(`delete from awa.jobs where queue = 'q' and kind = 'k'`)
+	for _, statistics := range []string{"", ".*", "ready_entries", "ready_tombstones"} {
+		if statistics == "" {
+			exec(`analyze`)
+		} else {
+			exec(fmt.Sprintf(believe, statistics))
+		}
+		if n := worked(`select awa.list_jobs('q', state => 'available', max_jobs => 50)`); n > 10*jobs {
+			t.Errorf("with %q believed empty a list worked on %d rows", statistics, n)
+		}
+	}
+}
+
+// TestAListOfFailedJobsDoesNotLookUpThoseThatLeftHistory counts the rows that the plans of such a
+// list work on where few are left of many.
+func TestAListOfFailedJobsDoesNotLookUpThoseThatLeftHistory(t *testing.T) {
+	exec, worked := working(t)
+	const jobs = 3000
+	exec(`select awa.enqueue_many('k', array_fill('1'::jsonb, array[$1::integer]), queue => 'q')`, jobs)
+	exec(`select awa.fail_many(array(select c.receipt from awa.claim('q', $1) as c), terminal => true)`, jobs)
+	exec(`select awa.bulk_move_failed_to_dlq('q', max_jobs => $1)`, jobs-10)
+	for _, statistics := range []string{"", ".*", "attempt_outcomes", "outcome_removals"} {
+		if statistics == "" {
+			exec(`analyze`)
+		} else {
+			exec(fmt.Sprintf(believe, statistics))
+		}
+		if n := worked(`select awa.list_jobs('q', state => 'failed', max_jobs => 50)`); n > 15*jobs {
+			t.Errorf("with %q believed empty a list worked on %d rows", statistics, n)
+		}
+	}
+}
+
 // TestAListShowsWhatOneTransactionAddedToTwoSegments has a transaction add to both sides of a
 // rotation, first a new job and then an older one, and the first of them claimed.
 func TestAListShowsWhatOneTransactionAddedToTwoSegments(t *testing.T) {

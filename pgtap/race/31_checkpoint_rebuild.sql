@@ -1,7 +1,7 @@
 -- Checkpoints and rebuilds over committed rows, beside open writers.
 \ir sessions.psql
 select pg_temp.forget('race/31') \g /dev/null
-select plan(48);
+select plan(49);
 select pg_temp.open(s) from unnest(array['a', 'b', 'm']) as s \g /dev/null
 
 create temp view lanes as select distinct lane from awa.queue_lanes where queue = 'race/31';
@@ -134,6 +134,12 @@ select awa.enqueue('k', queue => 'race/31/late', run_at => now() - interval '1 h
 select results_eq($$ select oldest_waiting between interval '1 hour' and interval '2 hours' from at_a_glance where queue = 'race/31/late' $$, 'values (true)',
   'counted from the time it was due');
 select pg_temp.forget('race/31/late') \g /dev/null
+select awa.enqueue('k', queue => 'race/31/taken', run_at => now() - interval '1 hour') as taken \gset
+select awa.enqueue('k', queue => 'race/31/taken') \g /dev/null
+select awa.cancel(:taken) \g /dev/null
+select results_eq($$ select available, oldest_waiting < interval '30 minutes' from at_a_glance where queue = 'race/31/taken' $$, 'values (1::bigint, true)',
+  'a job that was taken before its turn waits no more');
+select pg_temp.forget('race/31/taken') \g /dev/null
 select pg_temp.forget('race/31') \g /dev/null
 select is_empty('select * from awa.check()', 'the storage is sound after all of this');
 select * from finish();

@@ -98,9 +98,12 @@ begin
   looked as materialized (
     (select 1 as place, r.job_id, (p_lanes is null or r.lane = any (p_lanes)) and (p_kind is null or r.kind = p_kind)
        and (p_state is null or p_state = 'completed' or (
-{{ template "internal/row_passed.sql" . }}       ) is not true) as fits
+{{ template "internal/row_passed.sql" . }}    or case when c.skips > 0 then (
+      select true from ready_tombstones as t
+      where t.ready_slot = r.ready_slot and t.job_id = r.job_id and t.run_lease = r.run_lease) end
+       ) is not true) as fits
      from (
-       select e.job_id, e.lane, e.kind, e.xid, e.ready_slot
+       select e.job_id, e.run_lease, e.lane, e.kind, e.xid, e.ready_slot
        from ready_entries as e
        where e.job_id < p_before and (p_state is null or p_state in ('available', 'completed'))
        order by e.job_id desc limit v_rows
@@ -136,8 +139,9 @@ end;
 $$;
 
 -- Ids of jobs that may be available, newest first: ready rows that the cursor of their lane has
--- not gone past. In each segment, counted back from its last, they are numbered from where it has
--- come to, or are of transactions that were in progress when its windows began and have ended.
+-- not gone past and that nobody took before their turn. In each segment, counted back from its
+-- last, they are numbered from where it has come to, or are of transactions that were in progress
+-- when its windows began and have ended.
 create or replace function {{ .schema }}._waiting_candidates (p_lanes bigint[], p_kind text, p_before bigint, p_max integer)
   returns bigint[]
   language plpgsql
@@ -172,7 +176,11 @@ begin
       where r.ready_slot = (g.segment + {{ .segments }}) % {{ .segments }} and r.lane = l.lane and (r.xid, r.job_id) > (f.xid, f.job_id) and r.xid <= f.to_xid
         and r.job_id < p_before and (p_kind is null or r.kind = p_kind)
         and (
-{{ template "internal/row_passed.sql" . }}        ) is not true
+{{ template "internal/row_passed.sql" . }}    or case when c.skips > 0 then (
+      -- Not by exists, which may be planned as a walk through them all.
+      select true from ready_tombstones as t
+      where t.ready_slot = r.ready_slot and t.job_id = r.job_id and t.run_lease = r.run_lease) end
+        ) is not true
       offset 0
     ) as w
     order by w.job_id desc
@@ -223,7 +231,10 @@ begin
       -- Not by exists, which beside an or is evaluated for each job by itself.
       left join ready_entries as r
         on p_kind is not null and r.ready_slot = e.ready_slot and r.job_id = e.job_id and r.run_lease = e.run_lease and r.kind = p_kind
-      where p_kind is null or r.kind is not null
+      where (p_kind is null or r.kind is not null)
+        and not exists (
+          select from outcome_removals as m
+          where m.ready_slot = e.ready_slot and m.job_id = e.job_id and m.run_lease = e.run_lease)
       order by e.job_id desc
       limit p_max);
   elsif p_state = 'running' then

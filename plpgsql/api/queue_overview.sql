@@ -98,7 +98,7 @@ begin
     select k.* from _lane_counts() as k
   ),
   heads as materialized (
-    select h.* from _lane_heads(array(select k.lane from counts as k where k.available > 0)) as h
+    select h.* from _waiting_heads(array(select k.lane from counts as k where k.available > 0)) as h
   ),
   leased as (
     select e.lane, count(*) filter (where e.state = 'running') as running,

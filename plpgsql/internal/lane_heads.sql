@@ -5,7 +5,11 @@
 -- _move_idle_lanes holds the locks, and moves the cursors of lanes left out here past their
 -- rows for good. So a lane whose cursor is of another cluster is never left out; a claim then
 -- reports it.
-create or replace function {{ .schema }}._lane_heads (p_lanes bigint[])
+--
+-- _waiting_heads leaves out rows that were taken before their turn, of which there may be many,
+-- and which a claim goes past once.
+{{ range $waiting := list false true }}
+create or replace function {{ $.schema }}.{{ if $waiting }}_waiting_heads{{ else }}_lane_heads{{ end }} (p_lanes bigint[])
   returns table (lane bigint, run_at timestamptz)
   language plpgsql
   volatile
@@ -27,7 +31,7 @@ begin
   from (select n.generation as ring from segment_rotations as n order by n.generation desc limit 1) as g
   cross join unnest(p_lanes) as u (lane)
   left join lateral (
-    select o.segment, o.drained, o.pos_xid, o.pos_job_id, o.s_prev, o.s_cur,
+    select o.segment, o.drained, o.pos_xid, o.pos_job_id, o.s_prev, o.s_cur,{{ if $waiting }} o.skips,{{ end }}
       -- Where the first row can be: what s_cur does not show is numbered from the floor on.
       case when o.floor_xid <= pg_snapshot_xmin(o.s_cur) then
         case when o.drained then o.base_segment else least(o.segment, o.base_segment) end end as first
@@ -38,7 +42,7 @@ begin
   ) as c on true
   left join lateral (
     select r.run_at
-    from generate_series(greatest(c.first, g.ring - {{ sub (int .segments) 1 }}, 0), g.ring) as s (segment)
+    from generate_series(greatest(c.first, g.ring - {{ sub (int $.segments) 1 }}, 0), g.ring) as s (segment)
     -- The rest of the open window and what comes after it, as far as this segment
     -- holds it, around what is in progress: below hi_xid and up to to_xid.
     cross join lateral (
@@ -69,9 +73,14 @@ begin
     cross join lateral (
       select e.run_at
       from ready_entries as e
-      where e.ready_slot = s.segment % {{ .segments }} and e.lane = u.lane
+      where e.ready_slot = s.segment % {{ $.segments }} and e.lane = u.lane
         and (e.xid, e.job_id) > (p.lo_xid, p.lo_id) and e.xid < p.hi_xid and e.xid <= p.to_xid
         and e.xid is distinct from pg_current_xact_id_if_assigned()
+{{- if $waiting }}
+        and case when c.skips > 0 then (
+          select true from ready_tombstones as t
+          where t.ready_slot = e.ready_slot and t.job_id = e.job_id and t.run_lease = e.run_lease) end is not true
+{{- end }}
       order by e.xid, e.job_id
       limit 1
     ) as r
@@ -80,7 +89,7 @@ begin
   where w.run_at is not null or pg_snapshot_xmax(c.s_cur) > pg_snapshot_xmax(v_snap);
 end;
 $$;
-
+{{ end }}
 -- How many steps of priority a wait has earned: at most 3, whatever the times.
 create or replace function {{ .schema }}._lane_age (p_head timestamptz, p_now timestamptz, p_interval interval)
   returns integer
