@@ -407,6 +407,42 @@ func TestVersionTableWithoutItsRow(t *testing.T) {
 	}
 }
 
+// As a renamed schema is, or one that was dumped alone.
+func TestSchemaWithoutItsVersionTable(t *testing.T) {
+	t.Parallel()
+	conn := pgtest.Conn(t, pgtest.Empty(t))
+	mustMigrate(t, conn, fixture(1, codeOne))
+	if _, err := conn.Exec(t.Context(), "alter schema awa rename to jobs"); err != nil {
+		t.Fatal(err)
+	}
+	o := fixture(2, codeTwo)
+	o.Schema = "jobs"
+	for name, way := range map[string]func() error{
+		"Migrate": func() error { _, err := install.Migrate(t.Context(), conn, o); return err },
+		"Status":  func() error { _, err := install.Status(t.Context(), conn, o); return err },
+		"Print": func() error {
+			_, err := conn.Exec(t.Context(), printed(t, install.PrintOptions{Options: o}))
+			return err
+		},
+	} {
+		if err := way(); err == nil || !strings.Contains(err.Error(), "schema jobs is there without public.jobs_schema_version") {
+			t.Errorf("%s: %v", name, err)
+		}
+		if _, err := conn.Exec(t.Context(), "rollback"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := conn.Exec(t.Context(), "alter table awa_schema_version rename to jobs_schema_version"); err != nil {
+		t.Fatal(err)
+	}
+	if res := mustMigrate(t, conn, o); res.From != 1 || res.To != 2 {
+		t.Errorf("with the table: %+v", res)
+	}
+	if got := scan[int](t, conn, "select jobs.f()"); got != 2 {
+		t.Errorf("f() is %d, want the new 2", got)
+	}
+}
+
 func TestInstallAfterDrop(t *testing.T) {
 	t.Parallel()
 	conn := pgtest.Conn(t, pgtest.Empty(t))

@@ -28,12 +28,17 @@ var codeHash = regexp.MustCompile(`code sha256:([0-9a-f]{64})`)
 func inspect(ctx context.Context, tx pgx.Tx, o Options) (installed, error) {
 	var in installed
 	// A version outlives a schema that was dropped.
-	var known bool
+	var known, versioned, filled bool
 	if err := tx.QueryRow(ctx,
-		`select to_regclass($1) is not null and to_regnamespace($2) is not null`, o.versionTable(), o.Schema).Scan(&known); err != nil {
+		`select to_regnamespace($2) is not null, to_regclass($1) is not null, to_regclass($2 || '.ready_entries') is not null`,
+		o.versionTable(), o.Schema).Scan(&known, &versioned, &filled); err != nil {
 		return in, fmt.Errorf("install: inspect: %w", err)
 	}
-	if !known {
+	if filled && !versioned {
+		return in, fmt.Errorf("install: schema %s is there without %s: it was renamed or restored alone; rename or restore that table too",
+			o.Schema, o.versionTable())
+	}
+	if !known || !versioned {
 		return in, nil
 	}
 	if err := tx.QueryRow(ctx, `select version from `+o.versionTable()).Scan(&in.version); errors.Is(err, pgx.ErrNoRows) {

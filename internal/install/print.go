@@ -83,6 +83,11 @@ begin
     set local client_min_messages = 'warning';
   end if;
   if to_regclass('%[2]s') is null then
+    if to_regclass('%[4]s.ready_entries') is not null then
+      raise exception using errcode = '55000',
+        message = 'awa: schema %[4]s is there without %[2]s',
+        hint = 'It was renamed or restored alone: rename or restore that table too.';
+    end if;
     create table %[2]s (version int4 not null primary key);
     insert into %[2]s (version) values (0);
   end if;
