@@ -63,12 +63,12 @@ select is((select count(*) from awa.claim('tap/72/paused', 10)), 4::bigint, 'wee
 
 -- By the clock of tests, a fresh job is fresh
 
-select set_config('awa.now', (now() + interval '1 month')::text, true) \g /dev/null
+select set_config('awa.now', (now() + interval '720 hours')::text, true) \g /dev/null
 select awa.enqueue('k', '"fourth"', queue => 'tap/72/later', priority => 4) \g /dev/null
 select awa.enqueue_many('k', array['"third"']::jsonb[], queue => 'tap/72/later', priority => 3) \g /dev/null
 select awa.enqueue_many('[{"kind": "k", "args": "second", "priority": 2}, {"kind": "k", "args": "first", "priority": 1, "unique_key": "\\x72"}]'::jsonb, queue => 'tap/72/later') \g /dev/null
 select results_eq($$ select c.args #>> '{}', c.run_at - now(), c.created_at - now() from awa.claim('tap/72/later', 4) as c $$,
-  $$ values ('first', interval '1 month', interval '1 month'), ('second', '1 month', '1 month'), ('third', '1 month', '1 month'), ('fourth', '1 month', '1 month') $$,
+  $$ values ('first', interval '720 hours', interval '720 hours'), ('second', '720 hours', '720 hours'), ('third', '720 hours', '720 hours'), ('fourth', '720 hours', '720 hours') $$,
   'jobs enqueued at a later time have not waited since an earlier one');
 set local awa.now = '';
 

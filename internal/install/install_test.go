@@ -407,6 +407,42 @@ func TestVersionTableWithoutItsRow(t *testing.T) {
 	}
 }
 
+// As a renamed schema is, or one that was dumped alone.
+func TestSchemaWithoutItsVersionTable(t *testing.T) {
+	t.Parallel()
+	conn := pgtest.Conn(t, pgtest.Empty(t))
+	mustMigrate(t, conn, fixture(1, codeOne))
+	if _, err := conn.Exec(t.Context(), "alter schema awa rename to jobs"); err != nil {
+		t.Fatal(err)
+	}
+	o := fixture(2, codeTwo)
+	o.Schema = "jobs"
+	for name, way := range map[string]func() error{
+		"Migrate": func() error { _, err := install.Migrate(t.Context(), conn, o); return err },
+		"Status":  func() error { _, err := install.Status(t.Context(), conn, o); return err },
+		"Print": func() error {
+			_, err := conn.Exec(t.Context(), printed(t, install.PrintOptions{Options: o}))
+			return err
+		},
+	} {
+		if err := way(); err == nil || !strings.Contains(err.Error(), "schema jobs is there without public.jobs_schema_version") {
+			t.Errorf("%s: %v", name, err)
+		}
+		if _, err := conn.Exec(t.Context(), "rollback"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := conn.Exec(t.Context(), "alter table awa_schema_version rename to jobs_schema_version"); err != nil {
+		t.Fatal(err)
+	}
+	if res := mustMigrate(t, conn, o); res.From != 1 || res.To != 2 {
+		t.Errorf("with the table: %+v", res)
+	}
+	if got := scan[int](t, conn, "select jobs.f()"); got != 2 {
+		t.Errorf("f() is %d, want the new 2", got)
+	}
+}
+
 func TestInstallAfterDrop(t *testing.T) {
 	t.Parallel()
 	conn := pgtest.Conn(t, pgtest.Empty(t))
@@ -455,6 +491,82 @@ func TestPrintGivesBackTheCallersSettings(t *testing.T) {
 		if err := tx.Commit(t.Context()); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// lures makes a namesake of each function and operator of the system that can have one,
+// which fails, and puts them before those in the session's path.
+const lures = `
+create schema lures;
+set check_function_bodies = off;
+do $$
+declare
+  f record;
+begin
+  for f in
+    select p.proname, p.proretset, format_type(p.prorettype, null) as result,
+      (select string_agg(format_type(t, null), ', ') from unnest(p.proargtypes) as t) as arguments,
+      (select min(o.oprname) from pg_operator as o where o.oprcode = p.oid and o.oprleft <> 0) as operator
+    from pg_proc as p
+    where p.pronamespace = 'pg_catalog'::regnamespace and p.prokind = 'f'
+  loop
+    begin
+      execute format('create function lures.%I(%s) returns %s language plpgsql as $f$ begin raise exception ''lured to %s''; end $f$',
+        f.proname, f.arguments, case when f.proretset then 'setof ' else '' end || f.result, f.proname);
+      if f.operator is not null then
+        execute format('create operator lures.%s (function = lures.%I, leftarg = %s, rightarg = %s)',
+          f.operator, f.proname, split_part(f.arguments, ', ', 1), split_part(f.arguments, ', ', 2));
+      end if;
+    exception when others then  -- of types that only the system's functions may have
+    end;
+  end loop;
+end
+$$;
+set search_path = lures, pg_catalog`
+
+// What others have in the schemas of the path is not called, however well it fits: it would
+// run as whoever installs.
+func TestMigrateCallsTheSystemsFunctions(t *testing.T) {
+	t.Parallel()
+	ways := map[string]func(conn *pgx.Conn, from int) error{
+		"Migrate": func(conn *pgx.Conn, from int) error {
+			state, err := install.Status(t.Context(), conn, install.Options{})
+			if err == nil && state.Version != from {
+				err = fmt.Errorf("installed is version %d", state.Version)
+			}
+			if err == nil {
+				_, err = install.Migrate(t.Context(), conn, install.Options{})
+			}
+			return err
+		},
+		"Print": func(conn *pgx.Conn, from int) error {
+			return pgx.BeginFunc(t.Context(), conn, func(tx pgx.Tx) error {
+				_, err := tx.Exec(t.Context(), printed(t, install.PrintOptions{From: from, NoTransaction: true}))
+				return err
+			})
+		},
+	}
+	for name, way := range ways {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			conn := pgtest.Conn(t, pgtest.Empty(t))
+			if _, err := conn.Exec(t.Context(), lures); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := conn.Exec(t.Context(), "select now()"); err == nil {
+				t.Fatal("nobody is lured")
+			}
+			if err := way(conn, 0); err != nil {
+				t.Fatalf("install: %v", err)
+			}
+			latest := scan[int](t, conn, "select version from public.awa_schema_version")
+			if _, err := conn.Exec(t.Context(), "comment on schema awa is null"); err != nil { // as if other code were installed
+				t.Fatal(err)
+			}
+			if err := way(conn, latest); err != nil {
+				t.Fatalf("upgrade: %v", err)
+			}
+		})
 	}
 }
 

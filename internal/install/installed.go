@@ -23,31 +23,32 @@ func stamp(version int, hash string) string {
 
 var codeHash = regexp.MustCompile(`code sha256:([0-9a-f]{64})`)
 
-type querier interface {
-	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
-}
-
 // inspect reads what is installed. It writes nothing and needs no right
 // beyond reading the catalogue and the version table.
-func inspect(ctx context.Context, db querier, o Options) (installed, error) {
+func inspect(ctx context.Context, tx pgx.Tx, o Options) (installed, error) {
 	var in installed
 	// A version outlives a schema that was dropped.
-	var known bool
-	if err := db.QueryRow(ctx,
-		`select to_regclass($1) is not null and to_regnamespace($2) is not null`, o.versionTable(), o.Schema).Scan(&known); err != nil {
+	var known, versioned, filled bool
+	if err := tx.QueryRow(ctx,
+		`select to_regnamespace($2) is not null, to_regclass($1) is not null, to_regclass($2 || '.ready_entries') is not null`,
+		o.versionTable(), o.Schema).Scan(&known, &versioned, &filled); err != nil {
 		return in, fmt.Errorf("install: inspect: %w", err)
 	}
-	if !known {
+	if filled && !versioned {
+		return in, fmt.Errorf("install: schema %s is there without %s: it was renamed or restored alone; rename or restore that table too",
+			o.Schema, o.versionTable())
+	}
+	if !known || !versioned {
 		return in, nil
 	}
-	if err := db.QueryRow(ctx, `select version from `+o.versionTable()).Scan(&in.version); errors.Is(err, pgx.ErrNoRows) {
+	if err := tx.QueryRow(ctx, `select version from `+o.versionTable()).Scan(&in.version); errors.Is(err, pgx.ErrNoRows) {
 		return in, fmt.Errorf("install: %s is empty: it was restored without its row; restore that too, or drop the table and schema %s and install anew",
 			o.versionTable(), o.Schema)
 	} else if err != nil {
 		return in, fmt.Errorf("install: read %s: %w", o.versionTable(), err)
 	}
 	var comment string
-	if err := db.QueryRow(ctx,
+	if err := tx.QueryRow(ctx,
 		`select coalesce(obj_description(to_regnamespace($1), 'pg_namespace'), ''),
 		        (select count(*) from pg_inherits where inhparent = to_regclass($1 || '.ready_entries'))`,
 		o.Schema).Scan(&comment, &in.segments); err != nil {

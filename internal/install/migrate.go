@@ -39,12 +39,17 @@ func Migrate(ctx context.Context, conn *pgx.Conn, opts Options) (Result, error) 
 	if err != nil {
 		return Result{}, err
 	}
+	var res Result
+	var done bool
 	// A deploy that changes nothing takes no lock.
-	if res, done, err := migrateStep(ctx, conn, o, check); done || err != nil {
+	err = transaction(ctx, conn, func(tx pgx.Tx) error {
+		res, done, err = migrateStep(ctx, tx, o, check)
+		return err
+	})
+	if done || err != nil {
 		return res, err
 	}
-	var res Result
-	err = pgx.BeginTxFunc(ctx, conn, readCommitted, func(tx pgx.Tx) error {
+	err = transaction(ctx, conn, func(tx pgx.Tx) error {
 		if err := lock(ctx, tx); err != nil {
 			return err
 		}
@@ -59,18 +64,29 @@ func Migrate(ctx context.Context, conn *pgx.Conn, opts Options) (Result, error) 
 	return res, nil
 }
 
-// Each statement sees what was committed before the locks that were taken by then,
-// whatever the default of the database.
-var readCommitted = pgx.TxOptions{IsoLevel: pgx.ReadCommitted}
+// transaction runs f in a transaction. There each statement sees what was committed before
+// the locks that were taken by then, whatever the default of the database, and finds the
+// system's functions and operators alone: others', in a schema of the session's path, may fit
+// a call better, and would run as whoever installs.
+func transaction(ctx context.Context, conn *pgx.Conn, f func(pgx.Tx) error) error {
+	return pgx.BeginTxFunc(ctx, conn, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error {
+		if err := exec(ctx, tx, "path", systemPath); err != nil {
+			return err
+		}
+		return f(tx)
+	})
+}
+
+const systemPath = "set local search_path = pg_catalog, pg_temp;"
 
 // check is the step that changes nothing.
 func check(context.Context, installed, release) error { return nil }
 
 // migrateStep looks at the database and, unless it is current, does act. done
 // is whether it was current.
-func migrateStep(ctx context.Context, db querier, o Options,
+func migrateStep(ctx context.Context, tx pgx.Tx, o Options,
 	act func(context.Context, installed, release) error) (res Result, done bool, err error) {
-	in, err := inspect(ctx, db, o)
+	in, err := inspect(ctx, tx, o)
 	if err != nil {
 		return Result{}, false, err
 	}

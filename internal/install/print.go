@@ -43,7 +43,7 @@ func Print(w io.Writer, opts PrintOptions) error {
 	if !opts.NoTransaction {
 		b.WriteString("begin isolation level read committed;\n\n")
 	}
-	b.WriteString(o.refuseWord() + "\n" + o.refuseOthers() + "\n")
+	b.WriteString(keepPath + systemPath + "\n" + o.refuseWord() + "\n" + o.refuseOthers() + "\n")
 	fmt.Fprintf(&b, guard, lockNum, o.versionTable(), opts.From, o.Schema, segments)
 	if opts.From > 0 {
 		b.WriteString("\n" + o.lockTables(r, opts.From))
@@ -61,6 +61,14 @@ func Print(w io.Writer, opts PrintOptions) error {
 	return err
 }
 
+// keepPath writes down the caller's path, before the script has one of its own.
+const keepPath = `do $path$
+begin
+  perform pg_catalog.set_config('awa.callers_path', pg_catalog.current_setting('search_path'), true);
+end
+$path$;
+`
+
 // guard is the head of the script: tern's lock, tern's version table, and the
 // refusal of a database that the rest does not fit.
 const guard = `do $guard$
@@ -69,13 +77,17 @@ declare
   v_segments integer;
 begin
   perform pg_advisory_xact_lock(%[1]d);
-  perform set_config('awa.callers_path', current_setting('search_path'), true);
   perform set_config('awa.callers_messages', current_setting('client_min_messages'), true);
   if current_setting('client_min_messages') <> 'error' then
     -- A first install has none of the functions that it drops.
     set local client_min_messages = 'warning';
   end if;
   if to_regclass('%[2]s') is null then
+    if to_regclass('%[4]s.ready_entries') is not null then
+      raise exception using errcode = '55000',
+        message = 'awa: schema %[4]s is there without %[2]s',
+        hint = 'It was renamed or restored alone: rename or restore that table too.';
+    end if;
     create table %[2]s (version int4 not null primary key);
     insert into %[2]s (version) values (0);
   end if;
@@ -105,8 +117,8 @@ $guard$;
 // script set until the end of the transaction, the caller's next statements would meet.
 const giveBack = `do $give_back$
 begin
-  perform set_config('search_path', current_setting('awa.callers_path'), true);
   perform set_config('client_min_messages', current_setting('awa.callers_messages'), true);
+  perform set_config('search_path', current_setting('awa.callers_path'), true);
 end
 $give_back$;
 `

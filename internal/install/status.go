@@ -26,14 +26,18 @@ type State struct {
 func (s State) Current() bool { return s.Version == s.Latest && s.CodeCurrent }
 
 // Status tells what is installed and what is pending. It changes nothing. A
-// database that is newer than this program is an ErrNewer.
+// database that is newer than this program is an ErrNewer. conn must not be in a
+// transaction.
 func Status(ctx context.Context, conn *pgx.Conn, opts Options) (State, error) {
 	o, err := opts.withDefaults()
 	if err != nil {
 		return State{}, err
 	}
-	in, err := inspect(ctx, conn, o)
-	if err != nil {
+	var in installed
+	if err := transaction(ctx, conn, func(tx pgx.Tx) error {
+		in, err = inspect(ctx, tx, o)
+		return err
+	}); err != nil {
 		return State{}, err
 	}
 	r, segments, err := in.target(o)
