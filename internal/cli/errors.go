@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -27,6 +28,9 @@ func report(w io.Writer, err error) int {
 	case errors.As(err, &child):
 		return childExit(child)
 	case unread(err):
+		return exitError
+	case errors.Is(err, context.Canceled):
+		fmt.Fprintln(w, "awa-admin: interrupted")
 		return exitError
 	}
 	fmt.Fprintf(w, "awa-admin: %s\n", lines(err.Error()))
