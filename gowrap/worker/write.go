@@ -91,9 +91,9 @@ func (c *Client) write(ctx context.Context, attempts []*Attempt, kind int) {
 	}
 }
 
-// together rounds a delay up, by a hundredth and a second at most. Handlers that put jobs off
-// until one instant, or by a small delay with jitter, return one delay each, and each would
-// take a statement of its own.
+// together rounds a delay up, by at most a hundredth and no more than a second. Handlers that
+// put jobs off until one instant, or by a small delay with jitter, return one delay each, and
+// each would take a statement of its own.
 func together(d time.Duration) time.Duration {
 	for grain := time.Second; grain >= time.Millisecond; grain /= 10 {
 		if d >= 100*grain {

@@ -282,7 +282,7 @@ func TestErrorsTellRights(t *testing.T) {
 	own(`create role ` + role)
 	defer own(`drop role ` + role)
 	own(`do $$ begin execute format('alter database %I set role = ` + role + `', current_database()); end $$`)
-	on(t, url, 1, "queue", "counts").wants(t, "SQLSTATE 42501", "hint: awa_reader may look, awa_operator")
+	on(t, url, 1, "queue", "counts").wants(t, "SQLSTATE 42501", "hint: awa_reader may look, awa_worker may maintain, awa_operator")
 	on(t, url, 1, "migrate").wants(t, "SQLSTATE 42501", "the owner of the schema may migrate")
 }
 

@@ -67,7 +67,7 @@ func hintOf(err *pgconn.PgError) string {
 		}
 	case "42501": // insufficient privilege
 		if err.Hint == "" {
-			return "awa_reader may look, awa_operator may change things, the owner of the schema may migrate: grant one of these roles, or connect as another."
+			return "awa_reader may look, awa_worker may maintain, awa_operator may change things, the owner of the schema may migrate: grant one of these roles, or connect as another."
 		}
 	}
 	return err.Hint
