@@ -20,47 +20,17 @@ func (c *Client) write(ctx context.Context, attempts []*Attempt, kind int) {
 		c.writeCompleted(ctx, attempts)
 		return
 	}
-	type group struct {
-		delay    time.Duration
-		terminal bool
-	}
-	failed := map[group]*awa.FailManyParams{}
-	snoozed := map[time.Duration][]awa.Receipt{}
-	var checked awa.FailManyParams
-	var cancelled, parked []*Attempt
-	for _, a := range attempts {
-		v := a.verdict
-		v.delay = together(v.delay)
-		switch {
-		case a.lost.isSet():
-			// Whoever closed it has decided.
-		case v.outcome == Completed:
-			add(&checked, a, errUncommitted.Error())
-		case v.outcome == Failed:
-			p := failed[group{v.delay, v.terminal}]
-			if p == nil {
-				p = &awa.FailManyParams{RetryAfter: v.delay, Terminal: v.terminal}
-				failed[group{v.delay, v.terminal}] = p
-			}
-			add(p, a, v.text)
-		case v.outcome == Snoozed:
-			snoozed[v.delay] = append(snoozed[v.delay], a.Receipt)
-		case v.outcome == Cancelled:
-			cancelled = append(cancelled, a)
-		case v.outcome == Parked:
-			parked = append(parked, a)
-		}
-	}
+	o := sortOut(attempts)
 	// In a transaction of CompleteTx that did commit the receipt is stale.
-	if failed := c.writeFailed(ctx, &checked); len(failed) > 0 {
+	if failed := c.writeFailed(ctx, &o.checked); len(failed) > 0 {
 		c.log.Error("Handlers returned nil, but the transactions of their CompleteTx did not commit",
 			"jobs", len(failed), "first", failed[0].Receipt.JobID)
 	}
 	calls := sequences{}
-	for _, p := range failed {
+	for _, p := range o.failed {
 		calls.finish(p.Receipts[0], func() { c.writeFailed(ctx, p) })
 	}
-	for delay, receipts := range snoozed {
+	for delay, receipts := range o.snoozed {
 		calls.finish(receipts[0], func() {
 			c.persist(ctx, receipts, func(ctx context.Context, db awa.DBTX, from, to int) error {
 				_, err := c.cfg.Client.SnoozeMany(ctx, db, receipts[from:to], delay)
@@ -68,7 +38,7 @@ func (c *Client) write(ctx context.Context, attempts []*Attempt, kind int) {
 			})
 		})
 	}
-	for _, a := range cancelled {
+	for _, a := range o.cancelled {
 		calls.finish(a.Receipt, func() {
 			c.persist(ctx, []awa.Receipt{a.Receipt}, func(ctx context.Context, db awa.DBTX, _, _ int) error {
 				_, err := c.cfg.Client.CancelAttempt(ctx, db, a.Receipt, a.verdict.text)
@@ -76,7 +46,7 @@ func (c *Client) write(ctx context.Context, attempts []*Attempt, kind int) {
 			})
 		})
 	}
-	for _, a := range parked {
+	for _, a := range o.parked {
 		calls.add(a.Receipt, func() {
 			// Not accepted: it was answered before.
 			c.persist(ctx, []awa.Receipt{a.Receipt}, func(ctx context.Context, db awa.DBTX, _, _ int) error {
@@ -86,9 +56,50 @@ func (c *Client) write(ctx context.Context, attempts []*Attempt, kind int) {
 		})
 	}
 	calls.run()
-	if len(failed)+len(snoozed) > 0 && c.maintainer != nil {
+	if len(o.failed)+len(o.snoozed) > 0 && c.maintainer != nil {
 		c.maintainer.deferred.set()
 	}
+}
+
+// others are attempts that did not simply complete, by the call that writes them.
+type others struct {
+	checked           awa.FailManyParams // completed in a transaction, which may not have committed
+	failed            map[failure]*awa.FailManyParams
+	snoozed           map[time.Duration][]awa.Receipt // by the delay
+	cancelled, parked []*Attempt
+}
+
+// failure is what attempts that one call fails have in common.
+type failure struct {
+	delay    time.Duration
+	terminal bool
+}
+
+func sortOut(attempts []*Attempt) others {
+	o := others{failed: map[failure]*awa.FailManyParams{}, snoozed: map[time.Duration][]awa.Receipt{}}
+	for _, a := range attempts {
+		v := a.verdict
+		v.delay = together(v.delay)
+		switch {
+		case a.lost.isSet():
+			// Whoever closed it has decided.
+		case v.outcome == Completed:
+			add(&o.checked, a, errUncommitted.Error())
+		case v.outcome == Failed:
+			how := failure{v.delay, v.terminal}
+			if o.failed[how] == nil {
+				o.failed[how] = &awa.FailManyParams{RetryAfter: v.delay, Terminal: v.terminal}
+			}
+			add(o.failed[how], a, v.text)
+		case v.outcome == Snoozed:
+			o.snoozed[v.delay] = append(o.snoozed[v.delay], a.Receipt)
+		case v.outcome == Cancelled:
+			o.cancelled = append(o.cancelled, a)
+		case v.outcome == Parked:
+			o.parked = append(o.parked, a)
+		}
+	}
+	return o
 }
 
 // together rounds a delay up, by at most a hundredth and no more than a second. Handlers that
