@@ -36,8 +36,16 @@ func terminal(t *testing.T) (keyboard, screen *os.File) {
 // An interrupt from the terminal is for the command to act on: psql gives up a statement.
 func TestInterruptFromTheTerminal(t *testing.T) {
 	t.Parallel()
-	cmd, gone := program(t, "server", "run", "--", "sh", "-c",
-		`trap "echo interrupted" INT; echo ready; for i in 1 2 3; do read line && break; done; echo "it read $line"`)
+	// It is ready once awa-admin leaves interrupts alone, which it does when it has started it.
+	cmd, gone := program(t, "server", "run", "--", "sh", "-c", `
+		trap "echo interrupted" INT
+		for i in $(seq 3000); do
+			grep -q "^SigIgn:.*[2367abef]$" /proc/$PPID/status && break
+			sleep 0.01
+		done
+		echo ready
+		for i in 1 2 3; do read line && break; done
+		echo "it read $line"`)
 	keyboard, screen := terminal(t)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = screen, screen, screen
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
