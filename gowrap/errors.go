@@ -55,9 +55,21 @@ var bySQLState = map[string]error{
 	"55P03": ErrBusy,
 }
 
-// strangeSession has the SQLSTATEs of a prepared statement that is there already, or
-// not: a pooler gave the connection another session than the one that prepared it.
-var strangeSession = map[string]bool{"42P05": true, "26000": true}
+// remedies for SQLSTATEs that PostgreSQL raises before a function could give a hint.
+var remedies = map[string]string{
+	"3F000": notInstalled, // no such schema
+	"42883": notInstalled, // no such function
+	"42P01": notInstalled, // no such relation
+	"42P05": strangeSession,
+	"26000": strangeSession,
+}
+
+const (
+	notInstalled = "is this version of awa installed? awa-admin migrate installs it"
+	// A prepared statement is there already, or not: a pooler gave the connection another
+	// session than the one that prepared it.
+	strangeSession = "behind a pooler in transaction mode set DefaultQueryExecMode to pgx.QueryExecModeExec"
+)
 
 // dataException is the class of SQLSTATEs with which the server refuses a value
 // before a function sees it.
@@ -78,9 +90,8 @@ func wrap(op string, err error) error {
 		if sentinel != nil {
 			return fmt.Errorf("awa: %s: %w: %w", op, sentinel, err)
 		}
-		if strangeSession[pgErr.Code] {
-			return fmt.Errorf("awa: %s: %w; behind a pooler in transaction mode set "+
-				"DefaultQueryExecMode to pgx.QueryExecModeExec", op, err)
+		if remedy := remedies[pgErr.Code]; remedy != "" {
+			return fmt.Errorf("awa: %s: %w; %s", op, err, remedy)
 		}
 	}
 	return fmt.Errorf("awa: %s: %w", op, err)

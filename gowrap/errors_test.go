@@ -51,12 +51,15 @@ func TestWrapLeavesOtherErrorsAlone(t *testing.T) {
 	}
 }
 
-// A prepared statement that is there already, or not: another session than it was.
-func TestWrapTellsOfAPooler(t *testing.T) {
-	for _, state := range []string{"42P05", "26000"} {
+// What PostgreSQL refuses before a function is called comes without a hint of its own.
+func TestWrapTellsTheRemedy(t *testing.T) {
+	for state, remedy := range map[string]string{
+		"42P05": "QueryExecModeExec", "26000": "QueryExecModeExec", // a pooler
+		"3F000": "awa-admin migrate", "42883": "awa-admin migrate", // awa is not installed, or older
+	} {
 		err := wrap("op", &pgconn.PgError{Code: state, Message: "the message"})
 		var pgErr *pgconn.PgError
-		if !errors.As(err, &pgErr) || !strings.Contains(err.Error(), "the message") || !strings.Contains(err.Error(), "QueryExecModeExec") {
+		if !errors.As(err, &pgErr) || !strings.Contains(err.Error(), "the message") || !strings.Contains(err.Error(), remedy) {
 			t.Errorf("%s: %v", state, err)
 		}
 	}

@@ -11,6 +11,12 @@ import (
 // LongestWorker is what New accepts as a name.
 const LongestWorker = longestWorker
 
+// Longest is the longest delay that the server accepts.
+const Longest = longest
+
+// Together is the delay that the server is told.
+var Together = together
+
 // SetPatience shortens the time that a statement may take, and the time for the last
 // writes of a stop, for a client that has not begun.
 func (c *Client) SetPatience(d time.Duration) { c.patience, c.lastWords = d, d }

@@ -31,7 +31,8 @@ type Attempt struct {
 }
 
 // Job is an attempt with its arguments decoded. The number of the attempt is
-// Job.Attempt.
+// Job.Attempt. The methods need an attempt, which a literal has not: in a test let
+// [Mux.Work] or package awatest make the job.
 type Job[T Args] struct {
 	*awa.Job
 	Args T

@@ -12,7 +12,8 @@ type SnoozeError struct{ Delay time.Duration }
 func (e *SnoozeError) Error() string { return fmt.Sprintf("snoozed for %v", e.Delay) }
 
 // Snooze puts the job back into its queue after d. The attempt is not counted
-// and no error is kept. A negative d means at once.
+// and no error is kept. A negative d means at once. A client rounds d up, by at most
+// a hundredth and no more than a second, to write jobs together.
 func Snooze(d time.Duration) error { return &SnoozeError{max(d, 0)} }
 
 // RetryAfterError is what RetryAfter returns. It wraps the reason.
@@ -25,8 +26,8 @@ func (e *RetryAfterError) Error() string { return text(e.Err, "to be retried") }
 func (e *RetryAfterError) Unwrap() error { return e.Err }
 
 // RetryAfter fails the attempt because of err and, if the job has attempts left,
-// starts the next one after d instead of the server's backoff. A d of zero or
-// less means at once.
+// starts the next one after d instead of the server's backoff, rounded up as by Snooze.
+// A d of zero or less means at once.
 func RetryAfter(d time.Duration, err error) error { return &RetryAfterError{max(d, 0), err} }
 
 // CancelError is what Cancel returns.

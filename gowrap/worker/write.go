@@ -5,7 +5,6 @@ import (
 	"errors"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -21,62 +20,34 @@ func (c *Client) write(ctx context.Context, attempts []*Attempt, kind int) {
 		c.writeCompleted(ctx, attempts)
 		return
 	}
-	type group struct {
-		delay    time.Duration
-		terminal bool
-	}
-	failed := map[group]*awa.FailManyParams{}
-	snoozed := map[time.Duration][]awa.Receipt{}
-	var checked awa.FailManyParams
-	var cancelled, parked []*Attempt
-	for _, a := range attempts {
-		switch v := a.verdict; {
-		case a.lost.isSet():
-			// Whoever closed it has decided.
-		case v.outcome == Completed:
-			add(&checked, a, errUncommitted.Error())
-		case v.outcome == Failed:
-			p := failed[group{v.delay, v.terminal}]
-			if p == nil {
-				p = &awa.FailManyParams{RetryAfter: v.delay, Terminal: v.terminal}
-				failed[group{v.delay, v.terminal}] = p
-			}
-			add(p, a, v.text)
-		case v.outcome == Snoozed:
-			snoozed[v.delay] = append(snoozed[v.delay], a.Receipt)
-		case v.outcome == Cancelled:
-			cancelled = append(cancelled, a)
-		case v.outcome == Parked:
-			parked = append(parked, a)
-		}
-	}
+	o := sortOut(attempts)
 	// In a transaction of CompleteTx that did commit the receipt is stale.
-	if failed := c.writeFailed(ctx, &checked); len(failed) > 0 {
+	if failed := c.writeFailed(ctx, &o.checked); len(failed) > 0 {
 		c.log.Error("Handlers returned nil, but the transactions of their CompleteTx did not commit",
 			"jobs", len(failed), "first", failed[0].Receipt.JobID)
 	}
-	for _, p := range failed {
-		c.writeFailed(ctx, p)
+	calls := sequences{}
+	for _, p := range o.failed {
+		calls.finish(p.Receipts[0], func() { c.writeFailed(ctx, p) })
 	}
-	var calls []func()
-	for delay, receipts := range snoozed {
-		calls = append(calls, func() {
+	for delay, receipts := range o.snoozed {
+		calls.finish(receipts[0], func() {
 			c.persist(ctx, receipts, func(ctx context.Context, db awa.DBTX, from, to int) error {
 				_, err := c.cfg.Client.SnoozeMany(ctx, db, receipts[from:to], delay)
 				return err
 			})
 		})
 	}
-	for _, a := range cancelled {
-		calls = append(calls, func() {
+	for _, a := range o.cancelled {
+		calls.finish(a.Receipt, func() {
 			c.persist(ctx, []awa.Receipt{a.Receipt}, func(ctx context.Context, db awa.DBTX, _, _ int) error {
 				_, err := c.cfg.Client.CancelAttempt(ctx, db, a.Receipt, a.verdict.text)
 				return err
 			})
 		})
 	}
-	for _, a := range parked {
-		calls = append(calls, func() {
+	for _, a := range o.parked {
+		calls.add(a.Receipt, func() {
 			// Not accepted: it was answered before.
 			c.persist(ctx, []awa.Receipt{a.Receipt}, func(ctx context.Context, db awa.DBTX, _, _ int) error {
 				_, err := c.cfg.Client.Park(ctx, db, a.Receipt)
@@ -84,10 +55,63 @@ func (c *Client) write(ctx context.Context, attempts []*Attempt, kind int) {
 			})
 		})
 	}
-	writeEach(calls)
-	if len(failed)+len(snoozed) > 0 && c.maintainer != nil {
+	calls.run()
+	if len(o.failed)+len(o.snoozed) > 0 && c.maintainer != nil {
 		c.maintainer.deferred.set()
 	}
+}
+
+// others are attempts that did not simply complete, by the call that writes them.
+type others struct {
+	checked           awa.FailManyParams // completed in a transaction, which may not have committed
+	failed            map[failure]*awa.FailManyParams
+	snoozed           map[time.Duration][]awa.Receipt // by the delay
+	cancelled, parked []*Attempt
+}
+
+// failure is what attempts that one call fails have in common.
+type failure struct {
+	delay    time.Duration
+	terminal bool
+}
+
+func sortOut(attempts []*Attempt) others {
+	o := others{failed: map[failure]*awa.FailManyParams{}, snoozed: map[time.Duration][]awa.Receipt{}}
+	for _, a := range attempts {
+		v := a.verdict
+		v.delay = together(v.delay)
+		switch {
+		case a.lost.isSet():
+			// Whoever closed it has decided.
+		case v.outcome == Completed:
+			add(&o.checked, a, errUncommitted.Error())
+		case v.outcome == Failed:
+			how := failure{v.delay, v.terminal}
+			if o.failed[how] == nil {
+				o.failed[how] = &awa.FailManyParams{RetryAfter: v.delay, Terminal: v.terminal}
+			}
+			add(o.failed[how], a, v.text)
+		case v.outcome == Snoozed:
+			o.snoozed[v.delay] = append(o.snoozed[v.delay], a.Receipt)
+		case v.outcome == Cancelled:
+			o.cancelled = append(o.cancelled, a)
+		case v.outcome == Parked:
+			o.parked = append(o.parked, a)
+		}
+	}
+	return o
+}
+
+// together rounds a delay up, by at most a hundredth and no more than a second. Handlers that
+// put jobs off until one instant, or by a small delay with jitter, return one delay each, and
+// each would take a statement of its own.
+func together(d time.Duration) time.Duration {
+	for grain := time.Second; grain >= time.Millisecond; grain /= 10 {
+		if d >= 100*grain {
+			return (d + grain - 1).Truncate(grain)
+		}
+	}
+	return d
 }
 
 func add(p *awa.FailManyParams, a *Attempt, text string) {
@@ -124,21 +148,35 @@ func (c *Client) writeFailed(ctx context.Context, p *awa.FailManyParams) (accept
 	return accepted
 }
 
+// sequences are calls that are made one after the other, beside the other sequences. The
+// server makes finishes of one batch wait for each other, and those that waited begin anew: so
+// each batch has a sequence.
+type sequences map[awa.Receipt][]func()
+
+// finish adds a call that finishes an attempt, and perhaps others.
+func (s sequences) finish(r awa.Receipt, call func()) {
+	s.add(awa.Receipt{BatchID: r.BatchID}, call)
+}
+
+func (s sequences) add(of awa.Receipt, call func()) { s[of] = append(s[of], call) }
+
 // callers is how many connections share the calls of one write.
 const callers = 4
 
-// writeEach makes calls that do not depend on each other.
-func writeEach(calls []func()) {
-	var next atomic.Int64
+// run makes the calls.
+func (s sequences) run() {
+	next := make(chan []func(), len(s))
+	for _, calls := range s {
+		next <- calls
+	}
+	close(next)
 	var all sync.WaitGroup
-	for range min(callers, len(calls)) {
+	for range min(callers, len(s)) {
 		all.Go(func() {
-			for {
-				i := int(next.Add(1)) - 1
-				if i >= len(calls) {
-					return
+			for calls := range next {
+				for _, call := range calls {
+					call()
 				}
-				calls[i]()
 			}
 		})
 	}

@@ -232,10 +232,39 @@ func TestErrorsTellStateAndHint(t *testing.T) {
 	on(t, url, 1, "queue", "counts", "x", "--timeout", "-1s").wants(t, "--timeout -1s")
 	on(t, url, 1, "queue", "counts", "x", "--schema", "").wants(t, "--schema is empty")
 	on(t, url, 1, "queue", "no-such-command").wants(t, "unknown command")
+	on(t, url, 1, "cron", "set", "digest").wants(t, "usage: awa-admin cron set NAME CRON KIND")
+	on(t, url, 1, "queue", "configure", "x", "on_full").wants(t, "want NAME=VALUE", "usage: awa-admin queue configure QUEUE")
+	on(t, url, 1, "job", "list", "--no-such-flag").wants(t, "unknown flag", "usage: awa-admin job list")
 	on(t, "postgres://127.0.0.1:1/none", 1, "queue", "counts", "x", "--timeout", "2s").wants(t, "connect")
 }
 
 // Who lacks a right is told whose it is.
+// A command that is told to stop says so once, whatever the driver makes of it.
+func TestToldToStop(t *testing.T) {
+	t.Parallel()
+	url := pgtest.URL(t)
+	holder := pgtest.Conn(t, url)
+	if _, err := holder.Exec(t.Context(), `begin; lock table awa.queue_meta in access exclusive mode`); err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	ended := make(chan result, 1)
+	go func() {
+		ended <- run(t, ctx, "--database-url", url, "queue", "configure", "x", "max_depth=1", "--dry-run")
+	}()
+	for waits := false; !waits; {
+		if err := holder.QueryRow(t.Context(), `select exists (
+			select from pg_locks as l where not l.granted and pg_backend_pid() = any (pg_blocking_pids(l.pid)))`).Scan(&waits); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stop()
+	if r := <-ended; r.code != 1 || r.stderr != "awa-admin: interrupted\n" {
+		t.Errorf("exit code %d: %q", r.code, r.stderr)
+	}
+}
+
 func TestErrorsTellRights(t *testing.T) {
 	t.Parallel()
 	url := pgtest.URL(t)
@@ -253,7 +282,7 @@ func TestErrorsTellRights(t *testing.T) {
 	own(`create role ` + role)
 	defer own(`drop role ` + role)
 	own(`do $$ begin execute format('alter database %I set role = ` + role + `', current_database()); end $$`)
-	on(t, url, 1, "queue", "counts").wants(t, "SQLSTATE 42501", "hint: awa_reader may look, awa_operator")
+	on(t, url, 1, "queue", "counts").wants(t, "SQLSTATE 42501", "hint: awa_reader may look, awa_worker may maintain, awa_operator")
 	on(t, url, 1, "migrate").wants(t, "SQLSTATE 42501", "the owner of the schema may migrate")
 }
 
@@ -300,6 +329,17 @@ func loop(t *testing.T, url, part string) string {
 		t.Errorf("exit code %d, no %q in:\n%s%s", code, part, stdout, &stderr)
 	}
 	return stdout.String()
+}
+
+// Whoever calls maintain by a timer sees from the exit code that a task failed.
+func TestMaintainTellsFailure(t *testing.T) {
+	t.Parallel()
+	url := pgtest.URL(t)
+	on(t, url, 0, "maintain")
+	exec(t, url, failingPrune)
+	if r := on(t, url, 1, "maintain"); !strings.Contains(r.stdout, "promote") || !strings.HasPrefix(r.stderr, "awa-admin: prune: segment 0: ") {
+		t.Errorf("%q\n%s", r.stderr, r.stdout)
+	}
 }
 
 func TestMaintainLoopPauses(t *testing.T) {

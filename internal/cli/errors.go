@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -27,6 +28,9 @@ func report(w io.Writer, err error) int {
 	case errors.As(err, &child):
 		return childExit(child)
 	case unread(err):
+		return exitError
+	case errors.Is(err, context.Canceled):
+		fmt.Fprintln(w, "awa-admin: interrupted")
 		return exitError
 	}
 	fmt.Fprintf(w, "awa-admin: %s\n", lines(err.Error()))
@@ -63,7 +67,7 @@ func hintOf(err *pgconn.PgError) string {
 		}
 	case "42501": // insufficient privilege
 		if err.Hint == "" {
-			return "awa_reader may look, awa_operator may change things, the owner of the schema may migrate: grant one of these roles, or connect as another."
+			return "awa_reader may look, awa_worker may maintain, awa_operator may change things, the owner of the schema may migrate: grant one of these roles, or connect as another."
 		}
 	}
 	return err.Hint

@@ -26,9 +26,11 @@ func (a *app) maintainCommand() *cobra.Command {
 		Use:   "maintain",
 		Short: "Run the maintenance that is due, once or in a loop",
 		Long: `Run the maintenance that is due: promotion, rescue, checkpoints, rotation and
-pruning, one row per task. With --loop it goes on until it is told to stop, and
-prints the tasks that did something, and those that could not: once, then once a
-minute for as long as they say the same.
+pruning, one row per task. Exits with 1 when a task failed.
+
+With --loop it goes on until it is told to stop, and prints the tasks that did
+something, and those that could not: once, then once a minute for as long as they
+say the same.
 
 With --listen it also serves /metrics, the figures of every queue and of the storage
 for Prometheus, and /healthz, which is 200 while rounds succeed.`,
@@ -39,7 +41,7 @@ for Prometheus, and /healthz, which is 200 while rounds succeed.`,
 			}
 			if !loop {
 				return a.withConn(cmd.Context(), func(conn *pgx.Conn) error {
-					return a.runStatement(cmd, conn, statement{sql: always(maintainSQL), none: "nothing was due"}, nil)
+					return a.runStatement(cmd, conn, statement{sql: always(maintainSQL), verdict: unlessFailed}, nil)
 				})
 			}
 			if interval <= 0 {
@@ -60,6 +62,17 @@ for Prometheus, and /healthz, which is 200 while rounds succeed.`,
 	cmd.Flags().DurationVar(&interval, "interval", 100*time.Millisecond, "pause between two rounds of --loop")
 	cmd.Flags().StringVar(&address, "listen", "", "with --loop, address to serve /metrics and /healthz on, as :9187")
 	return cmd
+}
+
+// unlessFailed is the verdict on a round: a task that failed kept no other from being done.
+func unlessFailed(t table) error {
+	var failed []error
+	for row := range t.rows {
+		if t.value(row, "outcome") == "failed" {
+			failed = append(failed, fmt.Errorf("%s: %s", t.value(row, "task"), t.value(row, "detail")))
+		}
+	}
+	return errors.Join(failed...)
 }
 
 // maintainLoop runs rounds until the context is done. A fault of the first round

@@ -110,13 +110,17 @@ func TestMetrics(t *testing.T) {
 	}
 }
 
+// failingPrune makes a segment due that cannot be pruned.
+const failingPrune = `
+	select awa.enqueue('k'); select awa.complete(c.receipt) from awa.claim('default') as c; select awa.rotate();
+	update awa.segment_rotations set rotated_at = case generation when 0 then now() - interval '1 day' else now() - interval '2 hours' end;
+	alter table awa.segment_prunes add constraint no_room check (false) not valid`
+
 // A round of which a task failed is told by its own figure.
 func TestMetricsOfATaskThatFails(t *testing.T) {
 	t.Parallel()
 	url := pgtest.URL(t)
-	exec(t, url, `select awa.enqueue('k'); select awa.complete(c.receipt) from awa.claim('default') as c; select awa.rotate();
-		update awa.segment_rotations set rotated_at = case generation when 0 then now() - interval '1 day' else now() - interval '2 hours' end;
-		alter table awa.segment_prunes add constraint no_room check (false) not valid`)
+	exec(t, url, failingPrune)
 	address := serving(t, url, "prune failed 0 segment 0")
 	if status, body := get(t, "http://"+address+"/metrics"); status != http.StatusOK || strings.Contains(body, `awa_maintain_rounds_total{outcome="failed"} 0`) {
 		t.Errorf("%d\n%s", status, body)

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -29,7 +28,11 @@ func (a *app) rehearsed(s statement) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		defer func() { err = errors.Join(err, tx.Rollback(context.WithoutCancel(ctx))) }()
+		defer func() {
+			if failed := tx.Rollback(context.WithoutCancel(ctx)); err == nil {
+				err = failed
+			}
+		}()
 		return a.runStatement(cmd, conn, s, args)
 	})
 }

@@ -82,7 +82,27 @@ the work is blocked or there is no such job.`,
 		a.serverCommand(),
 		a.versionCommand(),
 	)
+	tellUsage(root)
 	return root
+}
+
+// tellUsage has an error about arguments or flags say how the command is called.
+func tellUsage(cmd *cobra.Command) {
+	usage := func(cmd *cobra.Command, err error) error {
+		return fmt.Errorf("%w\nusage: %s", err, cmd.UseLine())
+	}
+	cmd.SetFlagErrorFunc(usage)
+	for _, sub := range cmd.Commands() {
+		tellUsage(sub)
+	}
+	if args := cmd.Args; args != nil && !cmd.HasSubCommands() {
+		cmd.Args = func(cmd *cobra.Command, given []string) error {
+			if err := args(cmd, given); err != nil {
+				return usage(cmd, err)
+			}
+			return nil
+		}
+	}
 }
 
 // prepare checks the persistent flags.

@@ -3,7 +3,9 @@ package cli
 import (
 	"context"
 	"errors"
+	"os"
 	"os/exec"
+	"os/signal"
 	"syscall"
 	"time"
 
@@ -27,7 +29,8 @@ func (a *app) serverRunCommand() *cobra.Command {
 		Long: `Run a command against a fresh database with awa installed, then drop it. The
 database is on the server of --database-url or DATABASE_URL, else on a throw-away
 server that starts now and is gone afterwards. The command finds the database in
-DATABASE_URL and in the PG* variables; its exit code is that of awa-admin.`,
+DATABASE_URL and in the PG* variables; its exit code is that of awa-admin. What
+Ctrl-C does in a terminal is up to the command.`,
 		Example: "  awa-admin server run -- psql\n  awa-admin server run -- pg_prove pgtap/*.sql",
 		Args:    cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
@@ -61,7 +64,8 @@ func (a *app) createDatabase(ctx context.Context, server *scratch.Server, empty 
 }
 
 // runChild runs the command with this program's input and output. Told to stop,
-// it passes that on and waits, so that the database outlives the command.
+// it passes that on and waits, so that the database outlives the command. An interrupt from
+// the terminal the command hears itself, and some go on, as psql does.
 func runChild(cmd *cobra.Command, db *scratch.Database, args []string) error {
 	env, err := db.Env()
 	if err != nil {
@@ -72,5 +76,11 @@ func runChild(cmd *cobra.Command, db *scratch.Database, args []string) error {
 	child.Stdin, child.Stdout, child.Stderr = cmd.InOrStdin(), cmd.OutOrStdout(), cmd.ErrOrStderr()
 	child.Cancel = func() error { return child.Process.Signal(syscall.SIGTERM) }
 	child.WaitDelay = 10 * time.Second
-	return child.Run()
+	if err := child.Start(); err != nil {
+		return err
+	}
+	if inForeground(child.Stdin) {
+		signal.Ignore(os.Interrupt)
+	}
+	return child.Wait()
 }

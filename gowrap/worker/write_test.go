@@ -1,0 +1,125 @@
+package worker_test
+
+import (
+	"context"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	awa "github.com/awaqueue/awa/gowrap"
+	"github.com/awaqueue/awa/gowrap/worker"
+	"github.com/awaqueue/awa/internal/pgtest"
+)
+
+// calls counts the statements that call a function, and how many of them are under way at once.
+type calls struct {
+	function       string
+	n, atOnce, top atomic.Int64
+}
+
+func (c *calls) TraceQueryStart(ctx context.Context, _ *pgx.Conn, q pgx.TraceQueryStartData) context.Context {
+	if !strings.Contains(q.SQL, "."+c.function+"(") {
+		return ctx
+	}
+	c.n.Add(1)
+	now := c.atOnce.Add(1)
+	for top := c.top.Load(); now > top && !c.top.CompareAndSwap(top, now); top = c.top.Load() {
+	}
+	return context.WithValue(ctx, c, true)
+}
+
+func (c *calls) TraceQueryEnd(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQueryEndData) {
+	if ctx.Value(c) != nil {
+		c.atOnce.Add(-1)
+	}
+}
+
+// Jobs that handlers put off until one instant are written by one statement, although each
+// handler returned another delay, and none comes back before its own.
+func TestDelaysThatHardlyDiffer(t *testing.T) {
+	const many = 40
+	delay := func(n int) time.Duration { return 10*time.Hour + time.Millisecond + time.Duration(n)*time.Microsecond }
+	for _, c := range []struct {
+		function string
+		result   func(time.Duration) error
+		state    awa.JobState
+	}{
+		{"snooze_many", worker.Snooze, awa.StateScheduled},
+		{"fail_many", func(d time.Duration) error { return worker.RetryAfter(d, errBroken) }, awa.StateRetryable},
+	} {
+		t.Run(c.function, func(t *testing.T) {
+			sent := &calls{function: c.function}
+			pool := newPool(t, pgtest.URL(t), func(cfg *pgxpool.Config) { cfg.ConnConfig.Tracer = sent })
+			ids := make([]int64, many)
+			for n := range ids {
+				ids[n] = enqueue(t, pool, awa.EnqueueParams{Args: task{n}})
+			}
+			// The write waits for all of them.
+			start(t, worker.Config{Pool: pool, CompleteDelay: time.Hour, CompleteBatch: many,
+				Queues: map[string]worker.QueueConfig{"default": {MaxWorkers: many}}},
+				tasks(func(_ context.Context, job *worker.Job[task]) error { return c.result(delay(job.Args.N)) }))
+			for n, id := range ids {
+				j := reach(t, pool, id, c.state)
+				if j.RunAt.Sub(j.CreatedAt) < delay(n) {
+					t.Errorf("job %d comes back after %s, not %s", n, j.RunAt.Sub(j.CreatedAt), delay(n))
+				}
+			}
+			if got := sent.n.Load(); got != 1 {
+				t.Errorf("%d statements for %d jobs", got, many)
+			}
+		})
+	}
+}
+
+// Finishes of one batch that take a statement each do not get into each other's way.
+func TestFinishesOfOneBatchTakeTurns(t *testing.T) {
+	const many = 40
+	for _, c := range []struct {
+		function string
+		result   func(n int) error
+		state    awa.JobState
+	}{
+		{"cancel_attempt", func(int) error { return worker.Cancel("no") }, awa.StateCancelled},
+		{"snooze_many", func(n int) error { return worker.Snooze(time.Duration(n+1) * time.Hour) }, awa.StateScheduled},
+		{"fail_many", func(n int) error { return worker.RetryAfter(time.Duration(n+1)*time.Hour, errBroken) }, awa.StateRetryable},
+	} {
+		t.Run(c.function, func(t *testing.T) {
+			sent := &calls{function: c.function}
+			pool := newPool(t, pgtest.URL(t), func(cfg *pgxpool.Config) { cfg.ConnConfig.Tracer = sent })
+			ids := make([]int64, many)
+			for n := range ids {
+				ids[n] = enqueue(t, pool, awa.EnqueueParams{Args: task{n}})
+			}
+			start(t, worker.Config{Pool: pool, CompleteDelay: time.Hour, CompleteBatch: many,
+				Queues: map[string]worker.QueueConfig{"default": {MaxWorkers: many}}},
+				tasks(func(_ context.Context, job *worker.Job[task]) error { return c.result(job.Args.N) }))
+			for _, id := range ids {
+				reach(t, pool, id, c.state)
+			}
+			if n, top := sent.n.Load(), sent.top.Load(); n != many || top != 1 {
+				t.Errorf("%d statements, up to %d at once", n, top)
+			}
+		})
+	}
+}
+
+func TestDelayIsRoundedUp(t *testing.T) {
+	for d, want := range map[time.Duration]time.Duration{
+		0:                                0,
+		time.Microsecond:                 time.Microsecond,
+		99*time.Millisecond + 1:          99*time.Millisecond + 1,
+		100*time.Millisecond + 1:         101 * time.Millisecond,
+		time.Second:                      time.Second,
+		9*time.Second + time.Millisecond: 9*time.Second + 10*time.Millisecond,
+		time.Hour + 1:                    time.Hour + time.Second,
+		worker.Longest:                   worker.Longest,
+	} {
+		if got := worker.Together(d); got != want {
+			t.Errorf("%s: %s, want %s", d, got, want)
+		}
+	}
+}
