@@ -131,6 +131,32 @@ func TestAListOfFailedJobsDoesNotLookUpThoseThatLeftHistory(t *testing.T) {
 	}
 }
 
+// TestAListOfRunningJobsDoesNotLookUpTheRestOfTheirBatches counts the rows that the plans of such
+// a list work on where of each large batch one job still runs.
+func TestAListOfRunningJobsDoesNotLookUpTheRestOfTheirBatches(t *testing.T) {
+	exec, worked := working(t)
+	const jobs = 3000
+	exec(`select awa.enqueue_many('k', array_fill('1'::jsonb, array[$1::integer]), queue => 'q')`, jobs)
+	for range 3 {
+		exec(`select awa.complete_many((array(select c.receipt from awa.claim('q', $1) as c))[2:])`, jobs/3)
+	}
+	for _, statistics := range []string{"", ".*", "claims", "attempt_outcomes"} {
+		if statistics == "" {
+			exec(`analyze`)
+		} else {
+			exec(fmt.Sprintf(believe, statistics))
+		}
+		for _, call := range []string{
+			`select awa.list_jobs('q', state => 'running', max_jobs => 50)`,
+			`select awa.list_jobs(kind => 'k', state => 'running', max_jobs => 50)`,
+		} {
+			if n := worked(call); n > 15*jobs {
+				t.Errorf("with %q believed empty %s worked on %d rows", statistics, call, n)
+			}
+		}
+	}
+}
+
 // TestAListShowsWhatOneTransactionAddedToTwoSegments has a transaction add to both sides of a
 // rotation, first a new job and then an older one, and the first of them claimed.
 func TestAListShowsWhatOneTransactionAddedToTwoSegments(t *testing.T) {

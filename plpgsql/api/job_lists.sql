@@ -242,12 +242,11 @@ begin
       select u.job_id
       from (
         select j.job_id
-        from _open_claims() as c
-        cross join lateral unnest(c.job_ids, c.run_leases) as j (job_id, run_lease)
-        where (p_lanes is null or c.lane = any (p_lanes)) and j.job_id < p_before
+        from _open_in_ring(p_lanes) as j
+        where j.job_id < p_before
           and (p_kind is null or exists (
             select from ready_entries as r
-            where r.ready_slot = c.ready_slot and r.job_id = j.job_id and r.run_lease = coalesce(j.run_lease, 1) and r.kind = p_kind))
+            where r.ready_slot = j.ready_slot and r.job_id = j.job_id and r.run_lease = j.run_lease and r.kind = p_kind))
         union
         select l.job_id from leases as l
         where l.state = 'running' and (p_lanes is null or l.lane = any (p_lanes)) and l.job_id < p_before and (p_kind is null or l.kind = p_kind)

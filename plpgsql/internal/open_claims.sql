@@ -77,3 +77,34 @@ begin
   cross join lateral (select k.* from claims as k where k.batch_id = o.batch_id offset 0) as c;
 end;
 $$;
+
+-- The open attempts of these claims, in some lanes (null: in all).
+create or replace function {{ .schema }}._open_in_ring (p_lanes bigint[])
+  returns table (ready_slot smallint, job_id bigint, run_lease integer)
+  language plpgsql
+  volatile
+  set enable_seqscan = off
+  set enable_hashjoin = off
+  set enable_mergejoin = off
+  set plan_cache_mode = force_generic_plan
+as $$
+begin
+  return query
+  select c.ready_slot, j.job_id, j.run_lease
+  from _open_claims() as c
+  -- Outcomes are read once per batch, as in _due_attempts.
+  cross join lateral (
+    select u.job_id, coalesce(max(u.run_lease), 1) as run_lease
+    from (
+      select unnest(c.job_ids) as job_id, unnest(c.run_leases) as run_lease, false as closed
+      union all
+      select unnest(o.job_ids), null, true
+      from attempt_outcomes as o
+      where o.ready_slot = c.ready_slot and o.batch_id = c.batch_id
+    ) as u
+    group by u.job_id
+    having not bool_or(u.closed)
+  ) as j
+  where p_lanes is null or c.lane = any (p_lanes);
+end;
+$$;
