@@ -30,7 +30,8 @@ func inspect(ctx context.Context, tx pgx.Tx, o Options) (installed, error) {
 	// A version outlives a schema that was dropped.
 	var known, versioned, filled bool
 	if err := tx.QueryRow(ctx,
-		`select to_regnamespace($2) is not null, to_regclass($1) is not null, to_regclass($2 || '.ready_entries') is not null`,
+		`select to_regnamespace($2) is not null, to_regclass($1) is not null,
+		        exists (select from pg_class where relnamespace = to_regnamespace($2) and relname = 'ready_entries')`,
 		o.versionTable(), o.Schema).Scan(&known, &versioned, &filled); err != nil {
 		return in, fmt.Errorf("install: inspect: %w", err)
 	}

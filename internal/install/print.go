@@ -83,7 +83,7 @@ begin
     set local client_min_messages = 'warning';
   end if;
   if to_regclass('%[2]s') is null then
-    if to_regclass('%[4]s.ready_entries') is not null then
+    if exists (select from pg_class where relnamespace = to_regnamespace('%[4]s') and relname = 'ready_entries') then
       raise exception using errcode = '55000',
         message = 'awa: schema %[4]s is there without %[2]s',
         hint = 'It was renamed or restored alone: rename or restore that table too.';
