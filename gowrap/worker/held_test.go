@@ -37,7 +37,10 @@ func TestLongTransactionAfterCompleteTx(t *testing.T) {
 				return err
 			}
 			close(completed)
-			<-release
+			select {
+			case <-release:
+			case <-ctx.Done():
+			}
 			return tx.Commit(ctx)
 		}))
 	others := func(want int64) {
