@@ -24,7 +24,9 @@ type Client struct {
 	shares     *shares // nil: the queues need not share
 	identity   *identity
 	live       live
-	unheard    signal // the server answers after a silence
+	unheard    signal       // the server answers after a silence
+	heard      atomic.Int64 // when it answered a heartbeat last, in time since born
+	born       time.Time
 	troubles   troubles
 	finisher   *finisher
 	listener   *listener   // nil: PollOnly
@@ -61,7 +63,7 @@ func New(cfg Config, mux *Mux) (*Client, error) {
 		byName:   map[string]*queue{},
 		identity: newIdentity(cfg),
 		live:     live{batches: map[*batch]struct{}{}},
-		unheard:  newSignal(),
+		unheard:  newSignal(), born: time.Now(),
 		patience: patience, lastWords: lastWords,
 		stop: make(chan struct{}), hard: make(chan struct{}), stopped: make(chan struct{}),
 	}

@@ -17,6 +17,9 @@ const Longest = longest
 // Together is the delay that the server is told.
 var Together = together
 
+// Cut is where a range of receipts is cut in two.
+var Cut = cut
+
 // SetPatience shortens the time that a statement may take, and the time for the last
 // writes of a stop, for a client that has not begun.
 func (c *Client) SetPatience(d time.Duration) { c.patience, c.lastWords = d, d }

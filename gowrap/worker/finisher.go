@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -30,8 +31,8 @@ type finisher struct {
 // wait behind a snooze that waits for a lock.
 type lane struct {
 	ready  []*Attempt
-	since  time.Time // the first of them
-	writes int       // under way
+	writes int             // under way, but for those that are held up
+	busy   map[*batch]bool // batches that are being written
 }
 
 const (
@@ -40,15 +41,21 @@ const (
 	writesPerLane = 2
 )
 
-// written tells the loop that a write is over.
+// written tells the loop that attempts are written, or that their write leaves its lane to
+// others because it is held up.
 type written struct {
 	lane     int
 	attempts []*Attempt
+	leaves   bool // the lane
 }
 
 func newFinisher(c *Client) *finisher {
-	return &finisher{c: c, first: newSignal(), full: newSignal(), hurry: make(chan struct{}),
+	f := &finisher{c: c, first: newSignal(), full: newSignal(), hurry: make(chan struct{}),
 		held: map[*batch]struct{}{}, done: make(chan written, 2*writesPerLane)}
+	for i := range f.lanes {
+		f.lanes[i].busy = map[*batch]bool{}
+	}
+	return f
 }
 
 // unwritten is how many attempts have returned whose end is not yet written.
@@ -140,9 +147,6 @@ func (f *finisher) ready(b *batch) {
 		if a.verdict.outcome == Completed && !a.inTx.Load() {
 			l = &f.lanes[laneComplete]
 		}
-		if len(l.ready) == 0 || a.finishedAt.Before(l.since) {
-			l.since = a.finishedAt
-		}
 		l.ready = append(l.ready, a)
 	}
 	b.returned = nil
@@ -162,18 +166,14 @@ func (f *finisher) write(ctx context.Context, now time.Time, hurrying bool) (due
 	}
 	for i := range f.lanes {
 		l := &f.lanes[i]
-		at := l.since.Add(delay)
+		attempts, since := l.free()
+		at := since.Add(delay)
 		switch {
-		case len(l.ready) == 0 || l.writes == writesPerLane:
+		case len(attempts) == 0 || l.writes == writesPerLane:
 			// The end of a write wakes the loop.
-		case hurrying || len(l.ready) >= f.c.cfg.CompleteBatch || !at.After(now):
-			attempts := l.ready
-			l.ready = nil
-			l.writes++
-			go func() {
-				f.c.write(ctx, attempts, i)
-				f.done <- written{i, attempts}
-			}()
+		case hurrying || len(attempts) >= f.c.cfg.CompleteBatch || !at.After(now):
+			l.take(attempts)
+			go f.send(ctx, attempts, i)
 		default:
 			due = earliest(due, at)
 		}
@@ -181,9 +181,69 @@ func (f *finisher) write(ctx context.Context, now time.Time, hurrying bool) (due
 	return due
 }
 
+// free are the attempts that may be written now, and since when the first of them waits. What
+// is left of a batch waits for the write of the rest: the server would let it wait as well,
+// and where that one is held up for long, every other write that had a part in it.
+func (l *lane) free() (attempts []*Attempt, since time.Time) {
+	if len(l.busy) == 0 {
+		attempts = l.ready
+	} else {
+		for _, a := range l.ready {
+			if !l.busy[a.batch] {
+				attempts = append(attempts, a)
+			}
+		}
+	}
+	for i, a := range attempts {
+		if i == 0 || a.finishedAt.Before(since) {
+			since = a.finishedAt
+		}
+	}
+	return attempts, since
+}
+
+// take begins a write of what is free.
+func (l *lane) take(attempts []*Attempt) {
+	l.writes++
+	if len(attempts) == len(l.ready) {
+		l.ready = nil
+	} else {
+		l.ready = slices.DeleteFunc(l.ready, func(a *Attempt) bool { return !l.busy[a.batch] })
+	}
+	var last *batch
+	for _, a := range attempts {
+		if a.batch != last {
+			last = a.batch
+			l.busy[last] = true
+		}
+	}
+}
+
+// send writes attempts.
+func (f *finisher) send(ctx context.Context, attempts []*Attempt, lane int) {
+	leaves := true
+	var once sync.Once
+	f.c.write(ctx, attempts, lane, func() {
+		once.Do(func() {
+			leaves = false
+			f.done <- written{lane: lane, leaves: true}
+		})
+	})
+	f.done <- written{lane, attempts, leaves}
+}
+
 // acknowledge lets the claims go on that waited for a write.
 func (f *finisher) acknowledge(w written) {
-	f.lanes[w.lane].writes--
+	l := &f.lanes[w.lane]
+	if w.leaves {
+		l.writes--
+	}
+	if len(w.attempts) == 0 {
+		return
+	}
+	for _, a := range w.attempts {
+		delete(l.busy, a.batch)
+	}
 	f.open.Add(-int64(len(w.attempts)))
 	f.c.live.written(w.attempts)
 	for _, q := range f.c.queues {

@@ -18,6 +18,9 @@ func (c *Client) heartbeats(ctx context.Context) {
 	for {
 		asked, err := c.heartbeat(ctx, min(firstHeartbeat<<min(pause.failures, 10), c.patience))
 		wait := c.cfg.HeartbeatInterval
+		if asked && err == nil {
+			c.heard.Store(int64(time.Since(c.born)))
+		}
 		switch {
 		case ctx.Err() != nil:
 			return
@@ -37,6 +40,11 @@ func (c *Client) heartbeats(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// heardSince reports whether the server has answered a heartbeat since then.
+func (c *Client) heardSince(then time.Time) bool {
+	return time.Duration(c.heard.Load()) > then.Sub(c.born)
 }
 
 // firstHeartbeat bounds the first try of a heartbeat. It costs the server little, and

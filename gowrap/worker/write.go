@@ -8,31 +8,34 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	awa "github.com/awaqueue/awa/gowrap"
 	"github.com/awaqueue/awa/internal/txn"
 )
 
 // write writes what became of attempts, and tries again until it is written or
-// ctx is done. Trying again is safe: what was written already is stale.
-func (c *Client) write(ctx context.Context, attempts []*Attempt, kind int) {
+// ctx is done. Trying again is safe: what was written already is stale. It calls slow,
+// perhaps more than once, when the server answers others and not this.
+func (c *Client) write(ctx context.Context, attempts []*Attempt, kind int, slow func()) {
+	w := writer{c, slow}
 	if kind == laneComplete {
-		c.writeCompleted(ctx, attempts)
+		w.completed(ctx, attempts)
 		return
 	}
 	o := sortOut(attempts)
 	// In a transaction of CompleteTx that did commit the receipt is stale.
-	if failed := c.writeFailed(ctx, &o.checked); len(failed) > 0 {
+	if failed := w.failed(ctx, &o.checked); len(failed) > 0 {
 		c.log.Error("Handlers returned nil, but the transactions of their CompleteTx did not commit",
 			"jobs", len(failed), "first", failed[0].Receipt.JobID)
 	}
 	calls := sequences{}
 	for _, p := range o.failed {
-		calls.finish(p.Receipts[0], func() { c.writeFailed(ctx, p) })
+		calls.finish(p.Receipts[0], func() { w.failed(ctx, p) })
 	}
 	for delay, receipts := range o.snoozed {
 		calls.finish(receipts[0], func() {
-			c.persist(ctx, receipts, func(ctx context.Context, db awa.DBTX, from, to int) error {
+			w.persist(ctx, receipts, func(ctx context.Context, db awa.DBTX, from, to int) error {
 				_, err := c.cfg.Client.SnoozeMany(ctx, db, receipts[from:to], delay)
 				return err
 			})
@@ -40,7 +43,7 @@ func (c *Client) write(ctx context.Context, attempts []*Attempt, kind int) {
 	}
 	for _, a := range o.cancelled {
 		calls.finish(a.Receipt, func() {
-			c.persist(ctx, []awa.Receipt{a.Receipt}, func(ctx context.Context, db awa.DBTX, _, _ int) error {
+			w.persist(ctx, []awa.Receipt{a.Receipt}, func(ctx context.Context, db awa.DBTX, _, _ int) error {
 				_, err := c.cfg.Client.CancelAttempt(ctx, db, a.Receipt, a.verdict.text)
 				return err
 			})
@@ -49,7 +52,7 @@ func (c *Client) write(ctx context.Context, attempts []*Attempt, kind int) {
 	for _, a := range o.parked {
 		calls.add(a.Receipt, func() {
 			// Not accepted: it was answered before.
-			c.persist(ctx, []awa.Receipt{a.Receipt}, func(ctx context.Context, db awa.DBTX, _, _ int) error {
+			w.persist(ctx, []awa.Receipt{a.Receipt}, func(ctx context.Context, db awa.DBTX, _, _ int) error {
 				_, err := c.cfg.Client.Park(ctx, db, a.Receipt)
 				return err
 			})
@@ -119,7 +122,13 @@ func add(p *awa.FailManyParams, a *Attempt, text string) {
 	p.Errors = append(p.Errors, text)
 }
 
-func (c *Client) writeCompleted(ctx context.Context, attempts []*Attempt) {
+// writer makes the calls of one write.
+type writer struct {
+	*Client
+	slow func()
+}
+
+func (c writer) completed(ctx context.Context, attempts []*Attempt) {
 	receipts := make([]awa.Receipt, len(attempts))
 	for i, a := range attempts {
 		receipts[i] = a.Receipt
@@ -133,15 +142,18 @@ func (c *Client) writeCompleted(ctx context.Context, attempts []*Attempt) {
 	})
 }
 
-// writeFailed returns those that were accepted.
-func (c *Client) writeFailed(ctx context.Context, p *awa.FailManyParams) (accepted []awa.FailManyResult) {
+// failed returns those that were accepted.
+func (c writer) failed(ctx context.Context, p *awa.FailManyParams) (accepted []awa.FailManyResult) {
 	if len(p.Receipts) == 0 {
 		return nil
 	}
+	var mu sync.Mutex // guards accepted
 	c.persist(ctx, p.Receipts, func(ctx context.Context, db awa.DBTX, from, to int) error {
 		part := *p
 		part.Receipts, part.Errors = p.Receipts[from:to], p.Errors[from:to]
 		results, err := c.cfg.Client.FailMany(ctx, db, part)
+		mu.Lock()
+		defer mu.Unlock()
 		accepted = append(accepted, results...)
 		return err
 	})
@@ -186,16 +198,18 @@ func (s sequences) run() {
 // persist calls f with ranges of receipts until each is written or ctx is done. What the
 // server refuses, twice, it would refuse for ever: then f is called for each half, so
 // that one job does not keep the others. A job that is refused alone stays as it is
-// until its worker is gone.
-func (c *Client) persist(ctx context.Context, receipts []awa.Receipt, f func(ctx context.Context, db awa.DBTX, from, to int) error) {
+// until its worker is gone. What somebody's open transaction holds up is halved as well, and
+// goes on beside the rest.
+func (c writer) persist(ctx context.Context, receipts []awa.Receipt, f func(ctx context.Context, db awa.DBTX, from, to int) error) {
 	c.persistPart(ctx, receipts, 0, len(receipts), f)
 }
 
-func (c *Client) persistPart(ctx context.Context, receipts []awa.Receipt, from, to int, f func(ctx context.Context, db awa.DBTX, from, to int) error) {
+func (c writer) persistPart(ctx context.Context, receipts []awa.Receipt, from, to int, f func(ctx context.Context, db awa.DBTX, from, to int) error) {
 	var pause backoff
 	refusals := 0
 	again := false
 	for {
+		began := time.Now()
 		try, cancel := context.WithTimeout(ctx, c.patience)
 		var err error
 		if again {
@@ -213,8 +227,20 @@ func (c *Client) persistPart(ctx context.Context, receipts []awa.Receipt, from, 
 		if refused(err) {
 			refusals++
 		}
+		heldUp := timedOut(err) && c.heardSince(began)
+		if heldUp {
+			c.slow()
+		}
 		switch {
 		case ctx.Err() != nil:
+		case heldUp && to-from > 1:
+			c.warn("Finishing jobs takes long; will try again in two parts", err, "jobs", to-from)
+			middle := cut(receipts, from, to)
+			var other sync.WaitGroup
+			other.Go(func() { c.persistPart(ctx, receipts, from, middle, f) })
+			c.persistPart(ctx, receipts, middle, to, f)
+			other.Wait()
+			return
 		case refusals == 2 && to-from > 1:
 			middle := (from + to) / 2
 			c.persistPart(ctx, receipts, from, middle, f)
@@ -235,6 +261,31 @@ func (c *Client) persistPart(ctx context.Context, receipts []awa.Receipt, from, 
 		c.abandoned.Add(int64(to - from))
 		return
 	}
+}
+
+// timedOut tells a statement that got no answer in time from one that was not sent, for want of
+// a connection.
+func timedOut(err error) bool {
+	var connect *pgconn.ConnectError
+	return pgconn.Timeout(err) && !errors.As(err, &connect)
+}
+
+// cut returns where to cut a range of receipts in two: between two batches if it holds more
+// than one.
+func cut(receipts []awa.Receipt, from, to int) int {
+	middle := (from + to) / 2
+	between := func(i int) bool {
+		return from < i && i < to && receipts[i-1].BatchID != receipts[i].BatchID
+	}
+	for d := range to - from {
+		switch {
+		case between(middle - d):
+			return middle - d
+		case between(middle + d):
+			return middle + d
+		}
+	}
+	return middle
 }
 
 // refused tells an error about what the server was given from one about its state.

@@ -107,6 +107,28 @@ func TestFinishesOfOneBatchTakeTurns(t *testing.T) {
 	}
 }
 
+// What is held up is cut between batches: one that waits keeps only its own.
+func TestCut(t *testing.T) {
+	for _, c := range []struct {
+		batches        []int64
+		from, to, want int
+	}{
+		{[]int64{1, 1, 1, 1, 2}, 0, 5, 4},
+		{[]int64{1, 2, 2, 2, 2, 2}, 0, 6, 1},
+		{[]int64{1, 2, 2, 3, 3, 3}, 1, 6, 3},
+		{[]int64{1, 2, 2, 2}, 1, 4, 2},
+		{[]int64{1, 1}, 0, 2, 1},
+	} {
+		receipts := make([]awa.Receipt, len(c.batches))
+		for i, b := range c.batches {
+			receipts[i].BatchID = b
+		}
+		if got := worker.Cut(receipts, c.from, c.to); got != c.want {
+			t.Errorf("%v from %d to %d: cut at %d, want %d", c.batches, c.from, c.to, got, c.want)
+		}
+	}
+}
+
 func TestDelayIsRoundedUp(t *testing.T) {
 	for d, want := range map[time.Duration]time.Duration{
 		0:                                0,
