@@ -41,7 +41,7 @@ begin
         from (
           select c.key, 0 as held, true as asked, 0 as seen from unnest(p_keys) as c (key)
           union all
-          select h.key, 1, false, 0 from unnest(v_held) as h (key)
+          select h.key, 1, false, 0 from (select unnest(v_held) as key) as h where (h.key in (select unnest(p_keys))) is true
           union all
           select s.key, 0, false, s.job_id from unnest(s_keys, s_ids) as s (key, job_id)
         ) as u
