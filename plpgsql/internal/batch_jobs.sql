@@ -106,9 +106,9 @@ $$;
 -- perhaps in several lanes; any of them makes it a candidate, so none is left out.
 --
 -- An operation that takes no job that is done leaves out ready rows which the cursor of their
--- lane has passed: their jobs wait nowhere else or have another row. Of running ones that holds
--- only where no claim is open any more. Reading those that are pays only once a page had
--- nothing for the operation, which is what p_idle says; more is read at a time then, too.
+-- lane has passed: their jobs wait nowhere else or have another row. Where it takes running ones
+-- that holds only for closed attempts. Reading which are open pays only once a page had nothing
+-- for the operation, which is what p_idle says; more is read at a time then, too.
 create or replace function {{ .schema }}._batch_page (
   p_operation {{ .schema }}.batch_operations, p_idle boolean, out ids bigint[], out reached bigint
 )
@@ -185,7 +185,7 @@ begin
     cross join lateral (select k.* from lane_cursors as k where k.lane = l.lane order by k.generation desc limit 1) as c
   ),
   running as materialized (
-    select unnest(c.job_ids) as job_id from _open_claims() as c
+    select o.job_id from _open_in_ring(v_lanes) as o
   ),
   found as (
     select distinct r.job_id

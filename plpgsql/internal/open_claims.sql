@@ -82,7 +82,7 @@ $$;
 create or replace function {{ .schema }}._open_in_ring (p_lanes bigint[])
   returns table (ready_slot smallint, job_id bigint, run_lease integer)
   language plpgsql
-  volatile
+  stable
   set enable_seqscan = off
   set enable_hashjoin = off
   set enable_mergejoin = off
