@@ -64,3 +64,4 @@ drop function if exists {{ .schema }}._await_tokens (text, double precision, int
 drop function if exists {{ .schema }}._forget_parked (text, integer, text[], bigint[]);
 drop function if exists {{ .schema }}._job_changes ();
 drop function if exists {{ .schema }}._is_lasting (text[]);
+drop function if exists {{ .schema }}._bring_back (bigint[]);
