@@ -1,7 +1,7 @@
 -- A clock that ran ahead by a day and is right again: what was noted meanwhile
 -- holds nothing up.
 begin;
-select plan(25);
+select plan(29);
 -- Alone: turns the ring, sets the clock.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 select awa.reset() \g /dev/null
@@ -87,6 +87,23 @@ select awa.complete(s.receipt) from slots as s \g /dev/null
 select pg_temp.at('0') \g /dev/null
 select is((select count(*) from awa.claim('tap/76/slots')), 1::bigint, 'and neither does it');
 select set_config('awa.now', '', true) \g /dev/null
+
+-- Jobs that a claim set aside were due, and had no key that counts while they are not
+
+select awa.configure_queue(q, '{"concurrency_limit": 1}') from unnest(array['tap/76/parked', 'tap/76/moved']) as q \g /dev/null
+select set_config('awa.now', (clock_timestamp() + interval '1 day')::text, true) \g /dev/null
+select awa.enqueue('k', queue => 'tap/76/parked', concurrency_key => 'c'), awa.enqueue('k', queue => 'tap/76/moved', concurrency_key => 'c') \g /dev/null
+select awa.enqueue('k', queue => 'tap/76/parked', concurrency_key => 'c', unique_key => '\x7601', unique_states => b'10000000') as parked,
+  awa.enqueue('k', queue => 'tap/76/moved', concurrency_key => 'c', unique_key => '\x7602', unique_states => b'10000000') as moved \gset
+select awa.claim(q) from unnest(array['tap/76/parked', 'tap/76/moved']) as q, generate_series(1, 2) \g /dev/null
+select results_eq(format('select run_at from awa.jobs where id in (%s, %s)', :parked, :moved), $$ values (timestamptz 'infinity'), ('infinity') $$, 'jobs are set aside while the clock is ahead');
+select set_config('awa.now', '', true) \g /dev/null
+select awa.enqueue('k', queue => 'tap/76/keys', unique_key => k) from unnest(array['\x7601', '\x7602']::bytea[]) as k \g /dev/null
+select awa.configure_queue('tap/76/parked', '{"concurrency_limit": null}') \g /dev/null
+select is((select state from awa.jobs where id = :parked), 'available', 'one whose queue has no limit any more is due');
+select awa.run_batch_operation(awa.start_batch_operation('reprioritize', jsonb_build_object('ids', jsonb_build_array(:moved)), '{"priority": 3}')) \g /dev/null
+select ok((select run_at <= clock_timestamp() from awa.jobs where id = :moved), 'and so is one that is moved');
+select is_empty('select * from awa.check()', 'others have their keys');
 
 -- Gates of once a second and of ten times what a pass took
 

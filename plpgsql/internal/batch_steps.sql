@@ -130,7 +130,7 @@ begin
     v_jobs := array(
       select case
         when d.metadata ? 'awa:run_at' and not exists (select from job_dependencies as n where n.job_id = d.job_id)
-          then _unpark(d)
+          then _unparked(d)
         else d end
       from unnest(v_jobs) as d);
   end if;

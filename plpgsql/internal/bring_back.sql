@@ -41,10 +41,24 @@ begin
 end;
 $$;
 
--- Puts such jobs where they belong then, and says how many. One whose key counts from
--- then on goes by way of promotion, which sees to the key. By id, for an array of their
--- bodies ends at 1 GB.
-create or replace function {{ .schema }}._bring_back (p_ids bigint[])
+-- The same for a parked job, which was due: it is so still if the clock was set back since. Put
+-- off again it might need a unique key that it had not in its lane.
+create or replace function {{ .schema }}._unparked (p_job {{ .schema }}.deferred_jobs)
+  returns {{ .schema }}.deferred_jobs
+  language plpgsql
+  volatile
+as $$
+begin
+  p_job := _unpark(p_job);
+  p_job.run_at := least(p_job.run_at, _now());
+  return p_job;
+end;
+$$;
+
+-- Puts such jobs, which are all parked or all not, where they belong then, and says how many.
+-- One whose key counts from then on goes by way of promotion, which sees to the key. By id, for
+-- an array of their bodies ends at 1 GB.
+create or replace function {{ .schema }}._bring_back (p_ids bigint[], p_parked boolean)
   returns bigint
   language plpgsql
   volatile
@@ -61,12 +75,12 @@ begin
   with gone as (
     delete from deferred_jobs as e where e.job_id = any (p_ids) and (e.run_at = 'infinity') is true returning e.*
   ),
-  -- As _unpark does, without a look at the rest of a body.
+  -- As _unpark and _unparked do, without a look at the rest of a body.
   freed as materialized (
     select g.*, t.due_at, nullif(g.metadata - 'awa:run_at', '{}') as own_metadata,
       v_stale or t.due_at > _now() or _gains_key(g::deferred_jobs) as waits
     from gone as g
-    cross join lateral (select _due_at(g.metadata) as due_at offset 0) as t
+    cross join lateral (select least(_due_at(g.metadata), case when p_parked then _now() end) as due_at offset 0) as t
   ),
   later as (
     insert into deferred_jobs (

@@ -69,7 +69,7 @@ begin
       perform _forget_parked(p_queue, p_round, array_agg(u.key), array_agg(u.job_id))
       from unnest(v_ids, v_keys) as u (job_id, key)
       where u.job_id = any (v_gone);
-      perform _bring_back(v_gone);
+      perform _bring_back(v_gone, true);
     end if;
     case v_slot
 {{ range $i := until (int .segments) }}

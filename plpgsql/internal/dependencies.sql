@@ -181,7 +181,7 @@ begin
   released := released + _bring_back(array(
     select e.job_id from deferred_jobs as e
     where e.job_id = any (v_held)
-      and (select true from job_dependencies as k where k.job_id = e.job_id limit 1) is null));
+      and (select true from job_dependencies as k where k.job_id = e.job_id limit 1) is null), false);
   settled := not exists (
     select from unnest(p_ids) as u (id)
     where (select true from job_dependencies as k where k.after_id = u.id limit 1));

@@ -86,7 +86,7 @@ begin
     group by (n.nth - 1) / 1000
     order by (n.nth - 1) / 1000
   loop
-    perform _bring_back(v_ids);
+    perform _bring_back(v_ids, true);
   end loop;
 end;
 $$;
@@ -126,7 +126,7 @@ begin
       where e.job_id = any (v_ids) and _is_parked(e)
       order by e.job_id
       for update skip locked);
-    v_jobs := v_jobs + _bring_back(v_held);
+    v_jobs := v_jobs + _bring_back(v_held, true);
     -- Those that left otherwise leave the list as well.
     perform _forget_parked(v_queue, v_round, array_agg(u.key), array_agg(u.job_id))
     from unnest(v_ids, v_keys) as u (job_id, key)
