@@ -27,6 +27,7 @@ type Client struct {
 	unheard    signal       // the server answers after a silence
 	heard      atomic.Int64 // when it answered a heartbeat last, in time since born
 	born       time.Time
+	places     chan struct{} // for writes that were held up
 	troubles   troubles
 	finisher   *finisher
 	listener   *listener   // nil: PollOnly
@@ -64,6 +65,7 @@ func New(cfg Config, mux *Mux) (*Client, error) {
 		identity: newIdentity(cfg),
 		live:     live{batches: map[*batch]struct{}{}},
 		unheard:  newSignal(), born: time.Now(),
+		places:   make(chan struct{}, max(2, cfg.Pool.Config().MaxConns/4)),
 		patience: patience, lastWords: lastWords,
 		stop: make(chan struct{}), hard: make(chan struct{}), stopped: make(chan struct{}),
 	}

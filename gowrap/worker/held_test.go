@@ -2,8 +2,12 @@ package worker_test
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	awa "github.com/awaqueue/awa/gowrap"
 	"github.com/awaqueue/awa/gowrap/worker"
@@ -58,6 +62,58 @@ func TestLongTransactionAfterCompleteTx(t *testing.T) {
 	}
 	close(release)
 	eventually(t, func() bool { return counts(t, pool, "default").Completed == many+1 },
+		func() any { return counts(t, pool, "default") })
+	stop(t, c)
+	requireHealthy(t, pool)
+}
+
+// Somebody holds up many batches. What is written of them takes a few connections, however many
+// they are.
+func TestManyBatchesHeldUp(t *testing.T) {
+	const batches, some = 8, 2
+	sent := &calls{function: "complete_many"}
+	url := pgtest.URL(t)
+	pool := newPool(t, url, func(cfg *pgxpool.Config) { cfg.ConnConfig.Tracer = sent })
+	begun, finish := make(chan awa.Receipt, batches*some), make(chan struct{})
+	c := begin(t, worker.Config{Pool: pool, HeartbeatInterval: 50 * time.Millisecond,
+		Queues: map[string]worker.QueueConfig{"default": {MaxWorkers: 2 * batches * some}, "other": {MaxWorkers: 1}}},
+		500*time.Millisecond,
+		tasks(func(_ context.Context, job *worker.Job[task]) error {
+			if job.Queue == "default" {
+				begun <- job.Receipt
+				<-finish
+			}
+			return nil
+		}))
+	// One attempt of each batch is in the hands of a transaction that stays open.
+	first := map[int64]awa.Receipt{}
+	for range batches {
+		enqueueMany(t, pool, "default", some)
+		for range some {
+			r := <-begun
+			first[r.BatchID] = r
+		}
+	}
+	tx, err := pgtest.Conn(t, url).Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = tx.Rollback(context.Background()) }()
+	if stale, err := awa.New().CompleteMany(t.Context(), tx, slices.Collect(maps.Values(first))); err != nil || len(stale) > 0 {
+		t.Fatal(stale, err)
+	}
+	close(finish)
+	eventually(t, func() bool { return sent.n.Load() > 2*batches }, func() any { return sent.n.Load() })
+	// Two writes that began, and as many that were held up.
+	if top := sent.top.Load(); top > 4 {
+		t.Errorf("%d connections write what %d batches hold up", top, len(first))
+	}
+	enqueueMany(t, pool, "other", some)
+	eventually(t, func() bool { return counts(t, pool, "other").Completed == some }, func() any { return counts(t, pool, "other") })
+	if err := tx.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, func() bool { return counts(t, pool, "default").Completed == batches*some },
 		func() any { return counts(t, pool, "default") })
 	stop(t, c)
 	requireHealthy(t, pool)

@@ -198,17 +198,28 @@ func (s sequences) run() {
 // persist calls f with ranges of receipts until each is written or ctx is done. What the
 // server refuses, twice, it would refuse for ever: then f is called for each half, so
 // that one job does not keep the others. A job that is refused alone stays as it is
-// until its worker is gone. What somebody's open transaction holds up is halved as well, and
-// goes on beside the rest.
+// until its worker is gone. Batches of which somebody's open transaction holds up some are
+// divided, and the others go on.
 func (c writer) persist(ctx context.Context, receipts []awa.Receipt, f func(ctx context.Context, db awa.DBTX, from, to int) error) {
-	c.persistPart(ctx, receipts, 0, len(receipts), f)
+	c.persistPart(ctx, receipts, 0, len(receipts), false, f)
 }
 
-func (c writer) persistPart(ctx context.Context, receipts []awa.Receipt, from, to int, f func(ctx context.Context, db awa.DBTX, from, to int) error) {
+// persistPart is persist for a part. One that was held up takes a place among those, so that
+// they leave connections to others.
+func (c writer) persistPart(ctx context.Context, receipts []awa.Receipt, from, to int, heldUp bool, f func(ctx context.Context, db awa.DBTX, from, to int) error) {
 	var pause backoff
 	refusals := 0
 	again := false
 	for {
+		placed := heldUp
+		if placed {
+			select {
+			case c.places <- struct{}{}:
+			case <-ctx.Done():
+				c.abandoned.Add(int64(to - from))
+				return
+			}
+		}
 		began := time.Now()
 		try, cancel := context.WithTimeout(ctx, c.patience)
 		var err error
@@ -220,6 +231,9 @@ func (c writer) persistPart(ctx context.Context, receipts []awa.Receipt, from, t
 			err = f(try, c.cfg.Pool, from, to)
 		}
 		cancel()
+		if placed {
+			<-c.places
+		}
 		again = errors.Is(err, awa.ErrRetry)
 		if err == nil {
 			return
@@ -227,24 +241,24 @@ func (c writer) persistPart(ctx context.Context, receipts []awa.Receipt, from, t
 		if refused(err) {
 			refusals++
 		}
-		heldUp := timedOut(err) && c.heardSince(began)
+		heldUp = timedOut(err) && c.heardSince(began)
 		if heldUp {
 			c.slow()
 		}
+		between, several := cut(receipts, from, to)
 		switch {
 		case ctx.Err() != nil:
-		case heldUp && to-from > 1:
+		case heldUp && several:
 			c.warn("Finishing jobs takes long; will try again in two parts", err, "jobs", to-from)
-			middle := cut(receipts, from, to)
 			var other sync.WaitGroup
-			other.Go(func() { c.persistPart(ctx, receipts, from, middle, f) })
-			c.persistPart(ctx, receipts, middle, to, f)
+			other.Go(func() { c.persistPart(ctx, receipts, from, between, true, f) })
+			c.persistPart(ctx, receipts, between, to, true, f)
 			other.Wait()
 			return
 		case refusals == 2 && to-from > 1:
 			middle := (from + to) / 2
-			c.persistPart(ctx, receipts, from, middle, f)
-			c.persistPart(ctx, receipts, middle, to, f)
+			c.persistPart(ctx, receipts, from, middle, false, f)
+			c.persistPart(ctx, receipts, middle, to, false, f)
 			return
 		case refusals == 2:
 			c.log.Error("Could not finish a job, and will not try again", "job", receipts[from].JobID, "error", err)
@@ -270,9 +284,9 @@ func timedOut(err error) bool {
 	return pgconn.Timeout(err) && !errors.As(err, &connect)
 }
 
-// cut returns where to cut a range of receipts in two: between two batches if it holds more
-// than one.
-func cut(receipts []awa.Receipt, from, to int) int {
+// cut returns where to cut a range of receipts in two: between two batches, near its middle. ok
+// is false when it holds only one, all of which waits for the same.
+func cut(receipts []awa.Receipt, from, to int) (at int, ok bool) {
 	middle := (from + to) / 2
 	between := func(i int) bool {
 		return from < i && i < to && receipts[i-1].BatchID != receipts[i].BatchID
@@ -280,12 +294,12 @@ func cut(receipts []awa.Receipt, from, to int) int {
 	for d := range to - from {
 		switch {
 		case between(middle - d):
-			return middle - d
+			return middle - d, true
 		case between(middle + d):
-			return middle + d
+			return middle + d, true
 		}
 	}
-	return middle
+	return 0, false
 }
 
 // refused tells an error about what the server was given from one about its state.

@@ -116,15 +116,15 @@ func TestCut(t *testing.T) {
 		{[]int64{1, 1, 1, 1, 2}, 0, 5, 4},
 		{[]int64{1, 2, 2, 2, 2, 2}, 0, 6, 1},
 		{[]int64{1, 2, 2, 3, 3, 3}, 1, 6, 3},
-		{[]int64{1, 2, 2, 2}, 1, 4, 2},
-		{[]int64{1, 1}, 0, 2, 1},
+		{[]int64{1, 2, 2, 2}, 1, 4, 0},
+		{[]int64{1}, 0, 1, 0},
 	} {
 		receipts := make([]awa.Receipt, len(c.batches))
 		for i, b := range c.batches {
 			receipts[i].BatchID = b
 		}
-		if got := worker.Cut(receipts, c.from, c.to); got != c.want {
-			t.Errorf("%v from %d to %d: cut at %d, want %d", c.batches, c.from, c.to, got, c.want)
+		if got, ok := worker.Cut(receipts, c.from, c.to); got != c.want || ok != (c.want > 0) {
+			t.Errorf("%v from %d to %d: cut at %d, %v, want %d", c.batches, c.from, c.to, got, ok, c.want)
 		}
 	}
 }
