@@ -111,6 +111,29 @@ func TestAListOfWaitingJobsDoesNotLookUpWhatWasTakenFromTheirLane(t *testing.T) 
 	}
 }
 
+// TestAListDoesNotLookUpDeadLetters counts the rows that the plans of a list of jobs in any state
+// work on where most of what was enqueued are dead letters by now.
+func TestAListDoesNotLookUpDeadLetters(t *testing.T) {
+	exec, worked := working(t)
+	const jobs = 3000
+	exec(`select awa.configure_queue('q', '{"dlq_enabled": true}')`)
+	exec(`select awa.enqueue_many('k', array_fill('1'::jsonb, array[$1::integer]), queue => 'q')`, jobs+10)
+	exec(`select awa.complete_many(array(select c.receipt from awa.claim('q', 10) as c))`)
+	exec(`select awa.fail_many(array(select c.receipt from awa.claim('q', $1) as c), terminal => true)`, jobs)
+	for _, statistics := range []string{"", "dlq_entries"} {
+		if statistics == "" {
+			exec(`analyze`)
+		} else {
+			exec(fmt.Sprintf(believe, statistics))
+		}
+		for _, call := range []string{`select awa.list_jobs('q')`, `select awa.list_jobs(kind => 'k')`} {
+			if n := worked(call); n > 15*jobs {
+				t.Errorf("with %q believed empty %s worked on %d rows", statistics, call, n)
+			}
+		}
+	}
+}
+
 // TestAListOfFailedJobsDoesNotLookUpThoseThatLeftHistory counts the rows that the plans of such a
 // list work on where few are left of many.
 func TestAListOfFailedJobsDoesNotLookUpThoseThatLeftHistory(t *testing.T) {

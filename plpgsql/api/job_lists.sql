@@ -97,6 +97,8 @@ begin
   ),
   looked as materialized (
     (select 1 as place, r.job_id, (p_lanes is null or r.lane = any (p_lanes)) and (p_kind is null or r.kind = p_kind)
+       -- Not by exists, here and below, which may be planned as a walk through them all.
+       and (p_state is not null or (select true from dlq_entries as q where q.id = r.job_id) is not true)
        and (p_state is null or p_state = 'completed' or (
 {{ template "internal/row_passed.sql" . }}    or case when c.skips > 0 then (
       select true from ready_tombstones as t
@@ -261,6 +263,7 @@ begin
       (select r.job_id from ready_entries as r
        where p_state is null
          and (p_lanes is null or r.lane = any (p_lanes)) and r.job_id < p_before and (p_kind is null or r.kind = p_kind)
+         and (select true from dlq_entries as q where q.id = r.job_id) is not true
        order by r.job_id desc limit p_max)
       union
       (select d.job_id from deferred_jobs as d
