@@ -70,7 +70,7 @@ end;
 $$;
 
 comment on function {{ .schema }}.list_jobs is
-  'Up to max_jobs jobs, newest id first; null filters match all. For the next page pass the last id as before. Jobs of a terminal state are found by the outcomes, deferred ones in their table, running ones by the claims that rescue watches; available ones by the ready rows that claims have not come to. Never blocks. Raises AW006 for a negative max_jobs, 40001 under a snapshot older than a prune.';
+  'Up to max_jobs jobs, newest id first; null filters match all. For the next page pass the last id as before. Failed and cancelled jobs are found by the outcomes, and so are completed ones where few of the newest jobs are; deferred ones in their table, running ones by the claims that rescue watches, available ones by the ready rows that claims have not come to. Never blocks. Raises AW006 for a negative max_jobs, 40001 under a snapshot older than a prune.';
 
 -- Ids of jobs outside of history that may be in p_state (null: any), newest first, by the
 -- newest rows below p_before of each place. complete is false when those rows were too few
