@@ -100,10 +100,8 @@ begin
        -- Not by exists, here and below, which may be planned as a walk through them all.
        and (p_state is not null or (select true from dlq_entries as q where q.id = r.job_id) is not true)
        and (p_state is null or p_state = 'completed' or (
-{{ template "internal/row_passed.sql" . }}    or case when c.skips > 0 then (
-      select true from ready_tombstones as t
-      where t.ready_slot = r.ready_slot and t.job_id = r.job_id and t.run_lease = r.run_lease) end
-       ) is not true) as fits
+{{ template "internal/row_passed.sql" . }}    or
+{{ template "internal/row_taken.sql" "r" }}       ) is not true) as fits
      from (
        select e.job_id, e.run_lease, e.lane, e.kind, e.xid, e.ready_slot
        from ready_entries as e
@@ -178,11 +176,8 @@ begin
       where r.ready_slot = (g.segment + {{ .segments }}) % {{ .segments }} and r.lane = l.lane and (r.xid, r.job_id) > (f.xid, f.job_id) and r.xid <= f.to_xid
         and r.job_id < p_before and (p_kind is null or r.kind = p_kind)
         and (
-{{ template "internal/row_passed.sql" . }}    or case when c.skips > 0 then (
-      -- Not by exists, which may be planned as a walk through them all.
-      select true from ready_tombstones as t
-      where t.ready_slot = r.ready_slot and t.job_id = r.job_id and t.run_lease = r.run_lease) end
-        ) is not true
+{{ template "internal/row_passed.sql" . }}    or
+{{ template "internal/row_taken.sql" "r" }}        ) is not true
       offset 0
     ) as w
     order by w.job_id desc

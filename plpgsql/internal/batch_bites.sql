@@ -75,7 +75,6 @@ as $$
 declare
   o         batch_operations := p_operation;
   v_idle    boolean := false;
-  v_found   bigint[];
   v_ids     bigint[];
   v_reached bigint;
   v_left    integer;
@@ -87,9 +86,9 @@ begin
   begin
     while o.state = 'running' and o.matched - p_operation.matched < p_max loop
       begin
-        select p.ids, p.reached into v_found, v_reached
+        select p.ids, p.reached into v_ids, v_reached
         from _batch_page(o, v_idle) as p;
-        v_ids := _batch_matching(o.operation, o.filter, o.settings, v_found);
+        v_ids := _batch_matching(o.operation, o.filter, o.settings, v_ids);
         v_left := least(p_max - (o.matched - p_operation.matched), 200)::integer;
         if cardinality(v_ids) > v_left then
           v_ids := v_ids[:v_left];

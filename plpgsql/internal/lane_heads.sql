@@ -77,9 +77,8 @@ begin
         and (e.xid, e.job_id) > (p.lo_xid, p.lo_id) and e.xid < p.hi_xid and e.xid <= p.to_xid
         and e.xid is distinct from pg_current_xact_id_if_assigned()
 {{- if $waiting }}
-        and case when c.skips > 0 then (
-          select true from ready_tombstones as t
-          where t.ready_slot = e.ready_slot and t.job_id = e.job_id and t.run_lease = e.run_lease) end is not true
+        and (
+{{ template "internal/row_taken.sql" "e" }}        ) is not true
 {{- end }}
       order by e.xid, e.job_id
       limit 1
