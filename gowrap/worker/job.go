@@ -109,8 +109,8 @@ func (a *Attempt) Cancelled() <-chan struct{} { return a.lost.channel() }
 // completion are committed together or not at all. Commit tx and return nil; the
 // client does not complete the job again. If the handler returns nil and tx never
 // committed, the attempt fails. Call it shortly before the commit: until then the
-// finishes of jobs that were claimed together with this one wait. tx is a transaction of pgx, or [awa.StdDB] of one of
-// database/sql.
+// finishes of jobs that were claimed together with this one wait. tx is a transaction
+// of pgx, or [awa.StdDB] of one of database/sql.
 //
 // Errors: awa.ErrStale if the attempt is closed: roll back, another worker does
 // the job or did it.

@@ -38,6 +38,25 @@ func (c *calls) TraceQueryEnd(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQuery
 	}
 }
 
+// finishTogether works many jobs of one claim, whose finishes wait for each other, until all are
+// in a state. result is what the handler of the nth returns; sent are the calls of function.
+func finishTogether(t *testing.T, function string, many int, state awa.JobState, result func(n int) error) (sent *calls, jobs []awa.JobInfo) {
+	t.Helper()
+	sent = &calls{function: function}
+	pool := newPool(t, pgtest.URL(t), func(cfg *pgxpool.Config) { cfg.ConnConfig.Tracer = sent })
+	ids := make([]int64, many)
+	for n := range ids {
+		ids[n] = enqueue(t, pool, awa.EnqueueParams{Args: task{n}})
+	}
+	start(t, worker.Config{Pool: pool, CompleteDelay: time.Hour, CompleteBatch: many,
+		Queues: map[string]worker.QueueConfig{"default": {MaxWorkers: many}}},
+		tasks(func(_ context.Context, job *worker.Job[task]) error { return result(job.Args.N) }))
+	for _, id := range ids {
+		jobs = append(jobs, reach(t, pool, id, state))
+	}
+	return sent, jobs
+}
+
 // Jobs that handlers put off until one instant are written by one statement, although each
 // handler returned another delay, and none comes back before its own.
 func TestDelaysThatHardlyDiffer(t *testing.T) {
@@ -52,18 +71,8 @@ func TestDelaysThatHardlyDiffer(t *testing.T) {
 		{"fail_many", func(d time.Duration) error { return worker.RetryAfter(d, errBroken) }, awa.StateRetryable},
 	} {
 		t.Run(c.function, func(t *testing.T) {
-			sent := &calls{function: c.function}
-			pool := newPool(t, pgtest.URL(t), func(cfg *pgxpool.Config) { cfg.ConnConfig.Tracer = sent })
-			ids := make([]int64, many)
-			for n := range ids {
-				ids[n] = enqueue(t, pool, awa.EnqueueParams{Args: task{n}})
-			}
-			// The write waits for all of them.
-			start(t, worker.Config{Pool: pool, CompleteDelay: time.Hour, CompleteBatch: many,
-				Queues: map[string]worker.QueueConfig{"default": {MaxWorkers: many}}},
-				tasks(func(_ context.Context, job *worker.Job[task]) error { return c.result(delay(job.Args.N)) }))
-			for n, id := range ids {
-				j := reach(t, pool, id, c.state)
+			sent, jobs := finishTogether(t, c.function, many, c.state, func(n int) error { return c.result(delay(n)) })
+			for n, j := range jobs {
 				if j.RunAt.Sub(j.CreatedAt) < delay(n) {
 					t.Errorf("job %d comes back after %s, not %s", n, j.RunAt.Sub(j.CreatedAt), delay(n))
 				}
@@ -88,18 +97,7 @@ func TestFinishesOfOneBatchTakeTurns(t *testing.T) {
 		{"fail_many", func(n int) error { return worker.RetryAfter(time.Duration(n+1)*time.Hour, errBroken) }, awa.StateRetryable},
 	} {
 		t.Run(c.function, func(t *testing.T) {
-			sent := &calls{function: c.function}
-			pool := newPool(t, pgtest.URL(t), func(cfg *pgxpool.Config) { cfg.ConnConfig.Tracer = sent })
-			ids := make([]int64, many)
-			for n := range ids {
-				ids[n] = enqueue(t, pool, awa.EnqueueParams{Args: task{n}})
-			}
-			start(t, worker.Config{Pool: pool, CompleteDelay: time.Hour, CompleteBatch: many,
-				Queues: map[string]worker.QueueConfig{"default": {MaxWorkers: many}}},
-				tasks(func(_ context.Context, job *worker.Job[task]) error { return c.result(job.Args.N) }))
-			for _, id := range ids {
-				reach(t, pool, id, c.state)
-			}
+			sent, _ := finishTogether(t, c.function, many, c.state, c.result)
 			if n, top := sent.n.Load(), sent.top.Load(); n != many || top != 1 {
 				t.Errorf("%d statements, up to %d at once", n, top)
 			}

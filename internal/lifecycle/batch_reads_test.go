@@ -24,11 +24,7 @@ func TestABatchOperationDoesNotLookUpHistory(t *testing.T) {
 	exec(`select awa.enqueue('k', queue => 'q') from generate_series(1, 60)`)
 	exec(`select awa.claim('q', 10) from generate_series(1, 5)`)
 	for _, statistics := range []string{"", "lane_cursors"} {
-		if statistics == "" {
-			exec(`analyze`)
-		} else {
-			exec(fmt.Sprintf(believe, statistics))
-		}
+		exec(knowing(statistics))
 		for _, call := range []string{
 			`select awa.count_batch_jobs('cancel', '{"kind": "k"}')`,
 			`select awa.count_batch_jobs('reprioritize', '{"kind": "k"}', '{"priority": 1}')`,

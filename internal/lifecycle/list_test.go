@@ -1,7 +1,6 @@
 package lifecycle_test
 
 import (
-	"fmt"
 	"slices"
 	"testing"
 
@@ -51,11 +50,7 @@ func TestAListOfWaitingJobsDoesNotReadHistory(t *testing.T) {
 	exec(`select awa.complete_many(array(select c.receipt from awa.claim('r', 2990) as c))`)
 	exec(`select awa.enqueue('k', queue => 'q')`)
 	for _, statistics := range []string{"", ".*", "ready_entries", "lane_cursors"} {
-		if statistics == "" {
-			exec(`analyze`)
-		} else {
-			exec(fmt.Sprintf(believe, statistics))
-		}
+		exec(knowing(statistics))
 		for _, call := range []string{
 			`select awa.list_jobs('q', state => 'available', max_jobs => 50)`,
 			`select awa.list_jobs('r', state => 'available', max_jobs => 50)`,
@@ -100,11 +95,7 @@ func TestAListOfWaitingJobsDoesNotLookUpWhatWasTakenFromTheirLane(t *testing.T) 
 	exec(`select awa.enqueue_many('k', array_fill('1'::jsonb, array[$1::integer]), queue => 'q')`, jobs)
 	exec(`delete from awa.jobs where queue = 'q' and kind = 'k'`)
 	for _, statistics := range []string{"", ".*", "ready_entries", "ready_tombstones"} {
-		if statistics == "" {
-			exec(`analyze`)
-		} else {
-			exec(fmt.Sprintf(believe, statistics))
-		}
+		exec(knowing(statistics))
 		if n := worked(`select awa.list_jobs('q', state => 'available', max_jobs => 50)`); n > 10*jobs {
 			t.Errorf("with %q believed empty a list worked on %d rows", statistics, n)
 		}
@@ -121,11 +112,7 @@ func TestAListDoesNotLookUpDeadLetters(t *testing.T) {
 	exec(`select awa.complete_many(array(select c.receipt from awa.claim('q', 10) as c))`)
 	exec(`select awa.fail_many(array(select c.receipt from awa.claim('q', $1) as c), terminal => true)`, jobs)
 	for _, statistics := range []string{"", "dlq_entries"} {
-		if statistics == "" {
-			exec(`analyze`)
-		} else {
-			exec(fmt.Sprintf(believe, statistics))
-		}
+		exec(knowing(statistics))
 		for _, call := range []string{`select awa.list_jobs('q')`, `select awa.list_jobs(kind => 'k')`} {
 			if n := worked(call); n > 15*jobs {
 				t.Errorf("with %q believed empty %s worked on %d rows", statistics, call, n)
@@ -143,11 +130,7 @@ func TestAListOfFailedJobsDoesNotLookUpThoseThatLeftHistory(t *testing.T) {
 	exec(`select awa.fail_many(array(select c.receipt from awa.claim('q', $1) as c), terminal => true)`, jobs)
 	exec(`select awa.bulk_move_failed_to_dlq('q', max_jobs => $1)`, jobs-10)
 	for _, statistics := range []string{"", ".*", "attempt_outcomes", "outcome_removals"} {
-		if statistics == "" {
-			exec(`analyze`)
-		} else {
-			exec(fmt.Sprintf(believe, statistics))
-		}
+		exec(knowing(statistics))
 		if n := worked(`select awa.list_jobs('q', state => 'failed', max_jobs => 50)`); n > 15*jobs {
 			t.Errorf("with %q believed empty a list worked on %d rows", statistics, n)
 		}
@@ -164,11 +147,7 @@ func TestAListOfRunningJobsDoesNotLookUpTheRestOfTheirBatches(t *testing.T) {
 		exec(`select awa.complete_many((array(select c.receipt from awa.claim('q', $1) as c))[2:])`, jobs/3)
 	}
 	for _, statistics := range []string{"", ".*", "claims", "attempt_outcomes"} {
-		if statistics == "" {
-			exec(`analyze`)
-		} else {
-			exec(fmt.Sprintf(believe, statistics))
-		}
+		exec(knowing(statistics))
 		for _, call := range []string{
 			`select awa.list_jobs('q', state => 'running', max_jobs => 50)`,
 			`select awa.list_jobs(kind => 'k', state => 'running', max_jobs => 50)`,
