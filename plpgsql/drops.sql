@@ -67,3 +67,4 @@ drop function if exists {{ .schema }}._is_lasting (text[]);
 drop function if exists {{ .schema }}._batch_page ({{ .schema }}.batch_operations, integer, integer);
 drop function if exists {{ .schema }}._candidates (bigint[], text, {{ .schema }}.job_state, bigint, integer);
 drop function if exists {{ .schema }}._bring_back (bigint[]);
+drop function if exists {{ .schema }}._lock_lanes ();

@@ -51,8 +51,10 @@ end;
 $$;
 
 -- Keeps everybody else from reading the names of queues: a transaction that has read one may
--- use it until it ends, and only then is it certain that nothing more is added under it.
-create or replace function {{ .schema }}._lock_lanes ()
+-- use it until it ends, and only then is it certain that nothing more is added under it. Who
+-- changes the queue's settings need not have read it, and may be about to: that row is not waited
+-- for.
+create or replace function {{ .schema }}._lock_lanes (p_queue text)
   returns boolean
   language plpgsql
   volatile
@@ -62,6 +64,7 @@ begin
   for v_try in 1 .. 10 loop
     begin
       lock table queue_lanes in access exclusive mode;
+      perform from queue_meta as m where m.queue = p_queue for update nowait;
       return true;
     exception when lock_not_available then
       perform pg_sleep(0.05);
@@ -93,7 +96,7 @@ begin
     return false;
   end if;
   perform _refuse_remains(remove_queue.queue, v_lanes, null);
-  if not _lock_lanes() then
+  if not _lock_lanes(remove_queue.queue) then
     raise exception using errcode = '55P03',
       message = format('queue %L cannot be removed: transactions that use queues are open', remove_queue.queue),
       hint = 'Repeat once they have ended.';

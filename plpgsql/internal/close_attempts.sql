@@ -277,8 +277,7 @@ declare
   v_batches bigint[];
   v_ids     bigint[];
   v_leases  bigint[];
-  v_done    boolean := false;
-  v_closed  receipt[];
+  v_others  receipt[];
 begin
   if coalesce(cardinality(p_receipts), 0) = 0 then
     return;
@@ -324,13 +323,33 @@ begin
   -- Leases come before batches in the lock order, and only attempts that registered a callback
   -- have one.
   if exists (select from leases) then
-    v_closed := array(select l from _close_leases(p_receipts, p_outcome) as l);
-    if v_closed <> '{}' then
-      return query
-      select c.* from _close_attempts(_without(p_receipts, v_closed), p_outcome) as c;
+    v_others := _close_with_leases(p_receipts, p_outcome);
+    if v_others is not null then
+      return query select r.* from unnest(v_others) as r;
       return;
     end if;
   end if;
+  return query select r.* from _close_batches(p_receipts, p_outcome) as r;
+end;
+$$;
+
+-- The same for attempts of which none is leased.
+create or replace function {{ .schema }}._close_batches (p_receipts {{ .schema }}.receipt[], p_outcome "char")
+  returns setof {{ .schema }}.receipt
+  language plpgsql
+  volatile
+as $$
+declare
+  v_slots   smallint[];
+  v_batches bigint[];
+  v_ids     bigint[];
+  v_leases  bigint[];
+  v_done    boolean := false;
+  v_closed  receipt[];
+begin
+  select array_agg(r.ready_slot), array_agg(r.batch_id), array_agg(r.job_id), array_agg(r.run_lease)
+  into v_slots, v_batches, v_ids, v_leases
+  from unnest(p_receipts) as r;
   -- For fewer, everything that open_part.sql checks was checked above.
   if cardinality(v_ids) > 50 and v_batches[1] = all (v_batches) and v_slots[1] = all (v_slots) then
     if _close_part(v_slots[1], v_batches[1], v_ids, v_leases, p_outcome) then
@@ -356,6 +375,35 @@ begin
   if found then
     perform _refuse_unseen(p_receipts);
   end if;
+end;
+$$;
+
+-- The same when some are leased: these first, then the others. Null, with nothing done, when
+-- none is. If another one comes to the leases meanwhile, those in hand are let go, because each
+-- call meets leases in the order of their jobs.
+create or replace function {{ .schema }}._close_with_leases (p_receipts {{ .schema }}.receipt[], p_outcome "char")
+  returns {{ .schema }}.receipt[]
+  language plpgsql
+  volatile
+as $$
+declare
+  v_closed receipt[];
+  v_others receipt[];
+begin
+  loop
+    begin
+      v_closed := array(select l from _close_leases(p_receipts, p_outcome) as l);
+      v_others := case when v_closed <> '{}' then _without(p_receipts, v_closed) end;
+      if v_others <> '{}' then
+        v_others := array(select r from _close_batches(v_others, p_outcome) as r);
+      end if;
+      exit when v_others is null or not _any_leased(v_others);
+      raise exception using errcode = 'AW000', message = 'undo';
+    exception when sqlstate 'AW000' then
+      null;
+    end;
+  end loop;
+  return v_others;
 end;
 $$;
 

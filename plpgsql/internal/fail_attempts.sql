@@ -11,6 +11,32 @@ create or replace function {{ .schema }}._fail_attempts (
   volatile
 as $$
 declare
+  v_state job_state := case when p_how = 's' then 'scheduled'::job_state else 'retryable'::job_state end;
+begin
+  if not p_terminal and (p_receipts[1]).ready_slot = all (array(select u.ready_slot from unnest(p_receipts) as u))
+    and _defer_together((p_receipts[1]).ready_slot, p_receipts, p_errors, p_retry_after, p_how)
+  then
+    return query select u.*::receipt, v_state from unnest(p_receipts) as u;
+    return;
+  end if;
+  perform _enter_ring();
+  if _any_leased(p_receipts) then
+    return query select f.* from _fail_with_leases(p_receipts, p_errors, p_retry_after, p_terminal, p_how) as f;
+  else
+    return query select f.* from _fail_batches(p_receipts, p_errors, p_retry_after, p_terminal, p_how) as f;
+  end if;
+end;
+$$;
+
+-- The same for attempts of which none is leased.
+create or replace function {{ .schema }}._fail_batches (
+  p_receipts {{ .schema }}.receipt[], p_errors text[], p_retry_after interval, p_terminal boolean, p_how "char"
+)
+  returns table (receipt {{ .schema }}.receipt, state {{ .schema }}.job_state)
+  language plpgsql
+  volatile
+as $$
+declare
   v_now      timestamptz := _now();
   v_snooze   boolean := p_how = 's';
   v_state    job_state := case when p_how = 's' then 'scheduled'::job_state else 'retryable'::job_state end;
@@ -23,49 +49,6 @@ declare
   v_closed   receipt[];
   v_ended    "char"[];
 begin
-  if not p_terminal and (p_receipts[1]).ready_slot = all (array(select u.ready_slot from unnest(p_receipts) as u))
-    and _defer_together((p_receipts[1]).ready_slot, p_receipts, p_errors, p_retry_after, p_how)
-  then
-    return query select u.*::receipt, v_state from unnest(p_receipts) as u;
-    return;
-  end if;
-  perform _enter_ring();
-  if exists (
-    select from unnest(p_receipts) as u
-    cross join lateral (
-      select from leases as l
-      where l.job_id = u.job_id and l.batch_id = u.batch_id and l.receipt_lease = u.run_lease
-      offset 0
-    ) as l)
-  then
-    return query
-    with leased as materialized (
-      select f.receipt, f.state from _fail_leases(p_receipts, p_errors, p_retry_after, p_terminal, p_how) as f
-    ),
-    other as (
-      select array_agg(row(u.ready_slot, u.batch_id, u.job_id, u.run_lease)::receipt) as receipts, array_agg(u.error) as errors
-      from unnest(p_receipts, p_errors) as u (ready_slot, batch_id, job_id, run_lease, error)
-      -- Not by exists, which may be planned to compare each with each.
-      where ((u.batch_id, u.job_id, u.run_lease) in (
-          select (l.receipt).batch_id, (l.receipt).job_id, (l.receipt).run_lease from leased as l)) is not true
-        -- Nor those that were leased and not taken, because they are not due any more.
-        and (select true from leases as l where l.job_id = u.job_id and l.batch_id = u.batch_id and l.receipt_lease = u.run_lease) is null
-    ),
-    closed (batch_id, job_id, run_lease, state) as (
-      select (l.receipt).batch_id, (l.receipt).job_id, (l.receipt).run_lease, l.state from leased as l
-      union
-      select (f.receipt).batch_id, (f.receipt).job_id, (f.receipt).run_lease, f.state
-      from other as o
-      cross join lateral _fail_attempts(o.receipts, o.errors, p_retry_after, p_terminal, p_how) as f
-      where o.receipts is not null
-    )
-    -- As they were given, because a lease does not know its segment.
-    select row(u.ready_slot, u.batch_id, u.job_id, u.run_lease)::receipt, c.state
-    from unnest(p_receipts) with ordinality as u (ready_slot, batch_id, job_id, run_lease, n)
-    join closed as c on c.batch_id = u.batch_id and c.job_id = u.job_id and c.run_lease = u.run_lease
-    order by u.n;
-    return;
-  end if;
   -- Whether an attempt was the last stands in its immutable ready row. Keys are
   -- taken in their order and before any batch.
   select array_agg(row(t.ready_slot, t.batch_id, t.job_id, t.run_lease)::receipt),
@@ -187,5 +170,53 @@ begin
   if coalesce(cardinality(v_closed), 0) < cardinality(p_receipts) then
     perform _refuse_unseen(p_receipts);
   end if;
+end;
+$$;
+
+-- The same when some are leased: these first, then the others. If another one comes to the
+-- leases meanwhile, all of them are let go, as in _close_with_leases. Not in a rescue: it is not
+-- due.
+create or replace function {{ .schema }}._fail_with_leases (
+  p_receipts {{ .schema }}.receipt[], p_errors text[], p_retry_after interval, p_terminal boolean, p_how "char"
+)
+  returns table (receipt {{ .schema }}.receipt, state {{ .schema }}.job_state)
+  language plpgsql
+  volatile
+as $$
+declare
+  v_closed receipt[];
+  v_states job_state[];
+  v_others receipt[];
+  v_errors text[];
+begin
+  loop
+    begin
+      select array_agg(f.receipt), array_agg(f.state) into v_closed, v_states
+      from _fail_leases(p_receipts, p_errors, p_retry_after, p_terminal, p_how) as f;
+      select array_agg(row(u.ready_slot, u.batch_id, u.job_id, u.run_lease)::receipt), array_agg(u.error)
+      into v_others, v_errors
+      from unnest(p_receipts, p_errors) as u (ready_slot, batch_id, job_id, run_lease, error)
+      -- Not by exists, which may be planned to compare each with each.
+      where ((u.batch_id, u.job_id, u.run_lease) in (
+        select c.batch_id, c.job_id, c.run_lease from unnest(v_closed) as c)) is not true;
+      if v_others is not null then
+        select v_closed || array_agg(f.receipt), v_states || array_agg(f.state) into v_closed, v_states
+        from _fail_batches(v_others, v_errors, p_retry_after, p_terminal, p_how) as f;
+      end if;
+      exit when p_how = 'e' or not _any_leased(_without(v_others, v_closed));
+      raise exception using errcode = 'AW000', message = 'undo';
+    exception when sqlstate 'AW000' then
+      null;
+    end;
+  end loop;
+  return query
+  -- As they were given, because a lease does not know its segment.
+  select row(u.ready_slot, u.batch_id, u.job_id, u.run_lease)::receipt, c.state
+  from unnest(p_receipts) with ordinality as u (ready_slot, batch_id, job_id, run_lease, n)
+  join (
+    select distinct k.batch_id, k.job_id, k.run_lease, k.state
+    from unnest(v_closed, v_states) as k (ready_slot, batch_id, job_id, run_lease, state)
+  ) as c on c.batch_id = u.batch_id and c.job_id = u.job_id and c.run_lease = u.run_lease
+  order by u.n;
 end;
 $$;

@@ -71,6 +71,24 @@ begin
 end;
 $$;
 
+-- Whether one of the attempts is leased.
+create or replace function {{ .schema }}._any_leased (p_receipts {{ .schema }}.receipt[])
+  returns boolean
+  language plpgsql
+  stable
+  set enable_seqscan = off
+as $$
+begin
+  return exists (
+    select from unnest(p_receipts) as r
+    cross join lateral (
+      select from leases as l
+      where l.job_id = r.job_id and l.batch_id = r.batch_id and l.receipt_lease = r.run_lease
+      offset 0
+    ) as l);
+end;
+$$;
+
 -- Closes the leased ones among the receipts for good and returns them.
 create or replace function {{ .schema }}._close_leases (p_receipts {{ .schema }}.receipt[], p_outcome "char", p_error jsonb default null)
   returns setof {{ .schema }}.receipt

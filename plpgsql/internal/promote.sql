@@ -13,10 +13,12 @@ create or replace function {{ .schema }}._promote_keyed (
   set lock_timeout = '1ms'
 as $$
 declare
-  k      record;
-  d      deferred_jobs;
-  v_met  integer := 0;
-  v_past bigint := 0::bigint;
+  k        record;
+  d        deferred_jobs;
+  v_place  tid;
+  v_holder bigint;
+  v_met    integer := 0;
+  v_past   bigint := 0::bigint;
 begin
   promoted := 0::bigint;
   for k in
@@ -38,24 +40,22 @@ begin
   loop
     continue when k.nth <= v_past;
     begin
+      -- Who holds the row may wait for what this pass has in hand, so it is not waited for, not
+      -- even briefly.
+      select e.ctid into v_place from deferred_jobs as e where e.job_id = k.job_id for update nowait;
+      continue when not found;
       perform from job_unique_claims as u where u.unique_key = k.unique_key for update nowait;
       -- As in _lock_free_keys.
       if not found and _is_awaited() then
         raise lock_not_available;
       end if;
-      if _take_key(k.unique_key, k.unique_states, k.job_id, 'available') = k.job_id then
-        delete from deferred_jobs as e where e.job_id = k.job_id returning e.* into d;
-        if found then
-          perform _requeue(d);
-          promoted := promoted + 1;
-        else
-          perform _release_absent(array[k.job_id]);
-        end if;
+      v_holder := _take_key(k.unique_key, k.unique_states, k.job_id, 'available');
+      delete from deferred_jobs as e where e.ctid = v_place returning e.* into d;
+      if v_holder = k.job_id then
+        perform _requeue(d);
+        promoted := promoted + 1;
       else
-        delete from deferred_jobs as e where e.job_id = k.job_id returning e.* into d;
-        if found then
-          perform _file_closed(d, 'x', _key_lost(jsonb_build_object('at', _now())));
-        end if;
+        perform _file_closed(d, 'x', _key_lost(jsonb_build_object('at', _now())));
       end if;
     exception when lock_not_available then
       -- Each key that is held costs a wait, and a transaction may hold thousands. So a pass
