@@ -1,6 +1,6 @@
 -- Lists of jobs: every page of every filter, and what a page reads.
 begin;
-select plan(18);
+select plan(19);
 
 -- 6000 jobs in and out of time, by turns; one in 500 is another queue's, one in 700
 -- another kind's. Of a third queue one in 18 waits for its time, and a single one does not:
@@ -83,6 +83,16 @@ select awa.fail(c.receipt, terminal => true), awa.retry(c.job_id) from awa.claim
 select awa.fail(c.receipt, terminal => true) from awa.claim('tap/52/again') as c \g /dev/null
 select results_eq($$ select l.run_lease from awa.list_jobs('tap/52/again', state => 'failed') as l $$, 'values (2::bigint)',
   'a job that failed twice is listed once');
+
+-- Of a queue whose jobs are not among the newest: one that waits for its time, and above it 80
+-- that were retried. They have two rows each, so as many rows as a page has are 50 of them.
+select awa.enqueue('k', queue => 'tap/52/old', run_at => now() + interval '1 hour') \g /dev/null
+select awa.enqueue_many('k', array_fill('1'::jsonb, array[80]), queue => 'tap/52/old') \g /dev/null
+select awa.fail_many(array(select c.receipt from awa.claim('tap/52/old', 80) as c), terminal => true) \g /dev/null
+select awa.retry(j.id) from awa.jobs as j where j.queue = 'tap/52/old' and j.state = 'failed' \g /dev/null
+select awa.enqueue_many('k', array_fill('1'::jsonb, array[1000]), queue => 'tap/52/new') \g /dev/null
+select is(pg_temp.paged('tap/52/old', null, null, 100), array(select j.id from awa.jobs as j where j.queue = 'tap/52/old' order by j.id desc),
+  'a page leaves out no job, although others have several attempts');
 
 select is_empty($$ select awa.list_jobs('tap/52/none') $$, 'a queue that nobody used has no jobs');
 

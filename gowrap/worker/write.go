@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -18,23 +19,25 @@ import (
 // ctx is done. Trying again is safe: what was written already is stale. It calls slow,
 // perhaps more than once, when the server answers others and not this.
 func (c *Client) write(ctx context.Context, attempts []*Attempt, kind int, slow func()) {
-	w := writer{c, slow}
+	w := writer{Client: c, slow: slow}
 	if kind == laneComplete {
 		w.completed(ctx, attempts)
 		return
 	}
 	o := sortOut(attempts)
-	// In a transaction of CompleteTx that did commit the receipt is stale.
-	if failed := w.failed(ctx, &o.checked); len(failed) > 0 {
-		c.log.Error("Handlers returned nil, but the transactions of their CompleteTx did not commit",
-			"jobs", len(failed), "first", failed[0].Receipt.JobID)
-	}
 	calls := sequences{}
+	calls.finish(o.checked.Receipts, func(w writer) {
+		// In a transaction of CompleteTx that did commit the receipt is stale.
+		if failed := w.failed(ctx, &o.checked); len(failed) > 0 {
+			c.log.Error("Handlers returned nil, but the transactions of their CompleteTx did not commit",
+				"jobs", len(failed), "first", failed[0].Receipt.JobID)
+		}
+	})
 	for _, p := range o.failed {
-		calls.finish(p.Receipts[0], func() { w.failed(ctx, p) })
+		calls.finish(p.Receipts, func(w writer) { w.failed(ctx, p) })
 	}
 	for delay, receipts := range o.snoozed {
-		calls.finish(receipts[0], func() {
+		calls.finish(receipts, func(w writer) {
 			w.persist(ctx, receipts, func(ctx context.Context, db awa.DBTX, from, to int) error {
 				_, err := c.cfg.Client.SnoozeMany(ctx, db, receipts[from:to], delay)
 				return err
@@ -42,15 +45,16 @@ func (c *Client) write(ctx context.Context, attempts []*Attempt, kind int, slow 
 		})
 	}
 	for _, a := range o.cancelled {
-		calls.finish(a.Receipt, func() {
-			w.persist(ctx, []awa.Receipt{a.Receipt}, func(ctx context.Context, db awa.DBTX, _, _ int) error {
+		one := []awa.Receipt{a.Receipt}
+		calls.finish(one, func(w writer) {
+			w.persist(ctx, one, func(ctx context.Context, db awa.DBTX, _, _ int) error {
 				_, err := c.cfg.Client.CancelAttempt(ctx, db, a.Receipt, a.verdict.text)
 				return err
 			})
 		})
 	}
 	for _, a := range o.parked {
-		calls.add(a.Receipt, func() {
+		calls.add(a.Receipt, func(w writer) {
 			// Not accepted: it was answered before.
 			w.persist(ctx, []awa.Receipt{a.Receipt}, func(ctx context.Context, db awa.DBTX, _, _ int) error {
 				_, err := c.cfg.Client.Park(ctx, db, a.Receipt)
@@ -58,7 +62,7 @@ func (c *Client) write(ctx context.Context, attempts []*Attempt, kind int, slow 
 			})
 		})
 	}
-	calls.run()
+	calls.run(w)
 	if len(o.failed)+len(o.snoozed) > 0 && c.maintainer != nil {
 		c.maintainer.deferred.set()
 	}
@@ -125,7 +129,8 @@ func add(p *awa.FailManyParams, a *Attempt, text string) {
 // writer makes the calls of one write.
 type writer struct {
 	*Client
-	slow func()
+	slow   func()
+	heldUp bool // so were earlier calls: takes a place from the first try on
 }
 
 func (c writer) completed(ctx context.Context, attempts []*Attempt) {
@@ -144,9 +149,6 @@ func (c writer) completed(ctx context.Context, attempts []*Attempt) {
 
 // failed returns those that were accepted.
 func (c writer) failed(ctx context.Context, p *awa.FailManyParams) (accepted []awa.FailManyResult) {
-	if len(p.Receipts) == 0 {
-		return nil
-	}
 	var mu sync.Mutex // guards accepted
 	c.persist(ctx, p.Receipts, func(ctx context.Context, db awa.DBTX, from, to int) error {
 		part := *p
@@ -162,35 +164,71 @@ func (c writer) failed(ctx context.Context, p *awa.FailManyParams) (accepted []a
 
 // sequences are calls that are made one after the other, beside the other sequences. The
 // server makes finishes of one batch wait for each other, and those that waited begin anew: so
-// each batch has a sequence.
-type sequences map[awa.Receipt][]func()
+// each batch has a sequence. Calls with several batches come first in that of one of them.
+type sequences map[awa.Receipt][]call
 
-// finish adds a call that finishes an attempt, and perhaps others.
-func (s sequences) finish(r awa.Receipt, call func()) {
-	s.add(awa.Receipt{BatchID: r.BatchID}, call)
+// call is made with a writer that tells when it is held up.
+type call struct {
+	several bool // batches, so what holds it up need not be in the way of the next
+	do      func(writer)
 }
 
-func (s sequences) add(of awa.Receipt, call func()) { s[of] = append(s[of], call) }
+// finish adds a call that finishes attempts, if there are any.
+func (s sequences) finish(receipts []awa.Receipt, do func(writer)) {
+	if len(receipts) == 0 {
+		return
+	}
+	of := awa.Receipt{BatchID: receipts[0].BatchID}
+	if _, several := cut(receipts, 0, len(receipts)); several {
+		s[of] = slices.Insert(s[of], 0, call{several, do})
+		return
+	}
+	s.add(of, do)
+}
 
-// callers is how many connections share the calls of one write.
+func (s sequences) add(of awa.Receipt, do func(writer)) { s[of] = append(s[of], call{do: do}) }
+
+// callers is how many connections share the calls of one write, beside those of sequences that
+// are held up.
 const callers = 4
 
 // run makes the calls.
-func (s sequences) run() {
-	next := make(chan []func(), len(s))
+func (s sequences) run(w writer) {
+	next := make(chan []call, len(s))
 	for _, calls := range s {
 		next <- calls
 	}
 	close(next)
 	var all sync.WaitGroup
-	for range min(callers, len(s)) {
-		all.Go(func() {
-			for calls := range next {
-				for _, call := range calls {
-					call()
+	var caller func()
+	caller = func() {
+		for calls := range next {
+			var left atomic.Bool
+			for _, c := range calls {
+				own, goOn := w, newSignal()
+				own.heldUp = left.Load()
+				own.slow = func() {
+					w.slow()
+					if !left.Swap(true) {
+						all.Go(caller) // for the other sequences
+					}
+					if c.several {
+						goOn.set()
+					}
 				}
+				all.Go(func() {
+					c.do(own)
+					goOn.set()
+				})
+				<-goOn
 			}
-		})
+			if left.Load() {
+				return
+			}
+		}
+	}
+	for range min(callers, len(s)) {
+		all.Go(caller)
 	}
 	all.Wait()
 }
@@ -201,7 +239,7 @@ func (s sequences) run() {
 // until its worker is gone. Batches of which somebody's open transaction holds up some are
 // divided, and the others go on.
 func (c writer) persist(ctx context.Context, receipts []awa.Receipt, f func(ctx context.Context, db awa.DBTX, from, to int) error) {
-	c.persistPart(ctx, receipts, 0, len(receipts), false, f)
+	c.persistPart(ctx, receipts, 0, len(receipts), c.heldUp, f)
 }
 
 // persistPart is persist for a part. One that was held up takes a place among those, so that
@@ -241,7 +279,7 @@ func (c writer) persistPart(ctx context.Context, receipts []awa.Receipt, from, t
 		if refused(err) {
 			refusals++
 		}
-		heldUp = timedOut(err) && c.heardSince(began)
+		heldUp = outwaited(err) || timedOut(err) && c.heardSince(began)
 		if heldUp {
 			c.slow()
 		}
@@ -275,6 +313,12 @@ func (c writer) persistPart(ctx context.Context, receipts []awa.Receipt, from, t
 		c.abandoned.Add(int64(to - from))
 		return
 	}
+}
+
+// outwaited reports whether the server gave up waiting: it has a lock_timeout or a
+// statement_timeout.
+func outwaited(err error) bool {
+	return slices.Contains([]string{"55P03", tooLong}, sqlState(err))
 }
 
 // timedOut tells a statement that got no answer in time from one that was not sent, for want of

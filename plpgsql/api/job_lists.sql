@@ -251,11 +251,12 @@ begin
       order by u.job_id desc
       limit p_max);
   end if;
-  -- The state alone tells which places can have such a job.
+  -- The state alone tells which places can have such a job. Each gives its newest ids, none of
+  -- them twice: a place that gave fewer would end above where the others do.
   return array(
     select u.job_id
     from (
-      (select r.job_id from ready_entries as r
+      (select distinct r.job_id from ready_entries as r
        where p_state is null
          and (p_lanes is null or r.lane = any (p_lanes)) and r.job_id < p_before and (p_kind is null or r.kind = p_kind)
          and (select true from dlq_entries as q where q.id = r.job_id) is not true
