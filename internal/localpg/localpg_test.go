@@ -101,9 +101,14 @@ func TestServer(t *testing.T) {
 }
 
 func TestDirectory(t *testing.T) {
-	dir := t.TempDir()
-	// As root the server has another user.
-	if err := os.Chmod(filepath.Dir(dir), 0o755); err != nil {
+	// One whose path is short enough for a socket, wherever temporary files are, and that is
+	// open to others, whatever the umask is: as root the server has another user.
+	dir, err := os.MkdirTemp("/tmp", "awa-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	t.Setenv("TMPDIR", dir)
