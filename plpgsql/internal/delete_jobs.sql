@@ -51,20 +51,46 @@ as $$
     select u.id from unnest(p_ids) as u (id) except select g.id from unnest(p_gone) as g (id)) end
 $$;
 
--- A round that holds locks of an earlier one must not wait. If somebody waits for those locks,
--- even a brief wait here could end in a deadlock, with the other as its victim.
+-- Takes the rows and lanes where jobs are now, and raises 55P03 if anybody holds one.
+create or replace function {{ .schema }}._take_places_nowait (p_ids bigint[])
+  returns void
+  language plpgsql
+  volatile
+  set enable_seqscan = off
+as $$
+begin
+  perform from deferred_jobs as d where d.job_id = any (p_ids) for update nowait;
+  perform from leases as l where l.job_id = any (p_ids) for update nowait;
+  perform from dlq_entries as q where q.id = any (p_ids) for update nowait;
+  if exists (
+    select from (select distinct l.lane from _locate(p_ids) as l where l.batch_id is null and not l.own) as n
+    where not pg_try_advisory_xact_lock(_lock_class(1), _lane_key(n.lane)))
+  then
+    raise lock_not_available;
+  end if;
+end;
+$$;
+
+-- A round that holds locks of an earlier one must not wait: if somebody waits for those locks,
+-- even a brief wait here could end in a deadlock, with the other as its victim. So it takes
+-- what it can without a wait. Where there is no such way, at a batch that another session is
+-- closing, it waits for a moment, lets go of what it took and looks who has come to wait.
 create or replace function {{ .schema }}._delete_round_holding (p_ids bigint[], p_ended bigint[])
   returns bigint[]
   language plpgsql
   volatile
-  set lock_timeout = '50ms'
+  set lock_timeout = '1ms'
 as $$
 begin
-  if _is_awaited() then
-    perform set_config('lock_timeout', '1ms', true);
-  end if;
-  return _delete_round(p_ids, p_ended);
-exception when lock_not_available then
+  for v_try in 1 .. 20 loop
+    begin
+      perform _take_places_nowait(p_ids || p_ended);
+      return _delete_round(p_ids, p_ended);
+    exception when lock_not_available then
+      exit when _is_awaited();
+      perform pg_sleep(0.002);
+    end;
+  end loop;
   perform _serialization_failure(format('job %s moved on while it was deleted', (p_ids || p_ended)[1]));
   return null;
 end;
