@@ -1,6 +1,6 @@
 -- Leases, heartbeats, deadlines and rescue.
 begin;
-select plan(67);
+select plan(69);
 -- Alone: calls maintain.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 
@@ -204,6 +204,29 @@ select is((select running from awa.queue_counts('tap/71/follows')), 25::bigint, 
 select set_config('awa.now', (clock_timestamp() + interval '61 minutes')::text, true) \g /dev/null
 select is(pg_temp.rescued(), 25::bigint, 'and comes with the next pass, every one');
 select is((select scheduled + available from awa.queue_counts('tap/71/after')), 25::bigint, 'with what follows it');
+select set_config('awa.now', '', true) \g /dev/null
+
+-- One that cannot be rescued, among attempts that wait for answers: the others are one by one
+
+select awa.enqueue(k, queue => 'tap/71/leased', priority => p)
+from (values ('first', 1), ('second', 2), ('third', 1), ('bad', 3)) as j (k, p) \g /dev/null
+select awa.register_callback(c.receipt, '1 second') from awa.claim('tap/71/leased', 4) as c \g /dev/null
+create temp table met (n integer generated always as identity, kind text);
+create function pg_temp.leased_gone () returns trigger
+  language plpgsql as $$
+begin
+  insert into met (kind) values (old.kind);
+  if old.kind = 'bad' then
+    raise exception 'bad';
+  end if;
+  return null;
+end $$;
+create trigger leased_gone after delete on awa.leases for each row execute function pg_temp.leased_gone();
+select set_config('awa.now', (clock_timestamp() + interval '2 seconds')::text, true) \g /dev/null
+select is(pg_temp.rescued(), 3::bigint, 'an attempt that cannot be rescued keeps none that is leased from it');
+select results_eq('select kind from met order by n', $$ values ('first'), ('second'), ('third') $$,
+  'which are met in the order of their jobs, as by everybody, not of their batches');
+drop trigger leased_gone on awa.leases;
 select set_config('awa.now', '', true) \g /dev/null
 
 select is_empty('select * from awa.check()', 'the storage is sound');

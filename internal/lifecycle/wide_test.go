@@ -36,6 +36,7 @@ type wide struct {
 	crowded  bool // concurrency keys are many, and attempts stay open for many claims
 	shifting bool // the limit of concurrency of a queue changes
 	swarm    bool // of some calls only, so each meets the others more often
+	sharp    bool // a circle of waits counts as a deadlock although it would soon be over
 	mix      struct{ enqueues, finishes, calls, work []string }
 	deadlock func() string
 	lastID   atomic.Int64
@@ -48,12 +49,18 @@ type wide struct {
 	completed map[int64]bool // by transactions that committed
 }
 
-// on reports whether the run goes on: for longer where the machine is slow.
+// enough is how many jobs a run must complete at least.
+const enough = 10
+
+// late reports whether the time of the run is over.
+func (w *wide) late() bool { return time.Now().After(w.until) }
+
+// on reports whether the run goes on: for longer where the machine is slow, or the calls of a
+// swarm leave little to complete.
 func (w *wide) on() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	late := time.Since(w.until)
-	return !w.t.Failed() && (late < 0 || late < 5*time.Minute && len(w.completed) < 10)
+	return !w.t.Failed() && (!w.late() || time.Since(w.until) < 5*time.Minute && len(w.completed) < enough)
 }
 
 // caller is one session.
@@ -252,6 +259,9 @@ func (c *caller) call(on awa.DBTX) error {
 		return c.answer(on)
 	}
 	sql := c.pick(c.mix.calls...)
+	if c.late() {
+		sql = `select awa.resume_queue($1)` // others may keep jobs from being completed
+	}
 	if c.several && c.rnd.IntN(10) == 0 {
 		sql = c.pick(wideSeveral...)
 	}
@@ -453,7 +463,9 @@ func (c *caller) step() {
 // another; half of them as a role that owns nothing. AWA_WIDE says for how long, 5 s by
 // default, and AWA_WIDE_MODE which of the words of the run's first line apply, or "" for none:
 // the runs differ in what they are about, for what meets seldom among all calls meets often
-// among a few.
+// among a few. Chance never chooses "sharp": a brief wait that is out of order closes a circle
+// once in very many runs, and with that word in every few. On a slow machine so may one of a
+// millisecond, which is meant to be.
 //
 // Where no call shares a transaction with another and none is cut off, a deadlock is a fault,
 // and at READ COMMITTED so is 40001, but for calls that move jobs. What becomes of each job is
@@ -496,7 +508,7 @@ func TestWide(t *testing.T) {
 	if mode, given := os.LookupEnv("AWA_WIDE_MODE"); given {
 		w.several, w.skewed, w.upset = strings.Contains(mode, "several"), strings.Contains(mode, "skewed"), strings.Contains(mode, "upset")
 		w.swarm, w.crowded, w.shifting = strings.Contains(mode, "swarm"), strings.Contains(mode, "crowded"), strings.Contains(mode, "shifting")
-		w.planned, w.narrow = strings.Contains(mode, "planned"), strings.Contains(mode, "narrow")
+		w.planned, w.narrow, w.sharp = strings.Contains(mode, "planned"), strings.Contains(mode, "narrow"), strings.Contains(mode, "sharp")
 		w.rude = w.several || strings.Contains(mode, "rude")
 	}
 	w.mix.enqueues, w.mix.finishes, w.mix.calls, w.mix.work = wideEnqueues, wideFinishes, wideCalls, wideWork
@@ -519,13 +531,15 @@ func TestWide(t *testing.T) {
 	}
 	if w.upset {
 		victim.RuntimeParams["deadlock_timeout"] = "5s"
+	} else if w.sharp {
+		victim.RuntimeParams["deadlock_timeout"] = "20ms"
 	}
 	w.deadlock = func() string {
 		_, log, _ := strings.Cut(server.Log(), "deadlock detected")
 		return log[:min(len(log), 6000)]
 	}
 	w.lastID.Store(1)
-	t.Logf("seed %d, %d segments, several: %t, rude: %t, skewed: %t, planned: %t, narrow: %t, swarm: %t, crowded: %t, shifting: %t, upset: %t", seed, segments, w.several, w.rude, w.skewed, w.planned, w.narrow, w.swarm, w.crowded, w.shifting, w.upset)
+	t.Logf("seed %d, %d segments, several: %t, rude: %t, skewed: %t, planned: %t, narrow: %t, swarm: %t, crowded: %t, shifting: %t, upset: %t, sharp: %t", seed, segments, w.several, w.rude, w.skewed, w.planned, w.narrow, w.swarm, w.crowded, w.shifting, w.upset, w.sharp)
 	var callers, enders sync.WaitGroup
 	for n := range 14 {
 		c := &caller{wide: w, worker: fmt.Sprintf("wide/%d", n), rnd: rand.New(rand.NewPCG(seed, uint64(n+1)))}
@@ -613,7 +627,7 @@ func TestWide(t *testing.T) {
 	if !t.Failed() {
 		w.drain(boss)
 	}
-	if jobs := len(completed); jobs < 10 {
+	if jobs := len(completed); jobs < enough && !t.Failed() {
 		t.Errorf("too little happened: %d jobs completed", jobs)
 	}
 }

@@ -107,9 +107,9 @@ end;
 $$;
 
 -- Closes due attempts and tells their workers. One that cannot be closed does not stop the
--- others: after an error each batch is closed alone and, if that fails and nobody else holds
--- it, each attempt. Waits for others only briefly, and begins nothing after p_until: the next
--- pass does the rest.
+-- others: after an error each lease is closed alone, in the order of jobs, then each batch and,
+-- if that fails and nobody else holds it, each attempt. Waits for others only briefly, and begins
+-- nothing after p_until: the next pass does the rest.
 create or replace function {{ .schema }}._rescue_attempts (p_receipts {{ .schema }}.receipt[], p_reasons text[], p_until timestamptz)
   returns table (rescued bigint, trouble text)
   language plpgsql
@@ -140,8 +140,10 @@ exception when others then
     select array_agg(row(u.ready_slot, u.batch_id, u.job_id, u.run_lease)::receipt order by u.job_id) as receipts,
       array_agg(u.reason order by u.job_id) as reasons
     from unnest(p_receipts, p_reasons) as u (ready_slot, batch_id, job_id, run_lease, reason)
-    group by u.batch_id, case when v_one then u.job_id end
-    order by u.batch_id, min(u.job_id)
+    -- A lease names no segment.
+    cross join lateral (select case when u.ready_slot is not null then u.batch_id end as batch_id) as b
+    group by b.batch_id, case when v_one or b.batch_id is null then u.job_id end
+    order by b.batch_id nulls first, min(u.job_id)
   loop
     return query select o.* from _rescue_attempts(g.receipts, g.reasons, p_until) as o;
   end loop;
