@@ -1,7 +1,7 @@
 -- Check: every invariant, by damaging the tables by hand and seeing exactly
 -- that violation.
 begin;
-select plan(42);
+select plan(48);
 -- Alone: damages ledgers.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 select awa.reset() \g /dev/null
@@ -70,7 +70,7 @@ from (values
   ('a second claim of one attempt', array['an attempt is claimed once'],
     format($$ insert into awa.claims (batch_id, lane, claimed_at, lease_expires_at, ready_slot, job_ids)
       select 5, lane, claimed_at, lease_expires_at, ready_slot, array[%s] from awa.claims where batch_id = %s $$, :done_job, :batch)),
-  ('a claim that was lost, its outcomes left', array['every outcome has its claim', 'running equals claims without an outcome'],
+  ('a claim that was lost, its outcomes left', array['a row that was offered was claimed', 'every outcome has its claim', 'running equals claims without an outcome'],
     format('delete from awa.claims where batch_id = %s', :batch)),
   ('an outcome that counts more jobs than it names', array['every outcome counts its jobs', 'running equals claims without an outcome', 'terminal counters equal history'],
     format($$ update awa.attempt_outcomes set jobs = 5 where batch_id = %s and outcome = 'c' $$, :batch)),
@@ -129,6 +129,19 @@ from (values
         ready_slot, drained, s_prev, s_cur)
       select lane, generation + 1, segment, last_segment, base_segment, pos_xid, pos_job_id, floor_xid, claimed_total, ready_slot,
         true, s, s from awa.lane_cursors, pg_current_snapshot() as s where lane = %s order by generation desc limit 1 $$, :waiting_job, :lane)),
+  ('a row of a transaction''s own job that nobody claimed', array['a row that was offered was claimed'],
+    format($$ update awa.ready_entries set xid = '0' where job_id = %s $$, :waiting_job)),
+  ('a job taken before its turn whose tombstone is lost', array['a row that was taken is not offered', 'available equals ready rows without a claim'],
+    format($$ update awa.ready_entries set xid = pg_current_xact_id() where job_id = %s $$, :running_job)),
+  ('a tombstone that no cursor tells of', array['a row that was taken is not offered', 'available equals ready rows without a claim'],
+    format($$ update awa.ready_entries set xid = pg_current_xact_id() where job_id = %s;
+      insert into awa.ready_tombstones (job_id, run_lease, ready_slot) values (%1$s, 1, %s) $$, :running_job, :slot)),
+  ('a job that was set aside and that no list has', array['a job that was set aside is listed'],
+    $$ update awa.deferred_jobs set run_at = 'infinity', metadata = '{"awa:run_at": "2020-01-01"}' $$),
+  ('a row in a slot without a segment', array['a row is in a segment of the ring', 'every claim has its ready rows'],
+    format($$ update awa.ready_entries set ready_slot = (%s + 1) %% %s where job_id = %s $$, :slot, :segments, :running_job)),
+  ('a lane whose queue is forgotten', array['a job is in a lane of a queue'],
+    format('delete from awa.queue_lanes where lane = %s', :lane)),
   ('a cursor ahead of its segment', array['cursors stay inside their snapshots'],
     format($$ update awa.lane_cursors set segment = last_segment + 1 where lane = %s $$, :lane)),
   ('a cursor with the snapshots of another cluster', array['a row that was offered was claimed', 'cursors stay inside their snapshots'],
@@ -144,7 +157,7 @@ from (values
     format($$ update awa.terminal_rollup_entries set ready = ready + 1, closed = closed + 2 where lane = %s $$, :lane)),
   ('a gap in the ring''s ledger', array['the ring ledger has no gap'],
     format($$ insert into awa.segment_rotations (generation, slot, epoch, xid) values (%s + 2, (%s + 2) %% %s, 1, '5') $$, :generation, :generation, :segments)),
-  ('a prune of the current segment', array['pruned segments are the oldest'],
+  ('a prune of the current segment', array['a row is in a segment of the ring', 'pruned segments are the oldest'],
     format($$ insert into awa.segment_prunes (generation, slot, epoch, ready_rows, terminal_jobs, relocated, carried) values (%s, %s, 1, 0, 0, 0, 0) $$, :generation, :slot)),
   ('more segments than slots', array['the ring has a slot for every segment'],
     format($$ insert into awa.segment_rotations (generation, slot, epoch, xid) select g, g %% %s, 1, '5' from generate_series(%s + 1, %s + %s) as g $$,

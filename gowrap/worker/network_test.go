@@ -398,6 +398,34 @@ func largeJobs(t *testing.T, patience time.Duration, statement string) {
 	requireHealthy(t, admin)
 }
 
+// The network is too slow for the errors of all jobs that failed together, whose texts are long.
+// They are written by fewer.
+func TestLongErrorsOnASlowNetwork(t *testing.T) {
+	const jobs = 200
+	admin, net, url := behind(t)
+	pool := newPool(t, url, func(cfg *pgxpool.Config) { cfg.ConnConfig.ConnectTimeout = time.Minute })
+	began, slow := make(chan struct{}, jobs), make(chan struct{})
+	enqueueMany(t, admin, "default", jobs)
+	text := strings.Repeat("x", 40_000)
+	c := begin(t, worker.Config{Pool: pool, Logger: slog.New(slog.DiscardHandler), CompleteBatch: jobs, CompleteDelay: time.Minute,
+		Queues: map[string]worker.QueueConfig{"default": {MaxWorkers: jobs}}}, 2*time.Second,
+		tasks(func(context.Context, *worker.Job[task]) error {
+			began <- struct{}{}
+			<-slow
+			return worker.Terminal(errors.New(text))
+		}))
+	for range jobs {
+		receive(t, began)
+	}
+	net.delay.Store(int64(40 * time.Millisecond)) // 5 s for all their errors
+	close(slow)
+	eventually(t, func() bool { return counts(t, admin, "default").Failed == jobs },
+		func() any { return counts(t, admin, "default") })
+	net.delay.Store(0)
+	stop(t, c)
+	requireHealthy(t, admin)
+}
+
 // A heartbeat brings the news that a job was cancelled, and its answer is lost on the way. The
 // server tells it once; the handler hears of it all the same.
 func TestLostNotice(t *testing.T) {

@@ -246,7 +246,7 @@ func (c writer) persist(ctx context.Context, receipts []awa.Receipt, f func(ctx 
 // they leave connections to others.
 func (c writer) persistPart(ctx context.Context, receipts []awa.Receipt, from, to int, heldUp bool, f func(ctx context.Context, db awa.DBTX, from, to int) error) {
 	var pause backoff
-	refusals := 0
+	refusals, waits := 0, 0
 	again := false
 	for {
 		placed := heldUp
@@ -284,6 +284,13 @@ func (c writer) persistPart(ctx context.Context, receipts []awa.Receipt, from, t
 			c.slow()
 		}
 		between, several := cut(receipts, from, to)
+		if heldUp && timedOut(err) {
+			waits++
+		}
+		// All of one batch wait for the same, unless it is for the network: errors may be long.
+		if waits == 2 && !several && to-from > 1 {
+			between, several = (from+to)/2, true
+		}
 		switch {
 		case ctx.Err() != nil:
 		case heldUp && several:

@@ -46,13 +46,11 @@ begin
     from done_entries as d
     group by d.ready_slot, d.queue, d.priority, d.enqueue_shard
   ),
-  -- A row whose window has passed must be in a claim.
-  offered as (
-    select r.*
+  placed as materialized (
+    select r.*, coalesce(
+{{ template "internal/row_passed.sql" . }}      , false) as passed, coalesce(c.skips, 0) as skips
     from ready as r
-    join cursors as c on c.lane = r.lane
-    where r.xid > '0' and (
-{{ template "internal/row_passed.sql" . }}    )
+    left join cursors as c on c.lane = r.lane
   ),
   waiting as (
     select r.lane, count(*) as jobs
@@ -182,9 +180,18 @@ begin
   ) as w
   where not exists (select from job_unique_claims as u where u.unique_key = w.unique_key and u.job_id = w.job_id)
   union all
+  -- A row whose window has passed must be in a claim.
   select 'a row that was offered was claimed', format('slot %s job %s lease %s', o.ready_slot, o.job_id, o.run_lease), 1, 0
-  from offered as o
-  where not exists (select from claimed as c where c.job_id = o.job_id and c.run_lease = o.run_lease)
+  from placed as o
+  where o.passed
+    and not exists (select from claimed as c where c.job_id = o.job_id and c.run_lease = o.run_lease)
+  union all
+  -- Or a claim would hand it out.
+  select 'a row that was taken is not offered', format('slot %s job %s lease %s', o.ready_slot, o.job_id, o.run_lease), 1, 0
+  from placed as o
+  left join ready_tombstones as t on t.ready_slot = o.ready_slot and t.job_id = o.job_id and t.run_lease = o.run_lease
+  where not o.passed and (o.skips = 0 or t.job_id is null)
+    and exists (select from claimed as c where c.job_id = o.job_id and c.run_lease = o.run_lease)
   union all
   -- A waiting row is where its window will look: in the rest of the open one,
   -- from the base segment on, or of a transaction below the floor, which makes
@@ -229,6 +236,16 @@ begin
   from deferred_jobs as d
   join (select n.* from promotion_points as n order by n.point desc limit 1) as p
     on (d.run_at, d.job_id) <= (p.run_at, p.job_id) and pg_visible_in_snapshot(d.xid, p.seen)
+  union all
+  select 'a job that was set aside is listed', format('job %s', d.job_id), 1, 0
+  from deferred_jobs as d
+  where _is_parked(d)
+    and not exists (select from job_dependencies as k where k.job_id = d.job_id)
+    and not exists (
+      select from parked_jobs as p
+      join lanes as l on l.queue = p.queue
+      join queue_meta as m on m.queue = p.queue and m.parked_round = p.round
+      where p.job_id = d.job_id and l.lane = d.lane)
   union all
   select 'a job waits for one that may complete', format('job %s after job %s', k.job_id, k.after_id), 1, 0
   from job_dependencies as k
@@ -300,6 +317,24 @@ begin
   select 'the ring has a slot for every segment', 'unpruned segments', {{ .segments }},
     (select max(r.generation) from segment_rotations as r) - (select coalesce(max(p.generation), -1) from segment_prunes as p)
   where (select max(r.generation) from segment_rotations as r) - (select coalesce(max(p.generation), -1) from segment_prunes as p) > {{ .segments }}
+  union all
+  select 'a row is in a segment of the ring', format('slot %s', r.ready_slot), 0, count(*)
+  from ready as r
+  where r.ready_slot not in (
+    select n.slot from segment_rotations as n
+    where n.generation > (select coalesce(max(p.generation), -1) from segment_prunes as p))
+  group by r.ready_slot
+  union all
+  select 'a job is in a lane of a queue', format('lane %s', j.lane), 0, count(*)
+  from (
+    select r.lane from ready as r
+    union all
+    select d.lane from deferred_jobs as d
+    union all
+    select l.lane from leases as l
+  ) as j
+  where not exists (select from lanes as l where l.lane = j.lane)
+  group by j.lane
   union all
   select 'a lane belongs to one queue', format('lane %s', l.lane), 1, count(*)
   from lanes as l
