@@ -136,6 +136,11 @@ func (p *pair) call(tx pgx.Tx, call string) error {
 	return err
 }
 
+// secondDoes tells what a session does that others look at.
+const secondDoes = `
+select case when cardinality(pg_blocking_pids(a.pid)) > 0 then 'waits' when a.wait_event_type = 'Timeout' then 'sleeps' else 'works' end
+from pg_stat_activity as a where a.pid = %d`
+
 // TestPairs has two sessions make a call each about one job, in whatever state that is: the second
 // while the first has not committed, so that it waits and goes on after, gives up or is cancelled,
 // or does not see what the first did. AWA_PAIRS says for how long, 4 s by default.
@@ -156,7 +161,11 @@ func TestPairs(t *testing.T) {
 	ctx := context.Background()
 	n, waited := 0, 0
 	var since []string
-	for began := time.Now(); time.Since(began) < length && !t.Failed(); n++ {
+	const least = 3 // met in a wait, or nothing was tried
+	on := func(since time.Duration) bool {
+		return !t.Failed() && (since < length || since < length+5*time.Minute && waited < least)
+	}
+	for began := time.Now(); on(time.Since(began)); n++ {
 		if n%300 == 0 {
 			execOn(t, p.boss)(`select awa.reset()`)
 		}
@@ -194,19 +203,26 @@ func TestPairs(t *testing.T) {
 		go func() { done <- p.call(b, second) }()
 		var errB error
 		over := false
-		// Until it waits, or for so long that it will not.
-		for polls := 0; polls < 50 && !over; polls++ {
+		// Until it waits for the first, or sleeps for so long that it will not. Whatever takes time
+		// beside that, as all does on a slow machine, is no reason to end the first.
+		for naps := 0; naps < 10 && !over; {
 			select {
 			case errB = <-done:
 				over = true
 			case <-time.After(time.Millisecond):
 			}
-			if !over && polls%2 == 0 && p.one(fmt.Sprintf(`select (cardinality(pg_blocking_pids(%d)) > 0)::text`, p.b.PgConn().PID())) == "true" {
+			if over {
+				break
+			}
+			switch p.one(fmt.Sprintf(secondDoes, p.b.PgConn().PID())) {
+			case "waits":
 				waited++
 				if cancelled {
 					p.one(fmt.Sprintf(`select pg_cancel_backend(%d)::text`, p.b.PgConn().PID()))
 				}
-				break
+				naps = 10
+			case "sleeps":
+				naps++
 			}
 		}
 		if undone || errA != nil {
@@ -259,4 +275,7 @@ func TestPairs(t *testing.T) {
 		}
 	}
 	t.Logf("%d pairs, of which %d met in a wait", n, waited)
+	if waited < least {
+		t.Errorf("too little happened: %d pairs met in a wait", waited)
+	}
 }

@@ -420,7 +420,7 @@ func TestUpgradeAmongOpenCalls(t *testing.T) {
 	awaitBlocked(t, conn, upgrader)
 	// Others are not kept waiting with it.
 	second := pgtest.Conn(t, url)
-	mustExec(t, second, `set statement_timeout = '20s'`)
+	mustExec(t, second, `set statement_timeout = '2min'`)
 	mustExec(t, second, strings.ReplaceAll(strings.ReplaceAll(finish, "$1", "'open/second'"), "job_ids[3]", "job_ids[4]"))
 	mustExec(t, first, `commit`)
 	if err := <-done; err != nil {
