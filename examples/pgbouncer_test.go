@@ -44,7 +44,7 @@ func startPgBouncer(t *testing.T, program string, db database) int {
 	if err != nil {
 		t.Fatal(err)
 	}
-	app := fmt.Sprintf("app = host=%s port=%d dbname=%s user=%s", c.Host, c.Port, c.Database, c.User)
+	app := fmt.Sprintf("app = host='%s' port=%d dbname=%s user=%s", c.Host, c.Port, c.Database, c.User)
 	if c.Password != "" { // PgBouncer takes no empty one
 		app += " password=" + c.Password
 	}

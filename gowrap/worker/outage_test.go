@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -310,8 +311,9 @@ func TestFailover(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	pool := newPool(t, fmt.Sprintf("postgres://postgres@/postgres?host=%s,%s&port=%d,%d&target_session_attrs=read-write",
-		one.Host, other.Host, one.Port, other.Port), nil)
+	hosts := strings.ReplaceAll(url.QueryEscape(one.Host+","+other.Host), "+", "%20")
+	pool := newPool(t, fmt.Sprintf("postgres://postgres@/postgres?host=%s&port=%d,%d&target_session_attrs=read-write",
+		hosts, one.Port, other.Port), nil)
 	exec(t, pool, `alter system set synchronous_standby_names = '*'`)
 	exec(t, pool, `select pg_reload_conf()`)
 	exec(t, pool, `update awa.storage_settings set worker_silence = '500ms'`)

@@ -121,6 +121,28 @@ func TestDirectory(t *testing.T) {
 	}
 }
 
+// A standby finds its primary, whatever the name of the directory that the primary's socket is in.
+func TestStandbyOfAPrimaryAnywhere(t *testing.T) {
+	dir, err := os.MkdirTemp("/tmp", `it's a \ `)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("TMPDIR", dir)
+	primary := start(t, localpg.Options{})
+	standby, err := primary.Standby(t.Context(), localpg.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = standby.Stop() })
+	if got := ask(t, standby.URL(), "select pg_is_in_recovery()::text"); got != "true" {
+		t.Errorf("the standby is in recovery: %s", got)
+	}
+}
+
 func TestFsync(t *testing.T) {
 	t.Parallel()
 	s := start(t, localpg.Options{Fsync: true})

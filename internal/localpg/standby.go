@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -46,7 +47,9 @@ func (s *Server) copyData(from *Server, account account) error {
 	if err != nil {
 		return err
 	}
-	line := fmt.Sprintf("primary_conninfo = 'host=%s port=%d user=%s'\n", from.dir, from.port, superuser)
+	dir := strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(from.dir)
+	conninfo := fmt.Sprintf("host='%s' port=%d user=%s", dir, from.port, superuser)
+	line := "primary_conninfo = '" + strings.NewReplacer(`\`, `\\`, `'`, `''`).Replace(conninfo) + "'\n"
 	if err := account.writeFile(filepath.Join(s.dataDir(), "postgresql.auto.conf"), string(conf)+line); err != nil {
 		return err
 	}
