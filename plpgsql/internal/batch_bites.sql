@@ -79,6 +79,7 @@ declare
   v_reached bigint;
   v_left    integer;
   v_done    bigint;
+  v_moved   bigint[];
   v_busy    bigint[];
 begin
   o.state := 'running';
@@ -104,6 +105,12 @@ begin
         if v_ids <> '{}' then
           begin
             v_done := _batch_apply(o.operation, o.settings, v_ids);
+            if o.operation = 'cancel' and v_done < cardinality(v_ids) then
+              -- Those that moved meanwhile are the next page's.
+              v_moved := _batch_matching(o.operation, o.filter, o.settings, v_ids);
+              v_ids := _less(v_ids, v_moved);
+              v_reached := least(v_reached, (select min(u.id) - 1 from unnest(v_moved) as u (id)));
+            end if;
             o.matched := o.matched + cardinality(v_ids);
             o.affected := o.affected + v_done;
             o.skipped := o.skipped + cardinality(v_ids) - v_done;
@@ -133,6 +140,11 @@ begin
         exit;
       end if;
       v_idle := v_ids = '{}';
+      if not v_idle then
+        -- What follows waits with these in hand, so for as short a time as can be asked for:
+        -- the deadlock_timeout of somebody who waits for them may end in it.
+        perform set_config('lock_timeout', '1ms', true);
+      end if;
       o.cursor_id := v_reached;
       if o.cursor_id >= o.last_id then
         o.state := 'done';

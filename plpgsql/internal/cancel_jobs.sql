@@ -1,8 +1,8 @@
 -- Cancelling jobs wherever they wait or run, in the common lock order.
 
 -- Cancels those that are not terminal and returns how many there were. Each further round
--- follows a move that somebody else committed meanwhile; for a single job it begins with
--- nothing in hand.
+-- follows a move that somebody else committed meanwhile, and begins with nothing in hand: where
+-- some are cancelled, those that moved are left out.
 create or replace function {{ .schema }}._cancel_jobs (p_ids bigint[], p_reason text)
   returns bigint
   language plpgsql
@@ -48,7 +48,7 @@ begin
     v_left := _less(v_left, v_gone);
     v_jobs := v_jobs + cardinality(v_gone);
 
-    exit when v_left = '{}';
+    exit when v_left = '{}' or v_jobs > 0;
     v_left := array(
       select u.id
       from unnest(v_left) as u (id)
