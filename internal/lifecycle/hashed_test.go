@@ -28,7 +28,7 @@ func TestLargeCallsCompareNothingWithEach(t *testing.T) {
 	} {
 		exec(`begin`)
 		exec(c.before)
-		if n := worked(c.call); n > 100*jobs {
+		if n := worked(c.call); n > 200*jobs {
 			t.Errorf("%s worked on %d rows for %d jobs", c.call, n, jobs)
 		}
 		exec(`rollback`)
