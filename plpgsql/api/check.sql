@@ -318,13 +318,6 @@ begin
     (select max(r.generation) from segment_rotations as r) - (select coalesce(max(p.generation), -1) from segment_prunes as p)
   where (select max(r.generation) from segment_rotations as r) - (select coalesce(max(p.generation), -1) from segment_prunes as p) > {{ .segments }}
   union all
-  select 'a row is in a segment of the ring', format('slot %s', r.ready_slot), 0, count(*)
-  from ready as r
-  where r.ready_slot not in (
-    select n.slot from segment_rotations as n
-    where n.generation > (select coalesce(max(p.generation), -1) from segment_prunes as p))
-  group by r.ready_slot
-  union all
   select 'a job is in a lane of a queue', format('lane %s', j.lane), 0, count(*)
   from (
     select r.lane from ready as r
