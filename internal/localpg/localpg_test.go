@@ -100,10 +100,11 @@ func TestServer(t *testing.T) {
 	}
 }
 
-func TestDirectory(t *testing.T) {
-	// One whose path is short enough for a socket, wherever temporary files are, and that is
-	// open to others, whatever the umask is: as root the server has another user.
-	dir, err := os.MkdirTemp("/tmp", "awa-")
+// tempDir makes TMPDIR a new directory whose path is short enough for a socket, wherever temporary
+// files are, and that is open to others, whatever the umask is: as root the server has another user.
+func tempDir(t *testing.T, pattern string) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/tmp", pattern)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -112,6 +113,11 @@ func TestDirectory(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Setenv("TMPDIR", dir)
+	return dir
+}
+
+func TestDirectory(t *testing.T) {
+	dir := tempDir(t, "awa-")
 	if s := start(t, localpg.Options{}); filepath.Dir(s.Dir()) != dir {
 		t.Errorf("TMPDIR is %s, and the server is in %s", dir, s.Dir())
 	}
@@ -123,15 +129,7 @@ func TestDirectory(t *testing.T) {
 
 // A standby finds its primary, whatever the name of the directory that the primary's socket is in.
 func TestStandbyOfAPrimaryAnywhere(t *testing.T) {
-	dir, err := os.MkdirTemp("/tmp", `it's a \ `)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	if err := os.Chmod(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	t.Setenv("TMPDIR", dir)
+	tempDir(t, `it's a \ `)
 	primary := start(t, localpg.Options{})
 	standby, err := primary.Standby(t.Context(), localpg.Options{})
 	if err != nil {

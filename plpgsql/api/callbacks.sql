@@ -234,10 +234,8 @@ create or replace function {{ .schema }}._need_key_at_once (l {{ .schema }}.leas
   set lock_timeout = '1ms'
 as $$
 begin
-  perform from job_unique_claims as u where u.unique_key = l.unique_key and _in_mask('available', l.unique_states) for update nowait;
-  -- As in _lock_free_keys.
-  if not found and _in_mask('available', l.unique_states) and _is_awaited() then
-    raise lock_not_available;
+  if _in_mask('available', l.unique_states) then
+    perform _lock_key_at_once(l.unique_key);
   end if;
   perform _need_key(l.unique_key, l.unique_states, l.job_id, 'available');
 exception when lock_not_available then

@@ -1,5 +1,15 @@
 -- Failures and snoozes of which all jobs come back: closed and deferred at once.
 
+-- The state in which a job comes back, by p_how of _fail_attempts.
+create or replace function {{ .schema }}._state_after (p_how "char")
+  returns {{ .schema }}.job_state
+  language sql
+  immutable
+  parallel safe
+as $$
+  select case when p_how = 's' then 'scheduled'::{{ .schema }}.job_state else 'retryable'::{{ .schema }}.job_state end
+$$;
+
 -- Up to 50 attempts of one batch that all come back, without a unique key. Their errors go with
 -- the jobs, not into the outcome. Returns false, with nothing done, when one of them is closed,
 -- is its job's last attempt, has a unique key, is given twice or is not where its receipt says,
@@ -15,7 +25,7 @@ create or replace function {{ .schema }}._defer_part (
 as $$
 declare
   v_now     timestamptz := _now();
-  v_state   job_state := case when p_how = 's' then 'scheduled'::job_state else 'retryable'::job_state end;
+  v_state   job_state := _state_after(p_how);
   v_xid     xid8 := pg_current_xact_id();
   v_slot    smallint;
   v_batch   bigint;
@@ -114,7 +124,7 @@ create or replace function {{ .schema }}._defer_together (
 as $$
 declare
   v_now      timestamptz := _now();
-  v_state    job_state := case when p_how = 's' then 'scheduled'::job_state else 'retryable'::job_state end;
+  v_state    job_state := _state_after(p_how);
   v_xid      xid8 := pg_current_xact_id();
   -- As in _defer_part.
   v_first    jsonb := _failure(p_errors[1], 1, v_now);

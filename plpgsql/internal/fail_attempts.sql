@@ -11,7 +11,7 @@ create or replace function {{ .schema }}._fail_attempts (
   volatile
 as $$
 declare
-  v_state job_state := case when p_how = 's' then 'scheduled'::job_state else 'retryable'::job_state end;
+  v_state job_state := _state_after(p_how);
 begin
   if not p_terminal and (p_receipts[1]).ready_slot = all (array(select u.ready_slot from unnest(p_receipts) as u))
     and _defer_together((p_receipts[1]).ready_slot, p_receipts, p_errors, p_retry_after, p_how)
@@ -39,7 +39,7 @@ as $$
 declare
   v_now      timestamptz := _now();
   v_snooze   boolean := p_how = 's';
-  v_state    job_state := case when p_how = 's' then 'scheduled'::job_state else 'retryable'::job_state end;
+  v_state    job_state := _state_after(p_how);
   v_progress boolean;
   v_receipts receipt[];
   v_outcomes "char"[];

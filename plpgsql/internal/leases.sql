@@ -122,7 +122,7 @@ as $$
 #variable_conflict use_column
 declare
   v_now   timestamptz := _now();
-  v_state job_state := case when p_how = 's' then 'scheduled'::job_state else 'retryable'::job_state end;
+  v_state job_state := _state_after(p_how);
   v_free  bigint[];
   v_entry jsonb;
   v_came  job_state;

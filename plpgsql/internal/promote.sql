@@ -44,11 +44,7 @@ begin
       -- even briefly.
       select e.ctid into v_place from deferred_jobs as e where e.job_id = k.job_id for update nowait;
       continue when not found;
-      perform from job_unique_claims as u where u.unique_key = k.unique_key for update nowait;
-      -- As in _lock_free_keys.
-      if not found and _is_awaited() then
-        raise lock_not_available;
-      end if;
+      perform _lock_key_at_once(k.unique_key);
       v_holder := _take_key(k.unique_key, k.unique_states, k.job_id, 'available');
       delete from deferred_jobs as e where e.ctid = v_place returning e.* into d;
       if v_holder = k.job_id then

@@ -217,6 +217,22 @@ begin
 end;
 $$;
 
+-- Locks one key's row for a caller that holds other things already, or raises 55P03. It tells as
+-- _lock_free_keys does whether the caller may wait for a row that another session is just adding.
+create or replace function {{ .schema }}._lock_key_at_once (p_key bytea)
+  returns void
+  language plpgsql
+  volatile
+  set enable_seqscan = off
+as $$
+begin
+  perform from job_unique_claims as u where u.unique_key = p_key for update nowait;
+  if not found and _is_awaited() then
+    raise lock_not_available;
+  end if;
+end;
+$$;
+
 -- Keys that were reserved for this call's jobs and that none of them took.
 create or replace function {{ .schema }}._release_reserved ()
   returns void
