@@ -182,10 +182,25 @@ as $$
 declare
   o batch_operations;
 begin
-  perform _enter_ring();
   perform _check_max_jobs(run_batch_operation.max_jobs);
-  select b.* into o from batch_operations as b where b.id = run_batch_operation.id for update;
-  if not found then
+  -- Another session may hold the operation for long, and who waits inside the ring keeps prune
+  -- out. So the ring is left, and the row waited for and let go, until both can be had at once.
+  loop
+    begin
+      perform _enter_ring();
+      select b.* into o from batch_operations as b where b.id = run_batch_operation.id for update nowait;
+      exit;
+    exception when lock_not_available then
+      null;
+    end;
+    begin
+      perform from batch_operations as b where b.id = run_batch_operation.id for update;
+      raise exception using errcode = 'AW000', message = 'undo';
+    exception when sqlstate 'AW000' then
+      null;
+    end;
+  end loop;
+  if o.id is null then
     raise exception using errcode = 'AW002',
       message = format('there is no batch operation %s', coalesce(run_batch_operation.id::text, 'null')),
       hint = 'See list_batch_operations(); finished ones are forgotten after 90 days.';
