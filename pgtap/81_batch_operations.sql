@@ -1,6 +1,6 @@
 -- Batch operations: one thing done to many jobs, in bites.
 begin;
-select plan(117);
+select plan(118);
 -- Alone: maintain takes the oldest operation there is.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 select awa.reset() \g /dev/null
@@ -289,6 +289,15 @@ select awa.start_batch_operation('delete', '{}', all_jobs => true) as op \gset
 select awa.enqueue('first', queue => 'tap/81/first') \g /dev/null
 select awa.run_batch_operation(:op, null) \g /dev/null
 select is(pg_temp.outcome(:op), 'done: 0 matched, 0 affected, 0 skipped, 0 failed', 'the first job of all is not met by an operation that began before it');
+
+-- A bite may wait for others, and so comes before what others may wait for.
+select awa.start_batch_operation('cancel', '{"kind": "first"}') \g /dev/null
+select awa.enqueue('due', queue => 'tap/81/due', run_at => now() + interval '1 day') \g /dev/null
+select set_config('awa.now', (now() + interval '2 days')::text, true) \g /dev/null
+select results_eq($$
+  select m.task, m.outcome from awa.maintain() with ordinality as m (task, outcome, affected, detail, n)
+  where m.task in ('batch', 'promote', 'rescue') order by m.n $$,
+  $$ values ('rescue', 'idle'), ('batch', 'done'), ('promote', 'promoted') $$, 'a bite comes before jobs are promoted');
 
 select * from finish();
 rollback;

@@ -65,9 +65,12 @@ begin
     end if;
   end if;
 
-  -- First the tasks that may have to wait, briefly, for others' jobs; the rest never waits.
+  -- First the tasks that may have to wait, briefly, for others' jobs, because nothing that
+  -- others may wait for is in hand yet; the rest never waits.
   select r.rescued, r.detail into v_rows, detail from _rescue(5000) as r;
   return query select 'rescue', case when v_rows > 0 then 'rescued' when detail = 'another session is at it' then 'busy' else 'idle' end, v_rows, detail;
+
+  return query select 'batch', b.* from _batch_maintain(1000, '100 milliseconds') as b;
 
   v_rows := _unpark_unlimited(1000);
   if v_rows > 0 then
@@ -102,7 +105,6 @@ begin
 
   if not _try_singleton(1) then
     return query select 'ring', 'busy', 0::bigint, 'another session rotates or prunes';
-    return query select 'batch', b.* from _batch_maintain(1000, '100 milliseconds') as b;
     return;
   end if;
   perform _settle_epoch();
@@ -118,7 +120,6 @@ begin
   if v_prune is not null then
     return query select 'prune', v_prune, 0::bigint, v_reason;
   end if;
-  return query select 'batch', b.* from _batch_maintain(1000, '100 milliseconds') as b;
   -- Last, because it holds the lanes until it commits.
   v_rows := _move_idle_lanes(50);
   if v_rows > 0 then
