@@ -40,6 +40,7 @@ set local search_path = pg_catalog, {{ .schema }}, pg_temp;
 
 -- Ends of attempts
 {{ template "internal/close_attempts.sql" . }}
+{{ template "internal/complete_attempts.sql" . }}
 {{ template "internal/defer_attempts.sql" . }}
 {{ template "internal/fail_attempts.sql" . }}
 {{ template "internal/leases.sql" . }}
