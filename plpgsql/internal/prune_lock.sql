@@ -51,12 +51,7 @@ begin
       case p_slot
 {{ range $i := until (int .segments) }}
       when {{ $i }} then
-        lock table lane_cursors_{{ $i }}, ready_entries_{{ $i }}, ready_tombstones_{{ $i }}, attempt_outcomes_{{ $i }},
-          claims_{{ $i }}, outcome_removals_{{ $i }}, terminal_count_deltas_{{ $i }}, checkpoint_snapshots_{{ $i }},
-          terminal_count_checkpoints_{{ $i }}, lease_extensions_{{ $i }}, progress_entries_{{ $i }}, workers_{{ $i }},
-          worker_notices_{{ $i }}, rescue_points_{{ $i }}, promotion_points_{{ $i }}, watched_claims_{{ $i }}, watch_points_{{ $i }}, cron_fires_{{ $i }},
-          cron_points_{{ $i }}, rate_points_{{ $i }}, slot_entries_{{ $i }}, slot_batches_{{ $i }}, dependency_points_{{ $i }},
-          job_departures_{{ $i }} in access exclusive mode;
+        lock table {{ template "internal/ring_tables.sql" (dict "suffix" (print "_" $i)) }} in access exclusive mode;
 {{ end }}
       end case;
       return true;
