@@ -73,3 +73,4 @@ drop function if exists {{ .schema }}._close_together (smallint, bigint[], bigin
 drop function if exists {{ .schema }}._close_attempts ({{ .schema }}.receipt[], "char");
 drop function if exists {{ .schema }}._close_batches ({{ .schema }}.receipt[], "char");
 drop function if exists {{ .schema }}._close_with_leases ({{ .schema }}.receipt[], "char");
+drop function if exists {{ .schema }}._claim_snapshot (text, integer, text, interval);
