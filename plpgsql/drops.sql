@@ -74,3 +74,7 @@ drop function if exists {{ .schema }}._close_attempts ({{ .schema }}.receipt[], 
 drop function if exists {{ .schema }}._close_batches ({{ .schema }}.receipt[], "char");
 drop function if exists {{ .schema }}._close_with_leases ({{ .schema }}.receipt[], "char");
 drop function if exists {{ .schema }}._claim_snapshot (text, integer, text, interval);
+drop function if exists {{ .schema }}._invalid_name (text, text);
+drop function if exists {{ .schema }}._check_queue (text);
+drop function if exists {{ .schema }}._check_retry_after (interval);
+drop function if exists {{ .schema }}._batch_maintain (integer, interval);

@@ -32,7 +32,7 @@ declare
   v_shards smallint;
   v_notify boolean;
   v_depth  bigint;
-  v_shard  integer;
+  v_shard  integer := 0;
   v_lane   bigint;
   v_known  boolean;
   v_later  boolean;
@@ -71,7 +71,7 @@ begin
     if v_shards > 1 then
       v_shard := _shard(enqueue.ordering_key, v_shards);
     end if;
-    v_lane := _register_lane(enqueue.queue, enqueue.priority, coalesce(v_shard, 0));
+    v_lane := _register_lane(enqueue.queue, enqueue.priority, v_shard);
     if v_depth is not null then
       perform _check_depth(enqueue.queue, v_depth, 1);
     end if;
@@ -82,7 +82,7 @@ begin
     v_later := enqueue.run_at > _now();
     if _snapshot_is_stale() then
       v_later := true;
-      v_lane := _register_lane(enqueue.queue, enqueue.priority, coalesce(v_shard, 0));
+      v_lane := _register_lane(enqueue.queue, enqueue.priority, v_shard);
     end if;
     if enqueue.unique_key is not null then
       v_holder := _take_key(enqueue.unique_key, enqueue.unique_states, v_job_id,

@@ -102,7 +102,7 @@ begin
 
   if not _try_singleton(1) then
     return query select 'ring', 'busy', 0::bigint, 'another session rotates or prunes';
-    return query select 'batch', b.* from _batch_maintain(1000, '100 milliseconds') as b;
+    return query select 'batch', b.* from _batch_maintain() as b;
     return;
   end if;
   perform _settle_epoch();
@@ -118,7 +118,7 @@ begin
   if v_prune is not null then
     return query select 'prune', v_prune, 0::bigint, v_reason;
   end if;
-  return query select 'batch', b.* from _batch_maintain(1000, '100 milliseconds') as b;
+  return query select 'batch', b.* from _batch_maintain() as b;
   -- Last, because it holds the lanes until it commits.
   v_rows := _move_idle_lanes(50);
   if v_rows > 0 then

@@ -7,9 +7,7 @@ create or replace function {{ .schema }}._beat (p_worker text, p_seen pg_snapsho
   set enable_seqscan = off
 as $$
 begin
-  if p_worker is null or length(p_worker) not between 1 and 200 then
-    perform _invalid_name('worker', p_worker);
-  end if;
+  perform _check_name('worker', p_worker);
   insert into workers (worker, heartbeat_at, ready_slot, seen, info) values (p_worker, _now(), _current_slot(), p_seen, p_info);
 end;
 $$;
@@ -83,7 +81,7 @@ declare
   v_jobs     bigint := 0::bigint;
 begin
   if rescue_unknown.worker is null then
-    perform _invalid_name('worker', rescue_unknown.worker);
+    perform _check_name('worker', null);
   end if;
   if rescue_unknown.known is null then
     perform _invalid('known is null', 'Pass the receipts that the worker has; an empty array if it has none.');

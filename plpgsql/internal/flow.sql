@@ -48,9 +48,7 @@ declare
   v_id       bigint;
 begin
   if p_concurrency_key is not null then
-    if length(p_concurrency_key) not between 1 and 200 then
-      perform _invalid_name('concurrency_key', p_concurrency_key);
-    end if;
+    perform _check_name('concurrency_key', p_concurrency_key);
     v_metadata := v_metadata || jsonb_build_object('awa:concurrency_key', p_concurrency_key);
   end if;
   if p_follow_ups is not null then

@@ -52,9 +52,7 @@ begin
         if j.value ->> 'concurrency_key' is not null and _concurrency_key(o.metadata) is null then
           perform _invalid(format('concurrency_key is %s', left(j.value ->> 'concurrency_key', 80)), 'A concurrency key is a text of 1 to 200 characters.');
         end if;
-        if o.delay < '0' or o.delay > '100 years' then
-          perform _invalid(format('delay is %s', o.delay), 'Pass a delay of zero or more, up to 100 years.');
-        end if;
+        perform _check_delay('delay', o.delay);
       exception when data_exception or program_limit_exceeded then
         perform _invalid(format('%s, in %s', sqlerrm, left(j.value::text, 200)), 'Give each key the type that enqueue takes.');
       end;
