@@ -129,7 +129,7 @@ begin
   if exists (select from unnest(v_jobs) as d where d.run_at = 'infinity') then
     v_jobs := array(
       select case
-        when d.metadata ? 'awa:run_at' and not exists (select from job_dependencies as n where n.job_id = d.job_id)
+        when _is_parked(d) and not exists (select from job_dependencies as n where n.job_id = d.job_id)
           then _unparked(d)
         else d end
       from unnest(v_jobs) as d);
