@@ -78,3 +78,4 @@ drop function if exists {{ .schema }}._invalid_name (text, text);
 drop function if exists {{ .schema }}._check_queue (text);
 drop function if exists {{ .schema }}._check_retry_after (interval);
 drop function if exists {{ .schema }}._batch_maintain (integer, interval);
+drop function if exists {{ .schema }}._need_key_at (bytea, bit, bigint, timestamptz);
