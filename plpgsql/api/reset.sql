@@ -40,7 +40,7 @@ begin
   -- Job ids go on, so that a receipt from before never matches a later job.
   insert into segment_rotations (generation, slot, epoch, xid)
   values (0, 0, nextval('storage_epoch'), '0');
-  -- A dump of definitions alone leaves it out.
+  -- After a restore of definitions alone there is no row of settings.
   insert into storage_settings default values on conflict do nothing;
   perform _set_next_fire(s.id) from schedules as s;
 end;

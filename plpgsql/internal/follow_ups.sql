@@ -1,7 +1,8 @@
 -- Jobs that follow a job's end: named by it under awa:follow_ups of its metadata,
 -- enqueued by the statement that closes it.
 
--- Whoever ends a job, which may be a rescue, enqueues all that follow it at once.
+-- A bound, because the call that ends a job enqueues all that follow it, and a rescue ends many
+-- jobs.
 create or replace function {{ .schema }}._check_follow_number (p_jobs jsonb)
   returns void
   language plpgsql

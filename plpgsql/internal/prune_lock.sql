@@ -79,9 +79,10 @@ begin
 end;
 $$;
 
--- The first of these transactions, if it has lasted so long, as a dump's does, that prune does
--- not wait for it: what it proves and copies would be wasted, at each call again. When another
--- role's began is known to who may read all statistics.
+-- The oldest of these transactions, if it has lasted so long, as a dump's does, that prune does
+-- not wait for it: what prune proves and copies would be wasted, at each call again. When a
+-- transaction of another role began is shown only to a schema's owner who may read all
+-- statistics.
 create or replace function {{ .schema }}._lasting_holder (p_met text[])
   returns text
   language plpgsql

@@ -84,8 +84,8 @@ begin
 end;
 $$;
 
--- The changes of an UPDATE; null is no change. A job that a join brought more than once is
--- changed once.
+-- The changes of an UPDATE, by job; null stands for no change. Of a job that a join brought more
+-- than once the first change counts.
 create or replace function {{ .schema }}._job_changes ()
   returns table (
     id bigint, queue text, priority smallint, run_at timestamptz, max_attempts smallint, metadata jsonb, tags text[],
