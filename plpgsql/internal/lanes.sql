@@ -40,7 +40,7 @@ create or replace function {{ .schema }}._lane_rank (p_lane bigint)
   immutable
   parallel safe
 as $$
-  select pg_catalog.hashint8(p_lane)::bigint & 4294967295
+  select {{ .schema }}._lane_key(p_lane)::bigint & 4294967295
 $$;
 
 -- Whether this transaction may hold a lane or a queue's turn: one that does has written since,
