@@ -99,6 +99,7 @@ begin
 end;
 $$;
 
+-- A job that is to follow, as it is named, with the defaults for what is left out.
 create or replace function {{ .schema }}._follow_up (
   p_job jsonb, p_queue text,
   out kind text, out args jsonb, out queue text, out priority integer, out delay interval, out max_attempts integer, out tags text[],
