@@ -23,18 +23,25 @@ type QueueCounts struct {
 	PrunedTerminal  int64 // terminal jobs whose history was pruned, ever
 }
 
+// countColumns are read by position in QueueCounts.targets.
+const countColumns = "f.queue, f.available, f.scheduled, f.retryable, f.running, f.waiting_external, " +
+	"f.completed, f.failed, f.cancelled, f.terminal, f.dlq, f.pruned_terminal"
+
+func (q *QueueCounts) targets() []any {
+	return []any{&q.Queue, &q.Available, &q.Scheduled, &q.Retryable, &q.Running, &q.WaitingExternal,
+		&q.Completed, &q.Failed, &q.Cancelled, &q.Terminal, &q.DLQ, &q.PrunedTerminal}
+}
+
 // Counts returns the exact counts of a queue, in time that depends neither on
 // its backlog nor on its history.
 //
 // Errors: ErrRetry.
 func (c Client) Counts(ctx context.Context, db DBTX, queue string) (QueueCounts, error) {
 	var n QueueCounts
-	err := c.columns("f.queue, f.available, f.scheduled, f.retryable, f.running, f.waiting_external, "+
-		"f.completed, f.failed, f.cancelled, f.terminal, f.dlq, f.pruned_terminal", "queue_counts").
+	err := c.columns(countColumns, "queue_counts").
 		arg("queue", "text", queue).
 		row(ctx, db).
-		Scan(&n.Queue, &n.Available, &n.Scheduled, &n.Retryable, &n.Running, &n.WaitingExternal,
-			&n.Completed, &n.Failed, &n.Cancelled, &n.Terminal, &n.DLQ, &n.PrunedTerminal)
+		Scan(n.targets()...)
 	return n, wrap("counts", err)
 }
 
@@ -61,16 +68,12 @@ type QueueOverview struct {
 //
 // Errors: ErrRetry.
 func (c Client) Overview(ctx context.Context, db DBTX) ([]QueueOverview, error) {
-	rows := c.columns("f.queue, f.available, f.scheduled, f.retryable, f.running, f.waiting_external, "+
-		"f.completed, f.failed, f.cancelled, f.terminal, f.dlq, f.pruned_terminal, "+
-		"extract(epoch from coalesce(f.oldest_waiting, '0'))::float8, f.enqueued_per_second, f.closed_per_second, f.paused",
-		"queue_overview").
+	rows := c.columns(countColumns+", extract(epoch from coalesce(f.oldest_waiting, '0'))::float8, "+
+		"f.enqueued_per_second, f.closed_per_second, f.paused", "queue_overview").
 		rows(ctx, db)
 	queues, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (q QueueOverview, err error) {
 		var waiting float64
-		err = row.Scan(&q.Queue, &q.Available, &q.Scheduled, &q.Retryable, &q.Running, &q.WaitingExternal,
-			&q.Completed, &q.Failed, &q.Cancelled, &q.Terminal, &q.DLQ, &q.PrunedTerminal,
-			&waiting, &q.EnqueuedPerSecond, &q.ClosedPerSecond, &q.Paused)
+		err = row.Scan(append(q.targets(), &waiting, &q.EnqueuedPerSecond, &q.ClosedPerSecond, &q.Paused)...)
 		q.OldestWaiting = time.Duration(min(waiting, 9e9) * float64(time.Second)) // 285 years, near the longest
 		return q, err
 	})

@@ -148,8 +148,8 @@ type ListDeadLettersParams struct {
 // ListDeadLetters returns dead letters, highest id first.
 func (c Client) ListDeadLetters(ctx context.Context, db DBTX, p ListDeadLettersParams) ([]DeadLetter, error) {
 	q := c.from("dlq_entries", jobColumns+", v.dlq_reason, v.dlq_at, v.original_run_lease").
-		text("v.queue =", "text", p.Queue).
-		text("v.kind =", "text", p.Kind)
+		text("v.queue =", p.Queue).
+		text("v.kind =", p.Kind)
 	if p.Tag != "" {
 		q.where("v.tags @>", "text[]", []string{p.Tag})
 	}

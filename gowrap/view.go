@@ -35,11 +35,11 @@ func (q *view) where(condition, cast string, value any) *view {
 }
 
 // text adds a condition unless its value is empty.
-func (q *view) text(condition, cast, value string) *view {
+func (q *view) text(condition, value string) *view {
 	if value == "" {
 		return q
 	}
-	return q.where(condition, cast, value)
+	return q.where(condition, "text", value)
 }
 
 // before adds the bound of a page unless it is zero.

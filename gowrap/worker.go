@@ -55,7 +55,7 @@ func (c Client) Heartbeat(ctx context.Context, db DBTX, worker string) ([]Notice
 // lost, which the worker's heartbeat keeps alive. The worker itself calls it, while no
 // claim under its name is under way.
 //
-// Errors: ErrInvalidArgument for an empty name, ErrRetry.
+// Errors: ErrRetry.
 func (c Client) RescueUnknown(ctx context.Context, db DBTX, worker string, known []Receipt) (rescued int64, err error) {
 	err = c.value("rescue_unknown").
 		arg("worker", "text", worker).

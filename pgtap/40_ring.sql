@@ -1,7 +1,7 @@
 -- The ring: rotate, prune, what becomes of history, of failures and of
 -- stragglers. Inside one transaction; race/40_ring.sql turns it for real.
 begin;
-select plan(66);
+select plan(68);
 -- Alone: turns the ring, truncates segments.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 select awa.reset() \g /dev/null
@@ -209,12 +209,17 @@ update awa.queue_meta set failed_retention = '0';
 insert into awa.queue_meta (queue, failed_retention) select distinct queue, interval '0' from awa.queue_lanes on conflict do nothing;
 select is(pg_temp.settle(), array['empty', 'idle'], 'a ring without jobs comes to rest');
 
+select awa.reset() \g /dev/null
 select awa.heartbeat('tap/40/w') \g /dev/null
 select is(awa.rotate(), 'idle', 'also when a worker sends a heartbeat');
 insert into awa.workers (worker, heartbeat_at, ready_slot, seen)
 select 'tap/40/w', clock_timestamp(), r.slot, pg_current_snapshot()
 from (select r.slot from awa.segment_rotations as r order by r.generation desc limit 1) as r, generate_series(1, 20000);
 select is(awa.rotate(), 'rotated', 'one that is full of heartbeats is, though no job came');
+select pg_relation_filenode(format('awa.ready_entries_%s', r.slot)) as file, r.slot
+from awa.segment_rotations as r order by r.generation desc offset 1 limit 1 \gset
+select is(pg_temp.prune(), 'pruned', 'it is pruned');
+select isnt(pg_relation_filenode(format('awa.ready_entries_%s', :slot)), :file::oid, 'and a reader with an older snapshot notices, though it had no job');
 
 select is_empty($$
   select a.attrelid::regclass, a.attname

@@ -126,10 +126,14 @@ select results_eq($$ select state, priority, count(*) from awa.jobs where queue 
   $$ values ('scheduled'::awa.job_state, 1::smallint, 1::bigint), ('available', 1::smallint, 5::bigint) $$, 'as they were');
 select is((select count(*) from awa.claim('tap/81/m', 10)), 5::bigint, 'where they are claimed');
 select awa.enqueue('k', queue => 'tap/81/i', run_at => 'infinity') as never \gset
+select awa.enqueue('k', queue => 'tap/81/i', run_at => '2100-01-01', metadata => '{"awa:run_at": "2020-01-01"}') as later \gset
 select awa.start_batch_operation('move', '{"queue": "tap/81/i"}', '{"queue": "tap/81/j"}') as op \gset
 select awa.run_batch_operation(:op) \g /dev/null
 select results_eq(format('select queue, state, run_at from awa.jobs where id = %s', :never),
   $$ values ('tap/81/j'::text, 'scheduled'::awa.job_state, timestamptz 'infinity') $$, 'one that is scheduled for never stays so');
+select results_eq(format('select queue, state, run_at from awa.jobs where id = %s', :later),
+  $$ values ('tap/81/j'::text, 'scheduled'::awa.job_state, timestamptz '2100-01-01') $$,
+  'so does one for later beside it, though it has the metadata of a job that waited');
 select is_empty('select * from awa.check()', 'check is content');
 
 -- Jobs that wait for somebody outside, for a slot of their key, for another job

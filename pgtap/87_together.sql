@@ -6,18 +6,7 @@ select plan(38);
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 select awa.reset() \g /dev/null
 
--- A prune that meets an autovacuum of the segment is busy: once more.
-create function pg_temp.turn () returns text
-  language plpgsql as $$
-declare v text;
-begin
-  v := awa.rotate();
-  for i in 1 .. 100 loop
-    if awa.prune() <> 'busy' then return v || ' pruned'; end if;
-  end loop;
-  return v || ' busy';
-end;
-$$;
+\ir prune.psql
 -- What the jobs of some queues are up to, by kind.
 create function pg_temp.states (p_queues text) returns text
   language sql as $$
@@ -55,7 +44,7 @@ insert into jobs select 'failing', awa.enqueue('failing', queue => 'tap/87/f', m
 select awa.fail(c.receipt, 'boom') from awa.claim('tap/87/f') as c \g /dev/null
 select awa.enqueue_many('rest', array_fill('1'::jsonb, array[400]), queue => 'tap/87/rest') \g /dev/null
 select awa.complete_many(array(select c.receipt from awa.claim('tap/87/rest', 400) as c)) \g /dev/null
-select is(pg_temp.turn(), 'rotated pruned', 'a segment is pruned');
+select is(awa.rotate() || ' ' || pg_temp.prune(), 'rotated pruned', 'a segment is pruned');
 select results_eq('select relocated, carried from awa.segment_prunes', 'values (2::bigint, 1::bigint)', 'with an attempt, a job that waits and a failed one to keep');
 select is(pg_temp.states('tap/87%'),
   'leased waiting_external, running running, parked scheduled, waiting waiting_external, after scheduled, failing failed, follows available',

@@ -25,9 +25,9 @@ where p.pronamespace = 'awa'::regnamespace and p.prorettype <> 'trigger'::regtyp
 -- the locks that the caller has just been given.
 delete from pg_temp.findings as f
 where f.level = 'performance' and f.message = 'routine is marked as VOLATILE, should be STABLE'
-  and f.name in ('_snapshot_is_stale', '_segment_changed', '_hide_own', '_locate', '_locate_many', '_candidates', '_due_attempts', '_holds_key', '_open_batches', 'get_job', '_open_receipts', 'callback_status', '_body', 'check', 'dlq_depth', 'queue_counts', 'storage_status',
-    '_closed_between', '_slot_state', '_aged_slots', '_tokens', '_lane_points', '_lock_free_keys', '_dependents_know', '_due_leases', '_progress_of', '_any_progress',
-    '_batch_page', '_batch_likely', '_batch_list', '_batch_matching', 'get_batch_operation');
+  and f.name in ('_snapshot_is_stale', '_segment_changed', '_hide_own', '_locate_many', '_candidates', '_due_attempts', '_holds_key', 'callback_status',
+    '_body', 'dlq_depth', '_closed_between', '_slot_state', '_aged_slots', '_tokens', '_dependents_know', '_due_leases', '_progress_of',
+    '_any_progress', '_batch_likely', '_batch_list', '_batch_matching', 'get_batch_operation');
 
 -- These raise, which an immutable function would do at planning already.
 delete from pg_temp.findings as f

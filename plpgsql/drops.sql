@@ -68,3 +68,14 @@ drop function if exists {{ .schema }}._batch_page ({{ .schema }}.batch_operation
 drop function if exists {{ .schema }}._candidates (bigint[], text, {{ .schema }}.job_state, bigint, integer);
 drop function if exists {{ .schema }}._bring_back (bigint[]);
 drop function if exists {{ .schema }}._lock_lanes ();
+drop function if exists {{ .schema }}._close_part (smallint, bigint, bigint[], bigint[], "char");
+drop function if exists {{ .schema }}._close_together (smallint, bigint[], bigint[], bigint[], "char");
+drop function if exists {{ .schema }}._close_attempts ({{ .schema }}.receipt[], "char");
+drop function if exists {{ .schema }}._close_batches ({{ .schema }}.receipt[], "char");
+drop function if exists {{ .schema }}._close_with_leases ({{ .schema }}.receipt[], "char");
+drop function if exists {{ .schema }}._claim_snapshot (text, integer, text, interval);
+drop function if exists {{ .schema }}._invalid_name (text, text);
+drop function if exists {{ .schema }}._check_queue (text);
+drop function if exists {{ .schema }}._check_retry_after (interval);
+drop function if exists {{ .schema }}._batch_maintain (integer, interval);
+drop function if exists {{ .schema }}._need_key_at (bytea, bit, bigint, timestamptz);

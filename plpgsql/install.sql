@@ -40,8 +40,10 @@ set local search_path = pg_catalog, {{ .schema }}, pg_temp;
 
 -- Ends of attempts
 {{ template "internal/close_attempts.sql" . }}
+{{ template "internal/complete_attempts.sql" . }}
 {{ template "internal/defer_attempts.sql" . }}
 {{ template "internal/fail_attempts.sql" . }}
+{{ template "internal/notices.sql" . }}
 {{ template "internal/leases.sql" . }}
 {{ template "internal/follow_ups.sql" . }}
 
@@ -79,6 +81,7 @@ set local search_path = pg_catalog, {{ .schema }}, pg_temp;
 -- Produce
 {{ template "api/enqueue.sql" . }}
 {{ template "api/enqueue_many.sql" . }}
+{{ template "api/enqueue_mixed.sql" . }}
 {{ template "api/unique.sql" . }}
 
 -- Work
@@ -88,6 +91,7 @@ set local search_path = pg_catalog, {{ .schema }}, pg_temp;
 {{ template "api/attempts.sql" . }}
 {{ template "api/callbacks.sql" . }}
 {{ template "api/workers.sql" . }}
+{{ template "api/waiting.sql" . }}
 
 -- Operate
 {{ template "api/job_lists.sql" . }}

@@ -33,7 +33,7 @@ func (a *app) jobCancelCommand() *cobra.Command {
 		use:   "cancel JOB_ID",
 		short: "Cancel a job that waits or runs",
 		long: `Cancel a job that is not terminal: a waiting one never runs, the finish of a
-running one is stale. Exits with 2 when there is no such job.`,
+running one is stale. Exits with 2 when there is no such job, or it is terminal.`,
 		args:    cobra.ExactArgs(1),
 		sql:     oneJob(`cancel(job_id => $1::bigint, reason => $2::text)`, "cancelled", stateOfJob),
 		params:  func(args []string) []any { return []any{args[0], reason.value} },
@@ -49,7 +49,7 @@ func (a *app) jobRetryCommand() *cobra.Command {
 		use:   "retry JOB_ID",
 		short: "Run a failed or cancelled job once more",
 		long: `Put a failed or cancelled job back into its queue. Its attempts start over, its
-errors stay. Exits with 2 when there is no such job. For dead letters see dlq
+errors stay. Exits with 2 when history has no such job. For dead letters see dlq
 retry.`,
 		args: cobra.ExactArgs(1),
 		sql: oneJob(`retry(job_id => $1::bigint, queue => $2::text, priority => $3::integer, run_at => $4::timestamptz)`,

@@ -157,10 +157,8 @@ func (a *app) newMeter() *meter {
 func (m *meter) round(t table, took time.Duration) {
 	m.good.Store(time.Now().UnixNano())
 	outcome := "ok"
-	for i := range t.rows {
-		if t.value(i, "outcome") == "failed" {
-			outcome = "failed"
-		}
+	if unlessFailed(t) != nil {
+		outcome = "failed"
 	}
 	m.rounds.WithLabelValues(outcome).Inc()
 	m.took.Observe(took.Seconds())

@@ -7,7 +7,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -139,13 +138,6 @@ func TestDumpGoesOnElsewhere(t *testing.T) {
 		}
 	}
 	sound(t, conn)
-}
-
-func sound(t *testing.T, conn *pgx.Conn) {
-	t.Helper()
-	if bad := lines(t, conn, `select * from awa.check()`); len(bad) > 0 {
-		t.Errorf("check: %s", strings.Join(bad, "\n"))
-	}
 }
 
 func transaction(t *testing.T, conn *pgx.Conn) (id int64) {

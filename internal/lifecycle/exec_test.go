@@ -2,6 +2,7 @@ package lifecycle_test
 
 import (
 	"context"
+	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -10,13 +11,26 @@ import (
 	"github.com/awaqueue/awa/internal/pgtest"
 )
 
-// execOn returns what runs a statement on a connection and ends the test if it fails.
+func mustExec(t *testing.T, conn *pgx.Conn, sql string, args ...any) {
+	t.Helper()
+	if _, err := conn.Exec(t.Context(), sql, args...); err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+}
+
+// execOn is mustExec on one connection.
 func execOn(t *testing.T, conn *pgx.Conn) func(sql string, args ...any) {
 	return func(sql string, args ...any) {
 		t.Helper()
-		if _, err := conn.Exec(t.Context(), sql, args...); err != nil {
-			t.Fatalf("%s: %v", sql, err)
-		}
+		mustExec(t, conn, sql, args...)
+	}
+}
+
+// sound demands that no invariant of the storage is violated.
+func sound(t *testing.T, conn *pgx.Conn) {
+	t.Helper()
+	if bad := lines(t, conn, `select * from awa.check()`); len(bad) > 0 {
+		t.Errorf("check: %s", strings.Join(bad, "\n"))
 	}
 }
 

@@ -207,9 +207,7 @@ func TestPruneBesideShortTransactions(t *testing.T) {
 	if counted != finished {
 		t.Errorf("%d jobs were completed, %d are counted", finished, counted)
 	}
-	if bad := lines(t, keeper, `select * from awa.check()`); len(bad) > 0 {
-		t.Errorf("check: %s", strings.Join(bad, "\n"))
-	}
+	sound(t, keeper)
 }
 
 // TestPruneReadsTheNewestOfEachLedger counts what prune reads of the ledgers that it copies

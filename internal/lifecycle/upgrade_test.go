@@ -258,13 +258,6 @@ func old(t *testing.T) (url string, conn *pgx.Conn) {
 	return url, conn
 }
 
-func mustExec(t *testing.T, conn *pgx.Conn, sql string, args ...any) {
-	t.Helper()
-	if _, err := conn.Exec(t.Context(), sql, args...); err != nil {
-		t.Fatalf("%s: %v", sql, err)
-	}
-}
-
 // upgraded checks a database after its upgrade: counters, invariants, and that
 // neither another upgrade nor a rebuild has anything to do.
 func upgraded(t *testing.T, conn *pgx.Conn) {
@@ -272,9 +265,7 @@ func upgraded(t *testing.T, conn *pgx.Conn) {
 	if bad := lines(t, conn, keysQuery); len(bad) > 0 {
 		t.Errorf("counters differ from history: %s", strings.Join(bad, "; "))
 	}
-	if bad := lines(t, conn, `select * from awa.check()`); len(bad) > 0 {
-		t.Errorf("check: %s", strings.Join(bad, "\n"))
-	}
+	sound(t, conn)
 	deltas := lines(t, conn, `select count(*) from awa.terminal_count_deltas`)
 	if res, err := install.Migrate(t.Context(), conn, install.Options{}); err != nil || res.Changed() {
 		t.Errorf("a second upgrade: %+v, %v", res, err)

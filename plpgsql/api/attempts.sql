@@ -31,9 +31,7 @@ as $$
 declare
   v_taken receipt[];
 begin
-  if snooze_many.delay is null or snooze_many.delay < '0' or snooze_many.delay > '100 years' then
-    perform _invalid(format('delay is %s', coalesce(snooze_many.delay::text, 'null')), 'Pass a delay of zero or more, up to 100 years.');
-  end if;
+  perform _check_delay('delay', snooze_many.delay);
   if coalesce(cardinality(snooze_many.receipts), 0) = 0 then
     return;
   end if;

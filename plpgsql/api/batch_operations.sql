@@ -74,7 +74,7 @@ begin
   if p_settings ? 'queue' and jsonb_typeof(p_settings -> 'queue') <> 'string' then
     perform _invalid(format('queue is %s', left((p_settings -> 'queue')::text, 40)), 'A queue name is a text of 1 to 200 characters.');
   end if;
-  perform _check_queue(coalesce(p_settings ->> 'queue', 'q'));
+  perform _check_name('queue', coalesce(p_settings ->> 'queue', 'q'));
 end;
 $$;
 

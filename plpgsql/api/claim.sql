@@ -40,10 +40,9 @@ $$;
 comment on function {{ .schema }}.claim is
   'Hands up to max_jobs jobs of a queue to a worker: committed ones and those that the same transaction enqueued, lower priority number first, oldest first within a lane. Waits for another claimer of the same lane until that one commits, but never for producers. A paused or unknown queue yields no rows. Raises AW006 for a bad argument, AW005 after a restore from another cluster, 40001 under a stale REPEATABLE READ snapshot.';
 
--- claim, of a queue without a limit of concurrency, for a transaction that keeps one
--- snapshot: whatever that snapshot cannot see ends in 40001, never in a second hand-out.
--- Its caller checked the arguments.
-create or replace function {{ .schema }}._claim_snapshot (p_queue text, p_max_jobs integer, p_worker text, p_lease interval)
+-- claim for a transaction that keeps one snapshot: whatever that snapshot cannot see ends in
+-- 40001, never in a second hand-out. Its caller checked the arguments.
+create or replace function {{ .schema }}._claim_frozen (p_queue text, p_max_jobs integer, p_worker text, p_lease interval)
   returns setof {{ .schema }}.claimed_job
   language plpgsql
   volatile
@@ -55,7 +54,12 @@ declare
   max_jobs integer := p_max_jobs;
   worker   text := p_worker;
   lease    interval := p_lease;
+  v_limit  integer := (select m.concurrency_limit from queue_meta as m where m.queue = p_queue and not m.paused);
 begin
+  if v_limit is not null then
+    return query select j.* from _claim_limited(p_queue, p_max_jobs, p_worker, p_lease, v_limit) as j;
+    return;
+  end if;
   -- Locked first, no prune is under way and every finished one moved the
   -- epoch.
   perform _enter_ring();
@@ -66,25 +70,7 @@ begin
   <<claim_body>>
 {{ template "internal/claim_body.sql" (dict "schema" .schema "segments" .segments) }}  end;
 exception when unique_violation then
-  perform _stale_snapshot(format('claim of queue %L', p_queue));
-end;
-$$;
-
-create or replace function {{ .schema }}._claim_frozen (p_queue text, p_max_jobs integer, p_worker text, p_lease interval)
-  returns setof {{ .schema }}.claimed_job
-  language plpgsql
-  volatile
-as $$
-declare
-  v_limit integer := (select m.concurrency_limit from queue_meta as m where m.queue = p_queue and not m.paused);
-begin
-  if v_limit is null then
-    return query select j.* from _claim_snapshot(p_queue, p_max_jobs, p_worker, p_lease) as j;
-  else
-    return query select j.* from _claim_limited(p_queue, p_max_jobs, p_worker, p_lease, v_limit) as j;
-  end if;
-exception when unique_violation then
-  -- A slot that another session took since.
+  -- Another session has moved the lane's cursor since, or taken slots.
   perform _stale_snapshot(format('claim of queue %L', p_queue));
 end;
 $$;

@@ -57,7 +57,7 @@ begin
   if found then
     return true;
   end if;
-  return not exists (select from _close_attempts(array[complete.receipt], 'c'));
+  return not exists (select from _complete_attempts(array[complete.receipt]));
 end;
 $$;
 
@@ -73,7 +73,7 @@ create or replace function {{ .schema }}.complete_many (receipts {{ .schema }}.r
 as $$
 begin
   return query
-  select s.ready_slot, s.batch_id, s.job_id, s.run_lease from _close_attempts(complete_many.receipts, 'c') as s;
+  select s.ready_slot, s.batch_id, s.job_id, s.run_lease from _complete_attempts(complete_many.receipts) as s;
 end;
 $$;
 

@@ -1,6 +1,6 @@
 -- Terminal counters: checkpoint and rebuild. Both hold singleton lock 2.
 
--- Of the given slots.
+-- Checkpoints these slots, and returns how many keys changed.
 create or replace function {{ .schema }}._checkpoint (p_slots integer[])
   returns bigint
   language plpgsql

@@ -45,9 +45,7 @@ declare
   v_id   bigint;
 begin
   perform _enter_ring();
-  if upsert_schedule.name is null or length(upsert_schedule.name) not between 1 and 200 then
-    perform _invalid_name('schedule', upsert_schedule.name);
-  end if;
+  perform _check_name('schedule', upsert_schedule.name);
   perform _check_timezone(upsert_schedule.timezone collate "C");
   perform _check_job(upsert_schedule.kind, upsert_schedule.queue, upsert_schedule.priority, upsert_schedule.max_attempts,
     v_tags, upsert_schedule.args, upsert_schedule.metadata);

@@ -26,18 +26,6 @@ $$;
 comment on function {{ .schema }}.backoff is
   'The default delay after an attempt that failed: 1 s doubled per attempt, up to a quarter more at random, at most 24 hours.';
 
-create or replace function {{ .schema }}._check_retry_after (p_delay interval)
-  returns void
-  language plpgsql
-  volatile
-as $$
-begin
-  if p_delay < '0' or p_delay > '100 years' then
-    perform _invalid(format('retry_after is %s', p_delay), 'Pass a delay of zero or more, up to 100 years.');
-  end if;
-end;
-$$;
-
 create or replace function {{ .schema }}.fail_many (
   receipts    {{ .schema }}.receipt[],
   errors      text[]   default null,
@@ -55,7 +43,7 @@ begin
       format('%s receipts and %s errors', coalesce(cardinality(fail_many.receipts), 0), cardinality(fail_many.errors)),
       'Pass one error per receipt, or none.');
   end if;
-  perform _check_retry_after(fail_many.retry_after);
+  perform _check_delay('retry_after', coalesce(fail_many.retry_after, '0'));
   if not coalesce(fail_many.terminal, false)
     and _defer_part(fail_many.receipts, fail_many.errors, fail_many.retry_after, 'r')
   then
@@ -83,7 +71,7 @@ create or replace function {{ .schema }}.fail (
   set enable_seqscan = off
 as $$
 begin
-  perform _check_retry_after(fail.retry_after);
+  perform _check_delay('retry_after', coalesce(fail.retry_after, '0'));
   if not coalesce(fail.terminal, false)
     and _defer_part(array[fail.receipt], array[fail.error], fail.retry_after, 'r')
   then

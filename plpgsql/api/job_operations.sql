@@ -96,7 +96,8 @@ begin
     return false;
   end if;
   d := _body(j.ready_slot, j.job_id, j.run_lease);
-  perform _need_key_at(d.unique_key, d.unique_states, d.job_id, retry.run_at);
+  perform _need_key(d.unique_key, d.unique_states, d.job_id,
+    case when retry.run_at > _now() then 'scheduled' else 'available' end::job_state);
   select k.* into t from _take_terminal(array[retry.job_id], array['f', 'x']::"char"[]) as k;
   if not found then
     perform _release_absent(array[retry.job_id]);

@@ -17,9 +17,8 @@ cross join lateral (
   select k.batch_id is not null as claimed, k.claimed_at is not null as ran,
     k.outcome, k.claimed_at, k.finalized_at, k.error, k.progress, k.worker
   from {{ .schema }}._attempt_of(r.ready_slot, r.lane, r.job_id, r.run_lease,
-{{ template "internal/row_passed.sql" . }}    or (c.skips > 0 and exists (
-      select from {{ .schema }}.ready_tombstones as t
-      where t.ready_slot = r.ready_slot and t.job_id = r.job_id and t.run_lease = r.run_lease))) as k
+{{ template "internal/row_passed.sql" . }}    or
+{{ template "internal/row_taken.sql" "r" }}  ) as k
   where k.outcome is null or (k.outcome in ('c', 'f', 'x') and not k.removed)
 ) as a
 union all
@@ -110,9 +109,8 @@ from (
     select false as by_others, k.batch_id is not null as claimed, k.claimed_at is not null as ran,
       k.outcome, k.claimed_at, k.finalized_at, k.error, k.progress, k.worker
     from {{ .schema }}._attempt_of(r.ready_slot, r.lane, r.job_id, r.run_lease,
-      t.passed or (c.skips > 0 and exists (
-        select from {{ .schema }}.ready_tombstones as d
-        where d.ready_slot = r.ready_slot and d.job_id = r.job_id and d.run_lease = r.run_lease))) as k
+      t.passed or
+{{ template "internal/row_taken.sql" "r" }}    ) as k
     where (p.place is null or m.code = 0)
       and (k.outcome is null or (k.outcome in ('c', 'f', 'x') and not k.removed))
     union all

@@ -115,16 +115,9 @@ begin
     perform _drop_keys(k_places, k_jobs);
 
 {{ template "internal/prune_carry.sql" (dict "slot" $i) }}
-    -- A table costs a millisecond or more, so those that are often empty are
-    -- looked at first.
-    truncate ready_entries_{{ $i }}, claims_{{ $i }}, attempt_outcomes_{{ $i }}, lane_cursors_{{ $i }};
-{{ range $table := list "ready_tombstones" "outcome_removals" "terminal_count_deltas" "checkpoint_snapshots"
-  "terminal_count_checkpoints" "lease_extensions" "progress_entries" "workers" "worker_notices" "rescue_points"
-  "promotion_points" "watched_claims" "watch_points" "cron_fires" "cron_points" "rate_points" "slot_entries" "slot_batches" "dependency_points" "job_departures" }}
-    if exists (select from {{ $table }}_{{ $i }}) then
-      truncate {{ $table }}_{{ $i }};
-    end if;
-{{ end }}
+    -- Also where it has no row: by its new file readers with an older snapshot notice the prune.
+    truncate ready_entries_{{ $i }};
+{{- template "internal/ring_tables.sql" (dict "schema" $.schema "suffix" (print "_" $i) "empty" true) }}
 {{ end }}
   end case;
 

@@ -9,7 +9,7 @@ declare
     'enqueue_shards goes from 1 to 64, intervals from zero to 100 years, limits above zero, concurrency_limit up to 1000, on_full is reject or warn.';
   v_key text;
 begin
-  perform _check_queue(configure_queue.queue);
+  perform _check_name('queue', configure_queue.queue);
   perform _check_settings(configure_queue.settings, array['enqueue_shards', 'dlq_enabled', 'priority_aging_interval', 'rate_limit',
     'rate_burst', 'failed_retention', 'dlq_retention', 'notify', 'max_depth', 'on_full', 'concurrency_limit']);
   -- Beyond these a bucket's arithmetic ends in infinity, NaN or an underflow.
@@ -61,7 +61,7 @@ as $$
 declare
   m queue_meta;
 begin
-  perform _check_queue(queue_settings.queue);
+  perform _check_name('queue', queue_settings.queue);
   select q.* into m from queue_meta as q where q.queue = queue_settings.queue;
   return jsonb_build_object(
     'enqueue_shards', coalesce(m.enqueue_shards, 1),
@@ -86,7 +86,7 @@ create or replace function {{ .schema }}.pause_queue (queue text)
 {{ template "internal/public.sql" . -}}
 as $$
 begin
-  perform _check_queue(pause_queue.queue);
+  perform _check_name('queue', pause_queue.queue);
   if not exists (select from queue_lanes as l where l.queue = pause_queue.queue)
     and not exists (select from queue_meta as m where m.queue = pause_queue.queue)
   then
@@ -108,7 +108,7 @@ as $$
 declare
   v_notify boolean;
 begin
-  perform _check_queue(resume_queue.queue);
+  perform _check_name('queue', resume_queue.queue);
   update queue_meta as m set paused = false, paused_at = null where m.queue = resume_queue.queue and m.paused
   returning m.notify into v_notify;
   if v_notify then

@@ -54,7 +54,8 @@ begin
   -- Waiting jobs are offered as if this transaction had enqueued them.
   update ready_entries as r set xid = v_own where r.xid > '1' and r.xid <> v_own;
   get diagnostics v_rows = row_count;
-  update deferred_jobs as d set xid = '1';
+  -- As _deferred_touched has it.
+  update deferred_jobs as d set xid = v_own;
   update workers as w set seen = '1:1:';
   -- Workers could not be heard while the copy was made; they find the server here from now on.
   insert into primaries (n, timeline, since)

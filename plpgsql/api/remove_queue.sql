@@ -83,7 +83,7 @@ declare
   v_proof pg_snapshot;
   v_lanes bigint[];
 begin
-  perform _check_queue(remove_queue.queue);
+  perform _check_name('queue', remove_queue.queue);
   perform _require_read_committed('remove_queue');
   -- No rotation and no prune meanwhile.
   perform pg_advisory_xact_lock(_lock_class(0), 1);

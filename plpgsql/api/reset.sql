@@ -3,10 +3,6 @@
 {{ $single := list "queue_lanes" "queue_removals" "segment_rotations" "segment_prunes" "terminal_rollup_entries" "deferred_jobs"
   "leases" "dlq_entries" "job_unique_claims" "primaries" "parked_jobs" "job_dependencies" "batch_operations" "batch_operation_pages" -}}
 {{ $config := list "queue_meta" "schedules" -}}
-{{ $ring := list "lane_cursors" "ready_entries" "claims" "attempt_outcomes" "ready_tombstones" "outcome_removals"
-  "terminal_count_deltas" "checkpoint_snapshots" "terminal_count_checkpoints" "workers" "worker_notices" "lease_extensions"
-  "progress_entries" "rescue_points" "promotion_points" "watched_claims" "watch_points" "rate_points" "slot_entries" "slot_batches"
-  "dependency_points" "job_departures" "cron_fires" "cron_points" -}}
 create or replace function {{ .schema }}.reset (keep_config boolean default false)
   returns void
 {{ template "internal/public.sql" . -}}
@@ -19,16 +15,16 @@ begin
   loop
     begin
       perform _shut_ring();
-      lock table {{ join ", " $single }}, {{ join ", " $config }}, {{ join ", " $ring }}
-        in access exclusive mode;
+      lock table {{ join ", " $single }}, {{ join ", " $config }}, 
+        {{- template "internal/ring_tables.sql" (dict "suffix" "") }} in access exclusive mode;
       -- This may wait as well: autovacuum may be at what belongs to a table and no lock on
       -- it covers.
 {{- range $table := $single }}
 {{ template "internal/truncate_filled.sql" (dict "schema" $.schema "table" $table) }}
 {{- end }}
-{{- range $i := until (int .segments) }}{{ range $table := $ring }}
-{{ template "internal/truncate_filled.sql" (dict "schema" $.schema "table" (printf "%s_%d" $table $i)) }}
-{{- end }}{{ end }}
+{{- range $i := until (int .segments) }}
+{{- template "internal/ring_tables.sql" (dict "schema" $.schema "suffix" (print "_" $i) "empty" true) }}
+{{- end }}
       if not coalesce(reset.keep_config, false) then
 {{- range $table := $config }}
 {{ template "internal/truncate_filled.sql" (dict "schema" $.schema "table" $table) }}
@@ -44,7 +40,7 @@ begin
   -- Job ids go on, so that a receipt from before never matches a later job.
   insert into segment_rotations (generation, slot, epoch, xid)
   values (0, 0, nextval('storage_epoch'), '0');
-  -- A dump of definitions alone leaves it out.
+  -- After a restore of definitions alone there is no row of settings.
   insert into storage_settings default values on conflict do nothing;
   perform _set_next_fire(s.id) from schedules as s;
 end;

@@ -44,7 +44,6 @@ as $$
 declare
   v_current segment_rotations;
   v_next    bigint;
-  v_used    boolean;
 begin
   perform _require_read_committed('rotate');
   if not _try_singleton(1) then
@@ -59,10 +58,9 @@ begin
 
   -- Workers send heartbeats even where no job comes: some ten thousand, judged by the size of
   -- their table, are reason enough.
-  select exists (select from ready_entries as r where r.ready_slot = v_current.slot)
-    or pg_relation_size(format('%I.%I', '{{ .schema }}', 'workers_' || v_current.slot)) > 1048576
-  into v_used;
-  if not v_used then
+  if not exists (select from ready_entries as r where r.ready_slot = v_current.slot)
+    and pg_relation_size(format('%I.%I', '{{ .schema }}', 'workers_' || v_current.slot)) <= 1048576
+  then
     return 'idle';
   end if;
   if v_next >= {{ .segments }} and not exists (

@@ -7,9 +7,7 @@ create or replace function {{ .schema }}._beat (p_worker text, p_seen pg_snapsho
   set enable_seqscan = off
 as $$
 begin
-  if p_worker is null or length(p_worker) not between 1 and 200 then
-    perform _invalid_name('worker', p_worker);
-  end if;
+  perform _check_name('worker', p_worker);
   insert into workers (worker, heartbeat_at, ready_slot, seen, info) values (p_worker, _now(), _current_slot(), p_seen, p_info);
 end;
 $$;
@@ -83,7 +81,7 @@ declare
   v_jobs     bigint := 0::bigint;
 begin
   if rescue_unknown.worker is null then
-    perform _invalid_name('worker', rescue_unknown.worker);
+    perform _check_name('worker', null);
   end if;
   if rescue_unknown.known is null then
     perform _invalid('known is null', 'Pass the receipts that the worker has; an empty array if it has none.');
@@ -135,58 +133,3 @@ $$;
 
 comment on function {{ .schema }}.list_workers is
   'The workers that have sent a heartbeat, by name, with their last one and the info of register_worker. One that stayed silent longer than the setting worker_silence counts as gone; a prune forgets it after a day. Never blocks. Raises 40001 under a snapshot older than a prune.';
-
-create or replace function {{ .schema }}._notify_workers (p_receipts {{ .schema }}.receipt[], p_reason text)
-  returns void
-  language plpgsql
-  volatile
-  set enable_seqscan = off
-as $$
-begin
-  insert into worker_notices (worker, xid, batch_id, job_id, run_lease, ready_slot, reason)
-  select c.worker, pg_current_xact_id(), r.batch_id, r.job_id, r.run_lease, _current_slot(), p_reason
-  from unnest(p_receipts) as r
-  cross join lateral (
-    select b.worker from claims as b where b.ready_slot = r.ready_slot and b.batch_id = r.batch_id limit 1
-  ) as c
-  where c.worker is not null;
-end;
-$$;
-
--- Takes all of the locks or none: if a call is cancelled while it waits for the next one, those
--- it has would stay. A lock and the note of it are taken in one expression, so that no cancel
--- can come in between.
-create or replace function {{ .schema }}.start_waiting (queues text[])
-  returns void
-{{ template "internal/public.sql" . -}}
-as $$
-declare
-  v_class integer := _lock_class(2);
-  v_key   integer;
-  v_held  integer[] := array[]::integer[];
-begin
-  foreach v_key in array array(select _queue_key(u.queue) from unnest(start_waiting.queues) as u (queue) where u.queue is not null) loop
-    v_held := v_held || case when pg_advisory_lock_shared(v_class, v_key) is not null then v_key end;
-  end loop;
-exception when query_canceled or others then
-  perform pg_advisory_unlock_shared(v_class, u.key) from unnest(v_held) as u (key);
-  raise;
-end;
-$$;
-
-comment on function {{ .schema }}.start_waiting is
-  'Says that this session waits for jobs of these queues: until stop_waiting, or the end of the session, whoever makes a job of theirs claimable notifies the channel named after the schema, with the queue as payload. LISTEN first, then call this, then claim once more before you sleep. Needs a session of its own: behind a transaction pool, poll instead. Waits at most for a producer in the middle of a call.';
-
-create or replace function {{ .schema }}.stop_waiting (queues text[])
-  returns void
-{{ template "internal/public.sql" . -}}
-  -- Of a queue that the session does not wait for, the server would warn of a lock.
-  set client_min_messages = error
-as $$
-begin
-  perform pg_advisory_unlock_shared(_lock_class(2), _queue_key(u.queue)) from unnest(stop_waiting.queues) as u (queue);
-end;
-$$;
-
-comment on function {{ .schema }}.stop_waiting is
-  'Takes back one start_waiting of each of these queues, if there was one. A worker that is awake or busy should not wait, since notifying costs producers time. Never blocks.';

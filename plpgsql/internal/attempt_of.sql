@@ -1,4 +1,5 @@
--- The state of an attempt, found from its ready row by index alone.
+-- The states of attempts: of one, found from its ready row by index alone, and of all at once
+-- (ADR 0019).
 
 -- The batch that claimed an attempt and the outcome that closed it. A batch is named after its
 -- highest job id, so the search starts at the job's own id and ends at the first batch of the

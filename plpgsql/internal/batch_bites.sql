@@ -179,7 +179,7 @@ $$;
 -- What maintain does: a bite of the oldest operation. No row when there is none, or another
 -- session works on it. It does not begin while somebody waits for what this transaction holds,
 -- because it may wait itself; see _is_awaited.
-create or replace function {{ .schema }}._batch_maintain (p_max integer, p_time interval)
+create or replace function {{ .schema }}._batch_maintain ()
   returns table (outcome text, affected bigint, detail text)
   language plpgsql
   volatile
@@ -207,7 +207,7 @@ begin
     return next;
     return;
   end if;
-  select b.met, b.trouble into affected, detail from _batch_bite(o, p_max, clock_timestamp() + p_time) as b;
+  select b.met, b.trouble into affected, detail from _batch_bite(o, 1000, clock_timestamp() + interval '0.1 seconds') as b;
   select b.cursor_id - o.cursor_id, b.state into v_left, outcome from batch_operations as b where b.id = o.id;
   outcome := case when v_left = 0 and outcome = 'running' then 'busy' else outcome end;
   detail := format('operation %s: %s', o.id, coalesce(detail, o.operation));

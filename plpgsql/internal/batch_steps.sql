@@ -95,7 +95,7 @@ begin
       message = 'several jobs of one unique key',
       hint = 'Retry them one by one.';
   end if;
-  perform _need_key_at(k.unique_key, k.unique_states, k.job_id, null)
+  perform _need_key(k.unique_key, k.unique_states, k.job_id, 'available')
   from (select n.* from unnest(v_keyed) as n order by n.unique_key) as k;
 
   v_taken := array(select t from _take_terminal(p_ids, array['f', 'x']::"char"[]) as t);
@@ -129,7 +129,7 @@ begin
   if exists (select from unnest(v_jobs) as d where d.run_at = 'infinity') then
     v_jobs := array(
       select case
-        when d.metadata ? 'awa:run_at' and not exists (select from job_dependencies as n where n.job_id = d.job_id)
+        when _is_parked(d) and not exists (select from job_dependencies as n where n.job_id = d.job_id)
           then _unparked(d)
         else d end
       from unnest(v_jobs) as d);

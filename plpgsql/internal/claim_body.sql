@@ -1,6 +1,7 @@
--- The body of claim, shared with its variants for transaction-long snapshots and, with
--- limited, for queues with a limit of concurrency, which has some of the variables and has
--- awaited the queue's tokens. With divert, such queues are claimed from there.
+-- The body of three functions: of claim, with divert, which hands queues with a limit of
+-- concurrency over to _claim_limited; of _claim_limited, with limited, which declares some of the
+-- variables and has the queue's tokens already; and of _claim_frozen, for transaction-long
+-- snapshots.
 --
 -- Per lane: the caller's turn is the lane's advisory lock, held until commit, so the newest
 -- cursor in a fresh snapshot is the current one. Under a transaction-long snapshot the cursor's

@@ -152,8 +152,9 @@ begin
     v_aged := true;
   end if;
   if v_parked and (v_left = 0 or v_passed) then
-    -- Keys that came free and have nobody yet. Where they are very many, a look at any
-    -- finds one. The first such key of a batch tells: the others are not looked up.
+    -- Batches that freed a key which nobody has yet, though jobs are parked for it, stay on the
+    -- list, so that the next claim comes to the key again. No more than 64 of them: where there
+    -- are more, _parked_keys meets one soon. The first such key of a batch is enough.
     v_points := v_points || array(
       select b.point
       from (

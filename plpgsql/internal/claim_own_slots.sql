@@ -1,5 +1,5 @@
-      -- As of a window: those that have a slot are batches, and those that are set aside are
-      -- others.
+      -- As in claim_slots.sql: jobs whose key has a slot are claimed, and the others are parked, in
+      -- batches of their own.
       loop
         v_take := least(greatest(v_left, v_next), 1000);
         select array_agg(o.job_id), array_agg(o.run_lease), array_agg(_concurrency_key(o.metadata)) into w_ids, w_leases, w_keys

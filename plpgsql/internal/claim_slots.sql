@@ -1,5 +1,6 @@
-          -- Of a window first what decides: who has no slot is set aside, and is in no
-          -- batch of the others. More are looked at than may be claimed where nobody had one.
+          -- First the keys of a window alone: jobs whose key has no slot are parked, in a batch of
+          -- their own. After a round in which no key had one, more jobs are looked at than may be
+          -- claimed.
           v_take := least(greatest(v_left, v_next), 1000);
           v_from := ((c_segment + {{ mul (int .segments) 2 }}) % {{ .segments }})::smallint;
 {{- range $simple := list true false }}

@@ -17,13 +17,15 @@ as $$
       then p_metadata ->> 'awa:concurrency_key' end
 $$;
 
--- What the batches at some points hold: a key for each attempt that is open, and those of the
--- others. A claim draws its time after it has read them, so that it is later than the outcomes
--- that freed its slots, and the times prove the limit. The batches of the current segment are looked for
--- there alone; if one is not, in every segment. Mostly each is open or closed as a whole,
--- and its keys are taken as they stand. An attempt that waits for an answer is closed as m in
--- its batch and still holds a slot: for such batches, and those of which a prune took a part,
--- leases are read, by job and with the snapshot of the outcomes.
+-- What the batches at some points hold: the keys of their open attempts, one for each, and the
+-- keys of the others. A claim reads the clock only after this. So its time is later than the
+-- outcomes that freed its slots, and the stored times prove that the limit was kept.
+--
+-- The batches are first looked for in the current segment alone, and only if one is elsewhere in
+-- all of them. Mostly a batch is open or closed as a whole, and its keys are taken as they
+-- stand. An attempt that waits for an answer is closed as m in its batch and still holds a slot:
+-- for such batches, and those of which a prune took a part, leases are read job by job, in the
+-- snapshot of the outcomes.
 create or replace function {{ .schema }}._slot_state (
   p_queue text, p_open bigint[], p_slot smallint, p_parked boolean,
   out held_keys text[], out open_points bigint[], out freed_keys text[], out freed_points bigint[]

@@ -1,5 +1,6 @@
-            -- Which of w_keys have no slot beside v_held. Grouped, not numbered: keys with more
-            -- than their limit are few.
+            -- The places in w_keys of the jobs that get no slot: p_limit of their key are in
+            -- v_held and before them. Grouped by key, not numbered within each, since few keys
+            -- exceed the limit.
             v_barred := array(
               select n.nth
               from (

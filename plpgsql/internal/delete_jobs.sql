@@ -41,6 +41,7 @@ begin
 end;
 $$;
 
+-- The ids without those that are gone.
 create or replace function {{ .schema }}._less (p_ids bigint[], p_gone bigint[])
   returns bigint[]
   language sql

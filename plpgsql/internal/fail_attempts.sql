@@ -174,7 +174,7 @@ end;
 $$;
 
 -- The same when some are leased: these first, then the others. If another one comes to the
--- leases meanwhile, all of them are let go, as in _close_with_leases. Not in a rescue: it is not
+-- leases meanwhile, all of them are let go, as in _complete_with_leases. Not in a rescue: it is not
 -- due.
 create or replace function {{ .schema }}._fail_with_leases (
   p_receipts {{ .schema }}.receipt[], p_errors text[], p_retry_after interval, p_terminal boolean, p_how "char"

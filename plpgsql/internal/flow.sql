@@ -1,6 +1,7 @@
 -- What relates a job to others: its concurrency key, the jobs it comes after and those that
 -- follow it. Kept in the job's metadata, under names that begin with awa:.
 
+-- Checks the jobs that one is to come after, and returns those that have not completed yet.
 create or replace function {{ .schema }}._check_after (p_after bigint[])
   returns bigint[]
   language plpgsql
@@ -33,6 +34,7 @@ begin
 end;
 $$;
 
+-- enqueue, for a job that names any of these.
 create or replace function {{ .schema }}._enqueue_flow (
   p_kind text, p_args jsonb, p_queue text, p_priority integer, p_run_at timestamptz, p_max_attempts integer, p_tags text[],
   p_metadata jsonb, p_unique_key bytea, p_unique_states bit(8), p_ordering_key text, p_deadline interval,
@@ -48,9 +50,7 @@ declare
   v_id       bigint;
 begin
   if p_concurrency_key is not null then
-    if length(p_concurrency_key) not between 1 and 200 then
-      perform _invalid_name('concurrency_key', p_concurrency_key);
-    end if;
+    perform _check_name('concurrency_key', p_concurrency_key);
     v_metadata := v_metadata || jsonb_build_object('awa:concurrency_key', p_concurrency_key);
   end if;
   if p_follow_ups is not null then

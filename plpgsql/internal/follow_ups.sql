@@ -1,7 +1,8 @@
 -- Jobs that follow a job's end: named by it under awa:follow_ups of its metadata,
 -- enqueued by the statement that closes it.
 
--- Whoever ends a job, which may be a rescue, enqueues all that follow it at once.
+-- A bound, because the call that ends a job enqueues all that follow it, and a rescue ends many
+-- jobs.
 create or replace function {{ .schema }}._check_follow_number (p_jobs jsonb)
   returns void
   language plpgsql
@@ -52,9 +53,7 @@ begin
         if j.value ->> 'concurrency_key' is not null and _concurrency_key(o.metadata) is null then
           perform _invalid(format('concurrency_key is %s', left(j.value ->> 'concurrency_key', 80)), 'A concurrency key is a text of 1 to 200 characters.');
         end if;
-        if o.delay < '0' or o.delay > '100 years' then
-          perform _invalid(format('delay is %s', o.delay), 'Pass a delay of zero or more, up to 100 years.');
-        end if;
+        perform _check_delay('delay', o.delay);
       exception when data_exception or program_limit_exceeded then
         perform _invalid(format('%s, in %s', sqlerrm, left(j.value::text, 200)), 'Give each key the type that enqueue takes.');
       end;
@@ -100,6 +99,7 @@ begin
 end;
 $$;
 
+-- A job that is to follow, as it is named, with the defaults for what is left out.
 create or replace function {{ .schema }}._follow_up (
   p_job jsonb, p_queue text,
   out kind text, out args jsonb, out queue text, out priority integer, out delay interval, out max_attempts integer, out tags text[],

@@ -13,10 +13,10 @@ as $$
   select pg_catalog.pg_advisory_xact_lock_shared({{ .schema }}._lock_class(0), 8)
 $$;
 
--- Shuts the gate before every table is taken. Nothing is in hand yet, so it is waited for
--- until who is inside has left. With the gate in hand each table is waited for briefly: who
--- has it may be at the gate by now, and would be the one whom a deadlock ends. Sets
--- lock_timeout accordingly.
+-- Shuts the gate for a caller that is about to lock every table. The caller has nothing in hand
+-- yet, so this waits until those inside have left. Then it makes lock_timeout short, because each
+-- table may only be waited for briefly: whoever has the table may be waiting at the gate by now,
+-- and a deadlock would end that one.
 create or replace function {{ .schema }}._shut_ring ()
   returns void
   language plpgsql

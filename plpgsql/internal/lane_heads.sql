@@ -1,13 +1,13 @@
 -- Which lane comes first: by priority, and by how long its first job waits.
 
--- Since when the first claimable row of each of these lanes waits; lanes without one are left
--- out. A claim calls it before it has the lanes' locks, to learn which are worth a try.
--- _move_idle_lanes holds the locks, and moves the cursors of lanes left out here past their
--- rows for good. So a lane whose cursor is of another cluster is never left out; a claim then
--- reports it.
+-- Since when the first claimable row of each of these lanes waits. Lanes without one are left
+-- out. A claim calls _lane_heads before it has the lanes' locks, to learn which are worth a try.
+-- _move_idle_lanes calls it with the locks in hand, and moves the cursors of the lanes left out
+-- past their rows for good. So a lane whose cursor is of another cluster is never left out: a
+-- claim then reports it.
 --
--- _waiting_heads leaves out rows that were taken before their turn, of which there may be many,
--- and which a claim goes past once.
+-- _waiting_heads is the same, except that it passes over rows that were taken before their turn.
+-- There may be many of them; claims go past them once and need not be told.
 {{ range $waiting := list false true }}
 create or replace function {{ $.schema }}.{{ if $waiting }}_waiting_heads{{ else }}_lane_heads{{ end }} (p_lanes bigint[])
   returns table (lane bigint, run_at timestamptz)
@@ -56,7 +56,8 @@ begin
         and pg_visible_in_snapshot(x.xid, v_snap)
       union all
       select greatest(b.xid, o.lo_xid), case when b.xid > o.lo_xid then b.job_id else 9223372036854775807 end,
-        -- Where there is no cursor, jobs of another cluster are known by their numbers.
+        -- Without a cursor nothing else tells of another cluster: its jobs have numbers that
+        -- this one has not reached, so these are looked for as well.
         case when c.s_cur is null and o.hi_xid = pg_snapshot_xmax(v_snap) then v_top else o.hi_xid end, v_top
       from (
         select case

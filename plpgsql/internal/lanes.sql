@@ -40,12 +40,12 @@ create or replace function {{ .schema }}._lane_rank (p_lane bigint)
   immutable
   parallel safe
 as $$
-  select pg_catalog.hashint8(p_lane)::bigint & 4294967295
+  select {{ .schema }}._lane_key(p_lane)::bigint & 4294967295
 $$;
 
 -- Whether this transaction may hold a lane or a queue's turn: one that does has written since,
--- or has noted it in the setting. Checked before the lock table, which knows for sure but is
--- costly to read and is locked meanwhile.
+-- and so has an id, or has noted it in the setting. Asked before the lock table, which knows for
+-- sure, but is costly to read and keeps others from locking meanwhile.
 create or replace function {{ .schema }}._may_have_turns ()
   returns boolean
   language sql

@@ -215,20 +215,6 @@ begin
 end;
 $$;
 
--- Tells the worker of a leased attempt that it was closed.
-create or replace function {{ .schema }}._notify_leased (l {{ .schema }}.leases, p_reason text)
-  returns void
-  language plpgsql
-  volatile
-as $$
-begin
-  if l.worker is not null then
-    insert into worker_notices (worker, xid, batch_id, job_id, run_lease, ready_slot, reason)
-    values (l.worker, pg_current_xact_id(), l.batch_id, l.job_id, l.receipt_lease, _current_slot(), p_reason);
-  end if;
-end;
-$$;
-
 -- Leased attempts that are due, and why.
 create or replace function {{ .schema }}._due_leases (p_now timestamptz, p_silence interval, p_max integer)
   returns table (receipt {{ .schema }}.receipt, reason text)

@@ -29,9 +29,8 @@ begin
     select c.* from lane_cursors as c where c.lane = r.lane order by c.generation desc limit 1
   ) as c on true
   cross join lateral _attempt_of(r.ready_slot, r.lane, r.job_id, r.run_lease,
-{{ template "internal/row_passed.sql" . }}    or (c.skips > 0 and exists (
-      select from ready_tombstones as t
-      where t.ready_slot = r.ready_slot and t.job_id = r.job_id and t.run_lease = r.run_lease))) as k
+{{ template "internal/row_passed.sql" . }}    or
+{{ template "internal/row_taken.sql" "r" }}  ) as k
   where k.outcome is null or (k.outcome in ('c', 'f', 'x') and not k.removed);
 end;
 $$;

@@ -244,8 +244,8 @@ begin
 end;
 $$;
 
--- The engine never updates a deferred job. Whoever does by hand makes it a new
--- one to promotion, also when it becomes due before the point that was reached.
+-- A deferred job that was updated, by hand or by rebase, is a new one to promotion, also when it
+-- is due before the point that promotion has reached.
 create or replace function {{ .schema }}._deferred_touched ()
   returns trigger
   language plpgsql

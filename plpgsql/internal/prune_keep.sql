@@ -58,8 +58,8 @@
     from kept as k
   )
   insert into attempt_outcomes (
-    batch_id, lane, xid, finalized_at, seq, jobs, ready_slot, outcome, job_ids, run_leases, errors)
-  select k.batch_id, k.lane, v_own, k.finalized_at, 0, cardinality(k.job_ids), p_current, 'f', null, null,
+    batch_id, lane, xid, finalized_at, seq, jobs, ready_slot, outcome, errors)
+  select k.batch_id, k.lane, v_own, k.finalized_at, 0, cardinality(k.job_ids), p_current, 'f',
     -- Unnested once: reading each element by its number would unpack the whole array.
     case when o.errors is not null then (
       select array_agg(e.error order by u.n)

@@ -51,12 +51,7 @@ begin
       case p_slot
 {{ range $i := until (int .segments) }}
       when {{ $i }} then
-        lock table lane_cursors_{{ $i }}, ready_entries_{{ $i }}, ready_tombstones_{{ $i }}, attempt_outcomes_{{ $i }},
-          claims_{{ $i }}, outcome_removals_{{ $i }}, terminal_count_deltas_{{ $i }}, checkpoint_snapshots_{{ $i }},
-          terminal_count_checkpoints_{{ $i }}, lease_extensions_{{ $i }}, progress_entries_{{ $i }}, workers_{{ $i }},
-          worker_notices_{{ $i }}, rescue_points_{{ $i }}, promotion_points_{{ $i }}, watched_claims_{{ $i }}, watch_points_{{ $i }}, cron_fires_{{ $i }},
-          cron_points_{{ $i }}, rate_points_{{ $i }}, slot_entries_{{ $i }}, slot_batches_{{ $i }}, dependency_points_{{ $i }},
-          job_departures_{{ $i }} in access exclusive mode;
+        lock table {{ template "internal/ring_tables.sql" (dict "suffix" (print "_" $i)) }} in access exclusive mode;
 {{ end }}
       end case;
       return true;
@@ -84,9 +79,10 @@ begin
 end;
 $$;
 
--- The first of these transactions, if it has lasted so long, as a dump's does, that prune does
--- not wait for it: what it proves and copies would be wasted, at each call again. When another
--- role's began is known to who may read all statistics.
+-- The oldest of these transactions, if it has lasted so long, as a dump's does, that prune does
+-- not wait for it: what prune proves and copies would be wasted, at each call again. When a
+-- transaction of another role began is shown only to a schema's owner who may read all
+-- statistics.
 create or replace function {{ .schema }}._lasting_holder (p_met text[])
   returns text
   language plpgsql

@@ -14,7 +14,8 @@ as $$
   select pg_catalog.hashtext('awa/{{ .schema }}') + p_class
 $$;
 
--- What a dump of definitions alone leaves out, and what a reset leaves of an older snapshot.
+-- Raises, for a caller that found no row in the ledger of segments. A restore of definitions alone
+-- has none, and after a reset an older snapshot shows none.
 create or replace function {{ .schema }}._no_segment ()
   returns void
   language plpgsql

@@ -113,17 +113,6 @@ begin
 end;
 $$;
 
--- The same for a job that comes back for p_run_at; null is now.
-create or replace function {{ .schema }}._need_key_at (p_key bytea, p_states bit(8), p_job_id bigint, p_run_at timestamptz)
-  returns void
-  language plpgsql
-  volatile
-as $$
-begin
-  perform _need_key(p_key, p_states, p_job_id, case when p_run_at > _now() then 'scheduled' else 'available' end::job_state);
-end;
-$$;
-
 -- Whether a job has its key, which it then keeps until commit. The row alone does not tell:
 -- while the job is in no state that holds the key, somebody may be taking the key for another
 -- job.

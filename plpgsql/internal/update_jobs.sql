@@ -84,8 +84,8 @@ begin
 end;
 $$;
 
--- The changes of an UPDATE; null is no change. A job that a join brought more than once is
--- changed once.
+-- The changes of an UPDATE, by job; null stands for no change. Of a job that a join brought more
+-- than once the first change counts.
 create or replace function {{ .schema }}._job_changes ()
   returns table (
     id bigint, queue text, priority smallint, run_at timestamptz, max_attempts smallint, metadata jsonb, tags text[],
@@ -197,9 +197,9 @@ begin
     select d.*,
       -- A job that waits for a slot of its key goes back into its lane. Looked up, because
       -- exists may be planned to read them all.
-      d.run_at = 'infinity' and d.metadata ? 'awa:run_at'
+      _is_parked(d::deferred_jobs)
         and (select k.job_id from job_dependencies as k where k.job_id = d.job_id limit 1) is null as parked,
-      d.unique_key is not null and _in_mask('available', d.unique_states) and not _in_mask(d.state, d.unique_states) as gains
+      _gains_key(d::deferred_jobs) as gains
     from late as d
     union all
     select r.job_id, r.lane, 'scheduled', r.run_at, r.created_at, r.run_lease + 1, r.attempt, r.max_attempts, r.kind, r.args,

@@ -1,26 +1,15 @@
 -- Argument checks. Raise AW006.
 
--- Of a name that is missing, empty or too long.
-create or replace function {{ .schema }}._invalid_name (p_what text, p_name text)
+create or replace function {{ .schema }}._check_name (p_what text, p_name text)
   returns void
   language plpgsql
   volatile
 as $$
 begin
-  perform _invalid(
-    format('%s %s', p_what, coalesce(quote_literal(left(p_name, 40)) || format(' has %s characters', length(p_name)), 'is null')),
-    'Give a text of 1 to 200 characters.');
-end;
-$$;
-
-create or replace function {{ .schema }}._check_queue (p_queue text)
-  returns void
-  language plpgsql
-  volatile
-as $$
-begin
-  if p_queue is null or length(p_queue) not between 1 and 200 then
-    perform _invalid_name('queue', p_queue);
+  if p_name is null or length(p_name) not between 1 and 200 then
+    perform _invalid(
+      format('%s %s', p_what, coalesce(quote_literal(left(p_name, 40)) || format(' has %s characters', length(p_name)), 'is null')),
+      'Give a text of 1 to 200 characters.');
   end if;
 end;
 $$;
@@ -45,11 +34,7 @@ create or replace function {{ .schema }}._check_job (
   volatile
 as $$
 begin
-  if p_kind is null or length(p_kind) not between 1 and 200 then
-    perform _invalid_name('kind', p_kind);
-  end if;
-  perform _check_queue(p_queue);
-  perform _check_priority(p_priority);
+  perform _check_name('kind', p_kind), _check_name('queue', p_queue), _check_priority(p_priority);
   if p_max_attempts is null or p_max_attempts not between 1 and 1000 then
     perform _invalid(format('max_attempts is %s', coalesce(p_max_attempts::text, 'null')),
       'max_attempts goes from 1 to 1000.');
@@ -81,7 +66,7 @@ create or replace function {{ .schema }}._check_place (p_queue text, p_priority 
   volatile
 as $$
 begin
-  perform _check_queue(coalesce(p_queue, 'q')), _check_priority(coalesce(p_priority, 1));
+  perform _check_name('queue', coalesce(p_queue, 'q')), _check_priority(coalesce(p_priority, 1));
 end;
 $$;
 
@@ -154,6 +139,19 @@ create or replace function {{ .schema }}._shortest (p_interval interval)
 as $$
   select case when p_interval between '-100 years' and '100 years'
     then timestamp '2001-02-01' + p_interval - timestamp '2001-02-01' else p_interval end
+$$;
+
+-- A time after which a job comes again.
+create or replace function {{ .schema }}._check_delay (p_name text, p_delay interval)
+  returns void
+  language plpgsql
+  volatile
+as $$
+begin
+  if p_delay is null or p_delay < '0' or p_delay > '100 years' then
+    perform _invalid(format('%s is %s', p_name, coalesce(p_delay::text, 'null')), 'Pass a delay of zero or more, up to 100 years.');
+  end if;
+end;
 $$;
 
 -- A lease, a timeout.
