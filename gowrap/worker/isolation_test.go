@@ -12,8 +12,7 @@ import (
 	"github.com/awaqueue/awa/internal/pgtest"
 )
 
-// At REPEATABLE READ the server cannot tell a receipt whose claim is gone from one whose claim
-// is too young to be seen, and asks for another try, always. Others are written all the same.
+// At REPEATABLE READ, too, receipts whose claims are gone are stale, and others are written.
 func TestClaimIsGoneAtRepeatableRead(t *testing.T) {
 	url := pgtest.URL(t)
 	admin := newPool(t, url, nil)

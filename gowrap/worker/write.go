@@ -262,8 +262,8 @@ func (c writer) persistPart(ctx context.Context, receipts []awa.Receipt, from, t
 		try, cancel := context.WithTimeout(ctx, c.patience)
 		var err error
 		if again {
-			// Perhaps only for the level, which the database may have by default: beyond READ
-			// COMMITTED the server cannot tell that nothing is left of an attempt.
+			// Perhaps only for the level, which the database may have by default: READ COMMITTED
+			// waits for others where another level asks for one more try.
 			err = txn.ReadCommitted(try, c.cfg.Pool, func(tx pgx.Tx) error { return f(try, tx, from, to) })
 		} else {
 			err = f(try, c.cfg.Pool, from, to)
