@@ -1,6 +1,6 @@
 -- Batch operations: one thing done to many jobs, in bites.
 begin;
-select plan(118);
+select plan(119);
 -- Alone: maintain takes the oldest operation there is.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 select awa.reset() \g /dev/null
