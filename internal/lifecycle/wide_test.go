@@ -331,6 +331,9 @@ func (c *caller) keepHouse() error {
 		for _, r := range reports {
 			if !wideReports.MatchString(r) {
 				c.t.Errorf("maintain: %s", r)
+				if strings.Contains(r, "deadlock") {
+					c.t.Log(c.deadlock())
+				}
 			}
 		}
 		return c.told(call, err)

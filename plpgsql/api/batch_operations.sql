@@ -208,7 +208,7 @@ begin
   if o.finished_at is null then
     -- Where nothing is done, nothing else would notice a stale snapshot.
     perform _refuse_stale('batch operation');
-    perform _batch_bite(o, coalesce(run_batch_operation.max_jobs, 2147483647), null);
+    perform _batch_bite(o, coalesce(run_batch_operation.max_jobs, 2147483647), null, false);
   end if;
   return query select b.* from get_batch_operation(run_batch_operation.id) as b;
 end;

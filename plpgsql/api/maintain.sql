@@ -70,7 +70,7 @@ begin
   select r.rescued, r.detail into v_rows, detail from _rescue(5000) as r;
   return query select 'rescue', case when v_rows > 0 then 'rescued' when detail = 'another session is at it' then 'busy' else 'idle' end, v_rows, detail;
 
-  return query select 'batch', b.* from _batch_maintain() as b;
+  return query select 'batch', b.* from _batch_maintain(v_rows > 0) as b;
 
   v_rows := _unpark_unlimited(1000);
   if v_rows > 0 then

@@ -63,9 +63,10 @@ $$;
 -- job that somebody holds ends the bite, the next one starts there, and trouble says so. So
 -- does what the server lacks, such as locks or room on its disk: no job is to blame, and the
 -- next bite may find it. Counts and cursor are written with the changes, so a crash neither
--- repeats nor loses any. The caller has locked the operation's row.
+-- repeats nor loses any. The caller has locked the operation's row. With jobs in hand already,
+-- p_late, it waits from the start as it otherwise does from the second step on.
 create or replace function {{ .schema }}._batch_bite (
-  p_operation {{ .schema }}.batch_operations, p_max integer, p_until timestamptz,
+  p_operation {{ .schema }}.batch_operations, p_max integer, p_until timestamptz, p_late boolean,
   out met bigint, out trouble text
 )
   language plpgsql
@@ -74,6 +75,7 @@ create or replace function {{ .schema }}._batch_bite (
 as $$
 declare
   o         batch_operations := p_operation;
+  v_late    boolean := p_late;
   v_idle    boolean := false;
   v_ids     bigint[];
   v_reached bigint;
@@ -86,6 +88,11 @@ begin
   o.started_at := coalesce(o.started_at, _now());
   begin
     while o.state = 'running' and o.matched - p_operation.matched < p_max loop
+      if v_late then
+        -- It waits with jobs in hand, so for as short a time as can be asked for: the
+        -- deadlock_timeout of somebody who waits for them may end in it.
+        perform set_config('lock_timeout', '1ms', true);
+      end if;
       begin
         select p.ids, p.reached into v_ids, v_reached
         from _batch_page(o, v_idle) as p;
@@ -140,11 +147,7 @@ begin
         exit;
       end if;
       v_idle := v_ids = '{}';
-      if not v_idle then
-        -- What follows waits with these in hand, so for as short a time as can be asked for:
-        -- the deadlock_timeout of somebody who waits for them may end in it.
-        perform set_config('lock_timeout', '1ms', true);
-      end if;
+      v_late := v_late or not v_idle;
       o.cursor_id := v_reached;
       if o.cursor_id >= o.last_id then
         o.state := 'done';
@@ -176,10 +179,10 @@ begin
 end;
 $$;
 
--- What maintain does: a bite of the oldest operation. No row when there is none, or another
--- session works on it. It does not begin while somebody waits for what this transaction holds,
--- because it may wait itself; see _is_awaited.
-create or replace function {{ .schema }}._batch_maintain ()
+-- What maintain does, p_late if it has rescued attempts: a bite of the oldest operation. No row
+-- when there is none, or another session works on it. It does not begin while somebody waits for
+-- what this transaction holds, because it may wait itself; see _is_awaited.
+create or replace function {{ .schema }}._batch_maintain (p_late boolean)
   returns table (outcome text, affected bigint, detail text)
   language plpgsql
   volatile
@@ -207,7 +210,7 @@ begin
     return next;
     return;
   end if;
-  select b.met, b.trouble into affected, detail from _batch_bite(o, 1000, clock_timestamp() + interval '0.1 seconds') as b;
+  select b.met, b.trouble into affected, detail from _batch_bite(o, 1000, clock_timestamp() + interval '0.1 seconds', p_late) as b;
   select b.cursor_id - o.cursor_id, b.state into v_left, outcome from batch_operations as b where b.id = o.id;
   outcome := case when v_left = 0 and outcome = 'running' then 'busy' else outcome end;
   detail := format('operation %s: %s', o.id, coalesce(detail, o.operation));
