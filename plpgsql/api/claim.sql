@@ -15,7 +15,11 @@ as $$
 begin
   if claim.queue is null or claim.max_jobs is null or claim.max_jobs < 1 or claim.lease is null
     or _shortest(claim.lease) <= '0' or claim.lease > '100 years' or length(claim.worker) > 200
+    or length(claim.queue) not between 1 and 200
   then
+    if length(claim.queue) not between 1 and 200 then
+      perform _invalid_name('queue', claim.queue);
+    end if;
     if length(claim.worker) > 200 then
       -- The index of notices has no room for a longer name, and then only the worker itself
       -- could close its attempts.
