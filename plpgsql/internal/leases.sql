@@ -56,21 +56,6 @@ as $$
   select row(null, l.batch_id, l.job_id, l.receipt_lease)::{{ .schema }}.receipt
 $$;
 
--- The receipts without those that p_taken closed.
-create or replace function {{ .schema }}._without (p_receipts {{ .schema }}.receipt[], p_taken {{ .schema }}.receipt[])
-  returns {{ .schema }}.receipt[]
-  language plpgsql
-  immutable
-as $$
-begin
-  return array(
-    select r from unnest(p_receipts) as r
-    where not exists (
-      select from unnest(p_taken) as t
-      where t.batch_id = r.batch_id and t.job_id = r.job_id and t.run_lease = r.run_lease));
-end;
-$$;
-
 -- Whether one of the attempts is leased.
 create or replace function {{ .schema }}._any_leased (p_receipts {{ .schema }}.receipt[])
   returns boolean
