@@ -186,7 +186,7 @@ begin
   where o.passed
     and not exists (select from claimed as c where c.job_id = o.job_id and c.run_lease = o.run_lease)
   union all
-  -- Or a claim would hand it out.
+  -- A claim would hand it out once more.
   select 'a row that was taken is not offered', format('slot %s job %s lease %s', o.ready_slot, o.job_id, o.run_lease), 1, 0
   from placed as o
   left join ready_tombstones as t on t.ready_slot = o.ready_slot and t.job_id = o.job_id and t.run_lease = o.run_lease

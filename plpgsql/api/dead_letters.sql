@@ -116,7 +116,7 @@ begin
       limit bulk_retry_from_dlq.max_jobs
     ) as e
     order by e.unique_key
-    -- Or the keys would be taken before they are sorted.
+    -- offset 0: otherwise the keys would be taken before they are sorted.
     offset 0
   ) as k
   where k.unique_key is null

@@ -27,7 +27,7 @@ comment on function {{ .schema }}.start_waiting is
 create or replace function {{ .schema }}.stop_waiting (queues text[])
   returns void
 {{ template "internal/public.sql" . -}}
-  -- Of a queue that the session does not wait for, the server would warn of a lock.
+  -- The server warns of a lock that is not held, as of a queue that the session does not wait for.
   set client_min_messages = error
 as $$
 begin

@@ -16,19 +16,6 @@ as $$
   select case when p_lease between 1 and 2147483647 then p_lease::integer else 0 end
 $$;
 
--- Whether an attempt is among those in two arrays, in which a job may be more than once.
--- Callers first compare the lease at the job's first place, which mostly settles it.
-create or replace function {{ .schema }}._among (p_job_id bigint, p_run_lease integer, p_job_ids bigint[], p_run_leases integer[])
-  returns boolean
-  language sql
-  immutable
-  parallel safe
-as $$
-  select exists (
-    select from unnest(p_job_ids, p_run_leases) as u (job_id, run_lease)
-    where u.job_id = p_job_id and u.run_lease = p_run_lease)
-$$;
-
 -- Which of the receipts are open now, each with the slot where its claim
 -- stands: a straggler's claim moves when its segment is pruned.
 create or replace function {{ .schema }}._open_receipts (p_receipts {{ .schema }}.receipt[])
@@ -138,6 +125,21 @@ begin
           from unnest(g.job_ids, g.run_leases) as u (job_id, run_lease))));
     end loop;
   end loop;
+end;
+$$;
+
+-- The receipts without those in p_taken.
+create or replace function {{ .schema }}._without (p_receipts {{ .schema }}.receipt[], p_taken {{ .schema }}.receipt[])
+  returns {{ .schema }}.receipt[]
+  language plpgsql
+  immutable
+as $$
+begin
+  return array(
+    select r from unnest(p_receipts) as r
+    where not exists (
+      select from unnest(p_taken) as t
+      where t.batch_id = r.batch_id and t.job_id = r.job_id and t.run_lease = r.run_lease));
 end;
 $$;
 

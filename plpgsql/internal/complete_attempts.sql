@@ -30,6 +30,19 @@ begin
 end;
 $$;
 
+-- Whether an attempt is among those in two arrays, in which a job may be more than once.
+-- Callers first compare the lease at the job's first place, which mostly settles it.
+create or replace function {{ .schema }}._among (p_job_id bigint, p_run_lease integer, p_job_ids bigint[], p_run_leases integer[])
+  returns boolean
+  language sql
+  immutable
+  parallel safe
+as $$
+  select exists (
+    select from unnest(p_job_ids, p_run_leases) as u (job_id, run_lease)
+    where u.job_id = p_job_id and u.run_lease = p_run_lease)
+$$;
+
 -- Many batches of one segment in one statement. p_done is false, with nothing closed, when it
 -- lost a race for one of them, or one is not where its receipt says or has jobs with
 -- follow-ups: the caller then closes them one by one. p_closed is null when all were accepted.

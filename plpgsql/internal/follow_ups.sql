@@ -77,7 +77,7 @@ as $$
   select p_interval::text
 $$;
 
--- Of follow-ups that were checked: the same, in any session.
+-- Follow-ups that were checked, written so that they read the same in any session.
 create or replace function {{ .schema }}._settled_follow_ups (p_follow_ups jsonb)
   returns jsonb
   language plpgsql

@@ -37,7 +37,7 @@ begin
     select l.job_id
     from leases as l
     where l.job_id = any (array(select r.job_id from unnest(p_receipts) as r))
-      -- "is true", or it is a join, which may compare each with each.
+      -- "is true" keeps this from becoming a join, which may compare each with each.
       and ((l.job_id, l.batch_id, l.receipt_lease) in (select r.job_id, r.batch_id, r.run_lease from unnest(p_receipts) as r)) is true
       and (p_callback_id is null or l.callback_id = p_callback_id)
       and (p_due is null or l.due_at <= p_due or l.deadline_at <= p_due or (l.state = 'running' and l.worker is not null))
@@ -54,21 +54,6 @@ create or replace function {{ .schema }}._receipt_of (l {{ .schema }}.leases)
   immutable
 as $$
   select row(null, l.batch_id, l.job_id, l.receipt_lease)::{{ .schema }}.receipt
-$$;
-
--- The receipts without those that p_taken closed.
-create or replace function {{ .schema }}._without (p_receipts {{ .schema }}.receipt[], p_taken {{ .schema }}.receipt[])
-  returns {{ .schema }}.receipt[]
-  language plpgsql
-  immutable
-as $$
-begin
-  return array(
-    select r from unnest(p_receipts) as r
-    where not exists (
-      select from unnest(p_taken) as t
-      where t.batch_id = r.batch_id and t.job_id = r.job_id and t.run_lease = r.run_lease));
-end;
 $$;
 
 -- Whether one of the attempts is leased.
@@ -160,7 +145,7 @@ begin
       where c.unique_key is not null and _in_mask(v_state, c.unique_states)
         and (p_how = 's' or not p_terminal and c.attempt < c.max_attempts)
       order by c.unique_key
-      -- Or the keys would be taken before they are sorted.
+      -- offset 0: otherwise the keys would be taken before they are sorted.
       offset 0
     ) as k
     where k.nth = 1 and _take_key(k.unique_key, k.unique_states, k.job_id, v_state) = k.job_id);

@@ -1,6 +1,6 @@
 -- Notices tell a worker, at its next heartbeat, that somebody else closed one of its attempts.
 
--- Of attempts that were just closed in the ring.
+-- Tells the workers of attempts that were just closed in the ring.
 create or replace function {{ .schema }}._notify_workers (p_receipts {{ .schema }}.receipt[], p_reason text)
   returns void
   language plpgsql
@@ -18,7 +18,7 @@ begin
 end;
 $$;
 
--- Of one that was leased.
+-- Tells the worker of a leased attempt.
 create or replace function {{ .schema }}._notify_leased (l {{ .schema }}.leases, p_reason text)
   returns void
   language plpgsql

@@ -11,7 +11,7 @@ as $$
 $$;
 
 -- The next keys with parked jobs after one: of fifty jobs at a time as long as those have more
--- than one, then from key to key. Each step reads the rest of an index page, which is most of it.
+-- than one, then from key to key. Each step reads the rest of an index page, which is most of its cost.
 create or replace function {{ .schema }}._parked_keys_after (p_queue text, p_round integer, p_key text, p_max integer)
   returns text[]
   language plpgsql

@@ -216,7 +216,7 @@ begin
       returning lane
     )
     select coalesce(sum(q.jobs), 0)::bigint, array_agg(q.lane),
-      -- As they come: they are in order already.
+      -- Without an order by, because they come in order already.
       (select n.run_at from next as n offset p_max - 1), (select n.job_id from next as n offset p_max - 1)
     from (select n.lane, count(*) as jobs from promoted as n group by n.lane) as q
     into _promote.promoted, v_lanes, v_to_at, v_to_id;
@@ -236,7 +236,8 @@ begin
   insert into promotion_points (point, run_at, job_id, ready_slot, seen)
   values (p.point + 1, coalesce(r.run_at, v_now), coalesce(r.job_id, 9223372036854775807), v_slot,
     case when cardinality(v_late) = p_max
-      -- Likewise, or over the index on run_at, which has the ids as well.
+      -- One by one, as above: a join might read them all by the index on run_at, which has the
+      -- ids as well.
       or exists (
         select from unnest(v_late) as u (job_id)
         cross join lateral (select d.* from deferred_jobs as d where d.job_id = u.job_id offset 0) as l)

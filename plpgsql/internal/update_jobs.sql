@@ -238,7 +238,7 @@ begin
       -- that.
       c.due_at > v_now or v_stale or case when c.gains then not _has_key(c.unique_key, c.job_id) else false end as later
     from changed as c
-    -- By values that none of these has: a join that can hash.
+    -- A null counts as a value that none of these has, so that the join can hash.
     join target as t on t.lane = c.lane
       and coalesce(t.queue, '') = coalesce(c.queue, '') and coalesce(t.priority, 0) = coalesce(c.priority, 0)
       and coalesce(t.ordering_key, '') = coalesce(c.ordering_key, '') and coalesce(t.spread, -1) = coalesce(c.spread, -1)
