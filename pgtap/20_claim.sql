@@ -65,7 +65,7 @@ from (values
   ('max_jobs 0',        'max_jobs 0',    $$ select * from awa.claim('tap/20/lease', 0) $$),
   ('max_jobs -1',       'max_jobs -1',   $$ select * from awa.claim('tap/20/lease', -1) $$),
   ('max_jobs null',     'max_jobs null', $$ select * from awa.claim('tap/20/lease', null) $$),
-  ('a null queue',      'NULL',          $$ select * from awa.claim(null, 1) $$),
+  ('a null queue',      'queue is null',          $$ select * from awa.claim(null, 1) $$),
   ('an empty queue',    '''''',          $$ select * from awa.claim('') $$),
   ('a queue of 201 characters', '201',   $$ select * from awa.claim(repeat('é', 201)) $$),
   ('a null lease',      'null',          $$ select * from awa.claim('tap/20/lease', 1, lease => null) $$),

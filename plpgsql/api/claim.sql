@@ -17,9 +17,7 @@ begin
     or _shortest(claim.lease) <= '0' or claim.lease > '100 years' or length(claim.worker) > 200
     or length(claim.queue) not between 1 and 200
   then
-    if length(claim.queue) not between 1 and 200 then
-      perform _invalid_name('queue', claim.queue);
-    end if;
+    perform _check_name('queue', claim.queue);
     if length(claim.worker) > 200 then
       -- The index of notices has no room for a longer name, and then only the worker itself
       -- could close its attempts.
@@ -29,7 +27,7 @@ begin
     perform _invalid(
       format('claim of queue %L, max_jobs %s, lease %s', claim.queue,
         coalesce(claim.max_jobs::text, 'null'), coalesce(claim.lease::text, 'null')),
-      'Name a queue, ask for at least one job and give a lease above zero, up to 100 years.');
+      'Ask for at least one job and give a lease above zero, up to 100 years.');
   end if;
   if _keeps_snapshot() then
     return query
