@@ -87,7 +87,7 @@ begin
   perform _enter_ring();
   perform _check_max_jobs(bulk_retry_from_dlq.max_jobs);
   v_later := _comes_later(null);
-  v_state := case when v_later then 'scheduled' else 'available' end;
+  v_state := case when v_later then 'scheduled' else 'available' end::job_state;
   -- Of letters with one key the oldest that needs it may take it, unless another job has it by
   -- now; the others stay. Those whose key does not count where they go need none.
   select array_agg(k.id) into v_ids
