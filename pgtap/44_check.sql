@@ -1,7 +1,7 @@
 -- Check: every invariant, by damaging the tables by hand and seeing exactly
 -- that violation.
 begin;
-select plan(47);
+select plan(49);
 -- Alone: damages ledgers.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 select awa.reset() \g /dev/null
@@ -78,6 +78,10 @@ from (values
     format($$ update awa.attempt_outcomes set outcome = 'z' where batch_id = %s and outcome = 'c' $$, :batch)),
   ('the row of a running job lost', array['every claim has its ready rows'],
     format('delete from awa.ready_entries where job_id = %s', :running_job)),
+  ('a waiting lease lost', array['a job goes on after an attempt that did not end it'],
+    format($$ select awa.register_callback(receipt, '1 hour') from held where n = 4; delete from awa.leases where job_id = %s $$, :running_job)),
+  ('a retryable job lost', array['a job goes on after an attempt that did not end it'],
+    format($$ select awa.fail(receipt) from held where n = 4; delete from awa.deferred_jobs where job_id = %s $$, :running_job)),
   ('a removal of a job that did not finish', array['every removal has its outcome'],
     format($$ insert into awa.outcome_removals (job_id, lane, xid, run_lease, ready_slot, outcome)
       values (%s, %s, pg_current_xact_id(), 1, %s, 'c') $$, :running_job, :lane, :slot)),

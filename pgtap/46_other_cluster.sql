@@ -1,7 +1,7 @@
 -- Transaction ids of another cluster, as a dump brings them: claim refuses what it can
 -- tell by, and rebase makes it good.
 begin;
-select plan(19);
+select plan(20);
 -- Alone: rewrites what is retained.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 select awa.reset() \g /dev/null
@@ -91,6 +91,12 @@ select set_config('awa.now', (now() + interval '1 hour')::text, true), awa.rebas
 select is(running, 1::bigint, 'a worker has time to come back') from awa.queue_counts('tap/46/heard');
 select set_config('awa.now', (now() + interval '65 minutes')::text, true), awa.maintain() \g /dev/null
 select is(retryable, 1::bigint, 'and not for ever') from awa.queue_counts('tap/46/heard');
+
+-- A job that left while it waited: that it did is noted, or it would count as lost.
+select awa.enqueue('k', queue => 'tap/46/left') \g /dev/null
+select awa.snooze(c.receipt, '1 day'), awa.delete_job_compat(c.job_id) from awa.claim('tap/46/left') as c \g /dev/null
+select awa.rebase() \g /dev/null
+select is_empty($$ select c.* from awa.check() as c where c.detail like 'job ' || (select last_value from awa.job_id_seq) || ' %' $$, 'a job that was deleted is not lost');
 
 select * from finish();
 rollback;

@@ -1,6 +1,6 @@
 -- Dead letters: the ways in, the ways back and the ways out, with the counts of each.
 begin;
-select plan(128);
+select plan(130);
 -- Alone: calls maintain.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 
@@ -161,6 +161,12 @@ select is(awa.bulk_move_failed_to_dlq('tap/61/twins'), 2::bigint, 'two letters o
 select is(awa.bulk_retry_from_dlq('tap/61/twins'), 1::bigint, 'only one of them can come back');
 select results_eq($$ select id from awa.jobs where queue = 'tap/61/twins' $$, format('values (%s::bigint)', :older), 'the older one does');
 select results_eq($$ select id from awa.dlq_entries where queue = 'tap/61/twins' $$, format('values (%s::bigint)', :younger), 'the younger one stays dead');
+
+-- b00100000: the key counts while a job runs, so none is needed to wait.
+select awa.enqueue('k', queue => 'tap/61/loose', unique_key => '\x6104', unique_states => b'00100000') from generate_series(1, 2) \g /dev/null
+select awa.fail(c.receipt, 'e', terminal => true) from awa.claim('tap/61/loose', 2) as c \g /dev/null
+select is(awa.bulk_move_failed_to_dlq('tap/61/loose'), 2::bigint, 'two letters of a key that does not count where they go');
+select is(awa.bulk_retry_from_dlq('tap/61/loose'), 2::bigint, 'both come back, as by retry_from_dlq');
 
 select awa.enqueue('tagged61', queue => 'tap/61/r', tags => array['red', 'blue']), awa.enqueue('tagged61', queue => 'tap/61/r', tags => array['blue']), awa.enqueue('plain61', queue => 'tap/61/r', priority => 1),
   awa.enqueue('plain61', queue => 'tap/61/r2') \g /dev/null

@@ -45,6 +45,7 @@ type wide struct {
 
 	mu        sync.Mutex // guards what follows
 	calls     int
+	answers   int            // to callbacks that jobs waited for
 	errors    map[string]int // by their SQLSTATEs
 	completed map[int64]bool // by transactions that committed
 }
@@ -219,29 +220,43 @@ func (c *caller) finish(on awa.DBTX) error {
 		}
 		return c.told("complete", err)
 	case 5:
-		var id *string
-		err := on.QueryRow(context.Background(), `select awa.register_callback($1::text::awa.receipt, '50 ms')::text`, receipts[0]).Scan(&id)
-		if err == nil && id != nil {
-			c.callbacks = append(c.callbacks, *id)
-			c.pocket = append(c.pocket, mine[0])
-		}
-		return c.told("register_callback", err)
+		c.pocket = append(c.pocket, mine[0])
+		return c.register(on, mine[0])
 	}
 	call := c.pick(c.mix.finishes...)
 	_, err := on.Exec(context.Background(), `select awa.`+strings.Replace(call, "$1", "($1::text[]::awa.receipt[])", 1), receipts)
 	return c.told(call, err)
 }
 
+func (c *caller) register(on awa.DBTX, h held) error {
+	var id *string
+	err := on.QueryRow(context.Background(), `select awa.register_callback($1::text::awa.receipt, $2::text::interval)::text`, h.receipt, c.pick("50 ms", "5 s", "5 s")).Scan(&id)
+	if err == nil && id != nil {
+		c.callbacks = append(c.callbacks, *id)
+	}
+	return c.told("register_callback", err)
+}
+
+// answer answers a callback, or registers one that may be answered.
 func (c *caller) answer(on awa.DBTX) error {
+	if len(c.callbacks) == 0 && len(c.pocket) > 0 {
+		return c.register(on, c.pocket[len(c.pocket)-1])
+	}
 	if len(c.callbacks) == 0 {
 		return nil
 	}
-	id := c.callbacks[0]
+	last := len(c.callbacks) - 1 // the others may be timed out
+	id := c.callbacks[last]
 	if c.rnd.IntN(4) > 0 {
-		c.callbacks = c.callbacks[1:]
+		c.callbacks = c.callbacks[:last]
 	}
 	call := c.pick(`complete_callback($1)`, `fail_callback($1)`, `retry_callback($1)`, `resume_callback($1)`, `heartbeat_callback($1, '20 ms')`)
 	_, err := on.Exec(context.Background(), `select awa.`+strings.Replace(call, "$1", "$1::text::uuid", 1), id)
+	if err == nil {
+		c.mu.Lock()
+		c.answers++
+		c.mu.Unlock()
+	}
 	return c.told(call, err)
 }
 
@@ -255,7 +270,7 @@ func (c *caller) call(on awa.DBTX) error {
 		return c.claim(on)
 	case n < 60:
 		return c.finish(on)
-	case n < 63:
+	case n < 69:
 		return c.answer(on)
 	}
 	sql := c.pick(c.mix.calls...)
@@ -595,7 +610,7 @@ func TestWide(t *testing.T) {
 	enders.Wait()
 	close(over)
 	sampler.Wait()
-	t.Logf("%d calls, %d jobs completed, errors %v", w.calls, len(w.completed), w.errors)
+	t.Logf("%d calls, %d jobs completed, %d callbacks answered, errors %v", w.calls, len(w.completed), w.answers, w.errors)
 	var completed []int64
 	for id := range w.completed {
 		completed = append(completed, id)

@@ -18,9 +18,11 @@ func (w *flowWorld) allActions() []func(*rapid.T) {
 		w.enqueue, w.enqueue, w.enqueue, w.enqueue, w.enqueueAfter, w.enqueueAfter, w.enqueueAfter,
 		w.claim, w.claim, w.claim, w.claim, w.claim, w.claim,
 		w.complete, w.complete, w.complete, w.fail, w.fail, w.snooze, w.cancel,
-		w.register, w.register, w.register, w.answer, w.answer, w.answer, w.answer, w.park, w.hold,
-		w.maintain, w.maintain, w.maintain, w.maintain, w.rotate, w.prune, w.lift, w.retune, w.pause, w.wait, w.wait,
-		w.retry, w.retry, w.remove, w.letter, w.retryLetter, w.move,
+		w.register, w.register, w.register, w.answer, w.answer, w.answer, w.answer, w.park, w.park, w.hold, w.ask,
+		w.report, w.report, w.extend, w.extend, w.beat, w.beat, w.lapse, w.lapse, w.rescueUnknown, w.cancelAttempt,
+		w.maintain, w.maintain, w.maintain, w.maintain, w.rotate, w.prune, w.turn, w.lift, w.retune, w.pause, w.wait, w.wait,
+		w.retry, w.retry, w.remove, w.letter, w.retryLetter, w.move, w.reschedule, w.reschedule,
+		w.removeFrom, w.discard, w.letters, w.retryLetters, w.purge, w.recount, w.rebase,
 		w.startBatch, w.startBatch, w.runBatch, w.runBatch, w.endBatch,
 		w.cancelKey, w.schedule, w.unschedule, w.holdSchedule, w.elsewhere, w.elsewhere, w.elsewhere,
 	}
@@ -80,6 +82,12 @@ func (w *flowWorld) enqueue(r *rapid.T) {
 		max:     rapid.IntRange(1, 3).Draw(r, "max attempts"),
 		follows: rapid.IntRange(0, 3).Draw(r, "follow-ups") == 0,
 	}
+	if rapid.IntRange(0, 4).Draw(r, "later") == 0 {
+		j.runAt = w.now + 20e6
+	}
+	if rapid.IntRange(0, 4).Draw(r, "deadline") == 0 {
+		j.deadline = 30e6
+	}
 	w.anyUniqueKey(r, j)
 	w.add(r, "enqueue", j, nil)
 }
@@ -123,6 +131,10 @@ func (w *flowWorld) add(r *rapid.T, call string, j *flowJob, want error) {
 			Exhausted: []awa.FollowUp{{Kind: "after exhausted"}},
 		}
 	}
+	p.Deadline = time.Duration(j.deadline) * time.Microsecond
+	if j.runAt != 0 {
+		p.RunAt = when(j.runAt)
+	}
 	if q := w.queues[j.queue]; want == nil && q.depth > 0 && !q.warns && q.depth <= len(w.sorted(func(o *flowJob) bool {
 		return o.queue == j.queue && o.waits()
 	})) {
@@ -134,23 +146,27 @@ func (w *flowWorld) add(r *rapid.T, call string, j *flowJob, want error) {
 		return
 	}
 	j.after = slices.DeleteFunc(j.after, func(id int64) bool { return w.jobs[id].state == awa.StateCompleted })
-	if len(j.after) == 0 {
-		j.state = awa.StateAvailable
+	if j.state = awa.StateAvailable; len(j.after) > 0 || j.runAt > w.now {
+		j.state = awa.StateScheduled
 	}
 	if h := w.holder(j, j.state); h != nil {
 		w.demand(r, call+" of a key that is held", id == h.id, true, err)
 		return
 	}
 	w.demand(r, call, id > 0 && w.jobs[id] == nil, true, err)
-	j.id = id
+	j.id, j.kind = id, "job"
 	w.jobs[id] = j
 }
 
 // claim demands as many jobs as have a slot and a token each.
 func (w *flowWorld) claim(r *rapid.T) {
 	q := w.queues[w.anyQueue(r)]
+	if jobs := w.sorted(is(awa.StateAvailable)); len(jobs) > 0 && rapid.IntRange(0, 3).Draw(r, "any queue") > 0 {
+		q = w.queues[rapid.SampledFrom(jobs).Draw(r, "queue of").queue]
+	}
 	limit := rapid.SampledFrom([]int{1, 2, 5, 100}).Draw(r, "max jobs")
 	lease := rapid.SampledFrom([]time.Duration{time.Minute, 3 * time.Hour}).Draw(r, "lease")
+	worker := rapid.SampledFrom([]string{"", "", "nobody", "alpha", "beta"}).Draw(r, "worker")
 	ctx := w.at(r)
 	waiting := w.sorted(func(j *flowJob) bool { return j.queue == q.name && j.state == awa.StateAvailable && !q.paused })
 	slots := map[string]int{}
@@ -159,6 +175,9 @@ func (w *flowWorld) claim(r *rapid.T) {
 	}
 	free := 0
 	for _, j := range waiting {
+		if j.aside && j.gains() { // promotion sees to its unique key first
+			continue
+		}
 		if q.limit == 0 || j.key == "" {
 			free++
 		} else if slots[j.key] > 0 {
@@ -174,10 +193,10 @@ func (w *flowWorld) claim(r *rapid.T) {
 	} else {
 		limit = want
 	}
-	jobs, err := queue.Claim(ctx, w.conn, awa.ClaimParams{Queue: q.name, MaxJobs: max(limit, 1), Lease: lease})
+	jobs, err := queue.Claim(ctx, w.conn, awa.ClaimParams{Queue: q.name, MaxJobs: max(limit, 1), Lease: lease, Worker: worker})
 	// Under a limit a claim that has something may leave the rest to the next.
 	for more := jobs; q.limit > 0 && len(more) > 0 && len(jobs) < limit && err == nil; jobs = append(jobs, more...) {
-		more, err = queue.Claim(ctx, w.conn, awa.ClaimParams{Queue: q.name, MaxJobs: limit - len(jobs), Lease: lease})
+		more, err = queue.Claim(ctx, w.conn, awa.ClaimParams{Queue: q.name, MaxJobs: limit - len(jobs), Lease: lease, Worker: worker})
 		w.answers["claim of the rest"]++
 	}
 	if len(jobs) != limit {
@@ -186,7 +205,8 @@ func (w *flowWorld) claim(r *rapid.T) {
 	w.demand(r, "claim "+q.name, len(jobs), limit, err)
 	for _, got := range jobs {
 		j := w.jobs[got.ID]
-		if j == nil || j.state != awa.StateAvailable || j.queue != q.name || int(got.Attempt) != j.attempt {
+		if j == nil || j.state != awa.StateAvailable || j.queue != q.name || int(got.Attempt) != j.attempt || len(got.Errors) != j.errors ||
+			percentOf(got.Progress) != j.progress || got.Receipt.RunLease <= j.receipt.RunLease {
 			r.Fatalf("handed out %+v as %+v", j, got)
 		}
 		if q.limit > 0 && j.key != "" && len(w.sorted(func(o *flowJob) bool {
@@ -195,7 +215,10 @@ func (w *flowWorld) claim(r *rapid.T) {
 			r.Fatalf("key %q has no slot for %+v", j.key, j)
 		}
 		j.state, j.receipt, j.runAt, j.called, j.left = awa.StateRunning, got.Receipt, 0, false, false
-		j.lease, j.expires = lease.Microseconds(), w.now+lease.Microseconds()
+		j.lease, j.expires, j.worker, j.claimed, j.ran = lease.Microseconds(), w.now+lease.Microseconds(), worker, w.now, true
+		if j.ends = 0; j.deadline != 0 {
+			j.ends = w.now + j.deadline
+		}
 		w.receipts = append(w.receipts, got.Receipt)
 	}
 }
@@ -220,6 +243,10 @@ func flowJobs(jobs []*flowJob) (told []string) {
 
 // anyReceipts are of open attempts, more likely than of closed ones.
 func (w *flowWorld) anyReceipts(r *rapid.T) []awa.Receipt {
+	if len(w.sorted((*flowJob).open)) == 0 {
+		w.claim(r)
+		w.look(r) // which tells what the claim set aside
+	}
 	var from []awa.Receipt
 	for _, j := range w.sorted((*flowJob).open) {
 		from = append(from, j.receipt)
@@ -258,6 +285,9 @@ func (w *flowWorld) complete(r *rapid.T) {
 
 // close ends a job. kind is what follows it.
 func (w *flowWorld) close(j *flowJob, state awa.JobState, kind string) {
+	if state == awa.StateCancelled {
+		j.errors++ // which says why
+	}
 	j.state, j.done = state, state == awa.StateCompleted
 	if j.follows && kind != "" {
 		w.due[j.id] = kind
@@ -267,16 +297,25 @@ func (w *flowWorld) close(j *flowJob, state awa.JobState, kind string) {
 // failed is what a failed attempt makes of its job, to be tried again at a moment;
 // below zero, at whatever moment.
 func (w *flowWorld) failed(j *flowJob, terminal bool, runAt int64) awa.JobState {
+	over := awa.StateFailed
+	if w.queues[j.queue].dlq {
+		over = modelDead
+	}
 	switch {
 	case j.attempt >= j.max:
-		w.close(j, awa.StateFailed, "after exhausted")
+		w.close(j, over, "after exhausted")
 	case terminal:
-		w.close(j, awa.StateFailed, "after failed")
+		w.close(j, over, "after failed")
 	case w.holder(j, awa.StateRetryable) != nil:
 		w.close(j, awa.StateCancelled, "")
+		return awa.StateCancelled
 	default:
 		j.attempt++
-		j.state, j.runAt = awa.StateRetryable, runAt
+		j.state, j.runAt, j.ran = awa.StateRetryable, runAt, false
+	}
+	j.errors++
+	if j.terminal() {
+		return awa.StateFailed
 	}
 	return j.state
 }
@@ -309,8 +348,8 @@ func (w *flowWorld) snooze(r *rapid.T) {
 			w.close(j, awa.StateCancelled, "")
 			continue
 		}
-		j.state, j.runAt = awa.StateAvailable, 0
-		if delay > 0 {
+		j.state, j.runAt, j.ran = awa.StateAvailable, 0, false
+		if delay > 0 || j.gains() {
 			j.state, j.runAt = awa.StateScheduled, w.now+delay.Microseconds()
 		}
 	}
@@ -321,6 +360,7 @@ func (w *flowWorld) cancel(r *rapid.T) {
 	got, err := queue.Cancel(w.at(r), w.conn, j.id, "")
 	w.demand(r, "cancel", got, !j.terminal(), err)
 	if got {
+		w.tell(j)
 		w.close(j, awa.StateCancelled, "")
 	}
 }

@@ -45,8 +45,10 @@ func (b *flowBatch) takes(j *flowJob) bool {
 func (w *flowWorld) apply(b *flowBatch, j *flowJob) {
 	switch b.Operation {
 	case awa.OperationCancel:
+		w.tell(j)
 		w.close(j, awa.StateCancelled, "")
 	case awa.OperationDelete, awa.OperationDiscard:
+		w.tell(j)
 		j.state = modelGone
 	case awa.OperationRetry:
 		w.again(j, awa.RetryParams{Queue: b.Settings.Queue, Priority: b.Settings.Priority})

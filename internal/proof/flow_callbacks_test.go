@@ -20,7 +20,7 @@ func (w *flowWorld) register(r *rapid.T) {
 	w.demand(r, "register_callback", id != "", len(open) > 0, err)
 	for _, j := range open {
 		j.state, j.callback, j.timeout, j.called = awa.StateWaitingExternal, id, w.now+timeout.Microseconds(), true
-		j.left = false // who registers is there
+		j.left, j.ends = false, 0 // who registers is there
 		w.callbacks = append(w.callbacks, id)
 	}
 }
@@ -36,6 +36,9 @@ func (w *flowWorld) waiting(id awa.CallbackID) *flowJob {
 
 // anyCallback is one that a job waits for, more likely than one that is void.
 func (w *flowWorld) anyCallback(r *rapid.T) awa.CallbackID {
+	if len(w.sorted(is(awa.StateWaitingExternal))) == 0 {
+		w.register(r)
+	}
 	good := slices.DeleteFunc(slices.Clone(w.callbacks), func(id awa.CallbackID) bool { return w.waiting(id) == nil })
 	if len(good) == 0 || rapid.IntRange(0, 4).Draw(r, "void") == 0 {
 		good = w.callbacks
@@ -69,7 +72,7 @@ func (w *flowWorld) answer(r *rapid.T) {
 		return
 	}
 	back := map[string]awa.JobState{"retry_callback": awa.StateAvailable, "resume_callback": awa.StateRunning}[call]
-	if w.holder(j, back) != nil {
+	if w.holder(j, back) != nil || call == "resume_callback" && j.left && w.holder(j, awa.StateAvailable) != nil {
 		w.refuse(r, call+" without its key", err, awa.ErrDuplicate)
 		return
 	}
@@ -80,13 +83,16 @@ func (w *flowWorld) answer(r *rapid.T) {
 	case "fail_callback":
 		w.failed(j, false, -1)
 	case "retry_callback":
-		j.state, j.attempt, j.runAt = awa.StateAvailable, 1, 0
+		j.state, j.attempt, j.runAt, j.ran = awa.StateAvailable, 1, 0, false
 	case "resume_callback":
 		if j.left {
-			j.state, j.runAt = awa.StateAvailable, 0
+			j.state, j.runAt, j.ran = awa.StateAvailable, 0, false
 			return
 		}
 		j.state, j.expires = awa.StateRunning, w.now+j.lease
+		if j.deadline != 0 {
+			j.ends = w.now + j.deadline
+		}
 	}
 }
 
@@ -109,13 +115,29 @@ func (w *flowWorld) park(r *rapid.T) {
 	ctx := w.at(r)
 	open, _ := w.divide([]awa.Receipt{receipt})
 	got, err := queue.Park(ctx, w.conn, receipt)
+	if len(open) > 0 && open[0].called && open[0].state == awa.StateRunning && w.holder(open[0], awa.StateAvailable) != nil {
+		w.refuse(r, "park without its key", err, awa.ErrDuplicate)
+		return
+	}
 	w.demand(r, "park", got, len(open) > 0 && open[0].called, err)
 	if !got {
 		return
 	}
 	if j := open[0]; j.state == awa.StateRunning {
-		j.state, j.runAt = awa.StateAvailable, 0
+		j.state, j.runAt, j.ran = awa.StateAvailable, 0, false
 	} else {
 		j.left = true
 	}
+}
+
+// ask demands that a worker learns what became of its callback.
+func (w *flowWorld) ask(r *rapid.T) {
+	receipt := w.anyReceipts(r)[0]
+	got, err := queue.CallbackStatus(w.at(r), w.conn, receipt)
+	open, _ := w.divide([]awa.Receipt{receipt})
+	want := awa.CallbackID("")
+	if len(open) > 0 && open[0].called && open[0].state == awa.StateWaitingExternal {
+		want = open[0].callback
+	}
+	w.demand(r, "callback_status", got.Waiting == want && got.Open == (len(open) > 0 && open[0].called), true, err)
 }

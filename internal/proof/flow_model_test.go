@@ -14,17 +14,22 @@ import (
 	"pgregory.net/rapid"
 
 	awa "github.com/awaqueue/awa/gowrap"
+	"github.com/awaqueue/awa/internal/install"
 	"github.com/awaqueue/awa/internal/pgtest"
 )
 
 // TestFlowModel holds random calls of what jobs wait for (callbacks, other jobs,
 // slots, tokens), and of what follows them, against a model of what each job must
-// be. Each call is a transaction of its own; TestModel does without these and
-// overlaps them. -rapid.checks and -rapid.steps make it longer, -rapid.seed repeats
+// be. Each call is a transaction of its own; TestModel overlaps them, with callbacks but
+// without the others. -rapid.checks and -rapid.steps make it longer, -rapid.seed repeats
 // a run.
 func TestFlowModel(t *testing.T) {
-	shorten(t, map[string]string{"rapid.checks": "4", "rapid.steps": "100", "rapid.nofailfile": "true"})
-	url := pgtest.URL(t)
+	shorten(t, map[string]string{"rapid.checks": "3", "rapid.steps": "100", "rapid.nofailfile": "true"})
+	url := pgtest.Empty(t)
+	// Of a short ring every segment is pruned, and filled again, before long.
+	if _, err := install.Migrate(t.Context(), pgtest.Conn(t, url), install.Options{Segments: 3}); err != nil {
+		t.Fatal(err)
+	}
 	w := &flowWorld{conn: pgtest.Conn(t, url), other: pgtest.Conn(t, url), answers: map[string]int{}}
 	exec(t, w.conn, `set jit = off`)
 	rapid.Check(t, func(r *rapid.T) {
@@ -42,12 +47,14 @@ type flowQueue struct {
 	rate     float64 // tokens per second; 0 for no limit
 	burst    float64
 	depth    int  // the most that may wait; 0 for no limit
+	dlq      bool // failed jobs become dead letters at once
 	warns    bool // that more wait, and takes them
 	paused   bool
 }
 
 var flowQueues = []flowQueue{
 	{name: "free", settings: `{"failed_retention": "1 year"}`},
+	{name: "letters", settings: `{"failed_retention": "1 year", "dlq_enabled": true}`, dlq: true},
 	{name: "single", settings: `{"failed_retention": "1 year", "concurrency_limit": 1}`, limit: 1},
 	{name: "double", settings: `{"failed_retention": "1 year", "concurrency_limit": 2}`, limit: 2},
 	{name: "slow", settings: `{"failed_retention": "1 year", "rate_limit": 0.1, "rate_burst": 3}`, rate: 0.1, burst: 3},
@@ -59,6 +66,7 @@ func (w *flowWorld) anyQueue(r *rapid.T) string { return rapid.SampledFrom(w.bus
 // flowJob is all that the model knows of a job.
 type flowJob struct {
 	id       int64
+	kind     string
 	queue    string
 	priority int
 	key      string // of concurrency
@@ -69,16 +77,31 @@ type flowJob struct {
 	done     bool    // it completed
 	follows  bool    // names a job for each kind of end
 	state    awa.JobState
-	attempt  int // of the current or next attempt
+	attempt  int  // of the current or next attempt
+	ran      bool // the attempt was claimed
 	max      int
+	errors   int
+	progress int   // percent that was reported last; 0 for none
 	runAt    int64 // a moment; 0 when past
 	receipt  awa.Receipt
+	worker   string
+	claimed  int64 // moments
+	expires  int64
 	lease    int64 // microseconds
-	expires  int64 // a moment
+	deadline int64 // microseconds of an attempt, or 0
+	ends     int64 // a moment, by the deadline; 0 for none
 	callback awa.CallbackID
 	timeout  int64 // a moment
 	called   bool  // the attempt registered a callback
 	left     bool  // its worker parked it
+}
+
+// shown is the attempt that awa.jobs tells.
+func (j *flowJob) shown() int {
+	if j.ran {
+		return j.attempt
+	}
+	return j.attempt - 1
 }
 
 // open reports whether an attempt of the job is.
@@ -115,8 +138,13 @@ type flowWorld struct {
 	schedules map[string]*flowSchedule
 	fires     map[string]*flowSchedule // that must have their job
 	tokens    float64
-	spent     int64 // when tokens was true
-	pruned    bool  // history may have left since the last look
+	spent     int64                      // when tokens was true
+	beats     map[string]int64           // by worker: its last heartbeat
+	notices   map[awa.Receipt]flowNotice // what a heartbeat must tell, by receipts without slots
+	rebased   int64                      // a moment
+	late      map[awa.Receipt]int64      // attempts of silent workers that a pass left for later
+	pruned    bool                       // history may have left since the last look
+	left      map[string]int64           // by queue: jobs that left with their segments
 	answers   map[string]int
 	looks     int
 }
@@ -141,7 +169,8 @@ func (w *flowWorld) restart(r *rapid.T) {
 	// The same all day, so that a seed repeats what the clock does to schedules.
 	w.now = time.Now().Truncate(24 * time.Hour).Add(48 * time.Hour).UnixMicro()
 	w.tokens, w.spent = w.queues["slow"].burst, w.now
-	w.looks, w.pruned = 0, false
+	w.looks, w.pruned, w.left, w.rebased = 0, false, map[string]int64{}, 0
+	w.beats, w.notices, w.late = map[string]int64{}, map[awa.Receipt]flowNotice{}, map[awa.Receipt]int64{}
 }
 
 // at moves the clock on by a little and tells the storage.
@@ -192,7 +221,9 @@ func (w *flowWorld) look(r *rapid.T) {
 	ctx := context.Background()
 	rows, _ := w.conn.Query(ctx, `
 select j.id, j.kind, j.queue, j.priority, j.state::text, coalesce((j.metadata ->> 'awa:follows')::bigint, 0), j.run_at = 'infinity',
-  case when isfinite(j.run_at) then j.run_at else now() end, coalesce(j.metadata ->> 'cron_name', '')
+  case when isfinite(j.run_at) then j.run_at else now() end, coalesce(j.metadata ->> 'cron_name', ''),
+  j.attempt, cardinality(j.errors), coalesce((j.progress ->> 'percent')::integer, 0), coalesce(j.callback_id::text, ''),
+  coalesce(j.callback_timeout_at, 'epoch'), coalesce(j.deadline_at, 'epoch')
 from awa.jobs as j`)
 	seen := map[int64]bool{}
 	counts := map[string]map[awa.JobState]int64{}
@@ -201,9 +232,16 @@ from awa.jobs as j`)
 	var priority int
 	var state awa.JobState
 	var endless bool
-	var runAt time.Time
+	var runAt, timeout, ends time.Time
 	var faults []error
-	_, err := pgx.ForEachRow(rows, []any{&id, &kind, &name, &priority, &state, &follows, &endless, &runAt, &cron}, func() error {
+	var has flowLook
+	_, err := pgx.ForEachRow(rows, []any{
+		&id, &kind, &name, &priority, &state, &follows, &endless, &runAt, &cron,
+		&has.attempt, &has.errors, &has.progress, &has.callback, &timeout, &ends,
+	}, func() error {
+		if has.timeout, has.ends = timeout.UnixMicro(), ends.UnixMicro(); state != awa.StateRunning {
+			has.ends = 0 // history tells of the last one's
+		}
 		if counts[name] == nil {
 			counts[name] = map[awa.JobState]int64{}
 		}
@@ -217,15 +255,18 @@ from awa.jobs as j`)
 				faults = append(faults, fmt.Errorf("job %d is in %s at %d, want %+v", id, name, priority, *j))
 			}
 			faults = append(faults, w.compare(j, state, endless, runAt.UnixMicro()))
+			if want := j.look(); has != want {
+				faults = append(faults, fmt.Errorf("job %d has %+v, want %+v of %+v", id, has, want, *j))
+			}
 		case follows != 0 && w.due[follows] == kind:
 			delete(w.due, follows)
-			w.jobs[id] = &flowJob{id: id, queue: name, priority: 2, state: awa.StateAvailable, attempt: 1, max: 25}
+			w.jobs[id] = &flowJob{id: id, kind: kind, queue: name, priority: 2, state: awa.StateAvailable, attempt: 1, max: 25}
 			w.answers[kind]++
 		case w.fires[fireOf(cron, kind, runAt.UnixMicro())] != nil:
 			fire := fireOf(cron, kind, runAt.UnixMicro())
 			s := w.fires[fire]
 			delete(w.fires, fire)
-			w.jobs[id] = &flowJob{id: id, queue: s.Queue, priority: s.Priority, state: awa.StateAvailable, attempt: 1, max: 25}
+			w.jobs[id] = &flowJob{id: id, kind: kind, queue: s.Queue, priority: s.Priority, state: awa.StateAvailable, attempt: 1, max: 25}
 			if name != s.Queue || priority != s.Priority {
 				faults = append(faults, fmt.Errorf("job %d is in %s at %d, want %+v", id, name, priority, *s))
 			}
@@ -238,6 +279,7 @@ from awa.jobs as j`)
 	for _, j := range w.sorted(func(j *flowJob) bool { return !seen[j.id] && !is(modelPruned, modelGone, modelDead)(j) }) {
 		if w.pruned && (j.state == awa.StateCompleted || j.state == awa.StateCancelled) {
 			j.state = modelPruned
+			w.left[j.queue]++
 			w.answers["pruned"]++
 			continue
 		}
@@ -251,10 +293,15 @@ from awa.jobs as j`)
 		faults = append(faults, fmt.Errorf("no job of the fire %s", fire))
 	}
 	faults = append(faults, w.plan(ctx)...)
+	faults = append(faults, w.inForce(ctx)...)
 	if err = errors.Join(append(faults, err, w.count(ctx, counts))...); err != nil {
 		r.Fatal(err)
 	}
 	if w.looks++; w.looks%4 == 0 {
+		rows, _ := w.conn.Query(ctx, drift+" union all ("+unlisted+")", true)
+		if drifted, err := pgx.CollectRows(rows, pgx.RowTo[string]); err != nil || len(drifted) > 0 {
+			r.Fatalf("%v, %v", drifted, err)
+		}
 		violations, err := queue.Check(ctx, w.conn)
 		if err != nil || len(violations) > 0 {
 			r.Fatalf("check: %v, %v", describe(violations), err)
@@ -262,11 +309,55 @@ from awa.jobs as j`)
 	}
 }
 
+// flowLook is what else everybody may see of a job.
+type flowLook struct {
+	attempt, errors, progress int
+	callback                  string
+	timeout, ends             int64
+}
+
+func (j *flowJob) look() flowLook {
+	l := flowLook{attempt: j.shown(), errors: j.errors, progress: j.progress}
+	switch j.state {
+	case awa.StateCompleted:
+		l.progress = 0
+	case awa.StateWaitingExternal:
+		l.callback, l.timeout = string(j.callback), j.timeout
+	case awa.StateRunning:
+		l.ends = j.ends
+	}
+	return l
+}
+
+// inForce demands that each unique key that a job holds is that job's.
+func (w *flowWorld) inForce(ctx context.Context) (faults []error) {
+	rows, _ := w.conn.Query(ctx, `select convert_from(u.unique_key, 'utf8'), u.job_id from awa.job_unique_claims as u`)
+	holders := map[string]int64{}
+	var key string
+	var id int64
+	if _, err := pgx.ForEachRow(rows, []any{&key, &id}, func() error {
+		holders[key] = id
+		return nil
+	}); err != nil {
+		return []error{err}
+	}
+	for key, j := range w.keys {
+		if j.counts(j.place()) && holders[key] != j.id {
+			faults = append(faults, fmt.Errorf("key %s is of job %d, want %+v", key, holders[key], *j))
+		}
+	}
+	return faults
+}
+
 // compare holds one job against the model. A job that waits for a slot may be set
 // aside, and one that waits for others is.
 func (w *flowWorld) compare(j *flowJob, state awa.JobState, endless bool, runAt int64) error {
 	may := j.key != "" && w.queues[j.queue].limit > 0 && j.state == awa.StateAvailable
+	was := j.aside
 	j.aside = may && state == awa.StateScheduled && endless
+	if was && !j.aside && j.gains() && state == awa.StateScheduled {
+		j.state, j.runAt = state, -1 // back, if it gets its unique key
+	}
 	switch {
 	case j.aside:
 	case state != j.state:
@@ -286,11 +377,11 @@ func (w *flowWorld) count(ctx context.Context, counts map[string]map[awa.JobStat
 	for _, q := range flowQueues {
 		n, err := queue.Counts(ctx, w.conn, q.name)
 		c := counts[q.name]
-		got := []int64{n.Available, n.Scheduled, n.Retryable, n.Running, n.WaitingExternal, n.Completed, n.Failed, n.Cancelled, n.DLQ}
+		got := []int64{n.Available, n.Scheduled, n.Retryable, n.Running, n.WaitingExternal, n.Completed, n.Failed, n.Cancelled, n.DLQ, n.PrunedTerminal}
 		want := []int64{
 			c[awa.StateAvailable], c[awa.StateScheduled], c[awa.StateRetryable], c[awa.StateRunning], c[awa.StateWaitingExternal],
 			c[awa.StateCompleted], c[awa.StateFailed], c[awa.StateCancelled],
-			int64(len(w.sorted(func(j *flowJob) bool { return j.queue == q.name && j.state == modelDead }))),
+			int64(len(w.sorted(func(j *flowJob) bool { return j.queue == q.name && j.state == modelDead }))), w.left[q.name],
 		}
 		if !slices.Equal(got, want) {
 			err = errors.Join(err, errors.New("queue "+strconv.Quote(q.name)+fmt.Sprintf(" counts %v, there are %v", got, want)))

@@ -1,6 +1,8 @@
 package proof
 
 import (
+	"cmp"
+	"fmt"
 	"slices"
 
 	"pgregory.net/rapid"
@@ -25,27 +27,49 @@ func (w *flowWorld) maintain(r *rapid.T) {
 		w.release() // who waits must know before history leaves
 		w.answers["maintain prunes: "+t.Outcome]++
 		if t.Outcome == awa.Pruned { // it did nothing else
-			w.pruned = true
+			w.prunedOne()
 			w.demand(r, "reports of a pass that pruned", len(reports), 1, err)
 			return
 		}
 	}
 	rescued, promoted := int64(0), int64(0)
+	var lost []string
 	for _, j := range w.sorted((*flowJob).open) {
-		if j.state == awa.StateRunning && j.expires <= w.now || j.state == awa.StateWaitingExternal && j.timeout <= w.now {
-			w.failed(j, false, -1)
-			rescued++
+		why := w.lost(j)
+		if why == "" || why == "silence" && !j.called && w.mayWait(r, j) {
+			continue
 		}
+		w.tell(j)
+		lost = append(lost, fmt.Sprintf("%s: %+v", why, *j))
+		w.answers["rescued for "+why]++
+		w.failed(j, false, -1)
+		rescued++
 	}
-	for _, j := range w.sorted(func(j *flowJob) bool {
+	due := w.sorted(func(j *flowJob) bool {
 		return len(j.after) == 0 && j.runAt > 0 && j.runAt <= w.now &&
 			(j.state == awa.StateScheduled || j.state == awa.StateRetryable)
-	}) {
+	})
+	slices.SortStableFunc(due, func(a, b *flowJob) int {
+		return cmp.Or(cmp.Compare(a.unique, b.unique), cmp.Compare(a.runAt, b.runAt))
+	})
+	for _, j := range due {
+		if j.gains() && w.holder(j, awa.StateAvailable) != nil {
+			w.answers["promoted without its key"]++
+			w.close(j, awa.StateCancelled, "")
+			continue
+		}
 		j.state = awa.StateAvailable
 		promoted++
 	}
+	if affected["promote"] != promoted {
+		w.look(r) // which tells of each job
+		r.Fatalf("promoted %d, want %d of %s by %+v", affected["promote"], promoted, flowJobs(due), reports)
+	}
 	fired := w.fire()
 	released := w.release()
+	if affected["rescue"] != rescued {
+		r.Fatalf("rescued %d of %s by %+v", affected["rescue"], lost, reports)
+	}
 	w.demand(r, "rescued", affected["rescue"], rescued, err)
 	w.demand(r, "promoted", affected["promote"], promoted, nil)
 	w.demand(r, "fired", affected["cron"], fired, nil)
@@ -76,7 +100,9 @@ func (w *flowWorld) release() (released int64) {
 		released++
 	}
 	for _, j := range offered {
-		j.after, j.state, j.runAt = nil, awa.StateAvailable, 0
+		if j.after, j.state, j.runAt = nil, awa.StateAvailable, 0; j.gains() {
+			j.state, j.runAt = awa.StateScheduled, w.now
+		}
 		released++
 	}
 	return released
@@ -111,6 +137,8 @@ func (w *flowWorld) prune(r *rapid.T) {
 	outcome, err := queue.Prune(w.at(r), w.conn)
 	w.demand(r, "prune", slices.Contains([]string{awa.Pruned, awa.PruneEmpty, awa.PruneBlocked}, outcome), true, err)
 	w.answers["prune "+outcome]++
-	w.pruned = w.pruned || outcome == awa.Pruned
+	if outcome == awa.Pruned {
+		w.prunedOne()
+	}
 	w.release() // who waits must know before history leaves
 }

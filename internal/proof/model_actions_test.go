@@ -23,6 +23,7 @@ func (w *world) actions() []func(*rapid.T) {
 		w.enqueue, w.enqueue, w.enqueue, w.enqueueMany, w.enqueueMany,
 		w.claim, w.claim, w.claim, w.claim,
 		w.complete, w.completeMany, w.completeMany, w.fail, w.fail, w.fail, w.snooze, w.cancelAttempt,
+		w.callBack, w.callBack, w.callBack, w.answer, w.answer, w.answer, w.answer, w.hold, w.park,
 		w.setProgress, w.setProgress, w.setProgress, w.extendLease, w.extendLease, w.register, w.heartbeat, w.heartbeat, w.heartbeat,
 		w.cancel, w.cancel, w.cancelKey, w.retry, w.retry, w.remove, w.removeFrom, w.update, w.update, w.reschedule,
 		w.moveToDLQ, w.bulkMove, w.discard, w.retryFromDLQ, w.bulkRetry, w.purge,
@@ -205,7 +206,9 @@ func (w *world) enqueue(r *rapid.T) {
 	} else if j.key = rapid.SampledFrom([]string{"", "", "k", "l"}).Draw(r, "unique key"); j.key != "" {
 		p.UniqueKey = []byte(j.key)
 		j.mask = defaultMask
-		switch rapid.IntRange(0, 2).Draw(r, "mask") {
+		switch rapid.IntRange(0, 3).Draw(r, "mask") {
+		case 2:
+			j.mask, p.UniqueStates = openMask, openMask
 		case 0:
 			j.mask, p.UniqueStates = waitingMask, waitingMask
 		case 1:
@@ -233,6 +236,7 @@ var (
 	defaultMask = awa.InStates(awa.StateScheduled, awa.StateAvailable, awa.StateRunning, awa.StateCompleted, awa.StateRetryable)
 	waitingMask = awa.InStates(awa.StateScheduled, awa.StateAvailable, awa.StateRetryable)
 	activeMask  = awa.InStates(awa.StateAvailable, awa.StateRunning) // a deferred job does not count
+	openMask    = awa.InStates(awa.StateAvailable, awa.StateRunning, awa.StateWaitingExternal, awa.StateRetryable)
 )
 
 // added puts a new job into the view.
@@ -347,7 +351,7 @@ func (w *world) claim(r *rapid.T) {
 				j.segment = v.current
 			}
 			j.state, j.receipt, j.lease, j.own, j.ran, j.aside = awa.StateRunning, got.Receipt, got.Receipt.RunLease, false, true, false
-			j.worker, j.claimed, j.expires = p.Worker, v.now, v.now+p.Lease.Microseconds()
+			j.worker, j.claimed, j.expires, j.length = p.Worker, v.now, v.now+p.Lease.Microseconds(), p.Lease.Microseconds()
 			v.put(j)
 		}
 		if q.limit > 0 {
@@ -423,12 +427,15 @@ func percentOf(progress json.RawMessage) int {
 }
 
 func (w *world) anyReceipts(r *rapid.T, s *session) []awa.Receipt {
+	if len(w.view(s).sorted(modelJob.open)) == 0 {
+		w.claim(r)
+	}
 	if len(w.receipts) == 0 {
 		idle(r, "no receipts")
 	}
 	v := w.view(s)
 	var good []awa.Receipt
-	for _, j := range v.sorted(in(awa.StateRunning)) {
+	for _, j := range v.sorted(modelJob.open) {
 		good = append(good, j.receipt)
 	}
 	from := w.receipts
@@ -582,7 +589,7 @@ func (w *world) one(r *rapid.T, name, sql string, likely func(modelJob) bool, do
 
 func (w *world) cancel(r *rapid.T) {
 	w.one(r, "cancel", `select awa.cancel($1)`, modelJob.waits, func(v *step, j modelJob) bool {
-		if !j.waits() && j.state != awa.StateRunning {
+		if !j.waits() && !j.open() {
 			return false
 		}
 		v.tell(j)
@@ -600,7 +607,7 @@ func (w *world) retry(r *rapid.T) {
 }
 
 func (w *world) remove(r *rapid.T) {
-	w.one(r, "delete_job_compat", `select awa.delete_job_compat($1)`, in(awa.StateAvailable, awa.StateRunning), func(v *step, j modelJob) bool {
+	w.one(r, "delete_job_compat", `select awa.delete_job_compat($1)`, in(awa.StateAvailable, awa.StateRunning, awa.StateWaitingExternal), func(v *step, j modelJob) bool {
 		if in("", modelGone, modelPruned)(j) {
 			return false
 		}
@@ -778,7 +785,7 @@ func (w *world) purge(r *rapid.T) {
 
 func (w *world) removeFrom(r *rapid.T) {
 	s := w.anyone(r)
-	state := rapid.SampledFrom(maskOrder[:7]).Draw(r, "state")
+	state := rapid.SampledFrom(maskOrder).Draw(r, "state")
 	name := w.queueOf(r, s, in(state))
 	var got int64
 	w.call(r, s, "delete from jobs", func(ctx context.Context, conn *pgx.Conn) error {

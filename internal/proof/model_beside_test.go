@@ -72,18 +72,29 @@ func (f facts) progressOf(j modelJob) int {
 }
 
 func (s *step) extend(r awa.Receipt, expires int64) {
+	if j := s.jobs[r.JobID]; j.leased {
+		if j.touched++; j.state == awa.StateRunning {
+			j.expires = max(j.expires, expires)
+		}
+		s.put(j)
+		return
+	}
 	s.extended[keyOf(r)] = max(s.extended[keyOf(r)], expires)
 	s.did.extended[keyOf(r)] = s.extended[keyOf(r)]
 }
 
 func (s *step) report(r awa.Receipt, percent int) {
+	if j := s.jobs[r.JobID]; j.leased {
+		j.touched++
+		s.put(j)
+	}
 	s.progress[keyOf(r)] = reported{s.now, int64(percent)}
 	s.did.progress[keyOf(r)] = s.progress[keyOf(r)]
 }
 
 // tell leaves a notice for the worker of a running attempt.
 func (s *step) tell(j modelJob) {
-	if j.state != awa.StateRunning || j.worker == "" {
+	if !j.open() || j.worker == "" {
 		return
 	}
 	n := notice{worker: j.worker, segment: s.current}

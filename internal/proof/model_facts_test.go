@@ -56,7 +56,14 @@ type modelJob struct {
 	claimed     int64 // moments
 	expires     int64
 	deadline    int64 // microseconds from its claim, or 0
-	segment     int64 // that holds the current attempt; -1 while deferred
+	segment     int64 // that holds the current attempt; -1 while deferred or leased
+	leased      bool  // the attempt registered a callback
+	callback    awa.CallbackID
+	timeout     int64 // a moment
+	length      int64 // of the lease of its claim, microseconds
+	ends        int64 // a moment, by the deadline of a leased attempt; 0 for none
+	left        bool  // its worker parked it
+	touched     int   // how often its lease changed in ways that show nowhere
 	own         bool  // offered by the transaction that looks
 	slotKey     string
 	aside       bool // scheduled for no moment: a claim met its slot key taken
@@ -91,6 +98,11 @@ func (j modelJob) shown() int {
 var maskOrder = []awa.JobState{
 	awa.StateScheduled, awa.StateAvailable, awa.StateRunning, awa.StateCompleted, awa.StateRetryable,
 	awa.StateFailed, awa.StateCancelled, awa.StateWaitingExternal,
+}
+
+// open reports whether an attempt of the job is.
+func (j modelJob) open() bool {
+	return j.state == awa.StateRunning || j.state == awa.StateWaitingExternal
 }
 
 func (j modelJob) waits() bool {
@@ -207,12 +219,14 @@ func (s *step) holder(j modelJob, state awa.JobState) int64 {
 // offer puts a job at the end of its lane.
 func (s *step) offer(j modelJob) {
 	j.state, j.own, j.segment, j.ran, j.aside = awa.StateAvailable, true, s.current, false, false
+	j.leased = false
 	s.put(j)
 }
 
 // putOff makes a job wait for its time.
 func (s *step) putOff(j modelJob, state awa.JobState, runAt int64) {
 	j.state, j.own, j.segment, j.ran, j.runAt, j.aside = state, false, -1, false, runAt, false
+	j.leased = false
 	s.put(j)
 }
 
@@ -229,7 +243,7 @@ func (s *step) putAside(j modelJob) {
 func (f facts) running(queue string) map[string]int {
 	keys := map[string]int{}
 	for _, j := range f.jobs {
-		if j.queue == queue && j.slotKey != "" && j.state == awa.StateRunning {
+		if j.queue == queue && j.slotKey != "" && j.open() {
 			keys[j.slotKey]++
 		}
 	}
@@ -273,17 +287,17 @@ func (s *step) again(j modelJob, runAt int64) bool {
 // open reports whether a receipt is of the job's running attempt.
 func (s *step) open(r awa.Receipt) bool {
 	j := s.jobs[r.JobID]
-	return j.state == awa.StateRunning &&
+	return j.open() &&
 		r.BatchID == j.receipt.BatchID && r.RunLease == j.receipt.RunLease
 }
 
 // close ends a job's attempt in its segment.
 func (s *step) close(id int64, state awa.JobState) {
 	j := s.jobs[id]
-	if j.deferred() {
+	if j.deferred() || j.leased {
 		j.segment = s.current
 	}
-	j.state, j.aside = state, false
+	j.state, j.aside, j.leased = state, false, false
 	s.put(j)
 }
 

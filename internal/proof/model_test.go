@@ -20,7 +20,7 @@ import (
 // overlap, against a model of what each job must be. -rapid.checks and
 // -rapid.steps make it longer, -rapid.seed repeats a run.
 func TestModel(t *testing.T) {
-	shorten(t, map[string]string{"rapid.checks": "5", "rapid.steps": "60", "rapid.nofailfile": "true"})
+	shorten(t, map[string]string{"rapid.checks": "4", "rapid.steps": "60", "rapid.nofailfile": "true"})
 	url := pgtest.URL(t)
 	w := &world{observer: pgtest.Conn(t, url)}
 	for n := range 3 {
@@ -52,8 +52,9 @@ type world struct {
 	committed facts
 	changed   map[int64]int // job: the commit that changed it last
 	commits   int
-	storage   int           // the commit that rotated or pruned last
-	receipts  []awa.Receipt // ever handed out, also by claims that were rolled back
+	storage   int              // the commit that rotated or pruned last
+	receipts  []awa.Receipt    // ever handed out, also by claims that were rolled back
+	callbacks []awa.CallbackID // likewise
 	late      map[attemptKey]int64
 	answers   map[string]int // by call and what came of it
 	looks     int
@@ -100,7 +101,7 @@ func (w *world) restart(r *rapid.T) {
 	for _, q := range modelQueues {
 		must(r, w.observer, `select awa.configure_queue($1, $2), awa.resume_queue($1)`, q.name, q.settings)
 	}
-	w.committed, w.changed, w.receipts = newFacts(), map[int64]int{}, nil
+	w.committed, w.changed, w.receipts, w.callbacks = newFacts(), map[int64]int{}, nil, nil
 	w.commits, w.storage, w.looks, w.late = 0, 0, 0, map[attemptKey]int64{}
 	w.now = time.Now().Add(time.Hour).UnixMicro()
 }
@@ -337,16 +338,17 @@ from awa.dlq_entries as e`)
 			return err
 		}
 		want := awa.QueueCounts{
-			Queue:          q.name,
-			Available:      f.in(q.name, awa.StateAvailable),
-			Scheduled:      f.in(q.name, awa.StateScheduled),
-			Retryable:      f.in(q.name, awa.StateRetryable),
-			Running:        f.in(q.name, awa.StateRunning),
-			Completed:      f.in(q.name, awa.StateCompleted),
-			Failed:         f.in(q.name, awa.StateFailed),
-			Cancelled:      f.in(q.name, awa.StateCancelled),
-			DLQ:            f.in(q.name, modelDead),
-			PrunedTerminal: f.pruned[q.name],
+			Queue:           q.name,
+			Available:       f.in(q.name, awa.StateAvailable),
+			Scheduled:       f.in(q.name, awa.StateScheduled),
+			Retryable:       f.in(q.name, awa.StateRetryable),
+			Running:         f.in(q.name, awa.StateRunning),
+			WaitingExternal: f.in(q.name, awa.StateWaitingExternal),
+			Completed:       f.in(q.name, awa.StateCompleted),
+			Failed:          f.in(q.name, awa.StateFailed),
+			Cancelled:       f.in(q.name, awa.StateCancelled),
+			DLQ:             f.in(q.name, modelDead),
+			PrunedTerminal:  f.pruned[q.name],
 		}
 		want.Terminal = want.Completed + want.Failed + want.Cancelled
 		for key, n := range f.running(q.name) {

@@ -152,10 +152,23 @@ const silence = 90e6
 func (v *step) lost(j modelJob) string {
 	heard, known := v.beats[j.worker]
 	switch {
+	case j.state == awa.StateWaitingExternal:
+		if j.timeout <= v.now {
+			return "timeout"
+		}
 	case j.state != awa.StateRunning:
 		return ""
-	case j.deadline != 0 && j.claimed+j.deadline <= v.now:
+	case j.leased && j.ends != 0 && j.ends <= v.now, !j.leased && j.deadline != 0 && j.claimed+j.deadline <= v.now:
 		return "deadline"
+	case j.leased && known:
+		// Reckoned from the lease, so one that was extended says nothing.
+		if since := j.expires - j.length; heard.at <= v.now-silence && (since <= v.now-silence || since > v.now+60e6) {
+			return "silence"
+		}
+	case j.leased:
+		if j.expires <= v.now {
+			return "lease"
+		}
 	case known && heard.at <= v.now-silence && j.claimed <= v.now-silence:
 		return "silence"
 	case !known && max(j.expires, v.extended[attemptKey{j.id, j.lease}]) <= v.now:
@@ -176,9 +189,9 @@ func (w *world) rescued(s *session, v *step, jobs int64, busy bool) error {
 		switch {
 		case state == awa.StateCancelled:
 			cancelled = append(cancelled, j)
-		case state != awa.StateRunning:
+		case state != j.state:
 			gone = append(gone, j)
-		case busy && jobs == 0, w.contended(s, j), v.lost(j) == "silence" && w.mayWait(s, v, j):
+		case busy && jobs == 0, w.contended(s, j), v.lost(j) == "silence" && !j.leased && w.mayWait(s, v, j):
 		default:
 			return fmt.Errorf("not rescued for %s: %+v", v.lost(j), j)
 		}

@@ -93,7 +93,7 @@ func (w *world) cancelKey(r *rapid.T) {
 		if w.lags(s) && err == nil && !got {
 			return nil
 		}
-		want := (j.waits() || j.state == awa.StateRunning) && j.holds()
+		want := (j.waits() || j.open()) && j.holds()
 		if err := answered(got, want, err); err != nil {
 			return fmt.Errorf("%+v: %w", j, err)
 		}

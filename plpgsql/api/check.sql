@@ -128,6 +128,15 @@ begin
     select from closed as x
     where x.ready_slot = m.ready_slot and x.job_id = m.job_id and x.run_lease = m.run_lease and x.outcome = m.outcome)
   union all
+  -- Its next attempt, or a note that it was taken out before that. Either is in the segment of
+  -- the outcome or a later one, or in a slot that was emptied meanwhile, so it does not go first.
+  select 'a job goes on after an attempt that did not end it', format('job %s lease %s', x.job_id, x.run_lease), 1, 0
+  from closed as x
+  where x.outcome in ('r', 's', 'e', 'm')
+    and not exists (select from ready as r where r.job_id = x.job_id and r.run_lease > x.run_lease)
+    and not exists (select from outside as o where o.job_id = x.job_id)
+    and not exists (select from (select unnest(g.job_ids) as job_id from job_departures as g) as d where d.job_id = x.job_id)
+  union all
   select 'a job is in one place', format('job %s', p.job_id), 1, count(*)
   from (
     select r.job_id from ready as r

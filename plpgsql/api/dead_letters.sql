@@ -80,14 +80,16 @@ create or replace function {{ .schema }}.bulk_retry_from_dlq (
 as $$
 declare
   v_later boolean;
+  v_state job_state;
   v_ids   bigint[];
   v_jobs  bigint;
 begin
   perform _enter_ring();
   perform _check_max_jobs(bulk_retry_from_dlq.max_jobs);
   v_later := _comes_later(null);
-  -- Of letters with one key the oldest may take it, unless another job has it
-  -- by now; the others stay.
+  v_state := case when v_later then 'scheduled' else 'available' end::job_state;
+  -- Of letters with one key the oldest that needs it may take it, unless another job has it by
+  -- now; the others stay. Those whose key does not count where they go need none.
   select array_agg(k.id) into v_ids
   from (
     select e.id, e.unique_key, e.unique_states
@@ -103,7 +105,7 @@ begin
         offset 0
       ) as d
       -- Keys are looked at in order, for no more letters than are asked for.
-      where d.unique_key is null or (
+      where d.unique_key is null or not _in_mask(v_state, d.unique_states) or (
         _key_is_free(d.unique_key, d.id)
         and not exists (
           select from dlq_entries as o
@@ -111,7 +113,8 @@ begin
             -- By the key and by no other index, whatever the statistics say.
             and ((bulk_retry_from_dlq.queue is null or o.queue = bulk_retry_from_dlq.queue)
               and (bulk_retry_from_dlq.kind is null or o.kind = bulk_retry_from_dlq.kind)
-              and (bulk_retry_from_dlq.tag is null or bulk_retry_from_dlq.tag = any (o.tags))) is true))
+              and (bulk_retry_from_dlq.tag is null or bulk_retry_from_dlq.tag = any (o.tags))
+              and _in_mask(v_state, o.unique_states)) is true))
       order by d.id
       limit bulk_retry_from_dlq.max_jobs
     ) as e
@@ -120,7 +123,7 @@ begin
     offset 0
   ) as k
   where k.unique_key is null
-    or _take_key(k.unique_key, k.unique_states, k.id, case when v_later then 'scheduled' else 'available' end::job_state) = k.id;
+    or _take_key(k.unique_key, k.unique_states, k.id, v_state) = k.id;
   v_jobs := _retry_dead(v_ids, null, null, null, v_later);
   if v_jobs < cardinality(v_ids) then
     perform _release_absent(v_ids);

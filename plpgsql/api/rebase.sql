@@ -26,7 +26,7 @@ begin
         job_dependencies, dependency_points, job_departures, primaries
         in access exclusive mode;
       truncate checkpoint_snapshots, terminal_count_checkpoints, worker_notices, promotion_points, watch_points, cron_points,
-        dependency_points, job_departures;
+        dependency_points;
       exit;
     exception when lock_not_available or deadlock_detected then
       perform _shut_again('rebase', v_until);
@@ -63,6 +63,7 @@ begin
   update watched_claims as w set xid = '1';
   update cron_fires as f set xid = '1';
   update job_dependencies as k set xid = '1';
+  update job_departures as d set xid = '1';
 
   insert into lane_cursors (
     lane, generation, segment, last_segment, base_segment, pos_xid, pos_job_id, floor_xid, settled_segment, settled_xid,
