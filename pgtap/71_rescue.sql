@@ -1,6 +1,6 @@
 -- Leases, heartbeats, deadlines and rescue.
 begin;
-select plan(69);
+select plan(71);
 -- Alone: calls maintain.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 
@@ -84,6 +84,15 @@ select is((select distinct j.errors[1] ->> 'error' from awa.jobs as j where j.qu
 select is(awa.rescue_unknown('tap/71/lost', array(select a.receipt from lost_known as a)), 0::bigint, 'once');
 select is(awa.rescue_unknown('tap/71/absent', '{}'), 0::bigint, 'an unknown worker has no attempts');
 select is(awa.rescue_unknown('tap/71/lost', '{}'), 2::bigint, 'a worker that knows of none has none left');
+
+-- Also of one that runs on after a callback: heartbeats keep it alive, whatever its lease.
+select awa.enqueue('k', queue => 'tap/71/resumed') from generate_series(1, 3) \g /dev/null
+create temp table resumed as select c.receipt, row_number() over () as n from awa.claim('tap/71/resumed', 3, 'tap/71/lost') as c;
+select count(awa.resume_callback(awa.register_callback(u.receipt, '1 hour'))) from resumed as u where u.n < 3 \g /dev/null
+select awa.register_callback(u.receipt, '1 hour') from resumed as u where u.n = 3 \g /dev/null
+select is(awa.rescue_unknown('tap/71/lost', array(select u.receipt from resumed as u where u.n = 1)), 1::bigint,
+  'an attempt that was resumed is rescued like any other');
+select is(pg_temp.state_of('tap/71/resumed'), 'running 1, retryable 1, waiting_external 1', 'what waits for a callback is not');
 
 select throws_ok(format('select %s', call), 'AW006', null, call || ' is refused')
 from (values ($$awa.rescue_unknown(null, '{}')$$), ($$awa.rescue_unknown('w', null)$$), ($$awa.register_worker(null)$$), ($$awa.register_worker('')$$), ($$awa.heartbeat(repeat('w', 201))$$),

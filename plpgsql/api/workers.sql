@@ -87,8 +87,11 @@ begin
     perform _invalid('known is null', 'Pass the receipts that the worker has; an empty array if it has none.');
   end if;
   perform _enter_ring();
+  -- In the lock order: leases, then batches.
   v_receipts := (_without(
     array(
+      select _receipt_of(l) from leases as l where l.worker = rescue_unknown.worker and l.state = 'running' order by l.job_id)
+    || array(
       select o
       from _open_receipts(array(
         select row(c.ready_slot, c.batch_id, j.job_id, coalesce(j.run_lease, 1))::receipt
