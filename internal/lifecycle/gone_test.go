@@ -107,7 +107,5 @@ func TestFinishesOfWhatIsNotSeen(t *testing.T) {
 		}
 	}
 	exec(`select awa.complete_many(array(select receipt from young))`)
-	if got := one(`select coalesce(string_agg(c::text, ', '), 'healthy') from awa.check() as c`); got != "healthy" {
-		t.Error(got)
-	}
+	sound(t, admin)
 }

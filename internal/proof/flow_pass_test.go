@@ -11,7 +11,7 @@ import (
 )
 
 // maintain demands that whatever is due happens, in the order of the tasks: lost
-// attempts fail, what waits for its time is offered, and what waits for others is
+// attempts fail, a batch operation goes on, what waits for its time is offered, and what waits for others is
 // offered when all are completed, and cancelled when one will not be.
 func (w *flowWorld) maintain(r *rapid.T) {
 	// A pass that took long on a slow machine is not to delay the next.
@@ -45,6 +45,9 @@ func (w *flowWorld) maintain(r *rapid.T) {
 		w.failed(j, false, -1)
 		rescued++
 	}
+	if _, bitten := affected["batch"]; bitten {
+		w.bitten(r, w.batches[0])
+	}
 	due := w.sorted(func(j *flowJob) bool {
 		return len(j.after) == 0 && j.runAt > 0 && j.runAt <= w.now &&
 			(j.state == awa.StateScheduled || j.state == awa.StateRetryable)
@@ -74,9 +77,6 @@ func (w *flowWorld) maintain(r *rapid.T) {
 	w.demand(r, "promoted", affected["promote"], promoted, nil)
 	w.demand(r, "fired", affected["cron"], fired, nil)
 	w.demand(r, "released", affected["dependents"], released, nil)
-	if _, bitten := affected["batch"]; bitten {
-		w.bitten(r, w.batches[0])
-	}
 }
 
 // release is a pass over what waits for others, which sees them as they stand

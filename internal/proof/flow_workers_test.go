@@ -126,7 +126,7 @@ func (w *flowWorld) rescueUnknown(r *rapid.T) {
 		}
 	}
 	known, unknown := []awa.Receipt{}, []*flowJob{}
-	for _, j := range w.sorted(func(j *flowJob) bool { return j.state == awa.StateRunning && j.worker == worker && !j.called }) {
+	for _, j := range w.sorted(func(j *flowJob) bool { return j.state == awa.StateRunning && j.worker == worker }) {
 		// Only so many are rescued at once if jobs follow them.
 		if len(unknown) == 10 || rapid.Bool().Draw(r, "known") {
 			known = append(known, j.receipt)
