@@ -1,6 +1,7 @@
 package proof
 
 import (
+	"context"
 	"slices"
 
 	"pgregory.net/rapid"
@@ -140,7 +141,7 @@ func (w *flowWorld) bite(r *rapid.T, b *flowBatch) {
 
 // bitten demands that a bite met the jobs that it says it met, and each as it was.
 func (w *flowWorld) bitten(r *rapid.T, b *flowBatch) {
-	got, err := queue.GetBatchOperation(w.at(r), w.conn, b.id)
+	got, err := queue.GetBatchOperation(context.Background(), w.conn, b.id) // at the time of the bite
 	w.demand(r, "batch operation", slices.Contains([]awa.BatchState{awa.BatchRunning, awa.BatchDone}, got.State), true, err)
 	for _, j := range w.sorted(func(j *flowJob) bool { return j.id > b.cursor && j.id <= min(got.Cursor, b.last) }) {
 		if !w.inRange(b, j) || !b.takes(j) {
