@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/awaqueue/awa/internal/localpg"
 )
 
 // wideSamples hold at every moment.
@@ -28,12 +30,15 @@ where a.wait_event_type = 'Lock' and a.query_start < clock_timestamp() - interva
 }
 
 // sample looks at what must hold at every moment.
-func (w *wide) sample(conn *pgx.Conn, over chan struct{}) {
-	_, _ = conn.Exec(context.Background(), `set jit = off; set deadlock_timeout = '5s'`)
+func (w *wide) sample(server *localpg.Server, over chan struct{}) {
+	conn := w.connect(server, `set jit = off; set deadlock_timeout = '5s'`)
+	defer func() { _ = conn.Close(context.Background()) }()
 	for !w.t.Failed() {
 		for what, sql := range wideSamples {
 			bad, err := read(context.Background(), conn, sql)
-			if err != nil {
+			if err != nil && w.crashing && conn.IsClosed() {
+				conn = w.connect(server, `set jit = off; set deadlock_timeout = '5s'`)
+			} else if err != nil {
 				w.t.Errorf("%s: %v", what, err)
 			} else if len(bad) > 0 {
 				w.t.Errorf("%s: %s", what, strings.Join(bad, "; "))

@@ -37,6 +37,7 @@ type wide struct {
 	shifting bool // the limit of concurrency of a queue changes
 	swarm    bool // of some calls only, so each meets the others more often
 	sharp    bool // a circle of waits counts as a deadlock although it would soon be over
+	crashing bool // the server is killed again and again, and half of the sessions commit asynchronously
 	mix      struct{ enqueues, finishes, calls, work []string }
 	deadlock func() string
 	lastID   atomic.Int64
@@ -45,7 +46,8 @@ type wide struct {
 
 	mu        sync.Mutex // guards what follows
 	calls     int
-	answers   int            // to callbacks that jobs waited for
+	answers   int // to callbacks that jobs waited for
+	crashes   int
 	errors    map[string]int // by their SQLSTATEs
 	completed map[int64]bool // by transactions that committed
 }
@@ -73,6 +75,7 @@ type caller struct {
 	pocket    []held // receipts, of claims that were rolled back as well
 	callbacks []string
 	completes []int64 // what the transaction under way completed
+	hasty     bool    // its commits are asynchronous
 	keeps     bool    // one snapshot for the whole transaction, perhaps
 }
 
@@ -86,7 +89,7 @@ func sqlState(err error) string {
 
 // cutOff is what a statement is told that was cancelled or whose session was terminated, and what
 // follows it.
-var cutOff = []string{"57014", "57P01", "", "25P02"}
+var cutOff = []string{"57014", "57P01", "57P02", "", "25P02"}
 
 func (c *caller) pick(of ...string) string { return of[c.rnd.IntN(len(of))] }
 func (c *caller) queue() string {
@@ -365,6 +368,10 @@ func (c *caller) again() {
 		if c.rnd.IntN(2) == 0 {
 			as.RuntimeParams["role"] = "wide_user"
 		}
+		c.hasty = c.crashing && c.rnd.IntN(2) == 0
+		if c.hasty {
+			as.RuntimeParams["synchronous_commit"] = "off"
+		}
 		if conn, err := pgx.ConnectConfig(context.Background(), as); err == nil {
 			c.conn = conn
 		}
@@ -372,6 +379,9 @@ func (c *caller) again() {
 }
 
 func (c *caller) committed() {
+	if c.hasty {
+		return // a crash may undo it
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, id := range c.completes {
@@ -481,7 +491,7 @@ func (c *caller) step() {
 // another; half of them as a role that owns nothing. AWA_WIDE says for how long, 5 s by
 // default, and AWA_WIDE_MODE which of the words of the run's first line apply, or "" for none:
 // the runs differ in what they are about, for what meets seldom among all calls meets often
-// among a few. Chance never chooses "sharp": a brief wait that is out of order closes a circle
+// among a few. Chance never chooses "crashing", nor "sharp": a brief wait that is out of order closes a circle
 // once in very many runs, and with that word in every few. On a slow machine so may one of a
 // millisecond, which is meant to be.
 //
@@ -494,9 +504,10 @@ func TestWide(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	rnd := rand.New(rand.NewPCG(seed, 0))
 	segments := []int{3, 4, 8}[rnd.IntN(3)]
-	server := pgtest.ServerOf(t, localpg.Options{Settings: map[string]string{
-		"max_prepared_transactions": "64", "deadlock_timeout": "1s",
-	}}, install.Options{Segments: segments})
+	opts := localpg.Options{Settings: map[string]string{
+		"max_prepared_transactions": "64", "deadlock_timeout": "1s", "wal_writer_delay": "10s",
+	}}
+	server := pgtest.ServerOf(t, opts, install.Options{Segments: segments})
 	cfg, err := pgx.ParseConfig(server.URL())
 	if err != nil {
 		t.Fatal(err)
@@ -527,7 +538,8 @@ func TestWide(t *testing.T) {
 		w.several, w.skewed, w.upset = strings.Contains(mode, "several"), strings.Contains(mode, "skewed"), strings.Contains(mode, "upset")
 		w.swarm, w.crowded, w.shifting = strings.Contains(mode, "swarm"), strings.Contains(mode, "crowded"), strings.Contains(mode, "shifting")
 		w.planned, w.narrow, w.sharp = strings.Contains(mode, "planned"), strings.Contains(mode, "narrow"), strings.Contains(mode, "sharp")
-		w.rude = w.several || strings.Contains(mode, "rude")
+		w.crashing = strings.Contains(mode, "crashing")
+		w.rude = w.several || w.crashing || strings.Contains(mode, "rude")
 	}
 	w.mix.enqueues, w.mix.finishes, w.mix.calls, w.mix.work = wideEnqueues, wideFinishes, wideCalls, wideWork
 	if w.crowded {
@@ -557,7 +569,7 @@ func TestWide(t *testing.T) {
 		return log[:min(len(log), 6000)]
 	}
 	w.lastID.Store(1)
-	t.Logf("seed %d, %d segments, several: %t, rude: %t, skewed: %t, planned: %t, narrow: %t, swarm: %t, crowded: %t, shifting: %t, upset: %t, sharp: %t", seed, segments, w.several, w.rude, w.skewed, w.planned, w.narrow, w.swarm, w.crowded, w.shifting, w.upset, w.sharp)
+	t.Logf("seed %d, %d segments, several: %t, rude: %t, skewed: %t, planned: %t, narrow: %t, swarm: %t, crowded: %t, shifting: %t, upset: %t, sharp: %t, crashing: %t", seed, segments, w.several, w.rude, w.skewed, w.planned, w.narrow, w.swarm, w.crowded, w.shifting, w.upset, w.sharp, w.crashing)
 	var callers, enders sync.WaitGroup
 	for n := range 14 {
 		c := &caller{wide: w, worker: fmt.Sprintf("wide/%d", n), rnd: rand.New(rand.NewPCG(seed, uint64(n+1)))}
@@ -574,8 +586,6 @@ func TestWide(t *testing.T) {
 		})
 	}
 	enders.Go(func() {
-		conn := pgtest.Conn(t, server.URL())
-		var mu sync.Mutex // guards the connection
 		var all sync.WaitGroup
 		for name := range w.prepared {
 			all.Go(func() {
@@ -584,19 +594,19 @@ func TestWide(t *testing.T) {
 					pause(2000) // longer than some segments last
 				}
 				verb := []string{"commit", "commit", "rollback"}[rand.IntN(3)]
-				mu.Lock()
-				defer mu.Unlock()
-				if _, err := conn.Exec(context.Background(), verb+` prepared '`+name+`'`); err != nil {
-					t.Errorf("%s prepared: %v", verb, err)
-				}
+				w.end(server, verb+` prepared '`+name+`'`)
 			})
 		}
 		all.Wait()
 	})
 	over := make(chan struct{})
 	var sampler sync.WaitGroup
-	sampler.Go(func() { w.sample(pgtest.Conn(t, server.URL()), over) })
+	sampler.Go(func() { w.sample(server, over) })
 	for n := 1; w.rude && w.on(); n++ {
+		if w.crashing && n%100 == 0 {
+			boss = w.crash(server, opts)
+			exec = execOn(t, boss)
+		}
 		call := "pg_cancel_backend"
 		if n%10 == 0 {
 			call = "pg_terminate_backend"
@@ -608,9 +618,12 @@ func TestWide(t *testing.T) {
 	callers.Wait()
 	close(w.prepared)
 	enders.Wait()
+	for _, name := range lines(t, boss, `select gid from pg_prepared_xacts`) {
+		exec(`rollback prepared '` + name + `'`) // a crash kept its session from telling
+	}
 	close(over)
 	sampler.Wait()
-	t.Logf("%d calls, %d jobs completed, %d callbacks answered, errors %v", w.calls, len(w.completed), w.answers, w.errors)
+	t.Logf("%d calls, %d jobs completed, %d callbacks answered, %d crashes, errors %v", w.calls, len(w.completed), w.answers, w.crashes, w.errors)
 	var completed []int64
 	for id := range w.completed {
 		completed = append(completed, id)
