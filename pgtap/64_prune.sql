@@ -179,8 +179,8 @@ select pg_temp.figures_are('tap/64/s', '1/0/1/0', 'history has the completed and
 select is(awa.delete_job_compat((select id from awa.jobs where args = '797' and kind = 's64')), true, 'of the waiting ones one is deleted');
 select is(awa.cancel((select id from awa.jobs where args = '798' and kind = 's64')), true, 'one cancelled');
 update awa.jobs set priority = 1 where args = '800' and kind = 's64';
-select results_eq($$ select args, priority::integer, attempt::integer, awa.complete(receipt) from awa.claim('tap/64/s2', 10) $$, $$ values ('800'::jsonb, 1, 1, true), ('799', 2, 1, true) $$,
-  'the others are claimed, one of them in its new priority');
+select results_eq($$ select args, priority::integer, attempt::integer, awa.complete(receipt) from awa.claim('tap/64/s2', 10) $$, $$ values ('799'::jsonb, 2, 1, true), ('800', 1, 1, true) $$,
+  'the others are claimed, one of them in its new priority, and last since this transaction put it there');
 select is_empty($$ select * from awa.claim('tap/64/s2', 10) $$, 'once');
 select pg_temp.figures_are('tap/64/s2', '2/0/1/0', 'history has those that ended');
 select is_empty('select * from awa.check()', 'the storage is sound');

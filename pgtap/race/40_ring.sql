@@ -2,7 +2,7 @@
 -- transactions across rotations and prunes.
 \ir sessions.psql
 select pg_temp.forget('race/40') \g /dev/null
-select plan(51);
+select plan(67);
 select pg_temp.open(s) from unnest(array['a', 'b', 'd', 'ring']) as s \g /dev/null
 select count(*) as segments from pg_inherits where inhparent = 'awa.ready_entries'::regclass \gset
 
@@ -90,7 +90,7 @@ select is(pg_temp.claim('race/40/new', 2), 'n2 n3', 'and another claim');
 select is(pg_temp.claim('race/40/new', 2), 'n4', 'to the last');
 select is(pg_temp.claim('race/40/new', 2), null, 'once');
 
--- A waiting remainder moves to the current segment, last in its lane
+-- A waiting remainder moves to a later segment and keeps its place in the lane
 
 select pg_temp.run('a', 'select awa.enqueue_many(''k'', (select array_agg(to_jsonb(n)) from generate_series(1, 400) as n), queue => ''race/40/rest'')') \g /dev/null
 create temp table rest as select (c.args #>> '{}')::integer as n, c.receipt from awa.claim('race/40/rest', 398) as c;
@@ -104,10 +104,35 @@ select pg_temp.settle() \g /dev/null
 select ok((select generation from sealed) <= (select max(generation) from awa.segment_prunes), 'it is pruned');
 select is(pg_temp.figures('race/40/rest'), '3 1 0 0 397', 'no job of it is lost');
 select is_empty('select * from awa.check()', 'the storage is sound');
-select is(pg_temp.claim('race/40/rest'), 'after 399 400', 'the remainder is handed out, after what was there');
+select is(pg_temp.claim('race/40/rest'), '399 400 after', 'the remainder is handed out, before what came after it');
 select is(pg_temp.claim('race/40/rest'), null, 'once');
 select is(pg_temp.run('b', (select format('select awa.complete(%L::awa.receipt)', receipt) from rest where n = 17)), 'true', 'the running one''s receipt is good');
 select is(pg_temp.run('b', (select format('select awa.complete(%L::awa.receipt)', receipt) from rest where n = 17)), 'false', 'once');
+
+-- Lanes that nobody works: one with an open window, one whose window is drained, one without a cursor
+
+create temp table left_alone as select unnest(array['race/40/open window', 'race/40/drained', 'race/40/untouched']) as queue;
+select pg_temp.run('a', pg_temp.adding(queue, n)) from left_alone, unnest(array['l1', 'l2', 'l3']) as n \g /dev/null
+select is(pg_temp.claim('race/40/open window', 1), 'l1', 'one of three jobs is claimed');
+select is(pg_temp.claim('race/40/drained'), 'l1 l2 l3', 'in another queue all');
+select is(pg_temp.claim('race/40/drained'), null, 'and no other job is there');
+select is(pg_temp.rotate(1200), 'rotated', 'the segment is sealed');
+select pg_temp.run('a', pg_temp.adding(queue, n)) from left_alone, unnest(array['l4', 'l5', 'l6']) as n \g /dev/null
+select is(pg_temp.settle(), 'empty', 'and pruned, once three more jobs came');
+select is_empty('select * from awa.check()', 'the storage is sound');
+select is_empty('select * from awa.rebuild_terminal_counters()', 'and its counters are right');
+select is(pg_temp.figures('race/40/open window'), '5 1 0 0 0', 'no job is lost');
+select is(pg_temp.claim('race/40/open window', 2), 'l2 l3', 'the jobs are claimed in their order');
+select is(pg_temp.claim('race/40/open window', 9), 'l4 l5 l6', 'to the last');
+select is(pg_temp.claim('race/40/drained', 2), 'l4 l5', 'in the other queue');
+select is(pg_temp.claim('race/40/drained'), 'l6', 'as well');
+select pg_temp.turn(2 * :segments) \g /dev/null
+select is(pg_temp.claim('race/40/untouched', 4), 'l1 l2 l3 l4', 'and, the ring having turned twice, in the one that nobody has ever worked');
+select is(pg_temp.claim('race/40/untouched'), 'l5 l6', 'all of them');
+select is_empty('select * from awa.check()', 'the storage is sound');
+select pg_temp.run('d', $$ select awa.complete_many(array_agg(row(c.ready_slot, c.batch_id, j, 1)::awa.receipt)) from awa.claims as c
+    join (select distinct lane, queue from awa.queue_lanes) as l on l.lane = c.lane and l.queue like 'race/40/%', unnest(c.job_ids) as j $$) \g /dev/null
+select is(pg_temp.settle(), 'empty', 'once they are finished the ring empties');
 
 -- An open producer in a segment that is sealed
 

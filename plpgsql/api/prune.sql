@@ -60,6 +60,10 @@ begin
   if cardinality(v_jobs) > v_limit then
     return 'blocked';
   end if;
+  -- Waiting jobs that move are added to checkpoints.
+  if array_position(v_batches, null) is not null and not _try_singleton(2) then
+    return 'busy';
+  end if;
   select array_agg(f.lane), array_agg(f.job_id), array_agg(f.run_lease), array_agg(f.batch_id), array_agg(f.seq), array_agg(f.nth)
   into f_lanes, f_jobs, f_leases, f_batches, f_seqs, f_nths
   from _retained_failures(v_slot) as f;

@@ -1,18 +1,24 @@
 {{- /* What a prune keeps of a segment: jobs that wait or run, v_*, and failed ones, f_*. */}}
-  -- What survives goes to the current segment. Bodies of claimed and of
-  -- finished attempts get xid 0, which no window offers; a waiting remainder
-  -- is offered anew, last in its lane.
+  if array_position(v_batches, null) is not null then
+    perform _move_waiting(p_generation, p_current, array_agg(o.lane), array_agg(o.job_id), array_agg(o.run_lease))
+    from unnest(v_lanes, v_jobs, v_leases, v_batches) as o (lane, job_id, run_lease, batch_id)
+    where o.batch_id is null;
+  end if;
+
+  -- The rest of what survives goes to the current segment. Bodies of claimed and of finished
+  -- attempts get xid 0, which no window offers.
   insert into ready_entries (
     lane, xid, job_id, run_at, created_at, run_lease, ready_slot, attempt, max_attempts, kind, args,
     metadata, tags, errors, progress, unique_key, unique_states, ordering_key, deadline)
-  select r.lane, case when k.waiting then v_own else '0' end, r.job_id, r.run_at, r.created_at, r.run_lease, p_current,
+  select r.lane, '0', r.job_id, r.run_at, r.created_at, r.run_lease, p_current,
     r.attempt, r.max_attempts, r.kind, r.args, r.metadata, r.tags, r.errors, r.progress,
     r.unique_key, r.unique_states, r.ordering_key, r.deadline
   from (
-    select o.job_id, o.run_lease, o.batch_id is null as waiting
+    select o.job_id, o.run_lease
     from unnest(v_jobs, v_leases, v_batches) as o (job_id, run_lease, batch_id)
+    where o.batch_id is not null
     union all
-    select f.job_id, f.run_lease, false from unnest(f_jobs, f_leases) as f (job_id, run_lease)
+    select f.job_id, f.run_lease from unnest(f_jobs, f_leases) as f (job_id, run_lease)
   ) as k
   -- Not joins, here and below: where the tables are believed to be empty, those may walk all of them for each.
   cross join lateral (

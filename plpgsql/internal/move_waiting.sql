@@ -1,0 +1,106 @@
+-- Jobs that wait in a segment which is pruned go to a later one.
+--
+-- They keep their xid, and with it their place: a lane is read one segment after the other, each
+-- by xid and id. So they go no farther than to the next segment that has rows of their lane. The
+-- windows to come find them there, since these read the whole ring from some segment on. An open
+-- window ends with the segment that was the current one when it was opened: if it may show a job
+-- that goes farther, the lane's cursor moves with it, under the lane's lock.
+create or replace function {{ .schema }}._move_waiting (p_generation bigint, p_current smallint, p_lanes bigint[], p_jobs bigint[], p_leases integer[])
+  returns void
+  language plpgsql
+  volatile
+  set enable_seqscan = off
+as $$
+declare
+  v_from  smallint := (p_generation % {{ .segments }})::smallint;
+  v_last  bigint := (select max(g.generation) from segment_rotations as g);
+  v_lanes bigint[];
+  v_to    bigint[];
+  v_lane  bigint;
+begin
+  select array_agg(l.lane), array_agg(coalesce((
+      select s.generation
+      from generate_series(p_generation + 1, v_last) as s (generation)
+      where (select true from ready_entries as e where e.ready_slot = s.generation % {{ .segments }} and e.lane = l.lane and e.xid > '0' limit 1)
+      order by s.generation
+      limit 1), v_last))
+  into v_lanes, v_to
+  from (select distinct u.lane from unnest(p_lanes) as u (lane)) as l;
+
+  for v_lane in
+    select l.lane
+    from unnest(v_lanes, v_to) as l (lane, segment)
+    cross join lateral (
+      select o.drained, o.last_segment from lane_cursors as o where o.lane = l.lane order by o.generation desc limit 1
+    ) as c
+    where not c.drained and c.last_segment < l.segment
+  loop
+    if not pg_try_advisory_xact_lock(_lock_class(1), _lane_key(v_lane)) then
+      raise lock_not_available;
+    end if;
+    perform set_config('{{ .schema }}.lane', 'held', true);
+    insert into lane_cursors (
+      lane, generation, segment, last_segment, base_segment, pos_xid, pos_job_id, floor_xid, settled_segment, settled_xid,
+      claimed_total, ready_slot, skips, drained, s_prev, s_cur)
+    select v_lane, c.generation + 1, m.segment, l.segment, c.base_segment,
+      case when m.segment = c.segment then c.pos_xid else '0' end, case when m.segment = c.segment then c.pos_job_id else -1 end,
+      c.floor_xid, c.settled_segment, c.settled_xid, c.claimed_total, p_current, c.skips, false, c.s_prev, c.s_cur
+    from unnest(v_lanes, v_to) as l (lane, segment)
+    cross join lateral (
+      select o.* from lane_cursors as o where o.lane = l.lane order by o.generation desc limit 1
+    ) as c
+    cross join greatest(c.segment, p_generation + 1) as m (segment)
+    where l.lane = v_lane and not c.drained and c.last_segment < l.segment;
+  end loop;
+
+  with moved as (
+    insert into ready_entries (
+      lane, xid, job_id, run_at, created_at, run_lease, ready_slot, attempt, max_attempts, kind, args,
+      metadata, tags, errors, progress, unique_key, unique_states, ordering_key, deadline)
+    select r.lane, r.xid, r.job_id, r.run_at, r.created_at, r.run_lease, l.segment % {{ .segments }}, r.attempt, r.max_attempts, r.kind, r.args,
+      r.metadata, r.tags, r.errors, r.progress, r.unique_key, r.unique_states, r.ordering_key, r.deadline
+    from unnest(p_lanes, p_jobs, p_leases) as w (lane, job_id, run_lease)
+    join unnest(v_lanes, v_to) as l (lane, segment) on l.lane = w.lane
+    cross join lateral (
+      select e.* from ready_entries as e
+      where e.ready_slot = v_from and e.job_id = w.job_id and e.run_lease = w.run_lease
+      limit 1
+    ) as r
+    returning lane, xid, ready_slot
+  ),
+  head as materialized (
+    select c.ready_slot, c.checkpoint, c.snapshot
+    from (select distinct u.segment from unnest(v_to) as u (segment)) as s
+    cross join lateral (
+      select n.* from checkpoint_snapshots as n where n.ready_slot = s.segment % {{ .segments }} order by n.checkpoint desc limit 1
+    ) as c
+  ),
+  -- A snapshot that shows a row's xid says that the checkpoint has counted the row. The others
+  -- are in the tail.
+  missed as materialized (
+    select m.ready_slot, m.lane, count(*) as jobs
+    from moved as m
+    join head as h on h.ready_slot = m.ready_slot
+    where pg_visible_in_snapshot(m.xid, h.snapshot)
+    group by m.ready_slot, m.lane
+  ),
+  dated as (
+    insert into checkpoint_snapshots (checkpoint, ready_slot, source, snapshot)
+    select h.checkpoint + 1, h.ready_slot, 'checkpoint', h.snapshot
+    from head as h
+    where exists (select from missed as m where m.ready_slot = h.ready_slot)
+  )
+  insert into terminal_count_checkpoints (
+    lane, checkpoint, enqueued, closed, completed, failed, cancelled, scheduled, retryable, ready_slot)
+  select m.lane, h.checkpoint + 1, coalesce(b.enqueued, 0) + m.jobs, coalesce(b.closed, 0), coalesce(b.completed, 0),
+    coalesce(b.failed, 0), coalesce(b.cancelled, 0), coalesce(b.scheduled, 0), coalesce(b.retryable, 0), m.ready_slot
+  from missed as m
+  join head as h on h.ready_slot = m.ready_slot
+  left join lateral (
+    select n.* from terminal_count_checkpoints as n
+    where n.ready_slot = m.ready_slot and n.lane = m.lane
+    order by n.checkpoint desc
+    limit 1
+  ) as b on true;
+end;
+$$;
