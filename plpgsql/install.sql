@@ -76,6 +76,7 @@ set local search_path = pg_catalog, {{ .schema }}, pg_temp;
 {{ template "internal/cron_fire.sql" . }}
 {{ template "internal/idle_lanes.sql" . }}
 {{ template "internal/segment_work.sql" . }}
+{{ template "internal/stragglers.sql" . }}
 {{ template "internal/move_waiting.sql" . }}
 {{ template "internal/prune_lock.sql" . }}
 

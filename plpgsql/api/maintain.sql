@@ -48,7 +48,7 @@ begin
       -- A queue that is paused may hold it for weeks. Now and then the rows are counted all
       -- the same, for the counters may have drifted.
       perform _checkpoint(array[(v_oldest % {{ .segments }})::integer]);
-      if random() < 0.95 and _seems_held((v_oldest % {{ .segments }})::integer) then
+      if random() < 0.95 and _seems_held(v_oldest, v_current.slot) then
         v_prune := 'blocked';
       else
         v_prune := prune();

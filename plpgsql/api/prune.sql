@@ -18,7 +18,8 @@ declare
   v_rows     bigint;
   v_claims   bigint;
   v_closed   bigint;
-  v_limit    bigint;
+  v_few      bigint;
+  v_many     bigint;
   v_terminal bigint;
   -- Open attempts, and failed jobs to keep, column by column.
   v_lanes    bigint[];
@@ -38,26 +39,28 @@ begin
   if _lasting_holder(v_met) is not null then
     return 'busy';
   end if;
-  -- A few stragglers do not pin a segment: one in a hundred, or any up to the
-  -- limit once the ring has no other slot left to open.
   select count(*) into v_rows from ready_entries as r where r.ready_slot = v_slot;
   select count(*) into v_claims from claims as c where c.ready_slot = v_slot;
   select coalesce(sum(o.jobs), 0) into v_closed from attempt_outcomes as o where o.ready_slot = v_slot;
-  select case
-    when p_generation + {{ sub (int .segments) 1 }} <= (select max(r.generation) from segment_rotations as r) then s.straggler_limit
-    else least(s.straggler_limit, v_rows / 100) end
-  into v_limit from storage_settings as s;
+  -- While the ring has another slot to open, one in a hundred.
+  select case when l.is_full then l.few else least(l.few, v_rows / 100) end, case when l.is_full then l.many else least(l.few, v_rows / 100) end
+  into v_few, v_many
+  from _straggler_limits(p_generation, p_current) as l;
   -- Each row is closed once. A segment may be held for long, while prune is called again and
   -- again: the numbers tell, without looking at rows.
-  if v_rows - v_closed > v_limit then
+  if v_rows - v_closed > v_many then
     return 'blocked';
   end if;
 
   -- The proof, in one snapshot.
   select pg_current_snapshot(), array_agg(o.lane), array_agg(o.job_id), array_agg(o.run_lease), array_agg(o.batch_id)
   into v_proof, v_lanes, v_jobs, v_leases, v_batches
-  from (select o.* from _open_attempts(v_slot) as o limit v_limit + 1) as o;
-  if cardinality(v_jobs) > v_limit then
+  from (select o.* from _open_attempts(v_slot) as o limit v_many + 1) as o;
+  if cardinality(v_jobs) > v_many or cardinality(v_jobs) > v_few and v_few < (
+      select count(*)
+      from unnest(v_lanes, v_batches) as o (lane, batch_id)
+      where o.batch_id is not null or o.lane in (select w from _worked_lanes(v_lanes, p_current) as w))
+  then
     return 'blocked';
   end if;
   -- Waiting jobs that move are added to checkpoints.
@@ -134,27 +137,6 @@ exception
     -- At the end: once in thousands of times a carried batch has been given a relocated batch's
     -- id. The next prune draws again.
     return 'busy';
-end;
-$$;
-
--- Whether, by the counters, more jobs hold a segment than prune would move. The counters may
--- have drifted, so this only saves counting the rows at every call, and decides nothing for
--- good.
-create or replace function {{ .schema }}._seems_held (p_slot integer)
-  returns boolean
-  language plpgsql
-  stable
-as $$
-begin
-  return (
-    select coalesce(sum(k.enqueued - k.closed), 0) > (select s.straggler_limit from storage_settings as s)
-    from (select distinct q.lane from queue_lanes as q) as l
-    cross join lateral (
-      select c.enqueued, c.closed from terminal_count_checkpoints as c
-      where c.ready_slot = p_slot and c.lane = l.lane
-      order by c.checkpoint desc
-      limit 1
-    ) as k);
 end;
 $$;
 

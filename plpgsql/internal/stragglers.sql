@@ -1,0 +1,78 @@
+-- How many open jobs prune moves out of its way.
+
+-- Few of them in any case, and many where nobody works their lanes and the ring has no other slot
+-- left to open: as many as were enqueued into the current segment. So a queue that is paused for
+-- weeks does not make all others' history grow, and moving its jobs costs no more than enqueueing
+-- the others did.
+create or replace function {{ .schema }}._straggler_limits (p_oldest bigint, p_current smallint, out is_full boolean, out few bigint, out many bigint)
+  language plpgsql
+  stable
+  set enable_seqscan = off
+as $$
+begin
+  is_full := p_oldest + {{ sub (int .segments) 1 }} <= (select max(r.generation) from segment_rotations as r);
+  few := (select s.straggler_limit from storage_settings as s);
+  many := few;
+  if is_full then
+    many := greatest(few, least(1000000, (
+      select sum(k.enqueued)
+      from (select distinct q.lane from queue_lanes as q) as l
+      cross join lateral (
+        select c.enqueued from terminal_count_checkpoints as c
+        where c.ready_slot = p_current and c.lane = l.lane
+        order by c.checkpoint desc
+        limit 1
+      ) as k)));
+  end if;
+end;
+$$;
+
+-- Those of some lanes that somebody has claimed from since the last rotation.
+create or replace function {{ .schema }}._worked_lanes (p_lanes bigint[], p_current smallint)
+  returns setof bigint
+  language plpgsql
+  stable
+  set enable_seqscan = off
+as $$
+begin
+  return query
+  select l.lane from (select distinct u.lane from unnest(p_lanes) as u (lane)) as l
+  where (select true from lane_cursors as c where c.lane = l.lane and c.ready_slot = p_current and c.batch_id is not null limit 1);
+end;
+$$;
+
+-- Whether, by the counters, more jobs hold a segment than prune would move. The counters may
+-- have drifted, so this only saves counting the rows at every call, and decides nothing for
+-- good.
+create or replace function {{ .schema }}._seems_held (p_oldest bigint, p_current smallint)
+  returns boolean
+  language plpgsql
+  stable
+  set enable_seqscan = off
+as $$
+declare
+  v_few   bigint;
+  v_many  bigint;
+  v_jobs  bigint;
+  v_lanes bigint[];
+  v_open  bigint[];
+begin
+  select coalesce(sum(k.open), 0), array_agg(k.lane), array_agg(k.open) into v_jobs, v_lanes, v_open
+  from (
+    select l.lane, c.enqueued - c.closed as open
+    from (select distinct q.lane from queue_lanes as q) as l
+    cross join lateral (
+      select n.enqueued, n.closed from terminal_count_checkpoints as n
+      where n.ready_slot = p_oldest % {{ .segments }} and n.lane = l.lane
+      order by n.checkpoint desc
+      limit 1
+    ) as c
+  ) as k
+  where k.open <> 0;
+  select l.few, l.many into v_few, v_many from _straggler_limits(p_oldest, p_current) as l;
+  return v_jobs > v_many or v_jobs > v_few and v_few < (
+    select coalesce(sum(u.open), 0)
+    from unnest(v_lanes, v_open) as u (lane, open)
+    where u.lane in (select w from _worked_lanes(v_lanes, p_current) as w));
+end;
+$$;
