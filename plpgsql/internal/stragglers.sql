@@ -11,11 +11,11 @@ create or replace function {{ .schema }}._straggler_limits (p_oldest bigint, p_c
 as $$
 begin
   is_full := p_oldest + {{ sub (int .segments) 1 }} <= (select max(r.generation) from segment_rotations as r);
-  few := (select s.straggler_limit from storage_settings as s);
+  few := (select s.straggler_limit::bigint from storage_settings as s);
   many := few;
   if is_full then
     many := greatest(few, least(1000000, (
-      select sum(k.enqueued)
+      select sum(k.enqueued)::bigint
       from (select distinct q.lane from queue_lanes as q) as l
       cross join lateral (
         select c.enqueued from terminal_count_checkpoints as c
@@ -57,7 +57,7 @@ declare
   v_lanes bigint[];
   v_open  bigint[];
 begin
-  select coalesce(sum(k.open), 0), array_agg(k.lane), array_agg(k.open) into v_jobs, v_lanes, v_open
+  select coalesce(sum(k.open), 0)::bigint, array_agg(k.lane), array_agg(k.open) into v_jobs, v_lanes, v_open
   from (
     select l.lane, c.enqueued - c.closed as open
     from (select distinct q.lane from queue_lanes as q) as l
