@@ -1,7 +1,7 @@
 -- Check: every invariant, by damaging the tables by hand and seeing exactly
 -- that violation.
 begin;
-select plan(49);
+select plan(50);
 -- Alone: damages ledgers.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 select awa.reset() \g /dev/null
@@ -120,6 +120,9 @@ from (values
       metadata, tags, errors, progress, unique_key, unique_states, ordering_key, deadline, xid from awa.deferred_jobs limit 1 $$, :done_job)),
   ('a waiting row in a segment that its lane has left', array['a waiting row is within reach'],
     format($$ update awa.lane_cursors set base_segment = %s + 1, floor_xid = '0', drained = true where lane = %s $$, :generation, :lane)),
+  ('a waiting row beyond the open window of its lane', array['a row that was offered was claimed', 'a waiting row is within reach', 'cursors stay inside their snapshots'],
+    format($$ update awa.lane_cursors set segment = %1$s - 1, last_segment = %1$s - 1, pos_xid = '0', pos_job_id = -1, drained = false,
+      s_prev = '1:1:', s_cur = '9223372036854775807:9223372036854775807:' where lane = %2$s $$, :generation, :lane)),
   ('a tombstone on a waiting row', array['a tombstone stands for a claim'],
     format('insert into awa.ready_tombstones (job_id, run_lease, ready_slot) values (%s, 1, %s)', :waiting_job, :slot)),
   ('a unique key of a job that is gone', array['a unique key belongs to a job'],

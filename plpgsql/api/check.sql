@@ -219,7 +219,7 @@ begin
     and not exists (select from claimed as k where k.job_id = r.job_id and k.run_lease = r.run_lease)
     and not pg_visible_in_snapshot(r.xid, c.s_prev)
     and case when not c.drained and pg_visible_in_snapshot(r.xid, c.s_cur)
-      then s.segment < c.segment
+      then s.segment not between c.segment and c.last_segment
       else s.segment < b.segment and r.xid >= b.floor
       end
   union all

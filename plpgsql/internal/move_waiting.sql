@@ -27,32 +27,6 @@ begin
   into v_lanes, v_to
   from (select distinct u.lane from unnest(p_lanes) as u (lane)) as l;
 
-  for v_lane in
-    select l.lane
-    from unnest(v_lanes, v_to) as l (lane, segment)
-    cross join lateral (
-      select o.drained, o.last_segment from lane_cursors as o where o.lane = l.lane order by o.generation desc limit 1
-    ) as c
-    where not c.drained and c.last_segment < l.segment
-  loop
-    if not pg_try_advisory_xact_lock(_lock_class(1), _lane_key(v_lane)) then
-      raise lock_not_available;
-    end if;
-    perform set_config('{{ .schema }}.lane', 'held', true);
-    insert into lane_cursors (
-      lane, generation, segment, last_segment, base_segment, pos_xid, pos_job_id, floor_xid, settled_segment, settled_xid,
-      claimed_total, ready_slot, skips, drained, s_prev, s_cur)
-    select v_lane, c.generation + 1, m.segment, l.segment, c.base_segment,
-      case when m.segment = c.segment then c.pos_xid else '0' end, case when m.segment = c.segment then c.pos_job_id else -1 end,
-      c.floor_xid, c.settled_segment, c.settled_xid, c.claimed_total, p_current, c.skips, false, c.s_prev, c.s_cur
-    from unnest(v_lanes, v_to) as l (lane, segment)
-    cross join lateral (
-      select o.* from lane_cursors as o where o.lane = l.lane order by o.generation desc limit 1
-    ) as c
-    cross join greatest(c.segment, p_generation + 1) as m (segment)
-    where l.lane = v_lane and not c.drained and c.last_segment < l.segment;
-  end loop;
-
   with moved as (
     insert into ready_entries (
       lane, xid, job_id, run_at, created_at, run_lease, ready_slot, attempt, max_attempts, kind, args,
@@ -102,5 +76,32 @@ begin
     order by n.checkpoint desc
     limit 1
   ) as b on true;
+
+  -- Last, for others wait for the lanes until this commits.
+  for v_lane in
+    select l.lane
+    from unnest(v_lanes, v_to) as l (lane, segment)
+    cross join lateral (
+      select o.drained, o.last_segment from lane_cursors as o where o.lane = l.lane order by o.generation desc limit 1
+    ) as c
+    where not c.drained and c.last_segment < l.segment
+  loop
+    if not pg_try_advisory_xact_lock(_lock_class(1), _lane_key(v_lane)) then
+      raise lock_not_available;
+    end if;
+    perform set_config('{{ .schema }}.lane', 'held', true);
+    insert into lane_cursors (
+      lane, generation, segment, last_segment, base_segment, pos_xid, pos_job_id, floor_xid, settled_segment, settled_xid,
+      claimed_total, ready_slot, skips, drained, s_prev, s_cur)
+    select v_lane, c.generation + 1, m.segment, l.segment, c.base_segment,
+      case when m.segment = c.segment then c.pos_xid else '0' end, case when m.segment = c.segment then c.pos_job_id else -1 end,
+      c.floor_xid, c.settled_segment, c.settled_xid, c.claimed_total, p_current, c.skips, false, c.s_prev, c.s_cur
+    from unnest(v_lanes, v_to) as l (lane, segment)
+    cross join lateral (
+      select o.* from lane_cursors as o where o.lane = l.lane order by o.generation desc limit 1
+    ) as c
+    cross join greatest(c.segment, p_generation + 1) as m (segment)
+    where l.lane = v_lane and not c.drained and c.last_segment < l.segment;
+  end loop;
 end;
 $$;
