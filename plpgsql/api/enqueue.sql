@@ -45,7 +45,7 @@ begin
   end if;
   if (length(enqueue.kind) between 1 and 200 and length(enqueue.queue) between 1 and 200
       and enqueue.priority between 1 and 4 and enqueue.max_attempts between 1 and 1000
-      and enqueue.args is not null and jsonb_typeof(enqueue.metadata) = 'object'
+      and enqueue.args is not null and jsonb_typeof(enqueue.metadata) = 'object' and not enqueue.metadata ? 'awa:run_at'
       and (enqueue.tags = '{}') is not false and enqueue.deadline is null and enqueue.unique_states is null
       and (octet_length(enqueue.unique_key) > 2000) is not true
       and _is_light(enqueue.args, enqueue.metadata, enqueue.tags, enqueue.ordering_key)) is not true
@@ -55,6 +55,8 @@ begin
     perform _check_deadline(enqueue.deadline);
     perform _check_key(enqueue.unique_key, enqueue.unique_states);
     perform _check_size(enqueue.args, enqueue.metadata, enqueue.tags, enqueue.ordering_key);
+    -- A job with this note may be taken for one that was set aside.
+    enqueue.metadata := enqueue.metadata - 'awa:run_at';
   end if;
 
   v_lane := _lane(enqueue.queue, enqueue.priority, 0);

@@ -22,7 +22,7 @@ declare
   v_now      timestamptz := _begun();
   v_jobs     integer := cardinality(enqueue_many.args);
   v_ids      bigint[];
-  v_metadata jsonb := nullif(enqueue_many.metadata, '{}');
+  v_metadata jsonb;
   v_tags     text[] := nullif(enqueue_many.tags, '{}');
   v_slot     smallint;
   v_shards   smallint;
@@ -35,6 +35,7 @@ begin
   perform _check_job(enqueue_many.kind, enqueue_many.queue, enqueue_many.priority,
     enqueue_many.max_attempts, enqueue_many.tags, '{}', enqueue_many.metadata);
   perform _check_deadline(enqueue_many.deadline);
+  v_metadata := nullif(enqueue_many.metadata - 'awa:run_at', '{}');
   if v_jobs is null or array_ndims(enqueue_many.args) > 1 then
     perform _invalid(format('args %s', coalesce('has ' || array_ndims(enqueue_many.args) || ' dimensions', 'is null')),
       'Pass one jsonb per job in a plain array.');

@@ -60,7 +60,7 @@ begin
       -- array or an object.
       select nextval('job_id_seq') as job_id, o.kind, coalesce(o.args, '{}') as args, coalesce(o.queue, p_queue) as queue,
         coalesce(o.priority, 2) as priority, coalesce(o.run_at, v_now) as run_at, coalesce(o.run_at > v_due, false) or v_stale as later,
-        coalesce(o.max_attempts, 25) as max_attempts, nullif(o.tags, '{}') as tags, nullif(o.metadata, '{}') as metadata,
+        coalesce(o.max_attempts, 25) as max_attempts, nullif(o.tags, '{}') as tags, nullif(o.metadata - 'awa:run_at', '{}') as metadata,
         o.ordering_key, o.deadline::interval as deadline, coalesce(ascii(o.kind) in (91, 123), false)
           or coalesce(ascii(o.queue) in (91, 123), false) or coalesce(ascii(o.deadline) in (91, 123), false) as nested
       from jsonb_to_recordset(p_jobs) as o (
