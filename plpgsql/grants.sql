@@ -22,6 +22,26 @@ $grants$;
 revoke all on schema {{ .schema }} from public;
 revoke all on all functions in schema {{ .schema }} from public;
 revoke all on all tables in schema {{ .schema }} from public;
+revoke all on all sequences in schema {{ .schema }} from public;
+
+-- A default privilege of whoever installs may have granted more to somebody. A trigger's
+-- function would run as the owner of the functions that write to its table, and a table that
+-- another one references cannot be truncated. Dynamic, for nobody knows the names of such roles.
+do $others$
+declare
+  v record;
+begin
+  for v in
+    select distinct c.oid::regclass as relation, a.grantee::regrole as role
+    from pg_catalog.pg_class as c
+    cross join pg_catalog.aclexplode(c.relacl) as a
+    where c.relnamespace = '{{ .schema }}'::regnamespace and a.privilege_type in ('TRIGGER', 'REFERENCES')
+      and a.grantee not in (c.relowner, 0)
+  loop
+    execute pg_catalog.format('revoke trigger, references on %s from %s cascade', v.relation, v.role);
+  end loop;
+end;
+$others$;
 
 grant usage on schema {{ .schema }} to awa_producer, awa_worker, awa_operator, awa_reader;
 

@@ -676,6 +676,41 @@ func TestUpgradeByAnotherRole(t *testing.T) {
 	run(fmt.Sprintf("drop owned by %[1]s; drop role %[1]s", owner))
 }
 
+// Default privileges give nobody the rights of the owner, nor PUBLIC anything.
+func TestDefaultPrivileges(t *testing.T) {
+	t.Parallel()
+	conn := pgtest.Conn(t, pgtest.Empty(t))
+	role := "dev_" + scan[string](t, conn, "select oid::text from pg_database where datname = current_database()")
+	run := func(sql string) {
+		t.Helper()
+		if _, err := conn.Exec(t.Context(), sql); err != nil {
+			t.Fatalf("%s: %v", sql, err)
+		}
+	}
+	run(fmt.Sprintf(`create role %[1]s;
+		alter default privileges grant all on tables to %[1]s with grant option;
+		alter default privileges grant all on tables to public;
+		alter default privileges grant all on sequences to public;
+		alter default privileges grant all on functions to public`, role))
+	mustMigrate(t, conn, install.Options{})
+	for what, query := range map[string]string{
+		"triggers": fmt.Sprintf(`select coalesce(string_agg(c.relname, ' '), '') from pg_class as c
+			where c.relnamespace = 'awa'::regnamespace and c.relkind in ('r', 'p', 'v') and has_table_privilege('%s', c.oid, 'trigger, references')`, role),
+		"relations": `select coalesce(string_agg(c.relname || ' ' || a.privilege_type, ' '), '') from pg_class as c, aclexplode(c.relacl) as a
+			where c.relnamespace = 'awa'::regnamespace and a.grantee = 0`,
+		"functions": `select coalesce(string_agg(p.proname, ' '), '') from pg_proc as p, aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) as a
+			where p.pronamespace = 'awa'::regnamespace and a.grantee = 0`,
+	} {
+		if got := scan[string](t, conn, query); got != "" {
+			t.Errorf("%s: %.200s", what, got)
+		}
+	}
+	if !scan[bool](t, conn, fmt.Sprintf("select has_table_privilege('%s', 'awa.jobs', 'select')", role)) {
+		t.Error("nothing is left of what was granted")
+	}
+	run(fmt.Sprintf("drop owned by %[1]s; drop role %[1]s", role))
+}
+
 // The real release, by the script and by Migrate, gives one schema; and it
 // installs under another name.
 func TestReleaseByPsql(t *testing.T) {
