@@ -55,12 +55,12 @@ begin
 
   select g.slot, m.enqueue_shards, m.notify, m.max_depth into v_slot, v_shards, v_notify, v_depth
   from (select r.slot from segment_rotations as r order by r.generation desc limit 1) as g
-  left join queue_meta as m on m.queue = enqueue_many.queue;
+  left join queue_meta as m on m.queue = enqueue_many.queue collate "default";  -- see enqueue
   if v_slot is null then
     perform _no_segment();
   end if;
   if v_depth is not null then
-    perform _check_depth(enqueue_many.queue, v_depth, v_jobs);
+    perform _check_depth(enqueue_many.queue collate "default", v_depth, v_jobs);
   end if;
   if v_shards > 1 then
     v_shard := _shard(enqueue_many.ordering_key, v_shards);

@@ -171,7 +171,7 @@ begin
       from jsonb_array_elements(enqueue_many.jobs) with ordinality as j (value, n)
       order by j.n);
     if true = all (v_fits) then
-      v_new := _enqueue_plain(enqueue_many.jobs, enqueue_many.queue);
+      v_new := _enqueue_plain(enqueue_many.jobs, enqueue_many.queue collate "default");
       if v_new is not null then
         return v_new;
       end if;
@@ -196,7 +196,7 @@ begin
     order by first
   loop
     if v_run.fits and jsonb_array_length(v_run.jobs) >= v_few then
-      v_new := _enqueue_plain(v_run.jobs, enqueue_many.queue);
+      v_new := _enqueue_plain(v_run.jobs, enqueue_many.queue collate "default");
       if v_new is not null then
         foreach v_id in array v_new loop
           v_ids := v_ids || v_id;
