@@ -11,8 +11,13 @@ begin
       -- install into another database may win.
       begin
         execute pg_catalog.format('create role %I nologin', v_role);
-      exception when duplicate_object or unique_violation then
-        null;
+      exception
+        when duplicate_object or unique_violation then
+          null;
+        when insufficient_privilege then
+          raise exception using errcode = '42501',
+            message = pg_catalog.format('%s, and %I is missing', sqlerrm, v_role),
+            hint = 'awa_producer, awa_worker, awa_operator and awa_reader belong to the server: have a role with CREATEROLE create them, without login, then install again.';
       end;
     end if;
   end loop;
