@@ -29,13 +29,22 @@ revoke all on all functions in schema {{ .schema }} from public;
 revoke all on all tables in schema {{ .schema }} from public;
 revoke all on all sequences in schema {{ .schema }} from public;
 
--- A default privilege of whoever installs may have granted more to somebody. A trigger's
--- function would run as the owner of the functions that write to its table, and a table that
--- another one references cannot be truncated. Dynamic, for nobody knows the names of such roles.
+-- A default privilege of whoever installs may have granted more to somebody. A function in the
+-- schema may be called by awa's, in the place of one of theirs, and that of a trigger runs as
+-- whoever writes to its table: both as the owner. A table that another one references cannot be
+-- truncated. Dynamic, for nobody knows the names of such roles.
 do $others$
 declare
   v record;
 begin
+  for v in
+    select distinct a.grantee::regrole as role
+    from pg_catalog.pg_namespace as n
+    cross join pg_catalog.aclexplode(n.nspacl) as a
+    where n.oid = '{{ .schema }}'::regnamespace and a.privilege_type = 'CREATE' and a.grantee not in (n.nspowner, 0)
+  loop
+    execute pg_catalog.format('revoke create on schema {{ .schema }} from %s cascade', v.role);
+  end loop;
   for v in
     select distinct c.oid::regclass as relation, a.grantee::regrole as role
     from pg_catalog.pg_class as c

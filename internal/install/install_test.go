@@ -691,8 +691,12 @@ func TestDefaultPrivileges(t *testing.T) {
 		alter default privileges grant all on tables to %[1]s with grant option;
 		alter default privileges grant all on tables to public;
 		alter default privileges grant all on sequences to public;
-		alter default privileges grant all on functions to public`, role))
+		alter default privileges grant all on functions to public;
+		alter default privileges grant all on schemas to %[1]s, public`, role))
 	mustMigrate(t, conn, install.Options{})
+	if scan[bool](t, conn, fmt.Sprintf("select has_schema_privilege('%s', 'awa', 'create')", role)) {
+		t.Error("others may create in the schema")
+	}
 	for what, query := range map[string]string{
 		"triggers": fmt.Sprintf(`select coalesce(string_agg(c.relname, ' '), '') from pg_class as c
 			where c.relnamespace = 'awa'::regnamespace and c.relkind in ('r', 'p', 'v') and has_table_privilege('%s', c.oid, 'trigger, references')`, role),
