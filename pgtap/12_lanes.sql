@@ -1,6 +1,6 @@
 -- Lanes: one stream per queue, priority and shard.
 begin;
-select plan(25);
+select plan(26);
 do $$ begin perform pg_advisory_xact_lock_shared(hashtext('awa pgtap')); end $$;
 
 create function pg_temp.shards (p_queue text) returns setof smallint
@@ -87,6 +87,39 @@ select case when exists (select from pg_collation where collprovider = 'i')
        where l.queue in ('tap/12/c', 'TAP/12/C') group by l.queue order by l.queue collate "C" $$,
     $$ values ('TAP/12/C', 1::bigint, 2::bigint), ('tap/12/c', 1::bigint, 1::bigint) $$,
     'nor does the collation that a name comes with make one queue of two, or two lanes of one')
+  else skip('this server has no ICU') end;
+-- Nor are the settings of one queue another's, or its jobs.
+create function pg_temp.strict () returns text
+  language plpgsql as $$
+declare
+  v_told text := '';
+  v_took text;
+begin
+  perform awa.configure_queue('TAP/12/D', '{"notify": false}'), awa.configure_queue('tap/12/d', '{"max_depth": 1}');
+  perform awa.enqueue('paused', queue => 'tap/12/d');
+  begin
+    execute $q$ select awa.enqueue('k', queue => 'tap/12/d' collate pg_temp.alike) $q$;
+  exception when sqlstate 'AW007' then
+    v_told := v_told || 'full ';
+  end;
+  begin
+    execute $q$ select awa.enqueue_many('k', array['1']::jsonb[], queue => 'tap/12/d' collate pg_temp.alike) $q$;
+  exception when sqlstate 'AW007' then
+    v_told := v_told || 'full ';
+  end;
+  execute $q$ select awa.enqueue_many('[{"kind": "k"}, {"kind": "k", "queue": "TAP/12/E"}, {"kind": "k"}, {"kind": "k", "queue": "TAP/12/E"}]',
+    queue => 'tap/12/e' collate pg_temp.alike) $q$;
+  perform awa.enqueue('k', queue => 'TAP/12/D'), awa.pause_queue('tap/12/d');
+  for i in 1 .. 2 loop
+    execute $q$ select string_agg(c.kind, ' ') from unnest(array['tap/12/d', 'TAP/12/D']) as u (queue) cross join lateral awa.claim(u.queue collate pg_temp.alike, 10) as c $q$ into v_took;
+    v_told := v_told || coalesce(v_took, 'none') || ' ';
+  end loop;
+  return v_told || (select string_agg(c.queue || ' ' || c.available, ' ' order by c.queue collate "C")
+    from unnest('{TAP/12/E, tap/12/e}'::text[]) as u (queue), awa.queue_counts(u.queue) as c);
+end;
+$$;
+select case when exists (select from pg_collation where collprovider = 'i')
+  then is(pg_temp.strict(), 'full full k none TAP/12/E 2 tap/12/e 2', 'or its limits, or its place in one call with another')
   else skip('this server has no ICU') end;
 
 -- A queue whose number is taken: by a name made for it, and the next number, too

@@ -1,7 +1,7 @@
 -- Compatibility: the view jobs with its triggers, insert_job_compat, and
 -- delete_job_compat for every place that a job can be in.
 begin;
-select plan(197);
+select plan(203);
 -- Alone: takes a relation away, rebuilds counters.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 select awa.reset() \g /dev/null
@@ -351,6 +351,19 @@ select is(awa.delete_job_compat(id), true, format('without any counter relation 
 from (values (:bare_completed, 'completed'), (:bare_failed, 'failed'), (:bare_dead, 'dead'), (:bare_running, 'running'), (:bare_scheduled, 'scheduled')) as v (id, what);
 select is((select count(*) from awa.jobs where queue = 'tap/62/none'), 0::bigint, 'and jobs shows none');
 rollback to bare;
+
+-- Nor does an UPDATE change more than it may by way of the settings in which its rows are kept.
+create function pg_temp.forged (p_id bigint, p_change jsonb) returns boolean
+  language plpgsql as $$
+begin
+  perform set_config('awa.update' || n || '_few', (jsonb_build_object('id', p_id) || p_change)::text || ',', true) from generate_series(1, 3) as n;
+  return true;
+end;
+$$;
+select awa.enqueue('k', queue => 'tap/62/forged') as forged \gset
+select throws_ok(format($$ update awa.jobs as j set priority = 3 where j.id = %s returning pg_temp.forged(j.id, %L) $$, :forged, c.change), 'AW006', null,
+  'forged in the middle of an UPDATE: ' || c.change)
+from unnest(array['{"max_attempts": -4}', '{"tags": [null]}', '{"tags": [["a"]]}', '{"metadata": [1]}', '{"priority": 9}', '{"queue": ""}']) as c (change);
 
 -- What awa keeps in metadata is not the user's to lose.
 savepoint own;

@@ -126,7 +126,8 @@ select results_eq($$ select state, priority, count(*) from awa.jobs where queue 
   $$ values ('scheduled'::awa.job_state, 1::smallint, 1::bigint), ('available', 1::smallint, 5::bigint) $$, 'as they were');
 select is((select count(*) from awa.claim('tap/81/m', 10)), 5::bigint, 'where they are claimed');
 select awa.enqueue('k', queue => 'tap/81/i', run_at => 'infinity') as never \gset
-select awa.enqueue('k', queue => 'tap/81/i', run_at => '2100-01-01', metadata => '{"awa:run_at": "2020-01-01"}') as later \gset
+select awa.enqueue('k', queue => 'tap/81/i', run_at => '2100-01-01') as later \gset
+update awa.deferred_jobs set metadata = '{"awa:run_at": "2020-01-01"}' where job_id = :later;
 select awa.start_batch_operation('move', '{"queue": "tap/81/i"}', '{"queue": "tap/81/j"}') as op \gset
 select awa.run_batch_operation(:op) \g /dev/null
 select results_eq(format('select queue, state, run_at from awa.jobs where id = %s', :never),

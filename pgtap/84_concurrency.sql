@@ -1,6 +1,6 @@
 -- Limits of concurrency per key.
 begin;
-select plan(90);
+select plan(92);
 -- Alone: calls maintain.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 -- A segment that is due would be sealed by maintain.
@@ -315,6 +315,20 @@ select is_empty($$ select c.job_id from awa.claim('tap/84/never', 9) as c $$, 'a
 select awa.configure_queue('tap/84/never', '{"concurrency_limit": null}'), awa.maintain() \g /dev/null
 select is_empty($$ select j.id from never as n join awa.jobs as j on j.id = n.id where n.n > 1 and j.run_at < 'infinity' $$, 'so does the end of the limit');
 select is_empty($$ select p.job_id from awa.parked_jobs as p where p.queue = 'tap/84/never' $$, 'it is on no list any more');
+
+-- Nor does any producer make a job look as if it had been set aside.
+select awa.enqueue('k', queue => 'tap/84/own', run_at => 'infinity', metadata => '{"awa:run_at": "2020-01-01"}'),
+  awa.enqueue('k', queue => 'tap/84/own', metadata => '{"awa:run_at": "2020-01-01"}',
+    follow_ups => '{"completed": [{"kind": "next", "metadata": {"m": 1, "awa:run_at": "2020-01-01"}, "delay": "1 hour"}]}'),
+  awa.enqueue_many('k', array['1', '2']::jsonb[], queue => 'tap/84/own', run_at => 'infinity', metadata => '{"m": 1, "awa:run_at": "2020-01-01"}'),
+  awa.enqueue_many(jsonb_agg(jsonb_build_object('kind', 'k', 'queue', 'tap/84/own', 'run_at', 'infinity', 'metadata', '{"awa:run_at": "2020-01-01"}'::jsonb))),
+  awa.insert_job_compat('k', 'tap/84/own', p_run_at => 'infinity', p_metadata => '{"awa:run_at": "2020-01-01"}')
+from generate_series(1, 4) \g /dev/null
+insert into awa.jobs (kind, queue, run_at, metadata) values ('k', 'tap/84/own', 'infinity', '{"awa:run_at": "2020-01-01"}');
+select awa.complete(c.receipt) from awa.claim('tap/84/own') as c \g /dev/null
+select is_empty($$ select j.id, j.metadata from awa.jobs as j where j.queue = 'tap/84/own' and j.metadata ? 'awa:run_at' $$,
+  'the time from which a job was set aside is nobody''s to give');
+select is((select count(*) from awa.jobs as j where j.queue = 'tap/84/own' and j.metadata ->> 'm' = '1'), 3::bigint, 'what else was given is there');
 
 -- Arguments
 

@@ -1,6 +1,6 @@
 -- Jobs that follow a job's end.
 begin;
-select plan(46);
+select plan(48);
 -- Alone: calls maintain.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 
@@ -114,6 +114,11 @@ select is(awa.fail(h.receipt, 'e'), 'failed', 'keep no job from its end') from b
 select set_eq($$ select j.kind || ' ' || j.state from awa.jobs as j where j.queue = 'tap/86/hand' $$,
   array['first completed', 'first failed', 'other completed'], 'nor others that end with it');
 select is((select count(*) from awa.jobs as j where j.kind = 'next'), 0::bigint, 'and do not come');
+select awa.enqueue('k', queue => 'tap/86/late', metadata => jsonb_build_object('awa:follow_ups', jsonb_build_object('completed', jsonb_build_array(f.job))))
+from unnest(array['{"kind": "next", "queue": "tap/86/late", "deadline": "170000000 years"}', '{"kind": "next", "queue": "tap/86/late", "deadline": "-1 hour"}',
+  '{"kind": "next", "queue": "tap/86/late", "delay": "-1 hour"}', '{"kind": "next", "queue": "tap/86/late", "delay": "170000000 years"}']::jsonb[]) as f (job) \g /dev/null
+select is((select count(*) from awa.claim('tap/86/late', 9) as c where awa.complete(c.receipt)), 4::bigint, 'nor one with a time that is out of bounds,');
+select is_empty($$ select c.job_id from awa.claim('tap/86/late', 9) as c $$, 'which would fail every claim of its queue');
 create temp table crowd as select n, jsonb_build_object('completed', (select jsonb_agg('{"kind": "next"}'::jsonb) from generate_series(1, n))) as follow_ups
 from unnest(array[1000, 1001]) as n;
 select lives_ok($$ select awa.enqueue('k', queue => 'tap/86/crowd', follow_ups => c.follow_ups) from crowd as c where c.n = 1000 $$, 'a thousand may follow');

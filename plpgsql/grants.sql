@@ -11,8 +11,13 @@ begin
       -- install into another database may win.
       begin
         execute pg_catalog.format('create role %I nologin', v_role);
-      exception when duplicate_object or unique_violation then
-        null;
+      exception
+        when duplicate_object or unique_violation then
+          null;
+        when insufficient_privilege then
+          raise exception using errcode = '42501',
+            message = pg_catalog.format('%s, and %I is missing', sqlerrm, v_role),
+            hint = 'awa_producer, awa_worker, awa_operator and awa_reader belong to the server: have a role with CREATEROLE create them, without login, then install again.';
       end;
     end if;
   end loop;
@@ -22,6 +27,35 @@ $grants$;
 revoke all on schema {{ .schema }} from public;
 revoke all on all functions in schema {{ .schema }} from public;
 revoke all on all tables in schema {{ .schema }} from public;
+revoke all on all sequences in schema {{ .schema }} from public;
+
+-- A default privilege of whoever installs may have granted more to somebody. A function in the
+-- schema may be called by awa's, in the place of one of theirs, and that of a trigger runs as
+-- whoever writes to its table: both as the owner. A table that another one references cannot be
+-- truncated. Dynamic, for nobody knows the names of such roles.
+do $others$
+declare
+  v record;
+begin
+  for v in
+    select distinct a.grantee::regrole as role
+    from pg_catalog.pg_namespace as n
+    cross join pg_catalog.aclexplode(n.nspacl) as a
+    where n.oid = '{{ .schema }}'::regnamespace and a.privilege_type = 'CREATE' and a.grantee not in (n.nspowner, 0)
+  loop
+    execute pg_catalog.format('revoke create on schema {{ .schema }} from %s cascade', v.role);
+  end loop;
+  for v in
+    select distinct c.oid::regclass as relation, a.grantee::regrole as role
+    from pg_catalog.pg_class as c
+    cross join pg_catalog.aclexplode(c.relacl) as a
+    where c.relnamespace = '{{ .schema }}'::regnamespace and a.privilege_type in ('TRIGGER', 'REFERENCES')
+      and a.grantee not in (c.relowner, 0)
+  loop
+    execute pg_catalog.format('revoke trigger, references on %s from %s cascade', v.relation, v.role);
+  end loop;
+end;
+$others$;
 
 grant usage on schema {{ .schema }} to awa_producer, awa_worker, awa_operator, awa_reader;
 

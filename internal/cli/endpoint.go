@@ -15,6 +15,10 @@ import (
 // tasks take ten seconds and more where very much is due.
 const healthyFor = time.Minute
 
+// maxScrapes is how many scrapes run at a time. Each has a connection to the database, and
+// whoever reaches the address may ask: the others are told 503.
+const maxScrapes = 4
+
 // listen serves /metrics, for Prometheus, and /healthz on an address until stop is
 // called, which lets a scrape that is under way end.
 func (a *app) listen(address string, m *meter) (stop func(), err error) {
@@ -25,7 +29,7 @@ func (a *app) listen(address string, m *meter) (stop func(), err error) {
 	mux := http.NewServeMux()
 	// What there is, without what there is not: the loop's own counters tell why.
 	mux.Handle("GET /metrics", promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{
-		Registry: m.registry, ErrorHandling: promhttp.ContinueOnError}))
+		Registry: m.registry, ErrorHandling: promhttp.ContinueOnError, MaxRequestsInFlight: maxScrapes}))
 	mux.HandleFunc("GET /healthz", m.health)
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
 	go func() {

@@ -141,6 +141,40 @@ func TestMetricsWithoutFigures(t *testing.T) {
 	}
 }
 
+// Whoever reaches the address takes only a few connections to the database.
+func TestMetricsForFewAtATime(t *testing.T) {
+	t.Parallel()
+	url := pgtest.URL(t)
+	exec(t, url, `select awa.enqueue('k'); select awa.fail(c.receipt, retry_after => '0') from awa.claim('default') as c`)
+	address := serving(t, url, "promote promoted 1")
+	conn := pgtest.Conn(t, url)
+	if _, err := conn.Exec(t.Context(), "select pg_advisory_lock(awa._lock_class(0), 8)"); err != nil {
+		t.Fatal(err)
+	}
+	const asked = 12
+	statuses := make(chan int, asked)
+	for range asked {
+		go func() {
+			status, _ := get(t, "http://"+address+"/metrics")
+			statuses <- status
+		}()
+	}
+	refused := 0
+	for n := range asked {
+		if n == 8 { // the others wait for figures
+			if _, err := conn.Exec(t.Context(), "select pg_advisory_unlock(awa._lock_class(0), 8)"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if <-statuses == http.StatusServiceUnavailable {
+			refused++
+		}
+	}
+	if refused == 0 {
+		t.Errorf("%d scrapes ran at once", asked)
+	}
+}
+
 func TestListenNeedsALoopAndAnAddress(t *testing.T) {
 	t.Parallel()
 	on(t, "postgres://127.0.0.1:1/none", 1, "maintain", "--listen", ":0").wants(t, "--listen without --loop")

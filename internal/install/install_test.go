@@ -13,6 +13,7 @@ import (
 	"sync"
 	"testing"
 	"testing/fstest"
+	"time"
 	"unicode"
 
 	"github.com/jackc/pgx/v5"
@@ -130,7 +131,8 @@ func TestOthersOwnNothing(t *testing.T) {
 			t.Fatalf("%s: %v", sql, err)
 		}
 	}
-	run("create role awa_test_squatter")
+	run(`create role awa_test_squatter; create schema squat authorization awa_test_squatter; set role awa_test_squatter;
+		create function squat.t() returns trigger language plpgsql as 'begin return new; end'; reset role`)
 	for _, first := range []string{
 		"create schema awa authorization awa_test_squatter",
 		"create schema awa; grant create on schema awa to awa_test_squatter",
@@ -139,6 +141,8 @@ func TestOthersOwnNothing(t *testing.T) {
 		"create schema awa; create table awa.g (); alter table awa.g owner to awa_test_squatter",
 		"create schema awa; create operator awa.=== (procedure = int4eq, leftarg = int4, rightarg = int4); alter operator awa.=== (int4, int4) owner to awa_test_squatter",
 		"create table public.awa_schema_version as select 0 as version; alter table public.awa_schema_version owner to awa_test_squatter",
+		"create schema awa; create table awa.g (); create trigger t before insert on awa.g for each row execute function squat.t()",
+		"create table public.awa_schema_version as select 0 as version; create trigger t before update on public.awa_schema_version for each row execute function squat.t()",
 	} {
 		run(first)
 		if _, err := install.Migrate(t.Context(), conn, o); err == nil || !strings.Contains(err.Error(), "is in the hands of") {
@@ -149,8 +153,83 @@ func TestOthersOwnNothing(t *testing.T) {
 		}
 		run("rollback; drop schema if exists awa cascade; drop table if exists public.awa_schema_version")
 	}
-	run("drop role awa_test_squatter")
+	run("drop owned by awa_test_squatter; drop role awa_test_squatter")
 	mustMigrate(t, conn, o)
+}
+
+// A view in the place of the version table runs functions as whoever reads it.
+func TestOthersVersionIsNotRead(t *testing.T) {
+	t.Parallel()
+	o := fixture(2, codeOne)
+	conn := pgtest.Conn(t, pgtest.Empty(t))
+	role := "squatter_" + scan[string](t, conn, "select oid::text from pg_database where datname = current_database()")
+	run := func(sql string) {
+		t.Helper()
+		if _, err := conn.Exec(t.Context(), sql); err != nil {
+			t.Fatalf("%s: %v", sql, err)
+		}
+	}
+	run(fmt.Sprintf(`create schema awa; create role %[1]s; grant create on schema public to %[1]s; set role %[1]s;
+		create function public.lure() returns int language plpgsql as 'begin raise exception ''lured''; end';
+		create view public.awa_schema_version as select public.lure() as version; reset role`, role))
+	for name, read := range map[string]func() error{
+		"Status":  func() error { _, err := install.Status(t.Context(), conn, o); return err },
+		"Migrate": func() error { _, err := install.Migrate(t.Context(), conn, o); return err },
+		"Print": func() error {
+			_, err := conn.Exec(t.Context(), printed(t, install.PrintOptions{Options: o}))
+			return errors.Join(err, rollback(t.Context(), conn))
+		},
+	} {
+		if err := read(); err == nil || !strings.Contains(err.Error(), "in the hands of") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	run(fmt.Sprintf("drop owned by %[1]s; drop role %[1]s", role))
+	run("drop schema awa")
+	mustMigrate(t, conn, o)
+}
+
+func rollback(ctx context.Context, conn *pgx.Conn) error {
+	_, err := conn.Exec(ctx, "rollback")
+	return err
+}
+
+// What others create after the first look, while an install waits for its turn, is neither
+// read nor taken over.
+func TestOthersComeInBetween(t *testing.T) {
+	t.Parallel()
+	o := fixture(2, codeOne)
+	url := pgtest.Empty(t)
+	admin, conn := pgtest.Conn(t, url), pgtest.Conn(t, url)
+	role := "squatter_" + scan[string](t, admin, "select oid::text from pg_database where datname = current_database()")
+	run := func(sql string) {
+		t.Helper()
+		if _, err := admin.Exec(t.Context(), sql); err != nil {
+			t.Fatalf("%s: %v", sql, err)
+		}
+	}
+	run(fmt.Sprintf("create role %[1]s; grant create on schema public to %[1]s", role))
+	for name, install := range map[string]func() error{
+		"Migrate": func() error { _, err := install.Migrate(t.Context(), conn, o); return err },
+		"Print": func() error {
+			_, err := conn.Exec(t.Context(), printed(t, install.PrintOptions{Options: o}))
+			return errors.Join(err, rollback(t.Context(), conn))
+		},
+	} {
+		run("begin; select pg_advisory_xact_lock(9628173550095224)")
+		done := make(chan error, 1)
+		go func() { done <- install() }()
+		for scan[bool](t, admin, "select not exists (select from pg_locks where locktype = 'advisory' and not granted and database = (select oid from pg_database where datname = current_database()))") {
+			time.Sleep(5 * time.Millisecond)
+		}
+		run(fmt.Sprintf(`set local role %[1]s; create function public.lure() returns int language plpgsql as 'begin raise exception ''lured''; end';
+			create view public.awa_schema_version as select public.lure() as version; commit`, role))
+		if err := <-done; err == nil || !strings.Contains(err.Error(), "in the hands of") {
+			t.Errorf("%s: %v", name, err)
+		}
+		run("drop view public.awa_schema_version; drop function public.lure")
+	}
+	run(fmt.Sprintf("drop owned by %[1]s; drop role %[1]s", role))
 }
 
 func TestMigrateIsAtomic(t *testing.T) {
@@ -595,6 +674,45 @@ func TestUpgradeByAnotherRole(t *testing.T) {
 	}
 	run("reset role")
 	run(fmt.Sprintf("drop owned by %[1]s; drop role %[1]s", owner))
+}
+
+// Default privileges give nobody the rights of the owner, nor PUBLIC anything.
+func TestDefaultPrivileges(t *testing.T) {
+	t.Parallel()
+	conn := pgtest.Conn(t, pgtest.Empty(t))
+	role := "dev_" + scan[string](t, conn, "select oid::text from pg_database where datname = current_database()")
+	run := func(sql string) {
+		t.Helper()
+		if _, err := conn.Exec(t.Context(), sql); err != nil {
+			t.Fatalf("%s: %v", sql, err)
+		}
+	}
+	run(fmt.Sprintf(`create role %[1]s;
+		alter default privileges grant all on tables to %[1]s with grant option;
+		alter default privileges grant all on tables to public;
+		alter default privileges grant all on sequences to public;
+		alter default privileges grant all on functions to public;
+		alter default privileges grant all on schemas to %[1]s, public`, role))
+	mustMigrate(t, conn, install.Options{})
+	if scan[bool](t, conn, fmt.Sprintf("select has_schema_privilege('%s', 'awa', 'create')", role)) {
+		t.Error("others may create in the schema")
+	}
+	for what, query := range map[string]string{
+		"triggers": fmt.Sprintf(`select coalesce(string_agg(c.relname, ' '), '') from pg_class as c
+			where c.relnamespace = 'awa'::regnamespace and c.relkind in ('r', 'p', 'v') and has_table_privilege('%s', c.oid, 'trigger, references')`, role),
+		"relations": `select coalesce(string_agg(c.relname || ' ' || a.privilege_type, ' '), '') from pg_class as c, aclexplode(c.relacl) as a
+			where c.relnamespace = 'awa'::regnamespace and a.grantee = 0`,
+		"functions": `select coalesce(string_agg(p.proname, ' '), '') from pg_proc as p, aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) as a
+			where p.pronamespace = 'awa'::regnamespace and a.grantee = 0`,
+	} {
+		if got := scan[string](t, conn, query); got != "" {
+			t.Errorf("%s: %.200s", what, got)
+		}
+	}
+	if !scan[bool](t, conn, fmt.Sprintf("select has_table_privilege('%s', 'awa.jobs', 'select')", role)) {
+		t.Error("nothing is left of what was granted")
+	}
+	run(fmt.Sprintf("drop owned by %[1]s; drop role %[1]s", role))
 }
 
 // The real release, by the script and by Migrate, gives one schema; and it

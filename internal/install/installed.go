@@ -24,15 +24,23 @@ func stamp(version int, hash string) string {
 var codeHash = regexp.MustCompile(`code sha256:([0-9a-f]{64})`)
 
 // inspect reads what is installed. It writes nothing and needs no right
-// beyond reading the catalogue and the version table.
+// beyond reading the catalogue and the version table. What bears the name of that table may be
+// a view, whose functions run as whoever reads it, so it is read only if it is a table of
+// somebody who is trusted anyway.
 func inspect(ctx context.Context, tx pgx.Tx, o Options) (installed, error) {
 	var in installed
 	// A version outlives a schema that was dropped.
-	var known, versioned, filled bool
+	var known, versioned, filled, trusted bool
 	if err := tx.QueryRow(ctx,
 		`select to_regnamespace($2) is not null, to_regclass($1) is not null,
-		        exists (select from pg_class where relnamespace = to_regnamespace($2) and relname = 'ready_entries')`,
-		o.versionTable(), o.Schema).Scan(&known, &versioned, &filled); err != nil {
+		        exists (select from pg_class where relnamespace = to_regnamespace($2) and relname = 'ready_entries'),
+		        exists (
+		          select from pg_class as c
+		          join pg_roles as r on r.oid = c.relowner
+		          where c.oid = to_regclass($1) and c.relkind = 'r'
+		            and (r.rolsuper or r.rolname = current_user
+		              or r.oid = (select n.nspowner from pg_namespace as n where n.oid = to_regnamespace($2))))`,
+		o.versionTable(), o.Schema).Scan(&known, &versioned, &filled, &trusted); err != nil {
 		return in, fmt.Errorf("install: inspect: %w", err)
 	}
 	if filled && !versioned {
@@ -41,6 +49,10 @@ func inspect(ctx context.Context, tx pgx.Tx, o Options) (installed, error) {
 	}
 	if !known || !versioned {
 		return in, nil
+	}
+	if !trusted {
+		return in, fmt.Errorf("install: %s is in the hands of another role than schema %s, or is no table: look at what it is, and drop or reassign it",
+			o.versionTable(), o.Schema)
 	}
 	if err := tx.QueryRow(ctx, `select version from `+o.versionTable()).Scan(&in.version); errors.Is(err, pgx.ErrNoRows) {
 		return in, fmt.Errorf("install: %s is empty: it was restored without its row; restore that too, or drop the table and schema %s and install anew",

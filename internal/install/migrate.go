@@ -105,9 +105,14 @@ func migrateStep(ctx context.Context, tx pgx.Tx, o Options,
 	return res, false, act(ctx, in, r)
 }
 
-// apply runs what is pending, then the code.
+// apply runs what is pending, then the code. What bears the names of awa belongs to whoever
+// installs before anything reads it or writes to it, and at the end still: others may create
+// what was not there at the first look.
 func apply(ctx context.Context, tx pgx.Tx, o Options, in installed, r release) error {
 	if err := exec(ctx, tx, "name", o.refuseWord()); err != nil {
+		return err
+	}
+	if err := exec(ctx, tx, o.versionTable(), o.createVersionTable()); err != nil {
 		return err
 	}
 	if err := exec(ctx, tx, "owner", o.refuseOthers()); err != nil {
@@ -118,7 +123,7 @@ func apply(ctx context.Context, tx pgx.Tx, o Options, in installed, r release) e
 			return err
 		}
 	}
-	if err := exec(ctx, tx, o.versionTable(), o.createVersionTable()); err != nil {
+	if err := exec(ctx, tx, o.versionTable(), o.fillVersionTable()); err != nil {
 		return err
 	}
 	for _, m := range r.pending(in.version) {
@@ -134,14 +139,20 @@ func apply(ctx context.Context, tx pgx.Tx, o Options, in installed, r release) e
 	if err := exec(ctx, tx, "code", r.code); err != nil {
 		return err
 	}
+	if err := exec(ctx, tx, "owner", o.refuseOthers()); err != nil {
+		return err
+	}
 	return exec(ctx, tx, "stamp", o.stamp(r))
 }
 
 // createVersionTable makes the table as tern makes it, so that tern itself may
 // read it.
 func (o Options) createVersionTable() string {
-	return fmt.Sprintf(`create table if not exists %[1]s (version int4 not null primary key);
-insert into %[1]s (version) select 0 where not exists (select from %[1]s);`, o.versionTable())
+	return fmt.Sprintf("create table if not exists %s (version int4 not null primary key);", o.versionTable())
+}
+
+func (o Options) fillVersionTable() string {
+	return fmt.Sprintf("insert into %[1]s (version) select 0 where not exists (select from %[1]s);", o.versionTable())
 }
 
 func (o Options) setVersion(version int32) string {

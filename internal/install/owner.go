@@ -3,9 +3,9 @@ package install
 import "fmt"
 
 // refuseOthers is a statement that fails where a role could make its own code run as
-// whoever installs: one that owns the schema, something in it or the version table, or
-// may create in the schema. An owner of a schema may put anything in the place of what
-// others have there. A superuser has no need of that.
+// whoever installs: one that owns the schema, something in it, the version table or the
+// function of a trigger there, or may create in the schema. An owner of a schema may put
+// anything in the place of what others have there. A superuser has no need of that.
 func (o Options) refuseOthers() string {
 	return fmt.Sprintf(refuseOthersSQL, o.Schema, o.versionTable())
 }
@@ -30,6 +30,12 @@ begin
     select format('relation %%s', c.oid::regclass), c.relowner from pg_class as c where c.relnamespace = v_schema
     union all
     select format('function %%s', p.oid::regprocedure), p.proowner from pg_proc as p where p.pronamespace = v_schema
+    union all
+    select format('trigger %%I of %%s', t.tgname, t.tgrelid::regclass), p.proowner
+    from pg_trigger as t
+    join pg_class as c on c.oid = t.tgrelid
+    join pg_proc as p on p.oid = t.tgfoid
+    where not t.tgisinternal and (c.relnamespace = v_schema or c.oid = to_regclass('%[2]s'))
     union all
     select format('operator %%s', p.oid::regoperator), p.oprowner from pg_operator as p where p.oprnamespace = v_schema
   ) as t (what, owner)

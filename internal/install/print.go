@@ -43,15 +43,17 @@ func Print(w io.Writer, opts PrintOptions) error {
 	if !opts.NoTransaction {
 		b.WriteString("begin isolation level read committed;\n\n")
 	}
-	b.WriteString(keepPath + systemPath + "\n" + o.refuseWord() + "\n" + o.refuseOthers() + "\n")
-	fmt.Fprintf(&b, guard, lockNum, o.versionTable(), opts.From, o.Schema, segments)
+	b.WriteString(keepPath + systemPath + "\n" + o.refuseWord() + "\n")
+	fmt.Fprintf(&b, enter, lockNum, o.versionTable(), o.Schema)
+	b.WriteString("\n" + o.refuseOthers() + "\n")
+	fmt.Fprintf(&b, guard, o.versionTable(), opts.From, o.Schema, segments)
 	if opts.From > 0 {
 		b.WriteString("\n" + o.lockTables(r, opts.From))
 	}
 	for _, m := range r.pending(opts.From) {
 		fmt.Fprintf(&b, "\n-- migrations/%s\n\n%s\n\n%s\n", m.Name, terminated(m.UpSQL), o.setVersion(m.Sequence))
 	}
-	fmt.Fprintf(&b, "\n-- The functions\n\n%s\n\n%s\n", terminated(r.code), o.stamp(r))
+	fmt.Fprintf(&b, "\n-- The functions\n\n%s\n\n%s\n%s\n", terminated(r.code), o.refuseOthers(), o.stamp(r))
 	if opts.NoTransaction {
 		b.WriteString("\n" + giveBack)
 	} else {
@@ -69,12 +71,8 @@ end
 $path$;
 `
 
-// guard is the head of the script: tern's lock, tern's version table, and the
-// refusal of a database that the rest does not fit.
-const guard = `do $guard$
-declare
-  v_version  integer;
-  v_segments integer;
+// enter is the head of the script: tern's lock and tern's version table.
+const enter = `do $enter$
 begin
   perform pg_advisory_xact_lock(%[1]d);
   perform set_config('awa.callers_messages', current_setting('client_min_messages'), true);
@@ -83,30 +81,40 @@ begin
     set local client_min_messages = 'warning';
   end if;
   if to_regclass('%[2]s') is null then
-    if exists (select from pg_class where relnamespace = to_regnamespace('%[4]s') and relname = 'ready_entries') then
+    if exists (select from pg_class where relnamespace = to_regnamespace('%[3]s') and relname = 'ready_entries') then
       raise exception using errcode = '55000',
-        message = 'awa: schema %[4]s is there without %[2]s',
+        message = 'awa: schema %[3]s is there without %[2]s',
         hint = 'It was renamed or restored alone: rename or restore that table too.';
     end if;
     create table %[2]s (version int4 not null primary key);
     insert into %[2]s (version) values (0);
   end if;
-  if to_regnamespace('%[4]s') is null then
-    update %[2]s set version = 0;
+end
+$enter$;
+`
+
+// guard refuses a database that the rest of the script does not fit.
+const guard = `do $guard$
+declare
+  v_version  integer;
+  v_segments integer;
+begin
+  if to_regnamespace('%[3]s') is null then
+    update %[1]s set version = 0;
   end if;
-  select version into v_version from %[2]s;
-  if v_version <> %[3]d then
+  select version into v_version from %[1]s;
+  if v_version <> %[2]d then
     raise exception using errcode = '55000',
-      message = format('awa: schema %%s is at version %%s, and this script starts at version %[3]d',
-        '%[4]s', v_version),
+      message = format('awa: schema %%s is at version %%s, and this script starts at version %[2]d',
+        '%[3]s', v_version),
       hint = format('Print a script that starts there: awa-admin migrate print --from %%s', v_version);
   end if;
   select count(*) into v_segments from pg_inherits
-  where inhparent = to_regclass('%[4]s.ready_entries');
-  if v_segments <> 0 and v_segments <> %[5]d then
+  where inhparent = to_regclass('%[3]s.ready_entries');
+  if v_segments <> 0 and v_segments <> %[4]d then
     raise exception using errcode = '55000',
-      message = format('awa: schema %%s has %%s segments, and this script is for %[5]d',
-        '%[4]s', v_segments),
+      message = format('awa: schema %%s has %%s segments, and this script is for %[4]d',
+        '%[3]s', v_segments),
       hint = format('Print a script for them: awa-admin migrate print --segments %%s', v_segments);
   end if;
 end

@@ -215,7 +215,11 @@ func withDatabase(dsn, name string) (string, error) {
 	}
 	u, err := url.Parse(dsn)
 	if err != nil {
-		return "", fmt.Errorf("scratch: connection string: %w", err)
+		// That error has the string in it, with its password.
+		if _, err := pgx.ParseConfig(dsn); err != nil {
+			return "", fmt.Errorf("scratch: connection string: %w", err)
+		}
+		return "", errors.New("scratch: the connection string is not a URL")
 	}
 	u.Path = "/" + name
 	return u.String(), nil

@@ -3,6 +3,7 @@ package scratch
 import (
 	"errors"
 	"os"
+	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -118,6 +119,22 @@ func TestWithDatabase(t *testing.T) {
 		}
 		if c.Database != "new" || c.Host != "h" || c.Port != 5433 || c.User != "u" || c.Password != "p@ss" {
 			t.Errorf("%s became %s", dsn, got)
+		}
+	}
+}
+
+// What is wrong with a connection string is told without the password in it.
+func TestErrorsKeepThePassword(t *testing.T) {
+	for _, dsn := range []string{
+		"postgres://u:sekret@127.0.0.1:port/db", "postgres://u:sek ret@127.0.0.1:1/db", "postgres://u:sekret%zz@127.0.0.1:1/db",
+		"postgres://u:se/sekret@127.0.0.1:1/db", "host=127.0.0.1 port=x password=sekret",
+	} {
+		server, err := Open(t.Context(), dsn, localpg.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err = server.Create(t.Context(), Empty); err == nil || strings.Contains(err.Error(), "sek") {
+			t.Errorf("%v", err)
 		}
 	}
 }

@@ -31,7 +31,7 @@ begin
   end if;
   if _keeps_snapshot() then
     return query
-    select j.* from _claim_frozen(claim.queue, claim.max_jobs, claim.worker, claim.lease) as j;
+    select j.* from _claim_frozen(claim.queue collate "default", claim.max_jobs, claim.worker, claim.lease) as j;
     return;
   end if;
   <<claim_body>>

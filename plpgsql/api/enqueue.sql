@@ -45,7 +45,7 @@ begin
   end if;
   if (length(enqueue.kind) between 1 and 200 and length(enqueue.queue) between 1 and 200
       and enqueue.priority between 1 and 4 and enqueue.max_attempts between 1 and 1000
-      and enqueue.args is not null and jsonb_typeof(enqueue.metadata) = 'object'
+      and enqueue.args is not null and jsonb_typeof(enqueue.metadata) = 'object' and not enqueue.metadata ? 'awa:run_at'
       and (enqueue.tags = '{}') is not false and enqueue.deadline is null and enqueue.unique_states is null
       and (octet_length(enqueue.unique_key) > 2000) is not true
       and _is_light(enqueue.args, enqueue.metadata, enqueue.tags, enqueue.ordering_key)) is not true
@@ -55,15 +55,18 @@ begin
     perform _check_deadline(enqueue.deadline);
     perform _check_key(enqueue.unique_key, enqueue.unique_states);
     perform _check_size(enqueue.args, enqueue.metadata, enqueue.tags, enqueue.ordering_key);
+    -- A job with this note may be taken for one that was set aside.
+    enqueue.metadata := enqueue.metadata - 'awa:run_at';
   end if;
 
   v_lane := _lane(enqueue.queue, enqueue.priority, 0);
   select g.slot, m.enqueue_shards, m.notify, m.max_depth,
-    (select l.queue = enqueue.queue from queue_lanes as l where l.lane = v_lane order by l.lane limit 1),
+    (select l.queue = enqueue.queue collate "default" from queue_lanes as l where l.lane = v_lane order by l.lane limit 1),
     nextval('job_id_seq')
   into v_slot, v_shards, v_notify, v_depth, v_known, v_job_id
   from (select n.slot from segment_rotations as n order by n.generation desc limit 1) as g
-  left join queue_meta as m on m.queue = enqueue.queue;
+  -- Whatever the collation that the caller's name comes with takes for equal.
+  left join queue_meta as m on m.queue = enqueue.queue collate "default";
   if v_slot is null then
     perform _no_segment();
   end if;
@@ -73,7 +76,7 @@ begin
     end if;
     v_lane := _register_lane(enqueue.queue, enqueue.priority, coalesce(v_shard, 0));
     if v_depth is not null then
-      perform _check_depth(enqueue.queue, v_depth, 1);
+      perform _check_depth(enqueue.queue collate "default", v_depth, 1);
     end if;
   end if;
   if enqueue.unique_key is not null or enqueue.run_at is not null

@@ -22,7 +22,7 @@ declare
   v_now      timestamptz := _begun();
   v_jobs     integer := cardinality(enqueue_many.args);
   v_ids      bigint[];
-  v_metadata jsonb := nullif(enqueue_many.metadata, '{}');
+  v_metadata jsonb;
   v_tags     text[] := nullif(enqueue_many.tags, '{}');
   v_slot     smallint;
   v_shards   smallint;
@@ -35,6 +35,7 @@ begin
   perform _check_job(enqueue_many.kind, enqueue_many.queue, enqueue_many.priority,
     enqueue_many.max_attempts, enqueue_many.tags, '{}', enqueue_many.metadata);
   perform _check_deadline(enqueue_many.deadline);
+  v_metadata := nullif(enqueue_many.metadata - 'awa:run_at', '{}');
   if v_jobs is null or array_ndims(enqueue_many.args) > 1 then
     perform _invalid(format('args %s', coalesce('has ' || array_ndims(enqueue_many.args) || ' dimensions', 'is null')),
       'Pass one jsonb per job in a plain array.');
@@ -54,12 +55,12 @@ begin
 
   select g.slot, m.enqueue_shards, m.notify, m.max_depth into v_slot, v_shards, v_notify, v_depth
   from (select r.slot from segment_rotations as r order by r.generation desc limit 1) as g
-  left join queue_meta as m on m.queue = enqueue_many.queue;
+  left join queue_meta as m on m.queue = enqueue_many.queue collate "default";  -- see enqueue
   if v_slot is null then
     perform _no_segment();
   end if;
   if v_depth is not null then
-    perform _check_depth(enqueue_many.queue, v_depth, v_jobs);
+    perform _check_depth(enqueue_many.queue collate "default", v_depth, v_jobs);
   end if;
   if v_shards > 1 then
     v_shard := _shard(enqueue_many.ordering_key, v_shards);

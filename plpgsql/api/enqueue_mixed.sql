@@ -60,7 +60,7 @@ begin
       -- array or an object.
       select nextval('job_id_seq') as job_id, o.kind, coalesce(o.args, '{}') as args, coalesce(o.queue, p_queue) as queue,
         coalesce(o.priority, 2) as priority, coalesce(o.run_at, v_now) as run_at, coalesce(o.run_at > v_due, false) or v_stale as later,
-        coalesce(o.max_attempts, 25) as max_attempts, nullif(o.tags, '{}') as tags, nullif(o.metadata, '{}') as metadata,
+        coalesce(o.max_attempts, 25) as max_attempts, nullif(o.tags, '{}') as tags, nullif(o.metadata - 'awa:run_at', '{}') as metadata,
         o.ordering_key, o.deadline::interval as deadline, coalesce(ascii(o.kind) in (91, 123), false)
           or coalesce(ascii(o.queue) in (91, 123), false) or coalesce(ascii(o.deadline) in (91, 123), false) as nested
       from jsonb_to_recordset(p_jobs) as o (
@@ -171,7 +171,7 @@ begin
       from jsonb_array_elements(enqueue_many.jobs) with ordinality as j (value, n)
       order by j.n);
     if true = all (v_fits) then
-      v_new := _enqueue_plain(enqueue_many.jobs, enqueue_many.queue);
+      v_new := _enqueue_plain(enqueue_many.jobs, enqueue_many.queue collate "default");
       if v_new is not null then
         return v_new;
       end if;
@@ -196,7 +196,7 @@ begin
     order by first
   loop
     if v_run.fits and jsonb_array_length(v_run.jobs) >= v_few then
-      v_new := _enqueue_plain(v_run.jobs, enqueue_many.queue);
+      v_new := _enqueue_plain(v_run.jobs, enqueue_many.queue collate "default");
       if v_new is not null then
         foreach v_id in array v_new loop
           v_ids := v_ids || v_id;

@@ -101,7 +101,9 @@ begin
         or m.priority_aging_interval is not null))
   into v_lane, v_priority, v_ring, v_many, v_ruled
   from queue_lanes as q
-  where q.queue = claim.queue
+  -- Here and below not by the collation that a caller's name comes with, which may take other
+  -- names for equal, and with them other queues' lanes and settings.
+  where q.queue = claim.queue collate "default"
   limit 1;
   if v_lane is null then
     {{ if .limited }}exit claim_body{{ else }}return{{ end }};
@@ -110,21 +112,21 @@ begin
     select m.paused, m.priority_aging_interval{{ if not .limited }}, m.rate_limit, m.rate_burst{{ end }}{{ if .divert }}, m.concurrency_limit{{ end }}
     into v_paused, v_aging{{ if not .limited }}, v_rate, v_burst{{ end }}{{ if .divert }}, v_limit{{ end }}
     from queue_meta as m
-    where m.queue = claim.queue;
+    where m.queue = claim.queue collate "default";
     if v_paused then
       {{ if .limited }}exit claim_body{{ else }}return{{ end }};
     end if;
 {{- if .divert }}
     if v_limit is not null then
       return query
-      select j.* from _claim_limited(claim.queue, claim.max_jobs, claim.worker, claim.lease, v_limit) as j;
+      select j.* from _claim_limited(claim.queue collate "default", claim.max_jobs, claim.worker, claim.lease, v_limit) as j;
       return;
     end if;
 {{- end }}
 {{- if not .limited }}
     if v_rate is not null then
       select t.p_rate, t.p_burst, least(v_asked, t.jobs) into v_rate, v_burst, v_asked
-      from _await_tokens(claim.queue, v_rate, v_burst) as t;
+      from _await_tokens(claim.queue collate "default", v_rate, v_burst) as t;
       if v_asked < 1 then
         return;
       end if;
@@ -507,7 +509,7 @@ begin
 
   if {{ if .limited }}not v_stop{{ else }}v_left > 0{{ end }} and pg_current_xact_id_if_assigned() is not null then
     for r in
-      select distinct l.lane, l.priority from queue_lanes as l where l.queue = claim.queue order by l.priority, l.lane
+      select distinct l.lane, l.priority from queue_lanes as l where l.queue = claim.queue collate "default" order by l.priority, l.lane
     loop
       exit when v_left = 0;
 {{- if .limited }}
@@ -523,6 +525,6 @@ begin
 {{- if not .limited }}
 
   if v_rate is not null and v_left < v_asked then
-    perform _spend_tokens(claim.queue, v_rate, v_burst, v_asked - v_left);
+    perform _spend_tokens(claim.queue collate "default", v_rate, v_burst, v_asked - v_left);
   end if;
 {{- end }}

@@ -21,7 +21,7 @@
         -- many, would be walked.
         select n.lane, coalesce(h.run_at, d.run_at) as head,
           k.alone is true and h.run_at is null and d.run_at is null as drained
-        from (select distinct q.lane from queue_lanes as q where q.queue = claim.queue) as n
+        from (select distinct q.lane from queue_lanes as q where q.queue = claim.queue collate "default") as n
         left join lateral (
           select o.s_cur,
             o.base_segment = v_ring and o.floor_xid <= pg_snapshot_xmin(o.s_cur)

@@ -177,7 +177,7 @@ begin
       lane, xid, job_id, run_at, created_at, run_lease, ready_slot, attempt, max_attempts, kind, args,
       metadata, tags, ordering_key, deadline)
     select l.registered, v_xid, e.job_id, e.fire_at, _begun(), 1, v_slot, 1, e.max_attempts, e.kind, e.args,
-      e.metadata || jsonb_build_object('cron_name', e.name,
+      e.metadata - 'awa:run_at' || jsonb_build_object('cron_name', e.name,
         'cron_fire_time', to_char(e.fire_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')),
       nullif(e.tags, '{}'), e.ordering_key, e.deadline
     from fire as e

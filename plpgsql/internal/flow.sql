@@ -59,15 +59,17 @@ begin
   end if;
   if p_after is not null then
     v_pending := _check_after(p_after);
-    if v_pending <> '{}' then
-      v_metadata := v_metadata || jsonb_strip_nulls(jsonb_build_object('awa:run_at', p_run_at));
-    end if;
   end if;
   v_id := enqueue(p_kind, p_args, p_queue, p_priority, case when v_pending = '{}' then p_run_at else 'infinity' end,
     p_max_attempts, p_tags, v_metadata, p_unique_key, p_unique_states, p_ordering_key, p_deadline);
   -- enqueue always draws an id; if it returns another one, that is the id of the key's holder.
   if v_pending <> '{}' and v_id = currval('job_id_seq') then
     insert into job_dependencies (after_id, job_id, xid) select u.id, v_id, pg_current_xact_id() from unnest(v_pending) as u (id);
+    if p_run_at is not null then
+      -- Not given to enqueue, which takes this name from nobody.
+      update deferred_jobs as d set metadata = coalesce(d.metadata, '{}') || jsonb_build_object('awa:run_at', p_run_at)
+      where d.job_id = v_id;
+    end if;
   end if;
   return v_id;
 end;

@@ -145,10 +145,12 @@ begin
   loop
     o := _follow_up(j.job, v_queue);
     perform _check_job(o.kind, o.queue, o.priority, o.max_attempts, o.tags, o.args, o.metadata);
+    -- A deadline that no timestamp can hold would fail every claim of the queue.
+    perform _check_deadline(o.deadline), _check_delay('delay', o.delay);
     v_shard := _shard(o.ordering_key, coalesce((select m.enqueue_shards from queue_meta as m where m.queue = o.queue), 1));
     v_lane := _register_lane(o.queue, o.priority, v_shard);
     perform _requeue(row(nextval('job_id_seq'), v_lane, 'scheduled', v_now + o.delay, v_now, 1, 1, o.max_attempts, o.kind, o.args,
-      o.metadata || jsonb_build_object('awa:follows', p_job_id), nullif(o.tags, '{}'), null, null, null, null,
+      o.metadata - 'awa:run_at' || jsonb_build_object('awa:follows', p_job_id), nullif(o.tags, '{}'), null, null, null, null,
       o.ordering_key, o.deadline, null)::deferred_jobs);
   end loop;
 exception

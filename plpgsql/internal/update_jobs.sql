@@ -162,6 +162,12 @@ begin
   if v_ids is null then
     return;
   end if;
+  -- A function that the UPDATE calls may have written into the settings, past the checks of its
+  -- rows. A place is checked again where the job is moved.
+  perform _check_job('kind', 'queue', 1, coalesce(n.max_attempts, 1), n.tags, '{}', coalesce(n.metadata, '{}')),
+    _check_size('{}', coalesce(n.metadata, '{}'), n.tags, null)
+  from _job_changes() as n
+  where n.max_attempts is not null or n.tags is not null or n.metadata is not null;
   if v_keyed then
     perform _take_changed_keys(v_now);
   end if;
