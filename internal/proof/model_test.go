@@ -293,7 +293,17 @@ cross join lateral (
   select case when $1 then awa.count_batch_jobs(b.operation, settings => b.settings::jsonb) end as jobs) as m
 cross join lateral (
   select count(*) as jobs from jobs as n where n.state = any (b.states) and (b.operation = 'cancel' or n.priority <> 4)) as j
-where m.jobs <> j.jobs`
+where m.jobs <> j.jobs
+union all
+select format('list_jobs tells %s, jobs %s', l.job, j.job)
+from (select n.id, to_jsonb(n) as job from awa.list_jobs(max_jobs => 10000) as n where $1) as l
+full join (select n.id, to_jsonb(n) as job from awa.jobs as n where $1) as j on j.id = l.id
+where l.job is distinct from j.job
+union all
+select format('get_job tells %s, list_jobs %s', to_jsonb(g), to_jsonb(l))
+from awa.list_jobs(max_jobs => 10) as l
+left join lateral awa.get_job(l.id) as g on true
+where $1 and to_jsonb(g) is distinct from to_jsonb(l)`
 
 // compare reads all jobs and all counts and holds them against f.
 func (w *world) compare(conn *pgx.Conn, f facts) error {
