@@ -86,13 +86,36 @@ func (c *flowConn) prepared(end string) {
 	must(c.r, c.Conn, fmt.Sprintf(`%s prepared 'flow %d'`, end, c.PgConn().PID()))
 }
 
-func (c *flowConn) inVain(sql string, args []any) error {
-	rows, err := c.Conn.Query(context.Background(), sql, args...)
+func (c *flowConn) inVain(sql string, args []any) error { return inVain(c.Conn, sql, args...) }
+
+// inVain reads rows that nobody looks at.
+func inVain(conn *pgx.Conn, sql string, args ...any) error {
+	rows, err := conn.Query(context.Background(), sql, args...)
 	if err != nil {
 		return err
 	}
 	rows.Close()
 	return rows.Err()
+}
+
+// viaCursor makes each query through a cursor, of which it reads the first row alone and then
+// all of them. The cursor stays open as long as the transaction.
+type viaCursor struct {
+	*pgx.Conn
+	name string
+}
+
+func (c viaCursor) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
+	if _, err := c.Exec(ctx, fmt.Sprintf(`declare %s scroll cursor for %s`, c.name, sql), args...); err != nil {
+		return errorRows{err: err}, err
+	}
+	if err := inVain(c.Conn, `fetch first from `+c.name, pgx.QueryExecModeDescribeExec); err != nil {
+		return errorRows{err: err}, err
+	}
+	if _, err := c.Exec(ctx, `move absolute 0 in `+c.name); err != nil {
+		return errorRows{err: err}, err
+	}
+	return c.Conn.Query(ctx, `fetch all from `+c.name, pgx.QueryExecModeDescribeExec)
 }
 
 // forget sets back what a rollback does not: a pass that was undone is not to delay the next.
@@ -131,23 +154,13 @@ func (c *flowConn) Exec(ctx context.Context, sql string, args ...any) (pgconn.Co
 func (c *flowConn) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
 	way := c.way(sql, true)
 	c.begin(way, sql, args)
+	var rows pgx.Rows
+	var err error
 	if way == "cursor" {
-		if _, err := c.Conn.Exec(ctx, `declare flow scroll cursor for `+sql, args...); err != nil {
-			c.end(way, err)
-			return errorRows{err: err}, err
-		}
-		// The first row alone, and then all of them.
-		err := c.inVain(`fetch first from flow`, []any{pgx.QueryExecModeDescribeExec})
-		if err == nil {
-			_, err = c.Conn.Exec(ctx, `move absolute 0 in flow`)
-		}
-		if err != nil {
-			c.end(way, err)
-			return errorRows{err: err}, err
-		}
-		sql, args = `fetch all from flow`, []any{pgx.QueryExecModeDescribeExec}
+		rows, err = viaCursor{c.Conn, "flow"}.Query(ctx, sql, args...)
+	} else {
+		rows, err = c.Conn.Query(ctx, sql, args...)
 	}
-	rows, err := c.Conn.Query(ctx, sql, args...)
 	return &endingRows{Rows: rows, end: func(err error) { c.end(way, err) }}, err
 }
 

@@ -122,11 +122,9 @@ func (w *world) begin(r *rapid.T) {
 		idle(r, "one is open")
 	}
 	s.open = true
-	if s.repeatable = rapid.IntRange(0, 4).Draw(r, "isolation") == 0; s.repeatable {
-		must(r, s.conn, `begin isolation level repeatable read`)
-		return
-	}
-	must(r, s.conn, `begin`)
+	level := rapid.SampledFrom([]string{"read committed", "read committed", "read committed", "repeatable read", "serializable"}).Draw(r, "isolation")
+	s.repeatable, s.serializable = level != "read committed", level == "serializable"
+	must(r, s.conn, `begin isolation level `+level)
 }
 
 func (w *world) end(r *rapid.T) {
@@ -134,18 +132,48 @@ func (w *world) end(r *rapid.T) {
 	if !s.open {
 		idle(r, "none is open")
 	}
-	if s.broken || rapid.IntRange(0, 3).Draw(r, "roll back") == 0 {
-		must(r, s.conn, `rollback`)
+	back := s.broken || rapid.IntRange(0, 3).Draw(r, "roll back") == 0
+	end := map[bool]string{true: `rollback`, false: `commit`}[back]
+	switch {
+	case s.prepared != "":
+		end += ` prepared '` + s.prepared + `'`
+	case !s.broken && w.prepares && rapid.IntRange(0, 2).Draw(r, "prepare") == 0:
+		// It keeps what it has in hand, and its changes, until it ends.
+		name := fmt.Sprintf("model %d", s.conn.PgConn().PID())
+		if end = `prepare transaction '` + name + `'`; w.ends(r, s, end) {
+			s.prepared, s.savepoints = name, nil
+			w.answers["prepare transaction"]++
+		}
+		return
+	}
+	if !w.ends(r, s, end) {
+		return
+	}
+	if back {
 		s.end()
 		return
 	}
-	must(r, s.conn, `commit`)
 	w.commit(s)
+}
+
+// ends reports whether a transaction could end as it was to. A serializable one may have to be
+// repeated.
+func (w *world) ends(r *rapid.T, s *session, end string) bool {
+	_, err := s.conn.Exec(context.Background(), end)
+	switch {
+	case err == nil:
+		return true
+	case !s.serializable || sqlState(err) != "40001":
+		r.Fatalf("%s: %v", end, err)
+	}
+	w.answers["commit 40001"]++
+	s.end()
+	return false
 }
 
 func (w *world) savepoint(r *rapid.T) {
 	s := w.anyone(r)
-	if !s.open || s.broken {
+	if !s.open || s.broken || s.prepared != "" {
 		idle(r, "none is open")
 	}
 	s.savepoints = append(s.savepoints, s.did.clone())
@@ -319,6 +347,11 @@ func (w *world) claim(r *rapid.T) {
 	alone := !slices.ContainsFunc(w.others(s), func(o *session) bool { return o.queues[name] || q.limit > 0 && o.did.oldest > 0 })
 	var jobs []awa.Job
 	w.call(r, s, "claim", func(ctx context.Context, conn *pgx.Conn) (err error) {
+		if cursor := s.open && rapid.IntRange(0, 2).Draw(r, "cursor") == 0; cursor {
+			s.cursors++
+			jobs, err = queue.Claim(ctx, viaCursor{conn, fmt.Sprintf("c%d", s.cursors)}, p)
+			return err
+		}
 		jobs, err = queue.Claim(ctx, conn, p)
 		return err
 	}, func(v *step, err error) error {

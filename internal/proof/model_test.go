@@ -35,6 +35,14 @@ func TestModel(t *testing.T) {
 	exec(t, w.observer, `alter function awa._rescue_attempts set lock_timeout = '10 ms'`)
 	w.segments = value[int64](t, w.observer, `select count(*) from awa.storage_status()`)
 	w.answers = map[string]int{}
+	w.prepares = value[string](t, w.observer, `show max_prepared_transactions`) != "0"
+	t.Cleanup(func() { // or the database cannot be dropped
+		for _, s := range w.sessions {
+			if s.prepared != "" {
+				exec(t, s.conn, `rollback prepared '`+s.prepared+`'`)
+			}
+		}
+	})
 	rapid.Check(t, func(r *rapid.T) {
 		w.restart(r)
 		w.populate(r)
@@ -48,6 +56,7 @@ type world struct {
 	observer  *pgx.Conn
 	sessions  []*session
 	segments  int64
+	prepares  bool  // the server has room for prepared transactions
 	now       int64 // the moment of the last call
 	committed facts
 	changed   map[int64]int // job: the commit that changed it last
@@ -62,17 +71,20 @@ type world struct {
 
 // session is a connection and, while a transaction is open, what it did.
 type session struct {
-	name       int
-	conn       *pgx.Conn
-	open       bool
-	broken     bool // an error aborted the transaction
-	repeatable bool
-	base       *facts // the snapshot of a REPEATABLE READ transaction
-	since      int    // the commit that base shows last
-	did        changes
-	savepoints []changes
-	ring       bool            // may have the ring or the promotion in hand
-	queues     map[string]bool // whose lanes it may have in hand
+	name         int
+	conn         *pgx.Conn
+	open         bool
+	broken       bool   // an error aborted the transaction
+	prepared     string // its name for COMMIT PREPARED
+	cursors      int
+	repeatable   bool
+	serializable bool   // which fails for what others read and wrote, at any call
+	base         *facts // the snapshot of a REPEATABLE READ transaction
+	since        int    // the commit that base shows last
+	did          changes
+	savepoints   []changes
+	ring         bool            // may have the ring or the promotion in hand
+	queues       map[string]bool // whose lanes it may have in hand
 }
 
 // ended reports whether an error ended the transaction before its rollback.
@@ -95,6 +107,9 @@ func (s *session) end() {
 func (w *world) restart(r *rapid.T) {
 	for _, s := range w.sessions {
 		must(r, s.conn, `rollback`)
+		if s.prepared != "" {
+			must(r, s.conn, `rollback prepared '`+s.prepared+`'`)
+		}
 		s.end()
 	}
 	must(r, w.observer, `select awa.reset()`)
@@ -146,8 +161,8 @@ func (w *world) lags(s *session) bool { return s.base != nil && w.storage > s.si
 //   - Otherwise verify demands the answer that the view calls for, and makes
 //     the same changes there. What it changes, nobody else may have changed.
 func (w *world) call(r *rapid.T, s *session, name string, run func(context.Context, *pgx.Conn) error, verify func(*step, error) error) {
-	if s.broken {
-		idle(r, "the transaction is aborted")
+	if s.broken || s.prepared != "" {
+		idle(r, "the transaction is aborted, or prepared")
 	}
 	guarded := s.open && rapid.Bool().Draw(r, "guarded")
 	w.now += 1000
@@ -170,7 +185,12 @@ func (w *world) call(r *rapid.T, s *session, name string, run func(context.Conte
 		r.Fatalf("session %d: %s: nobody is in the way: %v, locks: %s", s.name, name, err, w.locks())
 	case nothing:
 	default:
-		if fault := verify(v, err); fault != nil {
+		fault := verify(v, err)
+		if s.serializable && sqlState(fault) == "40001" {
+			err, code, nothing = fault, "40001", true
+			break
+		}
+		if fault != nil {
 			r.Fatalf("session %d: %s: %v", s.name, name, fault)
 		}
 	}
