@@ -2,6 +2,7 @@ package proof
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -121,7 +122,10 @@ func (w *flowWorld) enqueueAfter(r *rapid.T) {
 }
 
 func (w *flowWorld) add(r *rapid.T, call string, j *flowJob, want error) {
-	p := awa.EnqueueParams{Kind: "job", Queue: j.queue, Priority: j.priority, ConcurrencyKey: j.key, MaxAttempts: j.max, After: j.after}
+	w.numbers++
+	j.number, j.tags = w.numbers, anyTags(r)
+	p := awa.EnqueueParams{Args: json.RawMessage(fmt.Sprintf(`{"n": %d}`, j.number)), Tags: j.tags, Metadata: json.RawMessage(fmt.Sprintf(`{"m": %d}`, j.number)),
+		Kind: "job", Queue: j.queue, Priority: j.priority, ConcurrencyKey: j.key, MaxAttempts: j.max, After: j.after}
 	if j.unique != "" {
 		p.UniqueKey, p.UniqueStates = []byte(j.unique), j.mask
 	}
@@ -173,6 +177,10 @@ func (w *flowWorld) add(r *rapid.T, call string, j *flowJob, want error) {
 	w.jobs[id] = j
 }
 
+func anyTags(r *rapid.T) []string {
+	return rapid.SampledFrom([][]string{{}, {"a"}, {"a", "b"}}).Draw(r, "tags")
+}
+
 // claim demands as many jobs as have a slot and a token each.
 func (w *flowWorld) claim(r *rapid.T) {
 	q := w.queues[w.anyQueue(r)]
@@ -221,7 +229,8 @@ func (w *flowWorld) claim(r *rapid.T) {
 	for _, got := range jobs {
 		j := w.jobs[got.ID]
 		if j == nil || j.state != awa.StateAvailable || j.queue != q.name || int(got.Attempt) != j.attempt || len(got.Errors) != j.errors ||
-			percentOf(got.Progress) != j.progress || got.Receipt.RunLease <= j.receipt.RunLease {
+			percentOf(got.Progress) != j.progress || got.Receipt.RunLease <= j.receipt.RunLease ||
+			j.number != 0 && (string(got.Args) != fmt.Sprintf(`{"n": %d}`, j.number) || !slices.Equal(got.Tags, j.tags) || got.CreatedAt.UnixMicro() != j.created) {
 			r.Fatalf("handed out %+v as %+v", j, got)
 		}
 		if q.limit > 0 && j.key != "" && len(w.sorted(func(o *flowJob) bool {

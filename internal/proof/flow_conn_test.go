@@ -3,6 +3,8 @@ package proof
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -213,7 +215,7 @@ func (rows errorRows) Close()     {}
 func (rows errorRows) Err() error { return rows.err }
 func (rows errorRows) Next() bool { return false }
 
-// together makes several calls in one transaction.
+// together makes several calls in one transaction, perhaps in vain.
 func (w *flowWorld) together(r *rapid.T) {
 	actions := []func(*rapid.T){
 		w.enqueue, w.enqueueAfter, w.claim, w.claim, w.complete, w.complete, w.fail, w.fail, w.snooze, w.cancel,
@@ -222,19 +224,78 @@ func (w *flowWorld) together(r *rapid.T) {
 		w.cancelKey, w.pause,
 	}
 	level := rapid.SampledFrom([]string{"read committed", "repeatable read", "serializable"}).Draw(r, "level")
+	if level == "read committed" {
+		actions = append(actions, w.maintain, w.maintain, w.maintain, w.maintain, w.maintain, w.lapse, w.rotate, w.beat)
+	}
 	must(r, w.conn, `begin isolation level `+level)
+	back := w.remember()
 	w.calls.together = true
 	for range rapid.IntRange(2, 6).Draw(r, "calls") {
 		doing(r, actions[bits.Draw(r, "action")%len(actions)])
 		w.look(r)
 	}
 	w.calls.together = false
-	w.answers["together "+level]++
+	end := rapid.SampledFrom([]string{`commit`, `commit`, `rollback`}).Draw(r, "end")
+	w.answers["together "+level+" "+end]++
 	if w.calls.prepares && rapid.Bool().Draw(r, "prepare") {
-		w.calls.prepared(`commit`)
-		return
+		w.calls.prepared(end)
+	} else {
+		must(r, w.conn, end)
 	}
-	must(r, w.conn, `commit`)
+	if end == `rollback` {
+		back()
+		// As the next pass does, after a rotation or prune that was rolled back.
+		must(r, w.conn, `begin; set local search_path = awa; select _settle_epoch(); commit`)
+	}
+}
+
+// remember returns what makes the model what it is now again. Receipts and callbacks stay
+// known, which are good for nothing then.
+func (w *flowWorld) remember() func() {
+	jobs, queues := map[int64]flowJob{}, map[string]flowQueue{}
+	for id, j := range w.jobs {
+		jobs[id] = j.clone()
+	}
+	for name, q := range w.queues {
+		queues[name] = *q
+	}
+	schedules, batches := map[*flowSchedule]flowSchedule{}, map[*flowBatch]flowBatch{}
+	for _, s := range w.schedules {
+		schedules[s] = *s
+	}
+	for _, b := range w.batches {
+		batches[b] = *b
+	}
+	old := *w
+	old.keys, old.due, old.notices, old.late = maps.Clone(w.keys), maps.Clone(w.due), maps.Clone(w.notices), maps.Clone(w.late)
+	old.left, old.beats, old.fires, old.batches = maps.Clone(w.left), maps.Clone(w.beats), maps.Clone(w.fires), slices.Clone(w.batches)
+	return func() {
+		for id, j := range w.jobs {
+			if was, known := jobs[id]; known {
+				*j = was
+			} else {
+				delete(w.jobs, id)
+			}
+		}
+		for name, q := range w.queues {
+			*q = queues[name]
+		}
+		w.keys, w.due, w.notices, w.late = old.keys, old.due, old.notices, old.late
+		for s, was := range schedules {
+			*s = was
+		}
+		for b, was := range batches {
+			*b = was
+		}
+		w.left, w.beats, w.fires, w.batches = old.left, old.beats, old.fires, old.batches
+		w.tokens, w.spent, w.pruned = old.tokens, old.spent, old.pruned
+	}
+}
+
+func (j *flowJob) clone() flowJob {
+	c := *j
+	c.after, c.tags = slices.Clone(j.after), slices.Clone(j.tags)
+	return c
 }
 
 // doing does an action, or nothing if there is nothing to act on.
@@ -250,7 +311,7 @@ func doing(r *rapid.T, act func(*rapid.T)) {
 // enqueued adds a job in one of the ways that SQL has for it.
 func (w *flowWorld) enqueued(r *rapid.T, j *flowJob) (id int64, err error) {
 	ctx := context.Background()
-	values := []any{j.kind, j.queue, j.priority, j.max, orNull(j.runAt), nullIfEmpty(j.unique), nil}
+	values := []any{j.kind, j.queue, j.priority, j.max, orNull(j.runAt), nullIfEmpty(j.unique), nil, j.number, j.tags}
 	if j.unique != "" {
 		values[6] = j.mask.String()
 	}
@@ -258,15 +319,18 @@ func (w *flowWorld) enqueued(r *rapid.T, j *flowJob) (id int64, err error) {
 	w.answers["enqueue by "+way]++
 	sql := map[string]string{
 		"insert_job_compat": `select id from awa.insert_job_compat($1, $2, p_priority => $3::integer::smallint, p_max_attempts => $4::integer::smallint,
-			p_run_at => $5, p_unique_key => $6, p_unique_states => $7::text::bit(8))`,
-		"insert into jobs": `insert into awa.jobs (kind, queue, priority, max_attempts, run_at, unique_key, unique_states)
-			values ($1, $2, $3, $4, $5, $6, $7::text::bit(8)) returning id`,
+			p_run_at => $5, p_unique_key => $6, p_unique_states => $7::text::bit(8),
+			p_args => jsonb_build_object('n', $8::integer), p_metadata => jsonb_build_object('m', $8::integer), p_tags => $9::text[])`,
+		"insert into jobs": `insert into awa.jobs (kind, queue, priority, max_attempts, run_at, unique_key, unique_states, args, metadata, tags)
+			values ($1, $2, $3, $4, $5, $6, $7::text::bit(8), jsonb_build_object('n', $8::integer), jsonb_build_object('m', $8::integer), $9::text[]) returning id`,
 		"insert select": `insert into flow_jobs (id) select awa.enqueue($1, queue => $2, priority => $3, max_attempts => $4, run_at => $5,
-			unique_key => $6, unique_states => $7::text::bit(8)) returning id`,
-		"trigger": `insert into flow_orders (kind, queue, priority, max_attempts, run_at, unique_key, unique_states)
-			values ($1, $2, $3, $4, $5, $6, $7::text::bit(8)) returning id`,
+			unique_key => $6, unique_states => $7::text::bit(8),
+			args => jsonb_build_object('n', $8::integer), metadata => jsonb_build_object('m', $8::integer), tags => $9::text[]) returning id`,
+		"trigger": `insert into flow_orders (kind, queue, priority, max_attempts, run_at, unique_key, unique_states, number, tags)
+			values ($1, $2, $3, $4, $5, $6, $7::text::bit(8), $8, $9::text[]) returning id`,
 		"many": `select (awa.enqueue_many(jsonb_build_array(jsonb_build_object('kind', $1::text, 'priority', $3::integer, 'max_attempts', $4::integer,
-			'run_at', $5::timestamptz, 'unique_key', '\x' || encode($6::bytea, 'hex'), 'unique_states', $7::text)), $2::text))[1]`,
+			'run_at', $5::timestamptz, 'unique_key', '\x' || encode($6::bytea, 'hex'), 'unique_states', $7::text,
+			'args', jsonb_build_object('n', $8::integer), 'metadata', jsonb_build_object('m', $8::integer), 'tags', $9::text[])), $2::text))[1]`,
 	}[way]
 	err = w.calls.QueryRow(ctx, sql, values...).Scan(&id)
 	if sqlState(err) == "23505" {
@@ -288,18 +352,20 @@ func nullIfEmpty(key string) any {
 // flowTables are an application's, which enqueues from them.
 const flowTables = `
 create table flow_jobs (id bigint);
-create table flow_orders (id bigint, kind text, queue text, priority integer, max_attempts integer, run_at timestamptz, unique_key bytea, unique_states bit(8));
+create table flow_orders (id bigint, kind text, queue text, priority integer, max_attempts integer, run_at timestamptz, unique_key bytea, unique_states bit(8), number integer, tags text[]);
 create function flow_order () returns trigger language plpgsql as $$
 begin
   begin
     new.id := awa.enqueue(new.kind, queue => new.queue, priority => new.priority, max_attempts => new.max_attempts, run_at => new.run_at,
-      unique_key => new.unique_key, unique_states => new.unique_states);
+      unique_key => new.unique_key, unique_states => new.unique_states,
+      args => jsonb_build_object('n', new.number), metadata => jsonb_build_object('m', new.number), tags => new.tags);
     raise division_by_zero;
   exception when division_by_zero then
     null;
   end;
   new.id := awa.enqueue(new.kind, queue => new.queue, priority => new.priority, max_attempts => new.max_attempts, run_at => new.run_at,
-    unique_key => new.unique_key, unique_states => new.unique_states);
+    unique_key => new.unique_key, unique_states => new.unique_states,
+    args => jsonb_build_object('n', new.number), metadata => jsonb_build_object('m', new.number), tags => new.tags);
   return new;
 end $$;
 create trigger flow_order before insert on flow_orders for each row execute function flow_order();`

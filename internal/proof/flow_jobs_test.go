@@ -109,12 +109,14 @@ func (w *flowWorld) move(r *rapid.T) {
 	}
 	name, priority := w.anyQueue(r), rapid.IntRange(1, 4).Draw(r, "priority")
 	w.at(r)
-	_, err := w.calls.Exec(context.Background(), `update awa.jobs set queue = $2, priority = $3 where id = $1`, j.id, name, priority)
+	tags := anyTags(r)
+	_, err := w.calls.Exec(context.Background(), `update awa.jobs set queue = $2, priority = $3, tags = $4 where id = $1`, j.id, name, priority, tags)
 	late := j.state != awa.StateAvailable && (j.runAt > w.now || len(j.after) > 0)
 	if w.update(r, j, late || j.aside && j.counts(awa.StateAvailable), err) {
 		return
 	}
 	w.place(j, name, priority)
+	j.tags = tags
 	switch {
 	case late:
 	case j.aside && j.gains() && w.keys[j.unique] != j:

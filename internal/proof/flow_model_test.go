@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -92,6 +93,8 @@ type flowJob struct {
 	claimed  int64
 	ended    int64
 	story    string // of its errors: the attempt and the moment of each
+	tags     []string
+	number   int // in args and metadata, which nothing changes
 	expires  int64
 	lease    int64 // microseconds
 	deadline int64 // microseconds of an attempt, or 0
@@ -108,6 +111,11 @@ func (j *flowJob) shown() int {
 		return j.attempt
 	}
 	return j.attempt - 1
+}
+
+// body is what the job is to do, as its producer said.
+func (j *flowJob) body() string {
+	return fmt.Sprintf(`{"n": %d} {%s} {"m": %d} %d`, j.number, strings.Join(j.tags, ","), j.number, j.max)
 }
 
 // open reports whether an attempt of the job is.
@@ -154,6 +162,7 @@ type flowWorld struct {
 	left      map[string]int64           // by queue: jobs that left with their segments
 	answers   map[string]int
 	looks     int
+	numbers   int
 }
 
 func (w *flowWorld) restart(r *rapid.T) {
@@ -229,7 +238,9 @@ select j.id, j.kind, j.queue, j.priority, j.place, coalesce((j.metadata ->> 'awa
   j.attempt, cardinality(j.errors), coalesce((j.progress ->> 'percent')::integer, 0), coalesce(j.callback_id::text, ''),
   coalesce(j.callback_timeout_at, 'epoch'), coalesce(j.deadline_at, 'epoch'), j.created_at, coalesce(j.attempted_at, 'epoch'), coalesce(j.finalized_at, 'epoch'),
   (select coalesce(string_agg(format(' %s at %s', coalesce(e.error ->> 'attempt', '0'), (extract(epoch from (e.error ->> 'at')::timestamptz) * 1000000)::bigint), '' order by e.n), '')
-   from unnest(j.errors) with ordinality as e (error, n)), case when j.state in ('running', 'waiting_external') then j.run_lease else 0 end
+   from unnest(j.errors) with ordinality as e (error, n)), case when j.state in ('running', 'waiting_external') then j.run_lease else 0 end,
+  format('%s %s %s %s', j.args, j.tags, j.metadata - array(select k.key from jsonb_object_keys(j.metadata) as k (key) where k.key ~ '^_?awa'), j.max_attempts),
+  coalesce(convert_from(j.unique_key, 'utf8') || j.unique_states, '')
 from (
   select k.*, k.state::text as place from awa.jobs as k
   union all
@@ -249,7 +260,7 @@ from (
 	var has flowLook
 	_, err := pgx.ForEachRow(rows, []any{
 		&id, &kind, &name, &priority, &state, &follows, &endless, &runAt, &cron,
-		&has.attempt, &has.errors, &has.progress, &has.callback, &timeout, &ends, &created, &claimed, &ended, &has.story, &has.lease,
+		&has.attempt, &has.errors, &has.progress, &has.callback, &timeout, &ends, &created, &claimed, &ended, &has.story, &has.lease, &has.body, &has.key,
 	}, func() error {
 		if has.timeout, has.ends = timeout.UnixMicro(), ends.UnixMicro(); state != awa.StateRunning {
 			has.ends = 0 // history tells of the last one's
@@ -268,7 +279,11 @@ from (
 				faults = append(faults, fmt.Errorf("job %d is in %s at %d, want %+v", id, name, priority, *j))
 			}
 			faults = append(faults, w.compare(j, state, endless, runAt.UnixMicro()))
-			if want := j.look(); has != want {
+			want := j.look()
+			if j.number == 0 { // of a schedule or a follow-up
+				want.body = has.body
+			}
+			if has != want {
 				faults = append(faults, fmt.Errorf("job %d has %+v, want %+v of %+v", id, has, want, *j))
 			}
 		case follows != 0 && w.due[follows] == kind:
@@ -328,11 +343,14 @@ type flowLook struct {
 	callback                  string
 	timeout, ends, lease      int64
 	created, claimed, ended   int64
-	story                     string
+	story, body, key          string
 }
 
 func (j *flowJob) look() flowLook {
-	l := flowLook{attempt: j.shown(), errors: j.errors, progress: j.progress, created: j.created, story: j.story}
+	l := flowLook{attempt: j.shown(), errors: j.errors, progress: j.progress, created: j.created, story: j.story, body: j.body()}
+	if j.unique != "" {
+		l.key = j.unique + j.mask.String()
+	}
 	if j.open() {
 		l.lease = j.receipt.RunLease
 	}
