@@ -66,7 +66,7 @@ func (c *flowConn) begin(way, sql string, args []any) {
 		must(c.r, c.Conn, `begin`)
 		c.inVain(sql, args)
 		must(c.r, c.Conn, `rollback`)
-		c.forget()
+		c.settle()
 	case "given up":
 		must(c.r, c.Conn, `begin`)
 		if c.inVain(sql, args) != nil {
@@ -74,7 +74,7 @@ func (c *flowConn) begin(way, sql string, args []any) {
 		} else {
 			c.prepared(`rollback`)
 		}
-		c.forget()
+		c.settle()
 	case "repeatable read", "serializable":
 		must(c.r, c.Conn, `begin isolation level `+way)
 	default:
@@ -120,8 +120,8 @@ func (c viaCursor) Query(ctx context.Context, sql string, args ...any) (pgx.Rows
 	return c.Conn.Query(ctx, `fetch all from `+c.name, pgx.QueryExecModeDescribeExec)
 }
 
-// forget sets back what a rollback does not: a pass that was undone is not to delay the next.
-func (c *flowConn) forget() { must(c.r, c.Conn, `select setval('awa.rescue_clock', 1)`) }
+// settle sets back what a rollback does not: a pass that was undone is not to delay the next.
+func (c *flowConn) settle() { must(c.r, c.Conn, `select setval('awa.rescue_clock', 1)`) }
 
 // end ends what begin began.
 func (c *flowConn) end(way string, err error) {

@@ -21,11 +21,11 @@ import (
 
 // TestFlowModel holds random calls of what jobs wait for (callbacks, other jobs,
 // slots, tokens), and of what follows them, against a model of what each job must
-// be. Each call is a transaction of its own; TestModel overlaps them, with callbacks but
-// without the others. -rapid.checks and -rapid.steps make it longer, -rapid.seed repeats
-// a run.
+// be. One session makes them, each in one of the ways in which a client may, or several in a
+// transaction; TestModel overlaps transactions, with callbacks but without the others.
+// -rapid.checks and -rapid.steps make it longer, -rapid.seed repeats a run.
 func TestFlowModel(t *testing.T) {
-	shorten(t, map[string]string{"rapid.checks": "3", "rapid.steps": "100", "rapid.nofailfile": "true"})
+	shorten(t, map[string]string{"rapid.checks": "3", "rapid.steps": "70", "rapid.nofailfile": "true"})
 	url := pgtest.Empty(t)
 	// Of a short ring every segment is pruned, and filled again, before long.
 	if _, err := install.Migrate(t.Context(), pgtest.Conn(t, url), install.Options{Segments: 3}); err != nil {
