@@ -283,11 +283,15 @@ type look struct {
 	kind, queue                                      string
 	state                                            awa.JobState
 	priority, attempt, maxAttempts, errors, progress int
+	claimed, ended                                   int64
 }
 
 func (f facts) look(id int64) look {
 	j := f.jobs[id]
-	l := look{j.id, j.kind, j.queue, j.state, j.priority, j.shown(), j.maxAttempts, j.errors, f.progressOf(j)}
+	l := look{j.id, j.kind, j.queue, j.state, j.priority, j.shown(), j.maxAttempts, j.errors, f.progressOf(j), 0, j.ended}
+	if !j.waits() {
+		l.claimed = j.claimed
+	}
 	if j.state == awa.StateCompleted || j.state == modelDead {
 		l.progress = 0
 	}
@@ -330,17 +334,20 @@ func (w *world) compare(conn *pgx.Conn, f facts) error {
 	ctx := context.Background()
 	rows, _ := conn.Query(ctx, `
 select j.id, j.kind, j.queue, j.priority, j.state::text, j.attempt, j.max_attempts, cardinality(j.errors),
-  coalesce((j.progress ->> 'percent')::integer, 0), case when isfinite(j.run_at) then j.run_at else 'epoch' end
+  coalesce((j.progress ->> 'percent')::integer, 0), case when isfinite(j.run_at) then j.run_at else 'epoch' end,
+  coalesce(j.attempted_at, 'epoch'), coalesce(j.finalized_at, 'epoch')
 from awa.jobs as j
 union all
-select e.id, e.kind, e.queue, e.priority, 'dead letter', e.attempt, e.max_attempts, cardinality(e.errors), 0, e.run_at
+select e.id, e.kind, e.queue, e.priority, 'dead letter', e.attempt, e.max_attempts, cardinality(e.errors), 0, e.run_at,
+  coalesce(e.attempted_at, 'epoch'), coalesce(e.finalized_at, 'epoch')
 from awa.dlq_entries as e`)
 	seen := map[int64]bool{}
 	var got look
-	var runAt time.Time
+	var runAt, claimed, ended time.Time
 	var faults []error
 	_, err := pgx.ForEachRow(rows, []any{&got.id, &got.kind, &got.queue, &got.priority, &got.state, &got.attempt,
-		&got.maxAttempts, &got.errors, &got.progress, &runAt}, func() error {
+		&got.maxAttempts, &got.errors, &got.progress, &runAt, &claimed, &ended}, func() error {
+		got.claimed, got.ended = claimed.UnixMicro(), ended.UnixMicro()
 		if seen[got.id] {
 			faults = append(faults, fmt.Errorf("job %d is there twice", got.id))
 		}
