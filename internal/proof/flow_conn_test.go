@@ -221,7 +221,7 @@ func (w *flowWorld) together(r *rapid.T) {
 		w.enqueue, w.enqueueAfter, w.claim, w.claim, w.complete, w.complete, w.fail, w.fail, w.snooze, w.cancel,
 		w.register, w.answer, w.park, w.hold, w.ask, w.report, w.extend, w.rescueUnknown, w.cancelAttempt,
 		w.retry, w.remove, w.letter, w.retryLetter, w.move, w.reschedule, w.removeFrom, w.discard, w.letters, w.retryLetters, w.purge,
-		w.cancelKey, w.pause,
+		w.cancelKey, w.pause, w.startBatch, w.startBatch, w.runBatch, w.endBatch,
 	}
 	level := rapid.SampledFrom([]string{"read committed", "repeatable read", "serializable"}).Draw(r, "level")
 	if level == "read committed" {
