@@ -28,7 +28,7 @@ func (w *world) actions() []func(*rapid.T) {
 		w.cancel, w.cancel, w.cancelKey, w.retry, w.retry, w.remove, w.removeFrom, w.update, w.update, w.reschedule,
 		w.moveToDLQ, w.bulkMove, w.discard, w.retryFromDLQ, w.bulkRetry, w.purge,
 		w.maintain, w.maintain, w.maintain, w.rotate, w.rotate, w.prune, w.prune, w.prune, w.turn,
-		w.checkpoint, w.rebuild, w.garbage, w.pause, w.wait, w.wait, w.wait,
+		w.checkpoint, w.rebuild, w.empty, w.garbage, w.pause, w.wait, w.wait, w.wait,
 	}
 }
 
@@ -946,6 +946,22 @@ func (w *world) rebuild(r *rapid.T) {
 		}
 		return nil
 	})
+}
+
+// empty removes all jobs. Receipts and callbacks from before are good for nothing.
+func (w *world) empty(r *rapid.T) {
+	if slices.ContainsFunc(w.sessions, func(s *session) bool { return s.open }) {
+		idle(r, "a transaction is open")
+	}
+	s := w.anyone(r)
+	must(r, s.conn, `set lock_timeout = 0`) // autovacuum may be in the way
+	w.call(r, s, "reset", func(ctx context.Context, conn *pgx.Conn) error {
+		return queue.Reset(ctx, conn, awa.ResetParams{KeepConfig: true})
+	}, func(_ *step, err error) error { return err })
+	must(r, s.conn, `set lock_timeout = '10 ms'`)
+	paused := w.committed.paused
+	w.committed, w.late = newFacts(), map[attemptKey]int64{}
+	w.committed.paused = paused
 }
 
 // garbage makes a call that must change nothing.
