@@ -1,7 +1,7 @@
 -- A clock that ran ahead by a day and is right again: what was noted meanwhile
 -- holds nothing up.
 begin;
-select plan(29);
+select plan(33);
 -- Alone: turns the ring, sets the clock.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 select awa.reset() \g /dev/null
@@ -104,6 +104,28 @@ select is((select state from awa.jobs where id = :parked), 'available', 'one who
 select awa.run_batch_operation(awa.start_batch_operation('reprioritize', jsonb_build_object('ids', jsonb_build_array(:moved)), '{"priority": 3}')) \g /dev/null
 select ok((select run_at <= clock_timestamp() from awa.jobs where id = :moved), 'and so is one that is moved');
 select is_empty('select * from awa.check()', 'others have their keys');
+
+-- Available jobs stay so, whatever an UPDATE that gives them no time changes
+
+select set_config('awa.now', (clock_timestamp() + interval '1 day')::text, true) \g /dev/null
+select awa.configure_queue('tap/76/updated', '{"concurrency_limit": 1}') \g /dev/null
+select awa.enqueue('first', queue => 'tap/76/updated', concurrency_key => 'c') \g /dev/null
+select awa.enqueue('parked', queue => 'tap/76/updated', concurrency_key => 'c', unique_key => '\x7603', unique_states => b'10000000') \g /dev/null
+select awa.claim('tap/76/updated') from generate_series(1, 2) \g /dev/null
+select awa.enqueue('keyed', queue => 'tap/76/updated', unique_key => '\x7604', unique_states => b'10000000'),
+  awa.enqueue('timed', queue => 'tap/76/updated') \g /dev/null
+select set_config('awa.now', '', true) \g /dev/null
+select awa.enqueue('k', queue => 'tap/76/keys', unique_key => k, unique_states => b'11000000') from unnest(array['\x7603', '\x7604']::bytea[]) as k \g /dev/null
+create function pg_temp.updated () returns table (kind text, state awa.job_state)
+  language sql as $$
+  update awa.jobs as j set priority = 3, run_at = case when j.kind = 'timed' then j.run_at + interval '1 s' else j.run_at end
+  where j.queue = 'tap/76/updated' and j.kind <> 'first' returning j.kind, j.state $$;
+select bag_eq('select * from pg_temp.updated()', $$ values ('parked', 'available'::awa.job_state), ('keyed', 'available'), ('timed', 'scheduled') $$, 'they need no key for that');
+select bag_eq($$ select kind, state from awa.jobs where queue = 'tap/76/updated' and kind <> 'first' $$,
+  $$ values ('parked', 'available'::awa.job_state), ('keyed', 'available'), ('timed', 'scheduled') $$, 'as RETURNING tells');
+select awa.configure_queue('tap/76/updated', '{"concurrency_limit": null}') \g /dev/null
+select bag_eq($$ select kind from awa.claim('tap/76/updated', 5) $$, $$ values ('parked'), ('keyed') $$, 'and are handed out');
+select is_empty('select * from awa.check()', 'others keep their keys');
 
 -- Gates of once a second and of ten times what a pass took
 

@@ -2,6 +2,8 @@ package proof
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -24,7 +26,7 @@ func (w *flowWorld) allActions() []func(*rapid.T) {
 		w.retry, w.retry, w.remove, w.letter, w.retryLetter, w.move, w.reschedule, w.reschedule,
 		w.removeFrom, w.discard, w.letters, w.retryLetters, w.purge, w.recount, w.rebase,
 		w.startBatch, w.startBatch, w.runBatch, w.runBatch, w.endBatch,
-		w.cancelKey, w.schedule, w.unschedule, w.holdSchedule, w.elsewhere, w.elsewhere, w.elsewhere,
+		w.together, w.together, w.together, w.empty, w.removeQueue, w.leap, w.cancelKey, w.schedule, w.unschedule, w.holdSchedule, w.elsewhere, w.elsewhere, w.elsewhere,
 	}
 }
 
@@ -120,7 +122,10 @@ func (w *flowWorld) enqueueAfter(r *rapid.T) {
 }
 
 func (w *flowWorld) add(r *rapid.T, call string, j *flowJob, want error) {
-	p := awa.EnqueueParams{Kind: "job", Queue: j.queue, Priority: j.priority, ConcurrencyKey: j.key, MaxAttempts: j.max, After: j.after}
+	w.numbers++
+	j.number, j.tags = w.numbers, anyTags(r)
+	p := awa.EnqueueParams{Args: json.RawMessage(fmt.Sprintf(`{"n": %d}`, j.number)), Tags: j.tags, Metadata: json.RawMessage(fmt.Sprintf(`{"m": %d}`, j.number)),
+		Kind: "job", Queue: j.queue, Priority: j.priority, ConcurrencyKey: j.key, MaxAttempts: j.max, After: j.after}
 	if j.unique != "" {
 		p.UniqueKey, p.UniqueStates = []byte(j.unique), j.mask
 	}
@@ -140,8 +145,18 @@ func (w *flowWorld) add(r *rapid.T, call string, j *flowJob, want error) {
 	})) {
 		want = awa.ErrQueueFull
 	}
-	id, err := queue.Enqueue(w.at(r), w.conn, p)
+	var id int64
+	var err error
+	ctx := w.at(r)
+	if j.kind = "job"; j.key == "" && !j.follows && j.deadline == 0 && len(j.after) == 0 && rapid.Bool().Draw(r, "otherwise") {
+		id, err = w.enqueued(r, j)
+	} else {
+		id, err = queue.Enqueue(ctx, w.calls, p)
+	}
 	if want != nil {
+		if code := sqlState(err); code == "AW007" && errors.Is(want, awa.ErrQueueFull) {
+			err = want
+		}
 		w.refuse(r, call, err, want)
 		return
 	}
@@ -150,12 +165,20 @@ func (w *flowWorld) add(r *rapid.T, call string, j *flowJob, want error) {
 		j.state = awa.StateScheduled
 	}
 	if h := w.holder(j, j.state); h != nil {
+		if errors.Is(err, errHeld) {
+			w.answers["enqueue of a key that is held"]++
+			return
+		}
 		w.demand(r, call+" of a key that is held", id == h.id, true, err)
 		return
 	}
 	w.demand(r, call, id > 0 && w.jobs[id] == nil, true, err)
-	j.id, j.kind = id, "job"
+	j.id, j.created = id, w.now
 	w.jobs[id] = j
+}
+
+func anyTags(r *rapid.T) []string {
+	return rapid.SampledFrom([][]string{{}, {"a"}, {"a", "b"}}).Draw(r, "tags")
 }
 
 // claim demands as many jobs as have a slot and a token each.
@@ -186,17 +209,17 @@ func (w *flowWorld) claim(r *rapid.T) {
 		}
 	}
 	if want := min(limit, free); q.rate > 0 {
-		w.tokens = min(q.burst, w.tokens+float64(w.now-w.spent)/1e6*q.rate)
+		w.tokens = min(q.burst, w.tokens+max(float64(w.now-w.spent), 0)/1e6*q.rate)
 		w.spent = w.now
 		limit = min(want, int(math.Floor(w.tokens+1e-6)))
 		w.tokens -= float64(limit)
 	} else {
 		limit = want
 	}
-	jobs, err := queue.Claim(ctx, w.conn, awa.ClaimParams{Queue: q.name, MaxJobs: max(limit, 1), Lease: lease, Worker: worker})
+	jobs, err := queue.Claim(ctx, w.calls, awa.ClaimParams{Queue: q.name, MaxJobs: max(limit, 1), Lease: lease, Worker: worker})
 	// Under a limit a claim that has something may leave the rest to the next.
 	for more := jobs; q.limit > 0 && len(more) > 0 && len(jobs) < limit && err == nil; jobs = append(jobs, more...) {
-		more, err = queue.Claim(ctx, w.conn, awa.ClaimParams{Queue: q.name, MaxJobs: limit - len(jobs), Lease: lease, Worker: worker})
+		more, err = queue.Claim(ctx, w.calls, awa.ClaimParams{Queue: q.name, MaxJobs: limit - len(jobs), Lease: lease, Worker: worker})
 		w.answers["claim of the rest"]++
 	}
 	if len(jobs) != limit {
@@ -206,7 +229,8 @@ func (w *flowWorld) claim(r *rapid.T) {
 	for _, got := range jobs {
 		j := w.jobs[got.ID]
 		if j == nil || j.state != awa.StateAvailable || j.queue != q.name || int(got.Attempt) != j.attempt || len(got.Errors) != j.errors ||
-			percentOf(got.Progress) != j.progress || got.Receipt.RunLease <= j.receipt.RunLease {
+			percentOf(got.Progress) != j.progress || got.Receipt.RunLease <= j.receipt.RunLease ||
+			j.number != 0 && (string(got.Args) != fmt.Sprintf(`{"n": %d}`, j.number) || !slices.Equal(got.Tags, j.tags) || got.CreatedAt.UnixMicro() != j.created) {
 			r.Fatalf("handed out %+v as %+v", j, got)
 		}
 		if q.limit > 0 && j.key != "" && len(w.sorted(func(o *flowJob) bool {
@@ -263,7 +287,7 @@ func (w *flowWorld) anyReceipts(r *rapid.T) []awa.Receipt {
 // divide tells open attempts from stale receipts.
 func (w *flowWorld) divide(receipts []awa.Receipt) (open []*flowJob, stale []awa.Receipt) {
 	for _, receipt := range receipts {
-		if j := w.jobs[receipt.JobID]; j.open() && j.receipt == receipt {
+		if j := w.jobs[receipt.JobID]; j != nil && j.open() && j.receipt == receipt {
 			open = append(open, j)
 		} else {
 			stale = append(stale, receipt)
@@ -276,7 +300,7 @@ func (w *flowWorld) divide(receipts []awa.Receipt) (open []*flowJob, stale []awa
 func (w *flowWorld) complete(r *rapid.T) {
 	receipts := w.anyReceipts(r)
 	open, want := w.divide(receipts)
-	stale, err := queue.CompleteMany(w.at(r), w.conn, receipts)
+	stale, err := queue.CompleteMany(w.at(r), w.calls, receipts)
 	w.demand(r, "complete_many", sortedReceipts(stale), sortedReceipts(want), err)
 	for _, j := range open {
 		w.close(j, awa.StateCompleted, "after completed")
@@ -286,12 +310,26 @@ func (w *flowWorld) complete(r *rapid.T) {
 // close ends a job. kind is what follows it.
 func (w *flowWorld) close(j *flowJob, state awa.JobState, kind string) {
 	if state == awa.StateCancelled {
-		j.errors++ // which says why
+		w.note(j, 0) // which says why
 	}
-	j.state, j.done = state, state == awa.StateCompleted
+	w.over(j, state)
+	j.done = state == awa.StateCompleted
 	if j.follows && kind != "" {
 		w.due[j.id] = kind
 	}
+}
+
+// over is the end of a job, at this moment.
+func (w *flowWorld) over(j *flowJob, state awa.JobState) {
+	if j.state, j.ended = state, w.now; !j.ran {
+		j.claimed = 0
+	}
+}
+
+// note is an error in a job's story: of an attempt, or of none.
+func (w *flowWorld) note(j *flowJob, attempt int) {
+	j.errors++
+	j.story += fmt.Sprintf(" %d at %d", attempt, w.now)
 }
 
 // failed is what a failed attempt makes of its job, to be tried again at a moment;
@@ -307,17 +345,17 @@ func (w *flowWorld) failed(j *flowJob, terminal bool, runAt int64) awa.JobState 
 	case terminal:
 		w.close(j, over, "after failed")
 	case w.holder(j, awa.StateRetryable) != nil:
-		w.close(j, awa.StateCancelled, "")
+		w.note(j, j.attempt)
+		w.over(j, awa.StateCancelled)
 		return awa.StateCancelled
 	default:
+		w.note(j, j.attempt)
 		j.attempt++
 		j.state, j.runAt, j.ran = awa.StateRetryable, runAt, false
+		return j.state
 	}
-	j.errors++
-	if j.terminal() {
-		return awa.StateFailed
-	}
-	return j.state
+	w.note(j, j.attempt)
+	return awa.StateFailed
 }
 
 func (w *flowWorld) fail(r *rapid.T) {
@@ -328,7 +366,7 @@ func (w *flowWorld) fail(r *rapid.T) {
 	for _, j := range open {
 		want[j.receipt] = w.failed(j, p.Terminal, w.now+10e6)
 	}
-	results, err := queue.FailMany(ctx, w.conn, p)
+	results, err := queue.FailMany(ctx, w.calls, p)
 	got := map[awa.Receipt]awa.JobState{}
 	for _, result := range results {
 		got[result.Receipt] = result.State
@@ -341,11 +379,12 @@ func (w *flowWorld) snooze(r *rapid.T) {
 	delay := rapid.SampledFrom([]time.Duration{0, 10 * time.Second}).Draw(r, "delay")
 	ctx := w.at(r)
 	open, want := w.divide(receipts)
-	stale, err := queue.SnoozeMany(ctx, w.conn, receipts, delay)
+	stale, err := queue.SnoozeMany(ctx, w.calls, receipts, delay)
 	w.demand(r, "snooze_many", sortedReceipts(stale), sortedReceipts(want), err)
 	for _, j := range open {
 		if w.holder(j, awa.StateScheduled) != nil {
-			w.close(j, awa.StateCancelled, "")
+			w.note(j, j.attempt)
+			w.over(j, awa.StateCancelled)
 			continue
 		}
 		j.state, j.runAt, j.ran = awa.StateAvailable, 0, false
@@ -357,7 +396,7 @@ func (w *flowWorld) snooze(r *rapid.T) {
 
 func (w *flowWorld) cancel(r *rapid.T) {
 	j := w.anyJob(r, func(j *flowJob) bool { return !j.terminal() })
-	got, err := queue.Cancel(w.at(r), w.conn, j.id, "")
+	got, err := queue.Cancel(w.at(r), w.calls, j.id, "")
 	w.demand(r, "cancel", got, !j.terminal(), err)
 	if got {
 		w.tell(j)

@@ -107,9 +107,9 @@ func (w *flowWorld) startBatch(r *rapid.T) {
 	}
 	ctx := w.at(r)
 	want := int64(len(w.sorted(func(j *flowJob) bool { return w.inRange(b, j) && b.takes(j) })))
-	count, err := queue.CountBatchJobs(ctx, w.conn, b.BatchParams)
+	count, err := queue.CountBatchJobs(ctx, w.calls, b.BatchParams)
 	w.demand(r, "count "+string(b.Operation), count == want, true, err)
-	b.id, err = queue.StartBatchOperation(ctx, w.conn, b.BatchParams)
+	b.id, err = queue.StartBatchOperation(ctx, w.calls, b.BatchParams)
 	w.demand(r, "start "+string(b.Operation), b.id > 0, true, err)
 	for id := range w.jobs {
 		b.last = max(b.last, id)
@@ -134,7 +134,7 @@ func (w *flowWorld) anyBatch(r *rapid.T) *flowBatch {
 func (w *flowWorld) runBatch(r *rapid.T) { w.bite(r, w.anyBatch(r)) }
 
 func (w *flowWorld) bite(r *rapid.T, b *flowBatch) {
-	_, err := queue.RunBatchOperation(w.at(r), w.conn, b.id, rapid.IntRange(1, 5).Draw(r, "bite"))
+	_, err := queue.RunBatchOperation(w.at(r), w.calls, b.id, rapid.IntRange(1, 5).Draw(r, "bite"))
 	w.demand(r, "run "+string(b.Operation), true, true, err)
 	w.bitten(r, b)
 }
@@ -167,7 +167,7 @@ func (w *flowWorld) forget(b *flowBatch) {
 // endBatch leaves an operation where it is.
 func (w *flowWorld) endBatch(r *rapid.T) {
 	b := w.anyBatch(r)
-	got, err := queue.CancelBatchOperation(w.at(r), w.conn, b.id)
+	got, err := queue.CancelBatchOperation(w.at(r), w.calls, b.id)
 	w.demand(r, "cancel_batch_operation", got, true, err)
 	w.forget(b)
 }

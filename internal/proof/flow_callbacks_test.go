@@ -16,7 +16,7 @@ func (w *flowWorld) register(r *rapid.T) {
 	receipt, timeout := w.anyReceipts(r)[0], anyTimeout.Draw(r, "timeout")
 	ctx := w.at(r)
 	open, _ := w.divide([]awa.Receipt{receipt})
-	id, err := queue.RegisterCallback(ctx, w.conn, receipt, timeout)
+	id, err := queue.RegisterCallback(ctx, w.calls, receipt, timeout)
 	w.demand(r, "register_callback", id != "", len(open) > 0, err)
 	for _, j := range open {
 		j.state, j.callback, j.timeout, j.called = awa.StateWaitingExternal, id, w.now+timeout.Microseconds(), true
@@ -58,13 +58,13 @@ func (w *flowWorld) answer(r *rapid.T) {
 	var err error
 	switch call {
 	case "complete_callback":
-		err = queue.CompleteCallback(ctx, w.conn, id, json.RawMessage(`{"done": true}`))
+		err = queue.CompleteCallback(ctx, w.calls, id, json.RawMessage(`{"done": true}`))
 	case "fail_callback":
-		err = queue.FailCallback(ctx, w.conn, id, "no")
+		err = queue.FailCallback(ctx, w.calls, id, "no")
 	case "retry_callback":
-		err = queue.RetryCallback(ctx, w.conn, id)
+		err = queue.RetryCallback(ctx, w.calls, id)
 	case "resume_callback":
-		err = queue.ResumeCallback(ctx, w.conn, id, json.RawMessage(`1`))
+		err = queue.ResumeCallback(ctx, w.calls, id, json.RawMessage(`1`))
 	}
 	j := w.waiting(id)
 	if j == nil {
@@ -99,7 +99,7 @@ func (w *flowWorld) answer(r *rapid.T) {
 // hold puts a callback's timeout off, or on.
 func (w *flowWorld) hold(r *rapid.T) {
 	id, timeout := w.anyCallback(r), anyTimeout.Draw(r, "timeout")
-	err := queue.HeartbeatCallback(w.at(r), w.conn, id, timeout)
+	err := queue.HeartbeatCallback(w.at(r), w.calls, id, timeout)
 	j := w.waiting(id)
 	if j == nil {
 		w.refuse(r, "heartbeat_callback too late", err, awa.ErrNotFound)
@@ -114,7 +114,7 @@ func (w *flowWorld) park(r *rapid.T) {
 	receipt := w.anyReceipts(r)[0]
 	ctx := w.at(r)
 	open, _ := w.divide([]awa.Receipt{receipt})
-	got, err := queue.Park(ctx, w.conn, receipt)
+	got, err := queue.Park(ctx, w.calls, receipt)
 	if len(open) > 0 && open[0].called && open[0].state == awa.StateRunning && w.holder(open[0], awa.StateAvailable) != nil {
 		w.refuse(r, "park without its key", err, awa.ErrDuplicate)
 		return
@@ -133,7 +133,7 @@ func (w *flowWorld) park(r *rapid.T) {
 // ask demands that a worker learns what became of its callback.
 func (w *flowWorld) ask(r *rapid.T) {
 	receipt := w.anyReceipts(r)[0]
-	got, err := queue.CallbackStatus(w.at(r), w.conn, receipt)
+	got, err := queue.CallbackStatus(w.at(r), w.calls, receipt)
 	open, _ := w.divide([]awa.Receipt{receipt})
 	want := awa.CallbackID("")
 	if len(open) > 0 && open[0].called && open[0].state == awa.StateWaitingExternal {

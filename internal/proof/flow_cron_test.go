@@ -74,7 +74,7 @@ func (w *flowWorld) schedule(r *rapid.T) {
 	if flowCrons[p.Cron] < 600e6 && p.MissedFire == awa.MissedFireCatchUp {
 		p.MissedFire = "" // or hours of these fill the model
 	}
-	next, err := queue.UpsertSchedule(w.at(r), w.conn, p)
+	next, err := queue.UpsertSchedule(w.at(r), w.calls, p)
 	s := w.schedules[p.Name]
 	if s == nil {
 		s = &flowSchedule{}
@@ -91,7 +91,7 @@ func (w *flowWorld) schedule(r *rapid.T) {
 
 func (w *flowWorld) unschedule(r *rapid.T) {
 	name := anySchedule(r)
-	got, err := queue.RemoveSchedule(w.at(r), w.conn, name)
+	got, err := queue.RemoveSchedule(w.at(r), w.calls, name)
 	w.demand(r, "remove_schedule", got, w.schedules[name] != nil, err)
 	delete(w.schedules, name)
 }
@@ -101,10 +101,10 @@ func (w *flowWorld) holdSchedule(r *rapid.T) {
 	name, pause := anySchedule(r), rapid.IntRange(0, 2).Draw(r, "pause") == 0
 	s := w.schedules[name]
 	if pause {
-		got, err := queue.PauseSchedule(w.at(r), w.conn, name)
+		got, err := queue.PauseSchedule(w.at(r), w.calls, name)
 		w.demand(r, "pause_schedule", got, s != nil, err)
 	} else {
-		got, err := queue.ResumeSchedule(w.at(r), w.conn, name)
+		got, err := queue.ResumeSchedule(w.at(r), w.calls, name)
 		w.demand(r, "resume_schedule", got, s != nil, err)
 	}
 	switch {

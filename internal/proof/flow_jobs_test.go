@@ -13,7 +13,7 @@ import (
 
 // again brings a job back whose attempts start over, perhaps elsewhere and later.
 func (w *flowWorld) again(j *flowJob, p awa.RetryParams) {
-	j.state, j.attempt, j.runAt, j.after, j.ran, j.progress = awa.StateAvailable, 1, 0, nil, false, 0
+	j.state, j.attempt, j.runAt, j.after, j.ran, j.progress, j.ended = awa.StateAvailable, 1, 0, nil, false, 0, 0
 	if !p.RunAt.IsZero() {
 		j.state, j.runAt = awa.StateScheduled, p.RunAt.UnixMicro()
 	}
@@ -53,7 +53,7 @@ func (w *flowWorld) retry(r *rapid.T) {
 	over := is(awa.StateFailed, awa.StateCancelled)
 	j := w.anyJob(r, over)
 	p := w.anyRetry(r, j)
-	got, err := queue.Retry(w.at(r), w.conn, p)
+	got, err := queue.Retry(w.at(r), w.calls, p)
 	if over(j) && w.holder(j, back(p)) != nil {
 		w.refuse(r, "retry without its key", err, awa.ErrDuplicate)
 		return
@@ -66,7 +66,7 @@ func (w *flowWorld) retry(r *rapid.T) {
 
 func (w *flowWorld) remove(r *rapid.T) {
 	j := w.anyJob(r, func(*flowJob) bool { return true })
-	got, err := queue.Delete(w.at(r), w.conn, j.id)
+	got, err := queue.Delete(w.at(r), w.calls, j.id)
 	w.demand(r, "delete", got, !is(modelGone, modelPruned)(j), err)
 	if got {
 		w.tell(j)
@@ -78,7 +78,7 @@ func (w *flowWorld) remove(r *rapid.T) {
 func (w *flowWorld) letter(r *rapid.T) {
 	failed := is(awa.StateFailed)
 	j := w.anyJob(r, failed)
-	got, err := queue.MoveFailedToDLQ(w.at(r), w.conn, j.id, "")
+	got, err := queue.MoveFailedToDLQ(w.at(r), w.calls, j.id, "")
 	w.demand(r, "move_failed_to_dlq", got, failed(j), err)
 	if got {
 		j.state = modelDead
@@ -89,7 +89,7 @@ func (w *flowWorld) retryLetter(r *rapid.T) {
 	dead := is(modelDead)
 	j := w.anyJob(r, dead)
 	p := w.anyRetry(r, j)
-	got, err := queue.RetryFromDLQ(w.at(r), w.conn, p)
+	got, err := queue.RetryFromDLQ(w.at(r), w.calls, p)
 	if dead(j) && w.holder(j, back(p)) != nil {
 		w.refuse(r, "retry_from_dlq without its key", err, awa.ErrDuplicate)
 		return
@@ -109,12 +109,14 @@ func (w *flowWorld) move(r *rapid.T) {
 	}
 	name, priority := w.anyQueue(r), rapid.IntRange(1, 4).Draw(r, "priority")
 	w.at(r)
-	_, err := w.conn.Exec(context.Background(), `update awa.jobs set queue = $2, priority = $3 where id = $1`, j.id, name, priority)
-	late := j.runAt > w.now || len(j.after) > 0
+	tags := anyTags(r)
+	_, err := w.calls.Exec(context.Background(), `update awa.jobs set queue = $2, priority = $3, tags = $4 where id = $1`, j.id, name, priority, tags)
+	late := j.state != awa.StateAvailable && (j.runAt > w.now || len(j.after) > 0)
 	if w.update(r, j, late || j.aside && j.counts(awa.StateAvailable), err) {
 		return
 	}
 	w.place(j, name, priority)
+	j.tags = tags
 	switch {
 	case late:
 	case j.aside && j.gains() && w.keys[j.unique] != j:
@@ -150,7 +152,7 @@ func (w *flowWorld) reschedule(r *rapid.T) {
 	if rapid.Bool().Draw(r, "later") {
 		runAt = w.now + 20e6
 	}
-	_, err := w.conn.Exec(context.Background(), `update awa.jobs set run_at = $2, max_attempts = $3 where id = $1`, j.id, when(runAt), most)
+	_, err := w.calls.Exec(context.Background(), `update awa.jobs set run_at = $2, max_attempts = $3 where id = $1`, j.id, when(runAt), most)
 	if w.update(r, j, runAt > w.now, err) {
 		return
 	}
@@ -180,7 +182,7 @@ func (w *flowWorld) removeFrom(r *rapid.T) {
 	state := rapid.SampledFrom(maskOrder).Draw(r, "state")
 	name := w.anyJob(r, is(state)).queue
 	w.at(r)
-	tag, err := w.conn.Exec(context.Background(), `delete from awa.jobs where queue = $1 and state = $2::text::awa.job_state`, name, string(state))
+	tag, err := w.calls.Exec(context.Background(), `delete from awa.jobs where queue = $1 and state = $2::text::awa.job_state`, name, string(state))
 	w.many(r, "delete from jobs", tag.RowsAffected(), err, 1<<30, func(j *flowJob) bool {
 		return j.queue == name && is(state)(j) && j.place() == state || state == awa.StateScheduled && j.queue == name && j.place() == state
 	}, func(j *flowJob) bool {
@@ -191,7 +193,7 @@ func (w *flowWorld) removeFrom(r *rapid.T) {
 }
 
 func (w *flowWorld) discard(r *rapid.T) {
-	got, err := queue.DiscardFailedByKind(w.at(r), w.conn, "job", "")
+	got, err := queue.DiscardFailedByKind(w.at(r), w.calls, "job", "")
 	w.many(r, "discard_failed_by_kind", got, err, 1<<30, func(j *flowJob) bool { return is(awa.StateFailed)(j) && j.kind == "job" }, func(j *flowJob) bool {
 		j.state = modelGone
 		return true
@@ -200,7 +202,7 @@ func (w *flowWorld) discard(r *rapid.T) {
 
 func (w *flowWorld) letters(r *rapid.T) {
 	name, most := w.anyQueue(r), rapid.IntRange(1, 4).Draw(r, "max jobs")
-	got, err := queue.BulkMoveFailedToDLQ(w.at(r), w.conn, awa.BulkMoveFailedParams{Queue: name, MaxJobs: most})
+	got, err := queue.BulkMoveFailedToDLQ(w.at(r), w.calls, awa.BulkMoveFailedParams{Queue: name, MaxJobs: most})
 	w.many(r, "bulk_move_failed_to_dlq", got, err, most, func(j *flowJob) bool { return j.queue == name && is(awa.StateFailed)(j) }, func(j *flowJob) bool {
 		j.state = modelDead
 		return true
@@ -209,7 +211,7 @@ func (w *flowWorld) letters(r *rapid.T) {
 
 func (w *flowWorld) retryLetters(r *rapid.T) {
 	name := w.anyQueue(r)
-	got, err := queue.BulkRetryFromDLQ(w.at(r), w.conn, awa.DeadLetterFilter{Queue: name})
+	got, err := queue.BulkRetryFromDLQ(w.at(r), w.calls, awa.DeadLetterFilter{Queue: name})
 	w.many(r, "bulk_retry_from_dlq", got, err, 1<<30, func(j *flowJob) bool { return j.queue == name && is(modelDead)(j) }, func(j *flowJob) bool {
 		if w.holder(j, awa.StateAvailable) != nil {
 			return false
@@ -221,7 +223,7 @@ func (w *flowWorld) retryLetters(r *rapid.T) {
 
 func (w *flowWorld) purge(r *rapid.T) {
 	name := w.anyQueue(r)
-	got, err := queue.PurgeDLQ(w.at(r), w.conn, awa.PurgeDLQParams{DeadLetterFilter: awa.DeadLetterFilter{Queue: name}})
+	got, err := queue.PurgeDLQ(w.at(r), w.calls, awa.PurgeDLQParams{DeadLetterFilter: awa.DeadLetterFilter{Queue: name}})
 	w.many(r, "purge_dlq", got, err, 1<<30, func(j *flowJob) bool { return j.queue == name && is(modelDead)(j) }, func(j *flowJob) bool {
 		j.state = modelGone
 		return true

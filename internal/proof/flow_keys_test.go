@@ -68,7 +68,7 @@ func (w *flowWorld) holder(j *flowJob, state awa.JobState) *flowJob {
 
 func (w *flowWorld) cancelKey(r *rapid.T) {
 	key := rapid.SampledFrom([]string{"u", "v"}).Draw(r, "unique key")
-	got, err := queue.CancelByUniqueKey(w.at(r), w.conn, []byte(key))
+	got, err := queue.CancelByUniqueKey(w.at(r), w.calls, []byte(key))
 	h := w.keys[key]
 	w.demand(r, "cancel_by_unique_key", got, h != nil && h.counts(h.place()) && !h.terminal(), err)
 	if got {

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -20,11 +21,11 @@ import (
 
 // TestFlowModel holds random calls of what jobs wait for (callbacks, other jobs,
 // slots, tokens), and of what follows them, against a model of what each job must
-// be. Each call is a transaction of its own; TestModel overlaps them, with callbacks but
-// without the others. -rapid.checks and -rapid.steps make it longer, -rapid.seed repeats
-// a run.
+// be. One session makes them, each in one of the ways in which a client may, or several in a
+// transaction; TestModel overlaps transactions, with callbacks but without the others.
+// -rapid.checks and -rapid.steps make it longer, -rapid.seed repeats a run.
 func TestFlowModel(t *testing.T) {
-	shorten(t, map[string]string{"rapid.checks": "3", "rapid.steps": "100", "rapid.nofailfile": "true"})
+	shorten(t, map[string]string{"rapid.checks": "3", "rapid.steps": "70", "rapid.nofailfile": "true"})
 	url := pgtest.Empty(t)
 	// Of a short ring every segment is pruned, and filled again, before long.
 	if _, err := install.Migrate(t.Context(), pgtest.Conn(t, url), install.Options{Segments: 3}); err != nil {
@@ -32,11 +33,14 @@ func TestFlowModel(t *testing.T) {
 	}
 	w := &flowWorld{conn: pgtest.Conn(t, url), other: pgtest.Conn(t, url), answers: map[string]int{}}
 	exec(t, w.conn, `set jit = off`)
+	exec(t, w.conn, flowTables)
+	w.calls = &flowConn{Conn: w.conn, ways: map[string]int{}}
+	w.calls.prepares = value[string](t, w.conn, `show max_prepared_transactions`) != "0"
 	rapid.Check(t, func(r *rapid.T) {
 		w.restart(r)
 		repeat(r, w.act, w.look)
 	})
-	t.Log(w.answers)
+	t.Log(w.answers, w.calls.ways)
 }
 
 // flowQueue is a queue as the test configures it.
@@ -85,7 +89,12 @@ type flowJob struct {
 	runAt    int64 // a moment; 0 when past
 	receipt  awa.Receipt
 	worker   string
-	claimed  int64 // moments
+	created  int64 // moments
+	claimed  int64
+	ended    int64
+	story    string // of its errors: the attempt and the moment of each
+	tags     []string
+	number   int // in args and metadata, which nothing changes
 	expires  int64
 	lease    int64 // microseconds
 	deadline int64 // microseconds of an attempt, or 0
@@ -102,6 +111,11 @@ func (j *flowJob) shown() int {
 		return j.attempt
 	}
 	return j.attempt - 1
+}
+
+// body is what the job is to do, as its producer said.
+func (j *flowJob) body() string {
+	return fmt.Sprintf(`{"n": %d} {%s} {"m": %d} %d`, j.number, strings.Join(j.tags, ","), j.number, j.max)
 }
 
 // open reports whether an attempt of the job is.
@@ -124,6 +138,7 @@ func is(states ...awa.JobState) func(*flowJob) bool {
 // flowWorld is the storage and what it must look like.
 type flowWorld struct {
 	conn      *pgx.Conn
+	calls     *flowConn // the same, as clients use it
 	other     *pgx.Conn // a session with transactions of its own, which are not of awa
 	now       int64
 	queues    map[string]*flowQueue
@@ -147,34 +162,32 @@ type flowWorld struct {
 	left      map[string]int64           // by queue: jobs that left with their segments
 	answers   map[string]int
 	looks     int
+	numbers   int
 }
 
 func (w *flowWorld) restart(r *rapid.T) {
 	must(r, w.other, `rollback`)
+	must(r, w.conn, `rollback`)
+	w.calls.together = false
 	must(r, w.conn, `select awa.reset()`)
 	// The time that a run takes is not to decide what maintain does.
 	must(r, w.conn, `update awa.storage_settings set segment_max_age = '1 day', history_retention = $1`,
 		rapid.SampledFrom([]time.Duration{0, 24 * time.Hour}).Draw(r, "retention"))
-	w.queues = map[string]*flowQueue{}
-	for _, q := range flowQueues {
-		must(r, w.conn, `select awa.configure_queue($1, $2)`, q.name, q.settings)
-		w.queues[q.name] = &q
-	}
-	w.jobs, w.due, w.receipts, w.callbacks = map[int64]*flowJob{}, map[int64]string{}, nil, nil
+	w.configure(r)
+	w.receipts, w.callbacks = nil, nil
 	// What a run leaves out makes the rest meet more often.
 	w.actions = some(r, w.allActions())
 	w.busy = some(r, slices.Sorted(maps.Keys(w.queues)))
-	w.keys = map[string]*flowJob{}
-	w.batches, w.schedules, w.fires = nil, map[string]*flowSchedule{}, map[string]*flowSchedule{}
+	w.schedules = map[string]*flowSchedule{}
 	// The same all day, so that a seed repeats what the clock does to schedules.
 	w.now = time.Now().Truncate(24 * time.Hour).Add(48 * time.Hour).UnixMicro()
-	w.tokens, w.spent = w.queues["slow"].burst, w.now
-	w.looks, w.pruned, w.left, w.rebased = 0, false, map[string]int64{}, 0
-	w.beats, w.notices, w.late = map[string]int64{}, map[awa.Receipt]flowNotice{}, map[awa.Receipt]int64{}
+	w.looks = 0
+	w.forgetJobs()
 }
 
 // at moves the clock on by a little and tells the storage.
 func (w *flowWorld) at(r *rapid.T) context.Context {
+	w.calls.r = r
 	w.now += 1000
 	must(r, w.conn, fmt.Sprintf(`set awa.now = '%s'`, when(w.now).Format(time.RFC3339Nano)))
 	return context.Background()
@@ -220,11 +233,21 @@ func (w *flowWorld) sorted(match func(*flowJob) bool) []*flowJob {
 func (w *flowWorld) look(r *rapid.T) {
 	ctx := context.Background()
 	rows, _ := w.conn.Query(ctx, `
-select j.id, j.kind, j.queue, j.priority, j.state::text, coalesce((j.metadata ->> 'awa:follows')::bigint, 0), j.run_at = 'infinity',
+select j.id, j.kind, j.queue, j.priority, j.place, coalesce((j.metadata ->> 'awa:follows')::bigint, 0), j.run_at = 'infinity',
   case when isfinite(j.run_at) then j.run_at else now() end, coalesce(j.metadata ->> 'cron_name', ''),
   j.attempt, cardinality(j.errors), coalesce((j.progress ->> 'percent')::integer, 0), coalesce(j.callback_id::text, ''),
-  coalesce(j.callback_timeout_at, 'epoch'), coalesce(j.deadline_at, 'epoch')
-from awa.jobs as j`)
+  coalesce(j.callback_timeout_at, 'epoch'), coalesce(j.deadline_at, 'epoch'), j.created_at, coalesce(j.attempted_at, 'epoch'), coalesce(j.finalized_at, 'epoch'),
+  (select coalesce(string_agg(format(' %s at %s', coalesce(e.error ->> 'attempt', '0'), (extract(epoch from (e.error ->> 'at')::timestamptz) * 1000000)::bigint), '' order by e.n), '')
+   from unnest(j.errors) with ordinality as e (error, n)), case when j.state in ('running', 'waiting_external') then j.run_lease else 0 end,
+  format('%s %s %s %s', j.args, j.tags, j.metadata - array(select k.key from jsonb_object_keys(j.metadata) as k (key) where k.key ~ '^_?awa'), j.max_attempts),
+  coalesce(convert_from(j.unique_key, 'utf8') || j.unique_states, '')
+from (
+  select k.*, k.state::text as place from awa.jobs as k
+  union all
+  select id, kind, queue, args, state, priority, attempt, max_attempts, run_at, heartbeat_at, deadline_at, attempted_at, finalized_at, created_at, errors,
+    metadata, tags, unique_key, unique_states, callback_id, callback_timeout_at, run_lease, progress, 'dead letter'
+  from awa.dlq_entries
+) as j`)
 	seen := map[int64]bool{}
 	counts := map[string]map[awa.JobState]int64{}
 	var id, follows int64
@@ -232,16 +255,17 @@ from awa.jobs as j`)
 	var priority int
 	var state awa.JobState
 	var endless bool
-	var runAt, timeout, ends time.Time
+	var runAt, timeout, ends, created, claimed, ended time.Time
 	var faults []error
 	var has flowLook
 	_, err := pgx.ForEachRow(rows, []any{
 		&id, &kind, &name, &priority, &state, &follows, &endless, &runAt, &cron,
-		&has.attempt, &has.errors, &has.progress, &has.callback, &timeout, &ends,
+		&has.attempt, &has.errors, &has.progress, &has.callback, &timeout, &ends, &created, &claimed, &ended, &has.story, &has.lease, &has.body, &has.key,
 	}, func() error {
 		if has.timeout, has.ends = timeout.UnixMicro(), ends.UnixMicro(); state != awa.StateRunning {
 			has.ends = 0 // history tells of the last one's
 		}
+		has.created, has.claimed, has.ended = created.UnixMicro(), claimed.UnixMicro(), ended.UnixMicro()
 		if counts[name] == nil {
 			counts[name] = map[awa.JobState]int64{}
 		}
@@ -255,18 +279,22 @@ from awa.jobs as j`)
 				faults = append(faults, fmt.Errorf("job %d is in %s at %d, want %+v", id, name, priority, *j))
 			}
 			faults = append(faults, w.compare(j, state, endless, runAt.UnixMicro()))
-			if want := j.look(); has != want {
+			want := j.look()
+			if j.number == 0 { // of a schedule or a follow-up
+				want.body = has.body
+			}
+			if has != want {
 				faults = append(faults, fmt.Errorf("job %d has %+v, want %+v of %+v", id, has, want, *j))
 			}
 		case follows != 0 && w.due[follows] == kind:
 			delete(w.due, follows)
-			w.jobs[id] = &flowJob{id: id, kind: kind, queue: name, priority: 2, state: awa.StateAvailable, attempt: 1, max: 25}
+			w.jobs[id] = &flowJob{id: id, kind: kind, queue: name, priority: 2, state: awa.StateAvailable, attempt: 1, max: 25, created: has.created}
 			w.answers[kind]++
 		case w.fires[fireOf(cron, kind, runAt.UnixMicro())] != nil:
 			fire := fireOf(cron, kind, runAt.UnixMicro())
 			s := w.fires[fire]
 			delete(w.fires, fire)
-			w.jobs[id] = &flowJob{id: id, kind: kind, queue: s.Queue, priority: s.Priority, state: awa.StateAvailable, attempt: 1, max: 25}
+			w.jobs[id] = &flowJob{id: id, kind: kind, queue: s.Queue, priority: s.Priority, state: awa.StateAvailable, attempt: 1, max: 25, created: has.created}
 			if name != s.Queue || priority != s.Priority {
 				faults = append(faults, fmt.Errorf("job %d is in %s at %d, want %+v", id, name, priority, *s))
 			}
@@ -276,7 +304,7 @@ from awa.jobs as j`)
 		seen[id] = true
 		return nil
 	})
-	for _, j := range w.sorted(func(j *flowJob) bool { return !seen[j.id] && !is(modelPruned, modelGone, modelDead)(j) }) {
+	for _, j := range w.sorted(func(j *flowJob) bool { return !seen[j.id] && !is(modelPruned, modelGone)(j) }) {
 		if w.pruned && (j.state == awa.StateCompleted || j.state == awa.StateCancelled) {
 			j.state = modelPruned
 			w.left[j.queue]++
@@ -313,11 +341,22 @@ from awa.jobs as j`)
 type flowLook struct {
 	attempt, errors, progress int
 	callback                  string
-	timeout, ends             int64
+	timeout, ends, lease      int64
+	created, claimed, ended   int64
+	story, body, key          string
 }
 
 func (j *flowJob) look() flowLook {
-	l := flowLook{attempt: j.shown(), errors: j.errors, progress: j.progress}
+	l := flowLook{attempt: j.shown(), errors: j.errors, progress: j.progress, created: j.created, story: j.story, body: j.body()}
+	if j.unique != "" {
+		l.key = j.unique + j.mask.String()
+	}
+	if j.open() {
+		l.lease = j.receipt.RunLease
+	}
+	if j.open() || j.terminal() {
+		l.claimed, l.ended = j.claimed, j.ended
+	}
 	switch j.state {
 	case awa.StateCompleted:
 		l.progress = 0

@@ -16,7 +16,7 @@ import (
 func (w *flowWorld) maintain(r *rapid.T) {
 	// A pass that took long on a slow machine is not to delay the next.
 	must(r, w.conn, `select setval('awa.rescue_clock', 1)`)
-	reports, err := queue.Maintain(w.at(r), w.conn)
+	reports, err := queue.Maintain(w.at(r), w.calls)
 	r.Logf("maintain: %+v, %v", reports, err)
 	affected := map[string]int64{}
 	for _, t := range reports {
@@ -30,6 +30,11 @@ func (w *flowWorld) maintain(r *rapid.T) {
 			w.prunedOne()
 			w.demand(r, "reports of a pass that pruned", len(reports), 1, err)
 			return
+		}
+	}
+	for worker, heard := range w.beats {
+		if heard > w.now+60e6 { // the clock was set back
+			w.beats[worker] = w.now
 		}
 	}
 	rescued, promoted := int64(0), int64(0)
@@ -128,13 +133,13 @@ func (w *flowWorld) stateFor(id int64) awa.JobState {
 }
 
 func (w *flowWorld) rotate(r *rapid.T) {
-	outcome, err := queue.Rotate(w.at(r), w.conn)
+	outcome, err := queue.Rotate(w.at(r), w.calls)
 	w.demand(r, "rotate", slices.Contains([]string{awa.Rotated, awa.RotateIdle, awa.RotateBlocked}, outcome), true, err)
 	w.answers["rotate "+outcome]++
 }
 
 func (w *flowWorld) prune(r *rapid.T) {
-	outcome, err := queue.Prune(w.at(r), w.conn)
+	outcome, err := queue.Prune(w.at(r), w.calls)
 	w.demand(r, "prune", slices.Contains([]string{awa.Pruned, awa.PruneEmpty, awa.PruneBlocked}, outcome), true, err)
 	w.answers["prune "+outcome]++
 	if outcome == awa.Pruned {

@@ -38,8 +38,8 @@ func (w *flowWorld) retune(r *rapid.T) {
 func (w *flowWorld) pause(r *rapid.T) {
 	q := w.queues[w.anyQueue(r)]
 	if q.paused = rapid.IntRange(0, 2).Draw(r, "pause") == 0; q.paused {
-		w.demand(r, "pause_queue", true, true, queue.PauseQueue(w.at(r), w.conn, q.name))
+		w.demand(r, "pause_queue", true, true, queue.PauseQueue(w.at(r), w.calls, q.name))
 		return
 	}
-	w.demand(r, "resume_queue", true, true, queue.ResumeQueue(w.at(r), w.conn, q.name))
+	w.demand(r, "resume_queue", true, true, queue.ResumeQueue(w.at(r), w.calls, q.name))
 }

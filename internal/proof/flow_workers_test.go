@@ -46,7 +46,7 @@ func (w *flowWorld) mute() {
 
 func (w *flowWorld) beat(r *rapid.T) {
 	worker := anyWorker(r)
-	notices, err := queue.Heartbeat(w.at(r), w.conn, worker)
+	notices, err := queue.Heartbeat(w.at(r), w.calls, worker)
 	w.demand(r, "heartbeat", true, true, err)
 	for _, got := range notices {
 		k := placeless(got.Receipt)
@@ -73,9 +73,10 @@ func (w *flowWorld) lost(j *flowJob) string {
 	heard, known := w.beats[j.worker]
 	since := j.claimed
 	if j.called { // it is reckoned from the lease, and one that was extended says nothing
-		if since = j.expires - j.lease; since > w.now+60e6 {
-			since = 0
-		}
+		since = j.expires - j.lease
+	}
+	if since > w.now+60e6 {
+		since = 0
 	}
 	switch {
 	case j.state == awa.StateWaitingExternal:
@@ -134,7 +135,7 @@ func (w *flowWorld) rescueUnknown(r *rapid.T) {
 		}
 		unknown = append(unknown, j)
 	}
-	got, err := queue.RescueUnknown(w.at(r), w.conn, worker, known)
+	got, err := queue.RescueUnknown(w.at(r), w.calls, worker, known)
 	w.demand(r, "rescue_unknown", got, int64(len(unknown)), err)
 	for _, j := range unknown {
 		w.tell(j)
@@ -145,7 +146,7 @@ func (w *flowWorld) rescueUnknown(r *rapid.T) {
 func (w *flowWorld) report(r *rapid.T) {
 	receipt, percent := w.anyReceipts(r)[0], rapid.IntRange(1, 100).Draw(r, "percent")
 	open, _ := w.divide([]awa.Receipt{receipt})
-	got, err := queue.SetProgress(w.at(r), w.conn, awa.ProgressParams{Receipt: receipt, Percent: percent})
+	got, err := queue.SetProgress(w.at(r), w.calls, awa.ProgressParams{Receipt: receipt, Percent: percent})
 	w.demand(r, "set_progress", got, len(open) > 0, err)
 	for _, j := range open {
 		j.progress = percent
@@ -157,7 +158,7 @@ func (w *flowWorld) extend(r *rapid.T) {
 	lease := rapid.SampledFrom([]time.Duration{time.Second, 10 * time.Minute, 3 * time.Hour}).Draw(r, "lease")
 	ctx := w.at(r)
 	open, want := w.divide(receipts)
-	stale, err := queue.ExtendLease(ctx, w.conn, receipts, lease)
+	stale, err := queue.ExtendLease(ctx, w.calls, receipts, lease)
 	w.demand(r, "extend_lease", sortedReceipts(stale), sortedReceipts(want), err)
 	for _, j := range open {
 		w.answers["extend_lease "+string(j.state)]++
@@ -170,7 +171,7 @@ func (w *flowWorld) extend(r *rapid.T) {
 func (w *flowWorld) cancelAttempt(r *rapid.T) {
 	receipt := w.anyReceipts(r)[0]
 	open, _ := w.divide([]awa.Receipt{receipt})
-	got, err := queue.CancelAttempt(w.at(r), w.conn, receipt, "")
+	got, err := queue.CancelAttempt(w.at(r), w.calls, receipt, "")
 	w.demand(r, "cancel_attempt", got, len(open) > 0, err)
 	for _, j := range open {
 		w.close(j, awa.StateCancelled, "")
@@ -195,17 +196,17 @@ func (w *flowWorld) turn(r *rapid.T) {
 // recount demands that no counter has drifted.
 func (w *flowWorld) recount(r *rapid.T) {
 	if rapid.Bool().Draw(r, "checkpoint") {
-		_, err := queue.CheckpointTerminalCounters(w.at(r), w.conn)
+		_, err := queue.CheckpointTerminalCounters(w.at(r), w.calls)
 		w.demand(r, "checkpoint_terminal_counters", true, true, err)
 		return
 	}
-	healed, err := queue.RebuildTerminalCounters(w.at(r), w.conn)
+	healed, err := queue.RebuildTerminalCounters(w.at(r), w.calls)
 	w.demand(r, "rebuild_terminal_counters", fmt.Sprint(healed), "[]", err)
 }
 
 // rebase does what a restore into another cluster takes.
 func (w *flowWorld) rebase(r *rapid.T) {
-	_, err := queue.Rebase(w.at(r), w.conn)
+	_, err := queue.Rebase(w.at(r), w.calls)
 	w.demand(r, "rebase", true, true, err)
 	w.mute()
 	w.rebased = w.now

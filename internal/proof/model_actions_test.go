@@ -28,7 +28,7 @@ func (w *world) actions() []func(*rapid.T) {
 		w.cancel, w.cancel, w.cancelKey, w.retry, w.retry, w.remove, w.removeFrom, w.update, w.update, w.reschedule,
 		w.moveToDLQ, w.bulkMove, w.discard, w.retryFromDLQ, w.bulkRetry, w.purge,
 		w.maintain, w.maintain, w.maintain, w.rotate, w.rotate, w.prune, w.prune, w.prune, w.turn,
-		w.checkpoint, w.rebuild, w.garbage, w.pause, w.wait, w.wait, w.wait,
+		w.checkpoint, w.rebuild, w.empty, w.garbage, w.pause, w.wait, w.wait, w.wait,
 	}
 }
 
@@ -122,11 +122,9 @@ func (w *world) begin(r *rapid.T) {
 		idle(r, "one is open")
 	}
 	s.open = true
-	if s.repeatable = rapid.IntRange(0, 4).Draw(r, "isolation") == 0; s.repeatable {
-		must(r, s.conn, `begin isolation level repeatable read`)
-		return
-	}
-	must(r, s.conn, `begin`)
+	level := rapid.SampledFrom([]string{"read committed", "read committed", "read committed", "repeatable read", "serializable"}).Draw(r, "isolation")
+	s.repeatable, s.serializable = level != "read committed", level == "serializable"
+	must(r, s.conn, `begin isolation level `+level)
 }
 
 func (w *world) end(r *rapid.T) {
@@ -134,18 +132,48 @@ func (w *world) end(r *rapid.T) {
 	if !s.open {
 		idle(r, "none is open")
 	}
-	if s.broken || rapid.IntRange(0, 3).Draw(r, "roll back") == 0 {
-		must(r, s.conn, `rollback`)
+	back := s.broken || rapid.IntRange(0, 3).Draw(r, "roll back") == 0
+	end := map[bool]string{true: `rollback`, false: `commit`}[back]
+	switch {
+	case s.prepared != "":
+		end += ` prepared '` + s.prepared + `'`
+	case !s.broken && w.prepares && rapid.IntRange(0, 2).Draw(r, "prepare") == 0:
+		// It keeps what it has in hand, and its changes, until it ends.
+		name := fmt.Sprintf("model %d", s.conn.PgConn().PID())
+		if end = `prepare transaction '` + name + `'`; w.ends(r, s, end) {
+			s.prepared, s.savepoints = name, nil
+			w.answers["prepare transaction"]++
+		}
+		return
+	}
+	if !w.ends(r, s, end) {
+		return
+	}
+	if back {
 		s.end()
 		return
 	}
-	must(r, s.conn, `commit`)
 	w.commit(s)
+}
+
+// ends reports whether a transaction could end as it was to. A serializable one may have to be
+// repeated.
+func (w *world) ends(r *rapid.T, s *session, end string) bool {
+	_, err := s.conn.Exec(context.Background(), end)
+	switch {
+	case err == nil:
+		return true
+	case !s.serializable || sqlState(err) != "40001":
+		r.Fatalf("%s: %v", end, err)
+	}
+	w.answers["commit 40001"]++
+	s.end()
+	return false
 }
 
 func (w *world) savepoint(r *rapid.T) {
 	s := w.anyone(r)
-	if !s.open || s.broken {
+	if !s.open || s.broken || s.prepared != "" {
 		idle(r, "none is open")
 	}
 	s.savepoints = append(s.savepoints, s.did.clone())
@@ -319,6 +347,11 @@ func (w *world) claim(r *rapid.T) {
 	alone := !slices.ContainsFunc(w.others(s), func(o *session) bool { return o.queues[name] || q.limit > 0 && o.did.oldest > 0 })
 	var jobs []awa.Job
 	w.call(r, s, "claim", func(ctx context.Context, conn *pgx.Conn) (err error) {
+		if cursor := s.open && rapid.IntRange(0, 2).Draw(r, "cursor") == 0; cursor {
+			s.cursors++
+			jobs, err = queue.Claim(ctx, viaCursor{conn, fmt.Sprintf("c%d", s.cursors)}, p)
+			return err
+		}
 		jobs, err = queue.Claim(ctx, conn, p)
 		return err
 	}, func(v *step, err error) error {
@@ -913,6 +946,22 @@ func (w *world) rebuild(r *rapid.T) {
 		}
 		return nil
 	})
+}
+
+// empty removes all jobs. Receipts and callbacks from before are good for nothing.
+func (w *world) empty(r *rapid.T) {
+	if slices.ContainsFunc(w.sessions, func(s *session) bool { return s.open }) {
+		idle(r, "a transaction is open")
+	}
+	s := w.anyone(r)
+	must(r, s.conn, `set lock_timeout = 0`) // autovacuum may be in the way
+	w.call(r, s, "reset", func(ctx context.Context, conn *pgx.Conn) error {
+		return queue.Reset(ctx, conn, awa.ResetParams{KeepConfig: true})
+	}, func(_ *step, err error) error { return err })
+	must(r, s.conn, `set lock_timeout = '10 ms'`)
+	paused := w.committed.paused
+	w.committed, w.late = newFacts(), map[attemptKey]int64{}
+	w.committed.paused = paused
 }
 
 // garbage makes a call that must change nothing.

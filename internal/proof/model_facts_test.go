@@ -54,6 +54,7 @@ type modelJob struct {
 	receipt     awa.Receipt
 	worker      string
 	claimed     int64 // moments
+	ended       int64
 	expires     int64
 	deadline    int64 // microseconds from its claim, or 0
 	segment     int64 // that holds the current attempt; -1 while deferred or leased
@@ -219,14 +220,14 @@ func (s *step) holder(j modelJob, state awa.JobState) int64 {
 // offer puts a job at the end of its lane.
 func (s *step) offer(j modelJob) {
 	j.state, j.own, j.segment, j.ran, j.aside = awa.StateAvailable, true, s.current, false, false
-	j.leased = false
+	j.leased, j.ended = false, 0
 	s.put(j)
 }
 
 // putOff makes a job wait for its time.
 func (s *step) putOff(j modelJob, state awa.JobState, runAt int64) {
 	j.state, j.own, j.segment, j.ran, j.runAt, j.aside = state, false, -1, false, runAt, false
-	j.leased = false
+	j.leased, j.ended = false, 0
 	s.put(j)
 }
 
@@ -296,6 +297,12 @@ func (s *step) close(id int64, state awa.JobState) {
 	j := s.jobs[id]
 	if j.deferred() || j.leased {
 		j.segment = s.current
+	}
+	if j.ended == 0 { // otherwise it leaves history
+		j.ended = s.now
+	}
+	if !j.ran {
+		j.claimed = 0
 	}
 	j.state, j.aside, j.leased = state, false, false
 	s.put(j)

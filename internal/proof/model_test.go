@@ -35,6 +35,14 @@ func TestModel(t *testing.T) {
 	exec(t, w.observer, `alter function awa._rescue_attempts set lock_timeout = '10 ms'`)
 	w.segments = value[int64](t, w.observer, `select count(*) from awa.storage_status()`)
 	w.answers = map[string]int{}
+	w.prepares = value[string](t, w.observer, `show max_prepared_transactions`) != "0"
+	t.Cleanup(func() { // or the database cannot be dropped
+		for _, s := range w.sessions {
+			if s.prepared != "" {
+				exec(t, s.conn, `rollback prepared '`+s.prepared+`'`)
+			}
+		}
+	})
 	rapid.Check(t, func(r *rapid.T) {
 		w.restart(r)
 		w.populate(r)
@@ -48,6 +56,7 @@ type world struct {
 	observer  *pgx.Conn
 	sessions  []*session
 	segments  int64
+	prepares  bool  // the server has room for prepared transactions
 	now       int64 // the moment of the last call
 	committed facts
 	changed   map[int64]int // job: the commit that changed it last
@@ -62,17 +71,20 @@ type world struct {
 
 // session is a connection and, while a transaction is open, what it did.
 type session struct {
-	name       int
-	conn       *pgx.Conn
-	open       bool
-	broken     bool // an error aborted the transaction
-	repeatable bool
-	base       *facts // the snapshot of a REPEATABLE READ transaction
-	since      int    // the commit that base shows last
-	did        changes
-	savepoints []changes
-	ring       bool            // may have the ring or the promotion in hand
-	queues     map[string]bool // whose lanes it may have in hand
+	name         int
+	conn         *pgx.Conn
+	open         bool
+	broken       bool   // an error aborted the transaction
+	prepared     string // its name for COMMIT PREPARED
+	cursors      int
+	repeatable   bool
+	serializable bool   // which fails for what others read and wrote, at any call
+	base         *facts // the snapshot of a REPEATABLE READ transaction
+	since        int    // the commit that base shows last
+	did          changes
+	savepoints   []changes
+	ring         bool            // may have the ring or the promotion in hand
+	queues       map[string]bool // whose lanes it may have in hand
 }
 
 // ended reports whether an error ended the transaction before its rollback.
@@ -95,6 +107,9 @@ func (s *session) end() {
 func (w *world) restart(r *rapid.T) {
 	for _, s := range w.sessions {
 		must(r, s.conn, `rollback`)
+		if s.prepared != "" {
+			must(r, s.conn, `rollback prepared '`+s.prepared+`'`)
+		}
 		s.end()
 	}
 	must(r, w.observer, `select awa.reset()`)
@@ -146,8 +161,8 @@ func (w *world) lags(s *session) bool { return s.base != nil && w.storage > s.si
 //   - Otherwise verify demands the answer that the view calls for, and makes
 //     the same changes there. What it changes, nobody else may have changed.
 func (w *world) call(r *rapid.T, s *session, name string, run func(context.Context, *pgx.Conn) error, verify func(*step, error) error) {
-	if s.broken {
-		idle(r, "the transaction is aborted")
+	if s.broken || s.prepared != "" {
+		idle(r, "the transaction is aborted, or prepared")
 	}
 	guarded := s.open && rapid.Bool().Draw(r, "guarded")
 	w.now += 1000
@@ -170,7 +185,12 @@ func (w *world) call(r *rapid.T, s *session, name string, run func(context.Conte
 		r.Fatalf("session %d: %s: nobody is in the way: %v, locks: %s", s.name, name, err, w.locks())
 	case nothing:
 	default:
-		if fault := verify(v, err); fault != nil {
+		fault := verify(v, err)
+		if s.serializable && sqlState(fault) == "40001" {
+			err, code, nothing = fault, "40001", true
+			break
+		}
+		if fault != nil {
 			r.Fatalf("session %d: %s: %v", s.name, name, fault)
 		}
 	}
@@ -263,11 +283,15 @@ type look struct {
 	kind, queue                                      string
 	state                                            awa.JobState
 	priority, attempt, maxAttempts, errors, progress int
+	claimed, ended                                   int64
 }
 
 func (f facts) look(id int64) look {
 	j := f.jobs[id]
-	l := look{j.id, j.kind, j.queue, j.state, j.priority, j.shown(), j.maxAttempts, j.errors, f.progressOf(j)}
+	l := look{j.id, j.kind, j.queue, j.state, j.priority, j.shown(), j.maxAttempts, j.errors, f.progressOf(j), 0, j.ended}
+	if !j.waits() {
+		l.claimed = j.claimed
+	}
 	if j.state == awa.StateCompleted || j.state == modelDead {
 		l.progress = 0
 	}
@@ -293,24 +317,37 @@ cross join lateral (
   select case when $1 then awa.count_batch_jobs(b.operation, settings => b.settings::jsonb) end as jobs) as m
 cross join lateral (
   select count(*) as jobs from jobs as n where n.state = any (b.states) and (b.operation = 'cancel' or n.priority <> 4)) as j
-where m.jobs <> j.jobs`
+where m.jobs <> j.jobs
+union all
+select format('list_jobs tells %s, jobs %s', l.job, j.job)
+from (select n.id, to_jsonb(n) as job from awa.list_jobs(max_jobs => 10000) as n where $1) as l
+full join (select n.id, to_jsonb(n) as job from awa.jobs as n where $1) as j on j.id = l.id
+where l.job is distinct from j.job
+union all
+select format('get_job tells %s, list_jobs %s', to_jsonb(g), to_jsonb(l))
+from awa.list_jobs(max_jobs => 10) as l
+left join lateral awa.get_job(l.id) as g on true
+where $1 and to_jsonb(g) is distinct from to_jsonb(l)`
 
 // compare reads all jobs and all counts and holds them against f.
 func (w *world) compare(conn *pgx.Conn, f facts) error {
 	ctx := context.Background()
 	rows, _ := conn.Query(ctx, `
 select j.id, j.kind, j.queue, j.priority, j.state::text, j.attempt, j.max_attempts, cardinality(j.errors),
-  coalesce((j.progress ->> 'percent')::integer, 0), case when isfinite(j.run_at) then j.run_at else 'epoch' end
+  coalesce((j.progress ->> 'percent')::integer, 0), case when isfinite(j.run_at) then j.run_at else 'epoch' end,
+  coalesce(j.attempted_at, 'epoch'), coalesce(j.finalized_at, 'epoch')
 from awa.jobs as j
 union all
-select e.id, e.kind, e.queue, e.priority, 'dead letter', e.attempt, e.max_attempts, cardinality(e.errors), 0, e.run_at
+select e.id, e.kind, e.queue, e.priority, 'dead letter', e.attempt, e.max_attempts, cardinality(e.errors), 0, e.run_at,
+  coalesce(e.attempted_at, 'epoch'), coalesce(e.finalized_at, 'epoch')
 from awa.dlq_entries as e`)
 	seen := map[int64]bool{}
 	var got look
-	var runAt time.Time
+	var runAt, claimed, ended time.Time
 	var faults []error
 	_, err := pgx.ForEachRow(rows, []any{&got.id, &got.kind, &got.queue, &got.priority, &got.state, &got.attempt,
-		&got.maxAttempts, &got.errors, &got.progress, &runAt}, func() error {
+		&got.maxAttempts, &got.errors, &got.progress, &runAt, &claimed, &ended}, func() error {
+		got.claimed, got.ended = claimed.UnixMicro(), ended.UnixMicro()
 		if seen[got.id] {
 			faults = append(faults, fmt.Errorf("job %d is there twice", got.id))
 		}

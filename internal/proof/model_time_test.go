@@ -208,10 +208,10 @@ func (w *world) rescued(s *session, v *step, jobs int64, busy bool) error {
 	return answered(jobs, int64(len(gone)+len(cancelled)), nil)
 }
 
-// contended reports whether another transaction may have the batch or the key of
-// an attempt in hand.
+// contended reports whether another transaction may have an attempt, its batch or its key in
+// hand.
 func (w *world) contended(s *session, j modelJob) bool {
-	return slices.ContainsFunc(w.others(s), func(o *session) bool {
+	return w.held(s, j.id) || slices.ContainsFunc(w.others(s), func(o *session) bool {
 		for _, did := range o.did.jobs {
 			if did.receipt.BatchID == j.receipt.BatchID {
 				return true

@@ -25,7 +25,8 @@ create or replace function {{ .schema }}._jobs_update ()
   set enable_seqscan = off
 as $$
 declare
-  v_back timestamptz;
+  v_back  timestamptz;
+  v_stays boolean;
 begin
   if tg_level = 'STATEMENT' then
     perform _update_jobs();
@@ -61,15 +62,17 @@ begin
   if new.run_at = 'infinity' and old.run_at = 'infinity' and old.metadata ? 'awa:run_at'
     and not exists (select from job_dependencies as k where k.job_id = old.id)
   then
-    v_back := _due_at(old.metadata);
+    v_back := least(_due_at(old.metadata), _now());
   end if;
+  -- An available job is due, also if the clock was set back since.
+  v_stays := old.state = 'available' and new.run_at = old.run_at;
   -- Only what it changes: another session may have changed the rest since.
   perform _collect('update', (jsonb_strip_nulls(jsonb_build_object('id', new.id,
       'found', case when old.state not in ('available', 'scheduled', 'retryable') then old.state end,
       'queue', nullif(new.queue, old.queue), 'priority', nullif(new.priority, old.priority), 'run_at', nullif(new.run_at, old.run_at),
       'max_attempts', nullif(new.max_attempts, old.max_attempts), 'tags', to_jsonb(nullif(coalesce(new.tags, '{}'), old.tags)),
       'unique_key', new.unique_key, 'unique_states', new.unique_states, 'due_at', case
-        when new.unique_key is null then null
+        when new.unique_key is null or v_stays then null
         when _in_mask('available', new.unique_states) then new.run_at
         else coalesce(v_back, new.run_at) end))
     || case when new.metadata = old.metadata then '{}' else jsonb_build_object('metadata', new.metadata) end)::text);
@@ -79,7 +82,7 @@ begin
     new.metadata := new.metadata - 'awa:run_at';
   end if;
   new.tags := coalesce(new.tags, '{}');
-  new.state := case when new.run_at <= _now() then 'available' when old.state = 'available' then 'scheduled' else old.state end;
+  new.state := case when v_stays or new.run_at <= _now() then 'available' when old.state = 'available' then 'scheduled' else old.state end;
   return new;
 end;
 $$;
@@ -205,11 +208,11 @@ begin
       -- exists may be planned to read them all.
       _is_parked(d::deferred_jobs)
         and (select k.job_id from job_dependencies as k where k.job_id = d.job_id limit 1) is null as parked,
-      _gains_key(d::deferred_jobs) as gains
+      _gains_key(d::deferred_jobs) as gains, false as was_due
     from late as d
     union all
     select r.job_id, r.lane, 'scheduled', r.run_at, r.created_at, r.run_lease + 1, r.attempt, r.max_attempts, r.kind, r.args,
-      r.metadata, r.tags, r.errors, r.progress, r.unique_key, r.unique_states, r.ordering_key, r.deadline, v_xid, false, false
+      r.metadata, r.tags, r.errors, r.progress, r.unique_key, r.unique_states, r.ordering_key, r.deadline, v_xid, false, false, true
     from unnest(v_taken) as t
     cross join lateral (
       select e.* from ready_entries as e
@@ -220,6 +223,7 @@ begin
     select j.*, n.queue, n.priority, coalesce(n.max_attempts, j.max_attempts) as attempts,
       case when n.tags is null then j.tags else nullif(n.tags, '{}') end as labels,
       case when n.metadata is null then j.metadata else _with_own(n.metadata, j.metadata) end as notes, coalesce(n.run_at, j.run_at) as due_at,
+      n.run_at is null and j.was_due as stays,
       -- Jobs without a key are spread over the shards.
       case when j.ordering_key is null then j.job_id % 64 end as spread
     from _job_changes() as n
@@ -230,8 +234,8 @@ begin
     select d.job_id, d.lane, d.state, d.created_at, d.run_lease, d.attempt, d.attempts, d.kind, d.args,
       nullif(case when d.due_at < 'infinity' or d.parked then d.notes - 'awa:run_at' else d.notes end, '{}') as notes, d.labels,
       d.errors, d.progress, d.unique_key, d.unique_states, d.ordering_key, d.deadline,
-      case when d.due_at = 'infinity' and d.parked then _due_at(d.metadata) else d.due_at end as due_at,
-      d.queue, d.priority, d.spread, d.gains
+      case when d.due_at = 'infinity' and d.parked then least(_due_at(d.metadata), v_now) else d.due_at end as due_at,
+      d.queue, d.priority, d.spread, d.gains, d.stays
     from due as d
   ),
   target as materialized (
@@ -242,7 +246,7 @@ begin
     select c.*, t.to_lane,
       -- A job that waited for a slot may have lost its unique key: promotion takes care of
       -- that.
-      c.due_at > v_now or v_stale or case when c.gains then not _has_key(c.unique_key, c.job_id) else false end as later
+      c.due_at > v_now and not c.stays or v_stale or case when c.gains then not _has_key(c.unique_key, c.job_id) else false end as later
     from changed as c
     -- A null counts as a value that none of these has, so that the join can hash.
     join target as t on t.lane = c.lane
