@@ -252,15 +252,14 @@ func wait(done <-chan struct{}, d time.Duration) bool {
 
 // start runs the jobs of one claim. When the client stops they go back instead.
 func (c *Client) start(q *queue, worker string, jobs []awa.Job, stopping bool) {
-	b := &batch{worker: worker, queue: q, attempts: make([]Attempt, len(jobs)), running: len(jobs)}
-	for i := range jobs {
-		a := &b.attempts[i]
-		a.Job, a.client, a.db, a.batch = &jobs[i], c.cfg.Client, c.cfg.Pool, b
+	b := newBatch(q, worker, jobs)
+	for _, a := range b.attempts {
+		a.client, a.db = c.cfg.Client, c.cfg.Pool
 	}
 	c.live.add(b)
 	if stopping {
-		for i := range b.attempts {
-			c.release(&b.attempts[i])
+		for _, a := range b.attempts {
+			c.release(a)
 		}
 		return
 	}
@@ -282,7 +281,7 @@ func (c *Client) handleNext(b *batch) {
 		if i+1 < len(b.attempts) && b.waiting.CompareAndSwap(false, true) {
 			go c.handleNext(b)
 		}
-		c.handle(&b.attempts[i])
+		c.handle(b.attempts[i])
 	}
 }
 
