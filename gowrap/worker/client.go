@@ -46,7 +46,7 @@ type Client struct {
 	values   context.Context // what handlers' contexts hold; it is never done
 	hasty    atomic.Bool     // handlers were told to give up
 
-	patience, lastWords time.Duration
+	patience, lastWords, grace time.Duration
 }
 
 // New returns a client that hands jobs to mux. It does not connect yet. An error says
@@ -66,7 +66,7 @@ func New(cfg Config, mux *Mux) (*Client, error) {
 		live:     live{batches: map[*batch]struct{}{}},
 		unheard:  newSignal(), born: time.Now(),
 		places:   make(chan struct{}, max(2, cfg.Pool.Config().MaxConns/4)),
-		patience: patience, lastWords: lastWords,
+		patience: patience, lastWords: lastWords, grace: grace,
 		stop: make(chan struct{}), hard: make(chan struct{}), stopped: make(chan struct{}),
 	}
 	sum := 0
@@ -151,7 +151,8 @@ func (c *Client) Stop(ctx context.Context) error {
 func (c *Client) Stopped() <-chan struct{} { return c.stopped }
 
 // grace is how long a handler whose context was cancelled may take to return
-// before its attempt is given back regardless.
+// before its attempt is given back regardless, and how long the answer to a claim may still
+// take: cut off, its jobs would come back by rescue.
 const grace = 200 * time.Millisecond
 
 // lastWords bounds the writes that remain when all handlers are through.
@@ -191,21 +192,23 @@ func (c *Client) run(ctx context.Context) {
 	}
 	c.log.Info("Worker stops")
 	stopClaims()
-	idle := make(chan struct{})
+	claimed, idle := make(chan struct{}), make(chan struct{})
 	go func() {
 		claiming.Wait() // no handler starts after this
+		close(claimed)
 		c.handlers.Wait()
 		close(idle)
 	}()
 	late := 0
 	if !c.within(idle, c.cfg.SoftStopTimeout) {
 		c.hasty.Store(true)
-		cutClaims()
-		claiming.Wait()
-		for _, a := range c.live.all() {
-			a.lost.stop()
+		c.stopHandlers()
+		if !wait(claimed, c.grace) {
+			cutClaims()
+			<-claimed
 		}
-		if !wait(idle, grace) {
+		c.stopHandlers() // which began meanwhile
+		if !wait(idle, c.grace) {
 			late = c.releaseAll()
 		}
 	}
@@ -224,6 +227,12 @@ func (c *Client) run(ctx context.Context) {
 		return
 	}
 	c.log.Info("Worker stopped")
+}
+
+func (c *Client) stopHandlers() {
+	for _, a := range c.live.all() {
+		a.lost.stop()
+	}
 }
 
 // within waits for up to d, and no longer than Stop's context allows.

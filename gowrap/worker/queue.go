@@ -58,14 +58,15 @@ func (q *queue) loop(ctx, hard context.Context) {
 		if n == 0 {
 			break
 		}
-		jobs, worker, err := q.claim(hard, n)
+		jobs, worker, err := q.claim(ctx, hard, n)
 		got := len(jobs)
 		q.giveBack(n - got)
 		if err != nil {
 			if ctx.Err() != nil && got == 0 {
 				break
 			}
-			if errors.Is(err, context.DeadlineExceeded) || sqlState(err) == tooLong {
+			var none *unsentError
+			if !errors.As(err, &none) && (errors.Is(err, context.DeadlineExceeded) || sqlState(err) == tooLong) {
 				q.tooMany(n)
 			}
 			message := "Claim failed; will try again"
@@ -223,8 +224,15 @@ func (q *queue) release() {
 	}
 }
 
+// unsentError is why a claim was not even sent: no connection of the pool came free.
+type unsentError struct{ err error }
+
+func (e *unsentError) Error() string { return "wait for a connection: " + e.err.Error() }
+func (e *unsentError) Unwrap() error { return e.err }
+
 // claim claims under the client's current name, which its caller leaves if there is no error.
-func (q *queue) claim(ctx context.Context, n int) (jobs []awa.Job, worker string, err error) {
+// When ctx is done it sends no claim, and waits until hard is for the answer to one.
+func (q *queue) claim(ctx, hard context.Context, n int) (jobs []awa.Job, worker string, err error) {
 	cfg := &q.c.cfg
 	ctx, cancel := context.WithTimeout(ctx, q.c.patience)
 	defer cancel()
@@ -234,12 +242,23 @@ func (q *queue) claim(ctx context.Context, n int) (jobs []awa.Job, worker string
 			return nil, "", err
 		}
 	}
-	jobs, err = cfg.Client.Claim(ctx, cfg.Pool, awa.ClaimParams{
+	defer func() {
+		if err != nil {
+			q.c.identity.leave(worker)
+		}
+	}()
+	conn, err := cfg.Pool.Acquire(ctx)
+	if err != nil {
+		return nil, worker, &unsentError{err}
+	}
+	defer conn.Release()
+	hard, cut := context.WithTimeout(hard, q.c.patience)
+	defer cut()
+	jobs, err = cfg.Client.Claim(hard, conn, awa.ClaimParams{
 		Queue: q.name, MaxJobs: n, Worker: worker, Lease: cfg.Lease, Async: true})
 	if err != nil {
 		q.c.identity.doubt(worker, err)
-		q.c.identity.leave(worker)
-		return nil, "", err
+		return nil, worker, err
 	}
 	return jobs, worker, nil
 }
