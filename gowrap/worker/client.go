@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -352,6 +353,18 @@ type brief struct {
 func (b *brief) Error() string { return strings.ToValidUTF8(b.text, "") + "…" }
 func (b *brief) Unwrap() error { return b.error }
 
+// legible is an error whose text does not panic, as that of a nil pointer may: the logger reads
+// it in a goroutine that nobody recovers.
+func legible(err error) (told error) {
+	defer func() {
+		if p := recover(); p != nil {
+			told = &PanicError{p, debug.Stack()}
+		}
+	}()
+	_ = err.Error()
+	return err
+}
+
 // report logs an attempt that did not complete.
 func (c *Client) report(a *Attempt, err error) {
 	outcome, level := a.verdict.outcome, slog.LevelInfo
@@ -364,6 +377,7 @@ func (c *Client) report(a *Attempt, err error) {
 	if len(a.verdict.text) > longestLogged {
 		err = &brief{err, a.verdict.text[:longestLogged]}
 	}
+	err = legible(err)
 	c.log.Log(c.values, level, "Job did not complete", "job", a.ID, "kind", a.Kind, "queue", a.Queue,
 		"attempt", a.Attempt, "of", a.MaxAttempts, "outcome", string(outcome), "error", err)
 }
