@@ -29,6 +29,7 @@ type Client struct {
 	heard      atomic.Int64 // when it answered a heartbeat last, in time since born
 	born       time.Time
 	places     chan struct{} // for writes that were held up
+	door       *door
 	troubles   troubles
 	finisher   *finisher
 	listener   *listener   // nil: PollOnly
@@ -67,6 +68,7 @@ func New(cfg Config, mux *Mux) (*Client, error) {
 		live:     live{batches: map[*batch]struct{}{}},
 		unheard:  newSignal(), born: time.Now(),
 		places:   make(chan struct{}, max(2, cfg.Pool.Config().MaxConns/4)),
+		door:     newDoor(),
 		patience: patience, lastWords: lastWords, grace: grace,
 		stop: make(chan struct{}), hard: make(chan struct{}), stopped: make(chan struct{}),
 	}

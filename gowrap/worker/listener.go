@@ -183,6 +183,7 @@ func (l *listener) listen(ctx context.Context) error {
 	l.up, l.doubted = true, false
 	l.sessions++
 	l.mu.Unlock()
+	l.c.door.open()
 	l.wakeAll() // they may wait by the connection from now on
 	var tested time.Time
 	for {

@@ -2,6 +2,7 @@ package worker_test
 
 import (
 	"context"
+	"log/slog"
 	"strconv"
 	"strings"
 	"testing"
@@ -82,5 +83,38 @@ func TestManyQueues(t *testing.T) {
 	if got := receive(t, done); got != name(many/2) {
 		t.Errorf("a job of %s", got)
 	}
+	stop(t, c)
+}
+
+// While the server cannot be reached, a few queues try on behalf of all.
+func TestManyQueuesInAnOutage(t *testing.T) {
+	const many = 500
+	admin, net, url := behind(t)
+	queues := map[string]worker.QueueConfig{}
+	for n := range many {
+		queues[strconv.Itoa(n)] = worker.QueueConfig{MaxWorkers: 1}
+	}
+	var log logbook
+	done := make(chan struct{}, 1)
+	c := start(t, worker.Config{Queues: queues, HeartbeatInterval: time.Second, Logger: log.logger(), Pool: newPool(t, url, nil)},
+		tasks(func(context.Context, *worker.Job[task]) error {
+			done <- struct{}{}
+			return nil
+		}))
+	eventually(t, func() bool { return waits(t, admin) == many }, func() any { return waits(t, admin) })
+	net.refusing.Store(true)
+	before := net.accepted.Load()
+	net.cut()
+	logged := func() any { return log.messages(t, slog.LevelDebug) }
+	eventually(t, func() bool {
+		return log.messages(t, slog.LevelDebug)["Lost the listening connection; polling meanwhile"] >= 7
+	}, logged)
+	// Each tries once before it is known, which may be two connections.
+	if n := net.accepted.Load() - before; n > 3*many {
+		t.Errorf("%d queues connected %d times", many, n)
+	}
+	net.refusing.Store(false)
+	enqueue(t, admin, awa.EnqueueParams{Queue: "7"})
+	receive(t, done)
 	stop(t, c)
 }

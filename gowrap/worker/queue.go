@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync/atomic"
 	"time"
 
@@ -58,15 +59,20 @@ func (q *queue) loop(ctx, hard context.Context) {
 		if n == 0 {
 			break
 		}
+		turn := q.c.door.enter(ctx)
 		jobs, worker, err := q.claim(ctx, hard, n)
 		got := len(jobs)
 		q.giveBack(n - got)
 		if err != nil {
 			if ctx.Err() != nil && got == 0 {
+				q.c.door.leave(turn)
 				break
 			}
-			var none *unsentError
-			if !errors.As(err, &none) && (errors.Is(err, context.DeadlineExceeded) || sqlState(err) == tooLong) {
+			pause := q.errors.next()
+			var unsent *unsentError
+			if errors.As(err, &unsent) {
+				pause = max(pause, q.c.door.close(turn))
+			} else if errors.Is(err, context.DeadlineExceeded) || sqlState(err) == tooLong {
 				q.tooMany(n)
 			}
 			message := "Claim failed; will try again"
@@ -74,9 +80,12 @@ func (q *queue) loop(ctx, hard context.Context) {
 				message = "Claim failed: the storage was restored from elsewhere and needs awa.rebase()"
 			}
 			q.c.warn(message, err, "queue", q.name)
-			sleep(ctx, q.errors.next())
+			sleep(ctx, pause)
+			q.c.door.leave(turn)
 			continue
 		}
+		q.c.door.open()
+		q.c.door.leave(turn)
 		q.errors.reset()
 		if got > 0 {
 			q.c.start(q, worker, jobs, ctx.Err() != nil)
@@ -224,10 +233,11 @@ func (q *queue) release() {
 	}
 }
 
-// unsentError is why a claim was not even sent: no connection of the pool came free.
+// unsentError is why a claim was not even sent: the client's name could not be made known, or
+// no connection of the pool came free.
 type unsentError struct{ err error }
 
-func (e *unsentError) Error() string { return "wait for a connection: " + e.err.Error() }
+func (e *unsentError) Error() string { return e.err.Error() }
 func (e *unsentError) Unwrap() error { return e.err }
 
 // claim claims under the client's current name, which its caller leaves if there is no error.
@@ -239,7 +249,7 @@ func (q *queue) claim(ctx, hard context.Context, n int) (jobs []awa.Job, worker 
 	for entered := false; !entered; entered = q.c.identity.enter(worker) {
 		worker, err = q.c.identity.name(ctx, cfg.Client, cfg.Pool)
 		if err != nil {
-			return nil, "", err
+			return nil, "", &unsentError{err}
 		}
 	}
 	defer func() {
@@ -249,7 +259,7 @@ func (q *queue) claim(ctx, hard context.Context, n int) (jobs []awa.Job, worker 
 	}()
 	conn, err := cfg.Pool.Acquire(ctx)
 	if err != nil {
-		return nil, worker, &unsentError{err}
+		return nil, worker, &unsentError{fmt.Errorf("wait for a connection: %w", err)}
 	}
 	defer conn.Release()
 	hard, cut := context.WithTimeout(hard, q.c.patience)
