@@ -11,7 +11,7 @@ import (
 type batch struct {
 	worker   string // under whose name it was claimed
 	queue    *queue
-	attempts []Attempt
+	attempts []*Attempt // nil: its handler has returned, and that is written
 
 	begun   atomic.Int64 // attempts whose handlers run or have run
 	waiting atomic.Bool  // a goroutine is on its way to begin the next one
@@ -21,6 +21,43 @@ type batch struct {
 	returned []*Attempt // and not yet ready to be written
 
 	unwritten int // guarded by live.mu
+}
+
+// small is how many bytes of documents a job of a batch may have on average for its jobs to
+// be kept in one piece of memory, about as much as they take without: that is quicker, but
+// none is let go before the last.
+const small = 500
+
+func newBatch(q *queue, worker string, jobs []awa.Job) *batch {
+	b := &batch{worker: worker, queue: q, attempts: make([]*Attempt, len(jobs)), running: len(jobs)}
+	bytes := 0
+	for i := range jobs {
+		j := &jobs[i]
+		bytes += len(j.Args) + len(j.Metadata) + len(j.Progress)
+		for _, e := range j.Errors {
+			bytes += len(e)
+		}
+	}
+	if bytes <= small*len(jobs) {
+		all := make([]Attempt, len(jobs))
+		for i := range jobs {
+			all[i].Job = &jobs[i]
+			b.attempts[i] = &all[i]
+		}
+	} else {
+		for i := range jobs {
+			own := &struct {
+				Attempt
+				job awa.Job
+			}{job: jobs[i]}
+			own.Job = &own.job
+			b.attempts[i] = &own.Attempt
+		}
+	}
+	for i, a := range b.attempts {
+		a.batch, a.place = b, i
+	}
+	return b
 }
 
 // The states of an attempt. Whoever moves it to one of the last two hands it to the
@@ -47,11 +84,15 @@ func (l *live) add(b *batch) {
 	l.batches[b] = struct{}{}
 }
 
-// written takes attempts off.
+// written takes attempts off, and lets go of those whose handlers are through: one that was
+// given back may be yet to find that out.
 func (l *live) written(attempts []*Attempt) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, a := range attempts {
+		if a.state.Load() == stateReturned {
+			a.batch.attempts[a.place] = nil
+		}
 		if a.batch.unwritten--; a.batch.unwritten == 0 {
 			delete(l.batches, a.batch)
 		}
@@ -107,8 +148,10 @@ func (l *live) all() []*Attempt {
 	defer l.mu.Unlock()
 	var attempts []*Attempt
 	for b := range l.batches {
-		for i := range b.attempts {
-			attempts = append(attempts, &b.attempts[i])
+		for _, a := range b.attempts {
+			if a != nil {
+				attempts = append(attempts, a)
+			}
 		}
 	}
 	return attempts

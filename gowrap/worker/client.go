@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -28,6 +29,7 @@ type Client struct {
 	heard      atomic.Int64 // when it answered a heartbeat last, in time since born
 	born       time.Time
 	places     chan struct{} // for writes that were held up
+	door       *door
 	troubles   troubles
 	finisher   *finisher
 	listener   *listener   // nil: PollOnly
@@ -46,7 +48,7 @@ type Client struct {
 	values   context.Context // what handlers' contexts hold; it is never done
 	hasty    atomic.Bool     // handlers were told to give up
 
-	patience, lastWords time.Duration
+	patience, lastWords, grace time.Duration
 }
 
 // New returns a client that hands jobs to mux. It does not connect yet. An error says
@@ -66,7 +68,8 @@ func New(cfg Config, mux *Mux) (*Client, error) {
 		live:     live{batches: map[*batch]struct{}{}},
 		unheard:  newSignal(), born: time.Now(),
 		places:   make(chan struct{}, max(2, cfg.Pool.Config().MaxConns/4)),
-		patience: patience, lastWords: lastWords,
+		door:     newDoor(),
+		patience: patience, lastWords: lastWords, grace: grace,
 		stop: make(chan struct{}), hard: make(chan struct{}), stopped: make(chan struct{}),
 	}
 	sum := 0
@@ -151,7 +154,8 @@ func (c *Client) Stop(ctx context.Context) error {
 func (c *Client) Stopped() <-chan struct{} { return c.stopped }
 
 // grace is how long a handler whose context was cancelled may take to return
-// before its attempt is given back regardless.
+// before its attempt is given back regardless, and how long the answer to a claim may still
+// take: cut off, its jobs would come back by rescue.
 const grace = 200 * time.Millisecond
 
 // lastWords bounds the writes that remain when all handlers are through.
@@ -191,21 +195,23 @@ func (c *Client) run(ctx context.Context) {
 	}
 	c.log.Info("Worker stops")
 	stopClaims()
-	idle := make(chan struct{})
+	claimed, idle := make(chan struct{}), make(chan struct{})
 	go func() {
 		claiming.Wait() // no handler starts after this
+		close(claimed)
 		c.handlers.Wait()
 		close(idle)
 	}()
 	late := 0
 	if !c.within(idle, c.cfg.SoftStopTimeout) {
 		c.hasty.Store(true)
-		cutClaims()
-		claiming.Wait()
-		for _, a := range c.live.all() {
-			a.lost.stop()
+		c.stopHandlers()
+		if !wait(claimed, c.grace) {
+			cutClaims()
+			<-claimed
 		}
-		if !wait(idle, grace) {
+		c.stopHandlers() // which began meanwhile
+		if !wait(idle, c.grace) {
 			late = c.releaseAll()
 		}
 	}
@@ -224,6 +230,12 @@ func (c *Client) run(ctx context.Context) {
 		return
 	}
 	c.log.Info("Worker stopped")
+}
+
+func (c *Client) stopHandlers() {
+	for _, a := range c.live.all() {
+		a.lost.stop()
+	}
 }
 
 // within waits for up to d, and no longer than Stop's context allows.
@@ -252,15 +264,14 @@ func wait(done <-chan struct{}, d time.Duration) bool {
 
 // start runs the jobs of one claim. When the client stops they go back instead.
 func (c *Client) start(q *queue, worker string, jobs []awa.Job, stopping bool) {
-	b := &batch{worker: worker, queue: q, attempts: make([]Attempt, len(jobs)), running: len(jobs)}
-	for i := range jobs {
-		a := &b.attempts[i]
-		a.Job, a.client, a.db, a.batch = &jobs[i], c.cfg.Client, c.cfg.Pool, b
+	b := newBatch(q, worker, jobs)
+	for _, a := range b.attempts {
+		a.client, a.db = c.cfg.Client, c.cfg.Pool
 	}
 	c.live.add(b)
 	if stopping {
-		for i := range b.attempts {
-			c.release(&b.attempts[i])
+		for _, a := range b.attempts {
+			c.release(a)
 		}
 		return
 	}
@@ -282,7 +293,7 @@ func (c *Client) handleNext(b *batch) {
 		if i+1 < len(b.attempts) && b.waiting.CompareAndSwap(false, true) {
 			go c.handleNext(b)
 		}
-		c.handle(&b.attempts[i])
+		c.handle(b.attempts[i])
 	}
 }
 
@@ -344,6 +355,18 @@ type brief struct {
 func (b *brief) Error() string { return strings.ToValidUTF8(b.text, "") + "…" }
 func (b *brief) Unwrap() error { return b.error }
 
+// legible is an error whose text does not panic, as that of a nil pointer may: the logger reads
+// it in a goroutine that nobody recovers.
+func legible(err error) (told error) {
+	defer func() {
+		if p := recover(); p != nil {
+			told = &PanicError{p, debug.Stack()}
+		}
+	}()
+	_ = err.Error()
+	return err
+}
+
 // report logs an attempt that did not complete.
 func (c *Client) report(a *Attempt, err error) {
 	outcome, level := a.verdict.outcome, slog.LevelInfo
@@ -356,6 +379,7 @@ func (c *Client) report(a *Attempt, err error) {
 	if len(a.verdict.text) > longestLogged {
 		err = &brief{err, a.verdict.text[:longestLogged]}
 	}
+	err = legible(err)
 	c.log.Log(c.values, level, "Job did not complete", "job", a.ID, "kind", a.Kind, "queue", a.Queue,
 		"attempt", a.Attempt, "of", a.MaxAttempts, "outcome", string(outcome), "error", err)
 }

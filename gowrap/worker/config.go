@@ -38,7 +38,8 @@ type Config struct {
 	Name string
 
 	// PollInterval is how long the client sleeps before it looks at an empty queue
-	// again without being notified. Defaults to 1 s, with PollOnly to 100 ms.
+	// again without being notified. Defaults to 1 s, with PollOnly to 100 ms, and to 2 ms
+	// for each queue if that is more.
 	PollInterval time.Duration
 	// PollOnly does without LISTEN, so that nothing needs the state of a session. It
 	// must be set behind a pooler in transaction mode.
@@ -103,6 +104,9 @@ const (
 	longestWorker = 180
 )
 
+// pollOfOne bounds what thousands of idle queues cost: 500 looks a second at all of them.
+const pollOfOne = 2 * time.Millisecond
+
 // withDefaults returns the config completed, or what is wrong with it.
 func (c Config) withDefaults() (Config, error) {
 	if c.Pool == nil {
@@ -141,10 +145,11 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Lease > longest {
 		return c, fmt.Errorf("worker: Config.Lease %s: want at most %s", c.Lease, longest)
 	}
+	poll := time.Second
 	if c.PollOnly {
-		setDefault(&c.PollInterval, 100*time.Millisecond)
+		poll = 100 * time.Millisecond
 	}
-	setDefault(&c.PollInterval, time.Second)
+	setDefault(&c.PollInterval, max(poll, time.Duration(len(c.Queues))*pollOfOne))
 	setDefault(&c.CompleteDelay, 5*time.Millisecond)
 	setDefault(&c.CompleteBatch, 500)
 	setDefault(&c.MaxUnacknowledged, 4*c.CompleteBatch)

@@ -24,6 +24,10 @@ var Cut = cut
 // writes of a stop, for a client that has not begun.
 func (c *Client) SetPatience(d time.Duration) { c.patience, c.lastWords = d, d }
 
+// SetGrace sets the time that handlers and claims have at the end of a stop, for a client that
+// has not begun.
+func (c *Client) SetGrace(d time.Duration) { c.grace = d }
+
 // Recheck asks which attempts are open, as after a silence of the server.
 func (c *Client) Recheck(ctx context.Context) error { return c.recheck(ctx) }
 

@@ -125,6 +125,7 @@ func (f *finisher) take() {
 	}
 	f.fresh.Add(-int64(len(taken)))
 	for _, a := range slices.Backward(taken) {
+		a.next = nil // or it would keep those that returned before it
 		b := a.batch
 		b.returned = append(b.returned, a)
 		f.held[b] = struct{}{}
@@ -132,9 +133,7 @@ func (f *finisher) take() {
 			continue
 		}
 		if len(b.returned) == len(b.attempts) {
-			for i := range b.attempts { // in the order of the claim
-				b.returned[i] = &b.attempts[i]
-			}
+			copy(b.returned, b.attempts) // in the order of the claim
 		}
 		f.ready(b)
 	}

@@ -20,6 +20,7 @@ func (c *Client) heartbeats(ctx context.Context) {
 		wait := c.cfg.HeartbeatInterval
 		if asked && err == nil {
 			c.heard.Store(int64(time.Since(c.born)))
+			c.door.open()
 		}
 		switch {
 		case ctx.Err() != nil:

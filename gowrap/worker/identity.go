@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -48,16 +50,30 @@ const (
 )
 
 func newIdentity(cfg Config) *identity {
-	queues := make([]string, 0, len(cfg.Queues))
-	for name := range cfg.Queues {
-		queues = append(queues, name)
+	return &identity{base: cfg.Name, info: describe(cfg), claims: map[string]int{}, retired: map[string]*retirement{}}
+}
+
+// mostNames is how many bytes of queues' names info has room for: every heartbeat writes it again.
+const mostNames = 4000
+
+// describe is what operators see of the client.
+func describe(cfg Config) json.RawMessage {
+	names := slices.Sorted(maps.Keys(cfg.Queues))
+	told, bytes := 0, 0
+	for told < len(names) && bytes+len(names[told]) <= mostNames {
+		bytes += len(names[told])
+		told++
 	}
-	host, _ := os.Hostname() // for operators only
-	info, err := json.Marshal(map[string]any{"host": host, "pid": os.Getpid(), "queues": queues})
+	host, _ := os.Hostname()
+	info := map[string]any{"host": host, "pid": os.Getpid(), "queues": names[:told]}
+	if told < len(names) {
+		info["more_queues"] = len(names) - told
+	}
+	doc, err := json.Marshal(info)
 	if err != nil {
-		info = nil // a queue's name that is no text
+		return nil // a queue's name that is no text
 	}
-	return &identity{base: cfg.Name, info: info, claims: map[string]int{}, retired: map[string]*retirement{}}
+	return doc
 }
 
 // name is the current name. It is registered.

@@ -24,6 +24,7 @@ type Attempt struct {
 
 	// Of the loop; see batch and finisher.
 	batch      *batch
+	place      int // in the batch
 	state      atomic.Int32
 	verdict    verdict
 	finishedAt time.Time // when the handler returned

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"net"
 	"sync"
 	"time"
 
@@ -23,8 +24,8 @@ type listener struct {
 	up        bool       // the last of them is open
 	leads     bool
 	requests  []request
-	doubted   bool               // the connection is to be tested at once
-	interrupt context.CancelFunc // ends the wait for a notification; nil: none
+	doubted   bool   // the connection is to be tested at once
+	interrupt func() // ends the wait for a notification; nil: none
 }
 
 // request asks the listener's session to wait for a queue, or no more.
@@ -61,7 +62,8 @@ func (l *listener) leader() bool {
 // there is no connection, or none that answers within the time of a poll.
 func (l *listener) startWaiting(ctx context.Context, q *queue) int64 {
 	r := request{q, true, make(chan int64, 1)}
-	if !l.ask(r) {
+	asked := l.ask(r, 0)
+	if asked == 0 {
 		return 0
 	}
 	timer := time.NewTimer(l.c.cfg.PollInterval)
@@ -72,28 +74,39 @@ func (l *listener) startWaiting(ctx context.Context, q *queue) int64 {
 	case <-timer.C:
 	case <-ctx.Done():
 	}
-	l.ask(request{q, false, make(chan int64, 1)}) // in case it does start
+	l.stopWaiting(q, asked) // in case it does start
 	return 0
 }
 
 // stopWaiting takes back what startWaiting did in a session.
 func (l *listener) stopWaiting(q *queue, session int64) {
-	if l.session() == session {
-		l.ask(request{q, false, make(chan int64, 1)})
-	}
+	l.ask(request{q, false, make(chan int64, 1)}, session)
 }
 
-func (l *listener) ask(r request) bool {
+// ask asks the open session, which must be the one named unless that is 0. It returns the number
+// of the session asked, or 0.
+func (l *listener) ask(r request, session int64) (asked int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !l.up {
-		return false
+	if !l.up || session != 0 && session != l.sessions {
+		return 0
 	}
 	l.requests = append(l.requests, r)
+	l.endWaitLocked()
+	return l.sessions
+}
+
+// endWait ends the wait for a notification, if there is one.
+func (l *listener) endWait() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.endWaitLocked()
+}
+
+func (l *listener) endWaitLocked() {
 	if l.interrupt != nil {
 		l.interrupt()
 	}
-	return true
 }
 
 // doubt has the connection tested at once.
@@ -101,9 +114,7 @@ func (l *listener) doubt() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.doubted = true
-	if l.interrupt != nil {
-		l.interrupt()
-	}
+	l.endWaitLocked()
 }
 
 func (l *listener) takeDoubt() (doubted bool) {
@@ -172,6 +183,7 @@ func (l *listener) listen(ctx context.Context) error {
 	l.up, l.doubted = true, false
 	l.sessions++
 	l.mu.Unlock()
+	l.c.door.open()
 	l.wakeAll() // they may wait by the connection from now on
 	var tested time.Time
 	for {
@@ -261,57 +273,74 @@ func leaderKey(client awa.Client) int64 {
 // serve does what was asked for, else waits for one notification.
 func (l *listener) serve(ctx context.Context, conn *pgx.Conn) error {
 	every := l.testEvery()
+	socket := conn.PgConn().Conn()
 	l.mu.Lock()
 	requests := l.requests
 	l.requests = nil
-	var wait context.Context
-	var cancel context.CancelFunc
-	if len(requests) == 0 {
-		wait, cancel = context.WithTimeout(ctx, every)
-		l.interrupt = cancel
+	wait := len(requests) == 0 && !l.doubted
+	if wait {
+		_ = socket.SetReadDeadline(time.Now().Add(every)) // if it is closed the wait fails
+		l.interrupt = func() { _ = socket.SetReadDeadline(time.Unix(1, 0)) }
 	}
 	l.mu.Unlock()
-
-	if len(requests) > 0 {
+	if !wait {
 		return l.do(ctx, conn, requests)
 	}
-	note, err := conn.WaitForNotification(wait)
+
+	// A context would end the wait as the pool is configured to end a statement, which may be
+	// by asking the server and giving it some time.
+	stop := context.AfterFunc(ctx, l.endWait)
+	note, err := conn.WaitForNotification(context.Background())
+	stop()
 	l.mu.Lock()
 	l.interrupt = nil
 	l.mu.Unlock()
-	interrupted := wait.Err() != nil
-	cancel()
+	_ = socket.SetReadDeadline(time.Time{})
+	var ended net.Error
 	switch {
+	case err == nil && note == nil:
+		// The pool's own handler of notifications has it.
+		l.wakeAll()
+		return nil
 	case err == nil:
 		if q := l.c.byName[note.Payload]; q != nil {
 			q.wake.set()
 		}
 		return nil
-	case interrupted && ctx.Err() == nil && !conn.IsClosed():
-		return nil
+	case errors.As(err, &ended) && ended.Timeout() && !conn.IsClosed():
+		return ctx.Err()
 	default:
 		return err
 	}
 }
 
-// do makes the session wait, or no more, in the order in which it was asked.
+// do makes the session wait for queues, then for others no more: all of them by one statement
+// each, for there may be thousands. A queue that is asked for twice is held twice, so it does
+// not matter which came first.
 func (l *listener) do(ctx context.Context, conn *pgx.Conn, requests []request) error {
 	ctx, cancel := context.WithTimeout(ctx, l.c.patience)
 	defer cancel()
-	session := l.session()
-	for i, r := range requests {
-		change := l.c.cfg.Client.StopWaiting
+	var start, stop []string
+	for _, r := range requests {
 		if r.start {
-			change = l.c.cfg.Client.StartWaiting
+			start = append(start, r.queue.name)
+		} else {
+			stop = append(stop, r.queue.name)
 		}
-		err := change(ctx, conn, []string{r.queue.name})
-		if err != nil {
-			for _, r := range requests[i:] {
-				r.done <- 0
-			}
-			return err
-		}
+	}
+	var err error
+	if len(start) > 0 {
+		err = l.c.cfg.Client.StartWaiting(ctx, conn, start)
+	}
+	if len(stop) > 0 && err == nil {
+		err = l.c.cfg.Client.StopWaiting(ctx, conn, stop)
+	}
+	session := l.session()
+	if err != nil {
+		session = 0
+	}
+	for _, r := range requests {
 		r.done <- session
 	}
-	return nil
+	return err
 }

@@ -53,3 +53,34 @@ func TestForeignStorageIsToldOnce(t *testing.T) {
 	reach(t, pool, id, awa.StateCompleted)
 	stop(t, c)
 }
+
+// A handler returns a nil pointer as its error, whose text panics. The attempt failed, and a
+// logger that reads the text as it comes may do so.
+func TestErrorThatCannotBeRead(t *testing.T) {
+	pool := newPool(t, pgtest.URL(t), nil)
+	var broken *textError
+	logged := make(reader, 10)
+	start(t, worker.Config{Pool: pool, DisableMaintain: true, Logger: slog.New(logged)},
+		tasks(func(context.Context, *worker.Job[task]) error { return broken }))
+	id := enqueue(t, pool, awa.EnqueueParams{})
+	if text := receive(t, logged); !strings.Contains(text, "nil pointer") {
+		t.Errorf("logged %q", text)
+	}
+	expectOutcome(t, pool, id, awa.StateRetryable, 1, "nil pointer")
+}
+
+// reader is a log handler that reads the texts of errors, and recovers nothing.
+type reader chan string
+
+func (reader) Enabled(context.Context, slog.Level) bool { return true }
+func (r reader) WithAttrs([]slog.Attr) slog.Handler     { return r }
+func (r reader) WithGroup(string) slog.Handler          { return r }
+func (r reader) Handle(_ context.Context, entry slog.Record) error {
+	entry.Attrs(func(a slog.Attr) bool {
+		if err, ok := a.Value.Any().(error); ok {
+			r <- err.Error()
+		}
+		return true
+	})
+	return nil
+}

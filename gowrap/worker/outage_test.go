@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -413,4 +414,39 @@ func poolHeld(t *testing.T, prepare func(*pgxpool.Config)) {
 		t.Errorf("it was completed by attempt %d", j.Attempt)
 	}
 	stop(t, c)
+}
+
+// While handlers hold every connection of the pool no claim is sent, so none can have been lost:
+// the client goes on under its name.
+func TestNameSurvivesAHeldPool(t *testing.T) {
+	admin, _, url := behind(t)
+	pool := newPool(t, url, func(cfg *pgxpool.Config) { cfg.MaxConns = 3 })
+	var log logbook
+	held := make(chan struct{}, 1)
+	holding, release := context.WithCancel(context.Background())
+	done := make(chan struct{}, 1)
+	c := begin(t, worker.Config{Pool: pool, PollInterval: 10 * time.Millisecond, Logger: log.logger(),
+		Queues: map[string]worker.QueueConfig{"default": {}, "other": {}}}, 300*time.Millisecond,
+		tasks(func(ctx context.Context, job *worker.Job[task]) error {
+			if job.Queue == "other" {
+				done <- struct{}{}
+				return nil
+			}
+			defer holdAll(ctx, t, pool)()
+			held <- struct{}{}
+			<-holding.Done()
+			return nil
+		}))
+	t.Cleanup(release)
+	enqueue(t, admin, awa.EnqueueParams{})
+	receive(t, held)
+	eventually(t, func() bool { return log.messages(t, slog.LevelDebug)["Claim failed; will try again"] >= 3 },
+		func() any { return log.text() })
+	release()
+	enqueue(t, admin, awa.EnqueueParams{Queue: "other"})
+	receive(t, done)
+	stop(t, c)
+	if names := rows[string](t, admin, `select worker from awa.list_workers()`); len(names) != 1 {
+		t.Errorf("it worked under the names %q", names)
+	}
 }

@@ -36,12 +36,14 @@ type link struct {
 	client, server net.Conn
 	frozen         atomic.Bool            // packets vanish, and neither end is told
 	answer         atomic.Pointer[[]byte] // what the client gets instead of the server's answer, its last
+	held           atomic.Pointer[<-chan struct{}]
 }
 
 // fate is what becomes of a link.
 type fate struct {
-	cut    bool   // it breaks, before the server gets to know
-	answer []byte // the server gets to know, the client gets this, and the link ends
+	cut    bool            // it breaks, before the server gets to know
+	answer []byte          // the server gets to know, the client gets this, and the link ends
+	held   <-chan struct{} // the server gets to know, and its answer waits until this is closed
 }
 
 // through is a proxy before the server of url, and the url by which to go through it.
@@ -123,7 +125,11 @@ func (p *proxy) carry(k *link, from, to net.Conn, up bool) {
 				return
 			} else if f.answer != nil {
 				k.answer.Store(&f.answer)
+			} else if f.held != nil {
+				k.held.Store(&f.held)
 			}
+		} else if held := k.held.Load(); held != nil {
+			<-*held
 		} else if answer := k.answer.Load(); answer != nil {
 			_, _ = to.Write(*answer)
 			p.end(k)

@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync/atomic"
 	"time"
 
@@ -58,14 +59,20 @@ func (q *queue) loop(ctx, hard context.Context) {
 		if n == 0 {
 			break
 		}
-		jobs, worker, err := q.claim(hard, n)
+		turn := q.c.door.enter(ctx)
+		jobs, worker, err := q.claim(ctx, hard, n)
 		got := len(jobs)
 		q.giveBack(n - got)
 		if err != nil {
 			if ctx.Err() != nil && got == 0 {
+				q.c.door.leave(turn)
 				break
 			}
-			if errors.Is(err, context.DeadlineExceeded) || sqlState(err) == tooLong {
+			pause := q.errors.next()
+			var unsent *unsentError
+			if errors.As(err, &unsent) {
+				pause = max(pause, q.c.door.close(turn))
+			} else if errors.Is(err, context.DeadlineExceeded) || sqlState(err) == tooLong {
 				q.tooMany(n)
 			}
 			message := "Claim failed; will try again"
@@ -73,9 +80,12 @@ func (q *queue) loop(ctx, hard context.Context) {
 				message = "Claim failed: the storage was restored from elsewhere and needs awa.rebase()"
 			}
 			q.c.warn(message, err, "queue", q.name)
-			sleep(ctx, q.errors.next())
+			sleep(ctx, pause)
+			q.c.door.leave(turn)
 			continue
 		}
+		q.c.door.open()
+		q.c.door.leave(turn)
 		q.errors.reset()
 		if got > 0 {
 			q.c.start(q, worker, jobs, ctx.Err() != nil)
@@ -223,23 +233,42 @@ func (q *queue) release() {
 	}
 }
 
+// unsentError is why a claim was not even sent: the client's name could not be made known, or
+// no connection of the pool came free.
+type unsentError struct{ err error }
+
+func (e *unsentError) Error() string { return e.err.Error() }
+func (e *unsentError) Unwrap() error { return e.err }
+
 // claim claims under the client's current name, which its caller leaves if there is no error.
-func (q *queue) claim(ctx context.Context, n int) (jobs []awa.Job, worker string, err error) {
+// When ctx is done it sends no claim, and waits until hard is for the answer to one.
+func (q *queue) claim(ctx, hard context.Context, n int) (jobs []awa.Job, worker string, err error) {
 	cfg := &q.c.cfg
 	ctx, cancel := context.WithTimeout(ctx, q.c.patience)
 	defer cancel()
 	for entered := false; !entered; entered = q.c.identity.enter(worker) {
 		worker, err = q.c.identity.name(ctx, cfg.Client, cfg.Pool)
 		if err != nil {
-			return nil, "", err
+			return nil, "", &unsentError{err}
 		}
 	}
-	jobs, err = cfg.Client.Claim(ctx, cfg.Pool, awa.ClaimParams{
+	defer func() {
+		if err != nil {
+			q.c.identity.leave(worker)
+		}
+	}()
+	conn, err := cfg.Pool.Acquire(ctx)
+	if err != nil {
+		return nil, worker, &unsentError{fmt.Errorf("wait for a connection: %w", err)}
+	}
+	defer conn.Release()
+	hard, cut := context.WithTimeout(hard, q.c.patience)
+	defer cut()
+	jobs, err = cfg.Client.Claim(hard, conn, awa.ClaimParams{
 		Queue: q.name, MaxJobs: n, Worker: worker, Lease: cfg.Lease, Async: true})
 	if err != nil {
 		q.c.identity.doubt(worker, err)
-		q.c.identity.leave(worker)
-		return nil, "", err
+		return nil, worker, err
 	}
 	return jobs, worker, nil
 }

@@ -5,7 +5,10 @@ import (
 	"errors"
 	"testing"
 
+	"github.com/jackc/pgx/v5/pgxpool"
+
 	awa "github.com/awaqueue/awa/gowrap"
+	"github.com/awaqueue/awa/gowrap/awatest"
 	"github.com/awaqueue/awa/gowrap/worker"
 	"github.com/awaqueue/awa/internal/pgtest"
 )
@@ -44,5 +47,33 @@ func TestRefusedJob(t *testing.T) {
 	if err := c.Stop(context.Background()); !errors.Is(err, worker.ErrUnfinished) {
 		t.Errorf("stop: %v", err)
 	}
+	requireHealthy(t, pool)
+}
+
+// The database may have an encoding that lacks what a handler's error says. The job is finished
+// all the same, and its error tells as much as it can.
+func TestErrorInForeignLetters(t *testing.T) {
+	url := pgtest.Empty(t)
+	admin := newPool(t, url, nil)
+	name := rows[string](t, admin, `select current_database() || '_latin1'`)[0]
+	exec(t, admin, `create database `+name+` encoding 'LATIN1' locale 'C' template template0`)
+	t.Cleanup(func() { exec(t, admin, `drop database `+name+` with (force)`) })
+	pool := newPool(t, url, func(cfg *pgxpool.Config) {
+		cfg.ConnConfig.Database = name
+		cfg.ConnConfig.RuntimeParams["client_encoding"] = "UTF8"
+	})
+	awatest.Migrate(t, pool)
+	results := []error{errBroken, errors.New("é 日本 😀"), worker.Cancel("日本"), worker.Terminal(errors.New("日本"))}
+	var ids []int64
+	for n := range results {
+		ids = append(ids, enqueue(t, pool, awa.EnqueueParams{Args: task{n}}))
+	}
+	c := start(t, worker.Config{Pool: pool, DisableMaintain: true},
+		tasks(func(_ context.Context, job *worker.Job[task]) error { return results[job.Args.N] }))
+	expectOutcome(t, pool, ids[0], awa.StateRetryable, 1, "broken")
+	expectOutcome(t, pool, ids[1], awa.StateRetryable, 1, `\\u65e5\\u672c \\ud83d\\ude00`)
+	expectOutcome(t, pool, ids[2], awa.StateCancelled, 1, `\\u65e5\\u672c`)
+	expectOutcome(t, pool, ids[3], awa.StateFailed, 1, `\\u65e5\\u672c`)
+	stop(t, c)
 	requireHealthy(t, pool)
 }

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"slices"
 	"testing"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -26,10 +27,7 @@ func TestGivenBackBeforeItBegan(t *testing.T) {
 	}
 	c.values = t.Context()
 	const jobs = 3
-	b := &batch{worker: "w", queue: c.queues[0], attempts: make([]Attempt, jobs), running: jobs}
-	for i := range b.attempts {
-		b.attempts[i].Job, b.attempts[i].batch = &awa.Job{Kind: "task"}, b
-	}
+	b := newBatch(c.queues[0], "w", slices.Repeat([]awa.Job{{Kind: "task"}}, jobs))
 	c.live.add(b)
 	c.handlers.Add(jobs)
 	if late := c.releaseAll(); late != 0 {

@@ -3,8 +3,13 @@ package worker_test
 import (
 	"context"
 	"errors"
+	"log/slog"
+	"sync"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	awa "github.com/awaqueue/awa/gowrap"
 	"github.com/awaqueue/awa/gowrap/worker"
@@ -210,4 +215,47 @@ func TestHardStopOfManyHandlers(t *testing.T) {
 		}
 	}
 	requireHealthy(t, pool)
+}
+
+// A claim has taken its jobs, and the answer is on its way, at a hard stop. It may still come: the
+// jobs go back. Cut off, they would come back by rescue.
+func TestHardStopBeforeAnAnswer(t *testing.T) {
+	admin, net, url := behind(t)
+	const many = 5
+	enqueueMany(t, admin, "default", many)
+	held := make(chan struct{})
+	release := sync.OnceFunc(func() { close(held) })
+	defer release()
+	net.on("awa.claim(", 1, fate{held: held})
+	var log logbook
+	pool := newPool(t, url, func(cfg *pgxpool.Config) {
+		cfg.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeExec // or a claim is prepared first
+	})
+	c := newClient(t, worker.Config{Pool: pool, DisableMaintain: true, Logger: log.logger()},
+		tasks(func(context.Context, *worker.Job[task]) error { return nil }))
+	c.SetGrace(patience)
+	if err := c.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, func() bool { return counts(t, admin, "default").Running == many },
+		func() any { return counts(t, admin, "default") })
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	stopped := make(chan error, 1)
+	go func() { stopped <- c.Stop(ended) }()
+	eventually(t, func() bool { return log.messages(t, slog.LevelInfo)["Worker stops"] > 0 }, func() any { return log.text() })
+	release()
+	if err := receive(t, stopped); err != nil {
+		t.Error(err)
+	}
+	jobs, err := queue.Claim(t.Context(), admin, awa.ClaimParams{Queue: "default", MaxJobs: many + 1})
+	if err != nil || len(jobs) != many {
+		t.Errorf("%d jobs are available, %v", len(jobs), err)
+	}
+	for _, j := range jobs {
+		if j.Attempt != 1 {
+			t.Errorf("attempt %d of job %d", j.Attempt, j.ID)
+		}
+	}
+	requireHealthy(t, admin)
 }

@@ -30,7 +30,9 @@ type Result struct {
 
 // Work runs one claimed job and finishes it, both on db, which may be a
 // transaction: what tests do, and programs with a loop of their own. It returns
-// an error if the finish could not be written; how the job went is in the result.
+// an error if the finish could not be written; how the job went is in the result. The
+// handler's context ends at the job's deadline by this machine's clock: a [Client] reckons
+// with that of the server.
 func (m *Mux) Work(ctx context.Context, c awa.Client, db awa.DBTX, job *awa.Job) (Result, error) {
 	a := &Attempt{Job: job, client: c, db: db}
 	run, cancel := a.within(ctx, 0)

@@ -3,10 +3,14 @@ package worker
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
+	"unicode/utf16"
+	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -49,6 +53,9 @@ func (c *Client) write(ctx context.Context, attempts []*Attempt, kind int, slow 
 		calls.finish(one, func(w writer) {
 			w.persist(ctx, one, func(ctx context.Context, db awa.DBTX, _, _ int) error {
 				_, err := c.cfg.Client.CancelAttempt(ctx, db, a.Receipt, a.verdict.text)
+				if untranslatable(err) {
+					a.verdict.text = ascii(a.verdict.text)
+				}
 				return err
 			})
 		})
@@ -154,6 +161,11 @@ func (c writer) failed(ctx context.Context, p *awa.FailManyParams) (accepted []a
 		part := *p
 		part.Receipts, part.Errors = p.Receipts[from:to], p.Errors[from:to]
 		results, err := c.cfg.Client.FailMany(ctx, db, part)
+		if untranslatable(err) {
+			for i, text := range part.Errors {
+				part.Errors[i] = ascii(text)
+			}
+		}
 		mu.Lock()
 		defer mu.Unlock()
 		accepted = append(accepted, results...)
@@ -357,4 +369,27 @@ func cut(receipts []awa.Receipt, from, to int) (at int, ok bool) {
 func refused(err error) bool {
 	state := sqlState(err)
 	return state == "AW006" || len(state) >= 2 && slices.Contains([]string{"22", "23", "54"}, state[:2])
+}
+
+// untranslatable tells that a text has characters that the encoding of the database has not. The
+// next try has them as escapes: a job is worth more than the text of its error.
+func untranslatable(err error) bool {
+	return slices.Contains([]string{"22P05", "22021"}, sqlState(err))
+}
+
+// ascii writes the other characters of a text as JSON does.
+func ascii(text string) string {
+	var b strings.Builder
+	for _, r := range text {
+		switch {
+		case r < utf8.RuneSelf:
+			b.WriteRune(r)
+		case r > 0xFFFF:
+			high, low := utf16.EncodeRune(r)
+			fmt.Fprintf(&b, `\u%04x\u%04x`, high, low)
+		default:
+			fmt.Fprintf(&b, `\u%04x`, r)
+		}
+	}
+	return b.String()
 }
