@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"pgregory.net/rapid"
@@ -39,7 +40,6 @@ type orderWorld struct {
 	conn, other *pgx.Conn // other keeps a transaction open, now and then
 	waiting     map[string][]int64
 	held        []awa.Receipt
-	serial      int
 	answers     map[string]int64 // of rotate and prune
 }
 
@@ -49,8 +49,10 @@ func (w *orderWorld) restart(r *rapid.T) {
 	must(r, w.other, `rollback`)
 	must(r, w.conn, `select awa.reset()`)
 	must(r, w.conn, `select awa.configure_queue(q, '{"failed_retention": "0"}') from unnest($1::text[]) as q`, orderQueues)
-	must(r, w.conn, `update awa.storage_settings set segment_max_age = '1 day', history_retention = '0', straggler_limit = $1`,
-		rapid.SampledFrom([]int{0, 3, 1000}).Draw(r, "stragglers"))
+	must(r, w.conn, `update awa.storage_settings set segment_max_age = $2, history_retention = '0', straggler_limit = $1`,
+		rapid.SampledFrom([]int{0, 3, 1000}).Draw(r, "stragglers"),
+		// How long a lane counts as worked after a claim.
+		rapid.SampledFrom([]time.Duration{0, 24 * time.Hour}).Draw(r, "age"))
 	w.waiting, w.held = map[string][]int64{}, nil
 }
 

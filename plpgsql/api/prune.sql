@@ -59,7 +59,7 @@ begin
   if cardinality(v_jobs) > v_many or cardinality(v_jobs) > v_few and v_few < (
       select count(*)
       from unnest(v_lanes, v_batches) as o (lane, batch_id)
-      where o.batch_id is not null or o.lane in (select w from _worked_lanes(v_lanes, p_current) as w))
+      where o.batch_id is not null or o.lane in (select w from _worked_lanes(v_lanes) as w))
   then
     return 'blocked';
   end if;
@@ -167,4 +167,4 @@ end;
 $$;
 
 comment on function {{ .schema }}.prune is
-  'Empties the oldest sealed segment, whose history becomes totals in queue_terminal_rollups; failed jobs inside their queue''s failed_retention and a few stragglers move to later segments, jobs that wait without losing their place. Once no slot is left to open, so do up to a million that wait where nobody claims, if the current segment has as many jobs. Returns pruned; empty when no segment is sealed; blocked when more than a few of its jobs wait or run (see storage_status); busy when the segment is in use. Holds ACCESS EXCLUSIVE on that segment for milliseconds, once transactions that use it have ended, for which it waits about 100 ms. Calls that read all segments meanwhile wait some tens of milliseconds. Raises 25001 outside READ COMMITTED.';
+  'Empties the oldest sealed segment, whose history becomes totals in queue_terminal_rollups; failed jobs inside their queue''s failed_retention and a few stragglers move to later segments, jobs that wait without losing their place. Once no slot is left to open, so do up to a million that wait where nobody has claimed for a minute, if the current segment has as many jobs. Returns pruned; empty when no segment is sealed; blocked when more than a few of its jobs wait or run (see storage_status); busy when the segment is in use. Holds ACCESS EXCLUSIVE on that segment for milliseconds, once transactions that use it have ended, for which it waits about 100 ms. Calls that read all segments meanwhile wait some tens of milliseconds. Raises 25001 outside READ COMMITTED.';

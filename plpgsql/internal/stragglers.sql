@@ -27,17 +27,28 @@ begin
 end;
 $$;
 
--- Those of some lanes that somebody has claimed from since the last rotation.
-create or replace function {{ .schema }}._worked_lanes (p_lanes bigint[], p_current smallint)
+-- Those of some lanes that somebody has claimed from lately. Not since the last rotation: while
+-- the ring is full there is none.
+create or replace function {{ .schema }}._worked_lanes (p_lanes bigint[])
   returns setof bigint
   language plpgsql
   stable
   set enable_seqscan = off
 as $$
+declare
+  v_since timestamptz := _now() - (select least(s.segment_max_age, '1 minute') from storage_settings as s);
 begin
   return query
-  select l.lane from (select distinct u.lane from unnest(p_lanes) as u (lane)) as l
-  where (select true from lane_cursors as c where c.lane = l.lane and c.ready_slot = p_current and c.batch_id is not null limit 1);
+  select l.lane
+  from (select distinct u.lane from unnest(p_lanes) as u (lane)) as l
+  cross join lateral (
+    select o.batch_id from lane_cursors as o
+    where o.lane = l.lane and o.batch_id is not null
+    order by o.generation desc
+    limit 1
+  ) as c
+  cross join lateral (select k.claimed_at from claims as k where k.batch_id = c.batch_id limit 1) as k
+  where k.claimed_at > v_since;
 end;
 $$;
 
@@ -73,6 +84,6 @@ begin
   return v_jobs > v_many or v_jobs > v_few and v_few < (
     select coalesce(sum(u.open), 0)
     from unnest(v_lanes, v_open) as u (lane, open)
-    where u.lane in (select w from _worked_lanes(v_lanes, p_current) as w));
+    where u.lane in (select w from _worked_lanes(v_lanes) as w));
 end;
 $$;
