@@ -15,7 +15,7 @@ begin
   many := few;
   if is_full then
     many := greatest(few, least(1000000, (
-      select sum(k.enqueued)::bigint
+      select coalesce(sum(k.enqueued), 0)::bigint
       from (select distinct q.lane from queue_lanes as q) as l
       cross join lateral (
         select c.enqueued from terminal_count_checkpoints as c
