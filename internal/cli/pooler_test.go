@@ -5,19 +5,13 @@ import (
 	"testing"
 
 	"github.com/awaqueue/awa/internal/localpg"
+	"github.com/awaqueue/awa/internal/pgtest"
 )
 
 // Behind PgBouncer in transaction mode a command finds the session of the one before.
 func TestPgBouncer(t *testing.T) {
 	t.Parallel()
-	server, err := localpg.Start(t.Context(), localpg.Options{})
-	if errors.Is(err, localpg.ErrNoBinaries) {
-		t.Skip(err) // the rest of the suite may run on DATABASE_URL
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = server.Stop() })
+	server := pgtest.EmptyServer(t, localpg.Options{})
 	bouncer, err := server.StartBouncer(t.Context(), 1)
 	if errors.Is(err, localpg.ErrNoBouncer) {
 		t.Skip(err)

@@ -11,20 +11,14 @@ import (
 
 	"github.com/awaqueue/awa/internal/install"
 	"github.com/awaqueue/awa/internal/localpg"
+	"github.com/awaqueue/awa/internal/pgtest"
 )
 
 // Where nobody is a superuser: who may install, on a server of its own because the four roles
 // belong to the server.
 func TestInstallWithoutSuperuser(t *testing.T) {
 	t.Parallel()
-	server, err := localpg.Start(t.Context(), localpg.Options{})
-	if errors.Is(err, localpg.ErrNoBinaries) {
-		t.Skip(err)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = server.Stop() })
+	server := pgtest.EmptyServer(t, localpg.Options{})
 	as := func(role, database string) *pgx.Conn {
 		t.Helper()
 		conn, err := pgx.Connect(t.Context(), strings.Replace(server.DatabaseURL(database), "postgres@", role+"@", 1))
@@ -45,7 +39,7 @@ func TestInstallWithoutSuperuser(t *testing.T) {
 	run(as("postgres", "postgres"), "create role tenant login", "create role keeper login createrole", "create role guest login", "create role app login",
 		"create database tenants owner tenant", "create database keepers owner keeper", "create database guests", "grant create on database guests to guest")
 
-	_, err = install.Migrate(t.Context(), as("tenant", "tenants"), install.Options{})
+	_, err := install.Migrate(t.Context(), as("tenant", "tenants"), install.Options{})
 	var refused *pgconn.PgError
 	if !errors.As(err, &refused) || !strings.Contains(refused.Message, "and awa_producer is missing") || !strings.Contains(refused.Hint, "CREATEROLE") {
 		t.Errorf("without the roles: %v", err)

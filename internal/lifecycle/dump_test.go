@@ -83,11 +83,7 @@ func TestDumpGoesOnElsewhere(t *testing.T) {
 	if err != nil {
 		t.Fatalf("pg_dump: %v", err)
 	}
-	server, err := localpg.Start(t.Context(), localpg.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = server.Stop() })
+	server := pgtest.EmptyServer(t, localpg.Options{})
 	conn = pgtest.Conn(t, server.URL())
 	mustExec(t, conn, `create role awa_producer; create role awa_worker; create role awa_operator; create role awa_reader`)
 	restore := exec.Command(filepath.Join(bin, "psql"), "-qX", "-v", "ON_ERROR_STOP=1", "-d", server.URL())

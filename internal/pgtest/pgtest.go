@@ -98,6 +98,18 @@ func Server(t testing.TB, opts localpg.Options) *localpg.Server {
 // ServerOf is Server with awa installed as the options say.
 func ServerOf(t testing.TB, opts localpg.Options, awa install.Options) *localpg.Server {
 	t.Helper()
+	server := EmptyServer(t, opts)
+	conn := Conn(t, server.URL())
+	if _, err := install.Migrate(t.Context(), conn, awa); err != nil {
+		t.Fatal(err)
+	}
+	_ = conn.Close(t.Context())
+	return server
+}
+
+// EmptyServer is Server without awa.
+func EmptyServer(t testing.TB, opts localpg.Options) *localpg.Server {
+	t.Helper()
 	server, err := localpg.Start(t.Context(), opts)
 	if errors.Is(err, localpg.ErrNoBinaries) {
 		t.Skip(err) // the rest of the suite may run on DATABASE_URL
@@ -106,11 +118,6 @@ func ServerOf(t testing.TB, opts localpg.Options, awa install.Options) *localpg.
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = server.Stop() })
-	conn := Conn(t, server.URL())
-	if _, err := install.Migrate(t.Context(), conn, awa); err != nil {
-		t.Fatal(err)
-	}
-	_ = conn.Close(t.Context())
 	return server
 }
 

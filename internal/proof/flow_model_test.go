@@ -15,7 +15,6 @@ import (
 	"pgregory.net/rapid"
 
 	awa "github.com/awaqueue/awa/gowrap"
-	"github.com/awaqueue/awa/internal/install"
 	"github.com/awaqueue/awa/internal/pgtest"
 )
 
@@ -26,11 +25,7 @@ import (
 // -rapid.checks and -rapid.steps make it longer, -rapid.seed repeats a run.
 func TestFlowModel(t *testing.T) {
 	shorten(t, map[string]string{"rapid.checks": "3", "rapid.steps": "70", "rapid.nofailfile": "true"})
-	url := pgtest.Empty(t)
-	// Of a short ring every segment is pruned, and filled again, before long.
-	if _, err := install.Migrate(t.Context(), pgtest.Conn(t, url), install.Options{Segments: 3}); err != nil {
-		t.Fatal(err)
-	}
+	url := shortRing(t)
 	w := &flowWorld{conn: pgtest.Conn(t, url), other: pgtest.Conn(t, url), answers: map[string]int{}}
 	exec(t, w.conn, `set jit = off`)
 	exec(t, w.conn, flowTables)

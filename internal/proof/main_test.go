@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	awa "github.com/awaqueue/awa/gowrap"
+	"github.com/awaqueue/awa/internal/install"
 	"github.com/awaqueue/awa/internal/pgtest"
 )
 
@@ -33,6 +34,17 @@ func newPool(t testing.TB, url string) *pgxpool.Pool {
 	}
 	t.Cleanup(pool.Close)
 	return pool
+}
+
+// shortRing is a database with awa in the shortest ring: every segment is pruned, and filled
+// again, before long.
+func shortRing(t testing.TB) (url string) {
+	t.Helper()
+	url = pgtest.Empty(t)
+	if _, err := install.Migrate(t.Context(), pgtest.Conn(t, url), install.Options{Segments: 3}); err != nil {
+		t.Fatal(err)
+	}
+	return url
 }
 
 // requireHealthy demands that check() has nothing to say.

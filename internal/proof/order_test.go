@@ -12,7 +12,6 @@ import (
 	"pgregory.net/rapid"
 
 	awa "github.com/awaqueue/awa/gowrap"
-	"github.com/awaqueue/awa/internal/install"
 	"github.com/awaqueue/awa/internal/pgtest"
 )
 
@@ -21,10 +20,7 @@ import (
 // they wait through.
 func TestOrder(t *testing.T) {
 	shorten(t, map[string]string{"rapid.checks": "4", "rapid.steps": "80", "rapid.nofailfile": "true"})
-	url := pgtest.Empty(t)
-	if _, err := install.Migrate(t.Context(), pgtest.Conn(t, url), install.Options{Segments: 3}); err != nil {
-		t.Fatal(err)
-	}
+	url := shortRing(t)
 	w := &orderWorld{conn: pgtest.Conn(t, url), other: pgtest.Conn(t, url), answers: map[string]int64{}}
 	exec(t, w.conn, `set jit = off`)
 	rapid.Check(t, func(r *rapid.T) {

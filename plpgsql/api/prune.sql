@@ -20,6 +20,7 @@ declare
   v_closed   bigint;
   v_few      bigint;
   v_many     bigint;
+  v_waiting  boolean;
   v_terminal bigint;
   -- Open attempts, and failed jobs to keep, column by column.
   v_lanes    bigint[];
@@ -42,10 +43,7 @@ begin
   select count(*) into v_rows from ready_entries as r where r.ready_slot = v_slot;
   select count(*) into v_claims from claims as c where c.ready_slot = v_slot;
   select coalesce(sum(o.jobs), 0) into v_closed from attempt_outcomes as o where o.ready_slot = v_slot;
-  -- While the ring has another slot to open, one in a hundred.
-  select case when l.is_full then l.few else least(l.few, v_rows / 100) end, case when l.is_full then l.many else least(l.few, v_rows / 100) end
-  into v_few, v_many
-  from _straggler_limits(p_generation, p_current) as l;
+  select l.few, l.many into v_few, v_many from _straggler_limits(p_generation, p_current, v_rows) as l;
   -- Each row is closed once. A segment may be held for long, while prune is called again and
   -- again: the numbers tell, without looking at rows.
   if v_rows - v_closed > v_many then
@@ -63,8 +61,9 @@ begin
   then
     return 'blocked';
   end if;
+  v_waiting := array_position(v_batches, null) is not null;
   -- Waiting jobs that move are added to checkpoints.
-  if array_position(v_batches, null) is not null and not _try_singleton(2) then
+  if v_waiting and not _try_singleton(2) then
     return 'busy';
   end if;
   select array_agg(f.lane), array_agg(f.job_id), array_agg(f.run_lease), array_agg(f.batch_id), array_agg(f.seq), array_agg(f.nth)
@@ -114,7 +113,7 @@ begin
     -- Nobody can be writing here any more. If anything came that the proof did not see, it
     -- takes another prune.
     if _segment_changed({{ $i }}, v_proof, v_own) or not _dependents_know({{ $i }})
-      or (array_position(v_batches, null) is not null and v_claims <> (select count(*) from claims_{{ $i }}))
+      or (v_waiting and v_claims <> (select count(*) from claims_{{ $i }}))
     then
       raise exception using errcode = '55P03', message = 'the segment changed while it was pruned';
     end if;

@@ -24,15 +24,8 @@ begin
   if v_brought = 0 then
     return true;
   end if;
-  -- Stragglers that wait are enqueued anew.
-  select greatest(coalesce(sum(k.enqueued), 0) - v_moved, 0) into v_own
-  from (select distinct q.lane from queue_lanes as q) as l
-  cross join lateral (
-    select c.enqueued from terminal_count_checkpoints as c
-    where c.ready_slot = p_current.slot and c.lane = l.lane
-    order by c.checkpoint desc
-    limit 1
-  ) as k;
+  -- Stragglers that wait count as enqueued where they were moved to.
+  select greatest(coalesce(sum(t.enqueued), 0) - v_moved, 0) into v_own from _newest_totals(p_current.slot) as t;
   return v_bytes * v_own > p_max_bytes * (v_own + v_brought);
 end;
 $$;

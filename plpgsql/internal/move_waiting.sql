@@ -12,11 +12,12 @@ create or replace function {{ .schema }}._move_waiting (p_generation bigint, p_c
   set enable_seqscan = off
 as $$
 declare
-  v_from  smallint := (p_generation % {{ .segments }})::smallint;
-  v_last  bigint := (select max(g.generation) from segment_rotations as g);
-  v_lanes bigint[];
-  v_to    bigint[];
-  v_lane  bigint;
+  v_from    smallint := (p_generation % {{ .segments }})::smallint;
+  v_last    bigint := (select max(g.generation) from segment_rotations as g);
+  v_lanes   bigint[];
+  v_to      bigint[];
+  v_lane    bigint;
+  v_segment bigint;
 begin
   select array_agg(l.lane), array_agg(coalesce((
       select s.generation
@@ -78,8 +79,8 @@ begin
   ) as b on true;
 
   -- Last, for others wait for the lanes until this commits.
-  for v_lane in
-    select l.lane
+  for v_lane, v_segment in
+    select l.lane, l.segment
     from unnest(v_lanes, v_to) as l (lane, segment)
     cross join lateral (
       select o.drained, o.last_segment from lane_cursors as o where o.lane = l.lane order by o.generation desc limit 1
@@ -90,18 +91,16 @@ begin
       raise lock_not_available;
     end if;
     perform set_config('{{ .schema }}.lane', 'held', true);
+    -- Read again, now that nobody else moves it.
     insert into lane_cursors (
       lane, generation, segment, last_segment, base_segment, pos_xid, pos_job_id, floor_xid, settled_segment, settled_xid,
       claimed_total, ready_slot, skips, drained, s_prev, s_cur)
-    select v_lane, c.generation + 1, m.segment, l.segment, c.base_segment,
+    select c.lane, c.generation + 1, m.segment, v_segment, c.base_segment,
       case when m.segment = c.segment then c.pos_xid else '0' end, case when m.segment = c.segment then c.pos_job_id else -1 end,
       c.floor_xid, c.settled_segment, c.settled_xid, c.claimed_total, p_current, c.skips, false, c.s_prev, c.s_cur
-    from unnest(v_lanes, v_to) as l (lane, segment)
-    cross join lateral (
-      select o.* from lane_cursors as o where o.lane = l.lane order by o.generation desc limit 1
-    ) as c
+    from (select o.* from lane_cursors as o where o.lane = v_lane order by o.generation desc limit 1) as c
     cross join greatest(c.segment, p_generation + 1) as m (segment)
-    where l.lane = v_lane and not c.drained and c.last_segment < l.segment;
+    where not c.drained and c.last_segment < v_segment;
   end loop;
 end;
 $$;

@@ -1,5 +1,5 @@
 {{- /* What a prune keeps of a segment: jobs that wait or run, v_*, and failed ones, f_*. */}}
-  if array_position(v_batches, null) is not null then
+  if v_waiting then
     perform _move_waiting(p_generation, p_current, array_agg(o.lane), array_agg(o.job_id), array_agg(o.run_lease))
     from unnest(v_lanes, v_jobs, v_leases, v_batches) as o (lane, job_id, run_lease, batch_id)
     where o.batch_id is null;

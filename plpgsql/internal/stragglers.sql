@@ -3,26 +3,18 @@
 -- Few of them in any case, and many where nobody works their lanes and the ring has no other slot
 -- left to open: as many as were enqueued into the current segment. So a queue that is paused for
 -- weeks does not make all others' history grow, and moving its jobs costs no more than enqueueing
--- the others did.
-create or replace function {{ .schema }}._straggler_limits (p_oldest bigint, p_current smallint, out is_full boolean, out few bigint, out many bigint)
+-- the others did. While there is such a slot, few means one in a hundred of p_rows, if that is given.
+create or replace function {{ .schema }}._straggler_limits (p_oldest bigint, p_current smallint, p_rows bigint, out few bigint, out many bigint)
   language plpgsql
   stable
-  set enable_seqscan = off
 as $$
 begin
-  is_full := p_oldest + {{ sub (int .segments) 1 }} <= (select max(r.generation) from segment_rotations as r);
   few := (select s.straggler_limit::bigint from storage_settings as s);
-  many := few;
-  if is_full then
-    many := greatest(few, least(1000000, (
-      select coalesce(sum(k.enqueued), 0)::bigint
-      from (select distinct q.lane from queue_lanes as q) as l
-      cross join lateral (
-        select c.enqueued from terminal_count_checkpoints as c
-        where c.ready_slot = p_current and c.lane = l.lane
-        order by c.checkpoint desc
-        limit 1
-      ) as k)));
+  if p_oldest + {{ sub (int .segments) 1 }} > (select max(r.generation) from segment_rotations as r) then
+    few := least(few, p_rows / 100);
+    many := few;
+  else
+    many := greatest(few, least(1000000, (select coalesce(sum(t.enqueued), 0)::bigint from _newest_totals(p_current) as t)));
   end if;
 end;
 $$;
@@ -59,7 +51,6 @@ create or replace function {{ .schema }}._seems_held (p_oldest bigint, p_current
   returns boolean
   language plpgsql
   stable
-  set enable_seqscan = off
 as $$
 declare
   v_few   bigint;
@@ -69,18 +60,9 @@ declare
   v_open  bigint[];
 begin
   select coalesce(sum(k.open), 0)::bigint, array_agg(k.lane), array_agg(k.open) into v_jobs, v_lanes, v_open
-  from (
-    select l.lane, c.enqueued - c.closed as open
-    from (select distinct q.lane from queue_lanes as q) as l
-    cross join lateral (
-      select n.enqueued, n.closed from terminal_count_checkpoints as n
-      where n.ready_slot = p_oldest % {{ .segments }} and n.lane = l.lane
-      order by n.checkpoint desc
-      limit 1
-    ) as c
-  ) as k
+  from (select t.lane, t.enqueued - t.closed as open from _newest_totals((p_oldest % {{ .segments }})::smallint) as t) as k
   where k.open <> 0;
-  select l.few, l.many into v_few, v_many from _straggler_limits(p_oldest, p_current) as l;
+  select l.few, l.many into v_few, v_many from _straggler_limits(p_oldest, p_current, null) as l;
   return v_jobs > v_many or v_jobs > v_few and v_few < (
     select coalesce(sum(u.open), 0)
     from unnest(v_lanes, v_open) as u (lane, open)

@@ -59,6 +59,26 @@ begin
 end;
 $$;
 
+-- Each lane's totals in a slot as of its newest checkpoint.
+create or replace function {{ .schema }}._newest_totals (p_slot smallint)
+  returns table (lane bigint, enqueued bigint, closed bigint)
+  language plpgsql
+  stable
+  set enable_seqscan = off
+as $$
+begin
+  return query
+  select l.lane, k.enqueued, k.closed
+  from (select distinct q.lane from queue_lanes as q) as l
+  cross join lateral (
+    select c.enqueued, c.closed from terminal_count_checkpoints as c
+    where c.ready_slot = p_slot and c.lane = l.lane
+    order by c.checkpoint desc
+    limit 1
+  ) as k;
+end;
+$$;
+
 -- What the counters add up to for rows visible in p_cur, or without it to the caller's
 -- statement, and not in p_prev, the snapshot of the newest checkpoint.
 create or replace function {{ .schema }}._segment_tail (p_slot integer, p_prev pg_snapshot, p_cur pg_snapshot)
