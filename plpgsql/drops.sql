@@ -81,3 +81,4 @@ drop function if exists {{ .schema }}._batch_maintain (integer, interval);
 drop function if exists {{ .schema }}._need_key_at (bytea, bit, bigint, timestamptz);
 drop function if exists {{ .schema }}._batch_bite ({{ .schema }}.batch_operations, integer, timestamptz);
 drop function if exists {{ .schema }}._seems_held (integer);
+drop function if exists {{ .schema }}._move_waiting (bigint, smallint, bigint[], bigint[], integer[]);

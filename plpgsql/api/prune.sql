@@ -22,11 +22,14 @@ declare
   v_many     bigint;
   v_waiting  boolean;
   v_terminal bigint;
-  -- Open attempts, and failed jobs to keep, column by column.
+  -- Open attempts, the segments that lanes' waiting jobs go to, and failed jobs to keep, column by
+  -- column.
   v_lanes    bigint[];
   v_jobs     bigint[];
   v_leases   integer[];
   v_batches  bigint[];
+  m_lanes    bigint[];
+  m_segments bigint[];
   f_lanes    bigint[];
   f_jobs     bigint[];
   f_leases   integer[];
@@ -104,6 +107,9 @@ begin
     select k.places, k.jobs into k_places, k_jobs from _leaving_keys(v_slot, k_jobs) as k;
   end if;
 
+  if v_waiting then
+    perform _extend_windows(p_generation, p_current, m_lanes, m_segments);
+  end if;
   if not _lock_segment(v_slot, v_met) then
     raise exception using errcode = '55P03', message = 'the segment is in use';
   end if;

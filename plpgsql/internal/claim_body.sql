@@ -477,8 +477,12 @@ begin
       end loop;
 
       if v_got = 0 then
-        -- Step past jobs that were cancelled or moved once, not at every poll.
-        if v_skipped{{ if not .divert }} and not v_frozen{{ end }} then
+        -- Step past jobs that were cancelled or moved once, not at every poll. Not where the ring
+        -- has turned since v_snap: a prune may have moved jobs of the window past its end.
+        if v_skipped{{ if not .divert }} and not v_frozen{{ end }} and not exists (
+            select from segment_rotations as g
+            where g.generation > v_segment and g.xid is distinct from pg_current_xact_id_if_assigned())
+        then
           insert into lane_cursors (
             lane, generation, segment, last_segment, base_segment, pos_xid, pos_job_id, floor_xid, settled_segment, settled_xid,
             claimed_total, ready_slot, skips, drained, s_prev, s_cur)

@@ -1,23 +1,18 @@
 -- Jobs that wait in a segment which is pruned go to a later one.
---
+
 -- They keep their xid, and with it their place: a lane is read one segment after the other, each
--- by xid and id. So they go no farther than to the next segment that has rows of their lane. The
--- windows to come find them there, since these read the whole ring from some segment on. An open
--- window ends with the segment that was the current one when it was opened: if it may show a job
--- that goes farther, the lane's cursor moves with it, under the lane's lock.
-create or replace function {{ .schema }}._move_waiting (p_generation bigint, p_current smallint, p_lanes bigint[], p_jobs bigint[], p_leases integer[])
-  returns void
+-- by xid and id. So they go no farther than to the next segment that has rows of their lane.
+-- Returns which segment that is for each lane.
+create or replace function {{ .schema }}._move_waiting (
+  p_generation bigint, p_lanes bigint[], p_jobs bigint[], p_leases integer[], out lanes bigint[], out segments bigint[]
+)
   language plpgsql
   volatile
   set enable_seqscan = off
 as $$
 declare
-  v_from    smallint := (p_generation % {{ .segments }})::smallint;
-  v_last    bigint := (select max(g.generation) from segment_rotations as g);
-  v_lanes   bigint[];
-  v_to      bigint[];
-  v_lane    bigint;
-  v_segment bigint;
+  v_from smallint := (p_generation % {{ .segments }})::smallint;
+  v_last bigint := (select max(g.generation) from segment_rotations as g);
 begin
   select array_agg(l.lane), array_agg(coalesce((
       select s.generation
@@ -25,7 +20,7 @@ begin
       where (select true from ready_entries as e where e.ready_slot = s.generation % {{ .segments }} and e.lane = l.lane and e.xid > '0' limit 1)
       order by s.generation
       limit 1), v_last))
-  into v_lanes, v_to
+  into lanes, segments
   from (select distinct u.lane from unnest(p_lanes) as u (lane)) as l;
 
   with moved as (
@@ -35,7 +30,7 @@ begin
     select r.lane, r.xid, r.job_id, r.run_at, r.created_at, r.run_lease, l.segment % {{ .segments }}, r.attempt, r.max_attempts, r.kind, r.args,
       r.metadata, r.tags, r.errors, r.progress, r.unique_key, r.unique_states, r.ordering_key, r.deadline
     from unnest(p_lanes, p_jobs, p_leases) as w (lane, job_id, run_lease)
-    join unnest(v_lanes, v_to) as l (lane, segment) on l.lane = w.lane
+    join unnest(lanes, segments) as l (lane, segment) on l.lane = w.lane
     cross join lateral (
       select e.* from ready_entries as e
       where e.ready_slot = v_from and e.job_id = w.job_id and e.run_lease = w.run_lease
@@ -45,7 +40,7 @@ begin
   ),
   head as materialized (
     select c.ready_slot, c.checkpoint, c.snapshot
-    from (select distinct u.segment from unnest(v_to) as u (segment)) as s
+    from (select distinct u.segment from unnest(segments) as u (segment)) as s
     cross join lateral (
       select n.* from checkpoint_snapshots as n where n.ready_slot = s.segment % {{ .segments }} order by n.checkpoint desc limit 1
     ) as c
@@ -77,15 +72,34 @@ begin
     order by n.checkpoint desc
     limit 1
   ) as b on true;
+end;
+$$;
 
-  -- Last, for others wait for the lanes until this commits.
+-- The windows to come find the moved jobs, since these read the whole ring from some segment on.
+-- An open window ends with the segment that was the current one when it was opened: if it may show
+-- a job that went farther, the lane's cursor moves with it, under the lane's lock. To the segment
+-- that this transaction opened nobody reads until it commits: a claim of before would take for
+-- consumed what it misses, so there is none meanwhile.
+--
+-- Others wait for these lanes until the caller commits.
+create or replace function {{ .schema }}._extend_windows (p_generation bigint, p_current smallint, p_lanes bigint[], p_segments bigint[])
+  returns void
+  language plpgsql
+  volatile
+  set enable_seqscan = off
+as $$
+declare
+  v_lane    bigint;
+  v_segment bigint;
+begin
   for v_lane, v_segment in
     select l.lane, l.segment
-    from unnest(v_lanes, v_to) as l (lane, segment)
-    cross join lateral (
+    from unnest(p_lanes, p_segments) as l (lane, segment)
+    left join lateral (
       select o.drained, o.last_segment from lane_cursors as o where o.lane = l.lane order by o.generation desc limit 1
-    ) as c
-    where not c.drained and c.last_segment < l.segment
+    ) as c on true
+    where (not c.drained and c.last_segment < l.segment) is true
+      or (select r.xid from segment_rotations as r where r.generation = l.segment) = pg_current_xact_id()
   loop
     if not pg_try_advisory_xact_lock(_lock_class(1), _lane_key(v_lane)) then
       raise lock_not_available;

@@ -1,8 +1,12 @@
 {{- /* What a prune keeps of a segment: jobs that wait or run, v_*, and failed ones, f_*. */}}
   if v_waiting then
-    perform _move_waiting(p_generation, p_current, array_agg(o.lane), array_agg(o.job_id), array_agg(o.run_lease))
-    from unnest(v_lanes, v_jobs, v_leases, v_batches) as o (lane, job_id, run_lease, batch_id)
-    where o.batch_id is null;
+    select m.lanes, m.segments into m_lanes, m_segments
+    from (
+      select array_agg(o.lane) as lanes, array_agg(o.job_id) as jobs, array_agg(o.run_lease) as leases
+      from unnest(v_lanes, v_jobs, v_leases, v_batches) as o (lane, job_id, run_lease, batch_id)
+      where o.batch_id is null
+    ) as w
+    cross join lateral _move_waiting(p_generation, w.lanes, w.jobs, w.leases) as m;
   end if;
 
   -- The rest of what survives goes to the current segment. Bodies of claimed and of finished
