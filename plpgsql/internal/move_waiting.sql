@@ -1,8 +1,9 @@
 -- Jobs that wait in a segment which is pruned go to a later one.
 
 -- They keep their xid, and with it their place: a lane is read one segment after the other, each
--- by xid and id. So they go no farther than to the next segment that has rows of their lane.
--- Returns which segment that is for each lane.
+-- by xid and id. So they go no farther than to the next segment that has rows of their lane, or
+-- where a transaction from before a rotation is open that may have added some. Returns which
+-- segment that is for each lane.
 create or replace function {{ .schema }}._move_waiting (
   p_generation bigint, p_lanes bigint[], p_jobs bigint[], p_leases integer[], out lanes bigint[], out segments bigint[]
 )
@@ -13,11 +14,20 @@ as $$
 declare
   v_from smallint := (p_generation % {{ .segments }})::smallint;
   v_last bigint := (select max(g.generation) from segment_rotations as g);
+  -- The segments that other transactions have added to.
+  v_used bigint[] := array(
+    select distinct t.slot - 1
+    from unnest(array[
+{{- range $i := until (int .segments) }}{{ if $i }}, {{ end }}'{{ $.schema }}.ready_entries_{{ $i }}'::regclass{{ end }}]) with ordinality as t (name, slot)
+    join pg_locks as k on k.relation = t.name
+    where k.locktype = 'relation' and k.mode = 'RowExclusiveLock' and k.granted and k.pid is distinct from pg_backend_pid()
+      and k.database = (select d.oid from pg_database as d where d.datname = current_database()));
 begin
   select array_agg(l.lane), array_agg(coalesce((
       select s.generation
       from generate_series(p_generation + 1, v_last) as s (generation)
-      where (select true from ready_entries as e where e.ready_slot = s.generation % {{ .segments }} and e.lane = l.lane and e.xid > '0' limit 1)
+      where s.generation % {{ .segments }} = any (v_used)
+        or (select true from ready_entries as e where e.ready_slot = s.generation % {{ .segments }} and e.lane = l.lane and e.xid > '0' limit 1)
       order by s.generation
       limit 1), v_last))
   into lanes, segments
