@@ -21,7 +21,7 @@ import (
 func TestOrder(t *testing.T) {
 	shorten(t, map[string]string{"rapid.checks": "4", "rapid.steps": "80", "rapid.nofailfile": "true"})
 	url := shortRing(t)
-	w := &orderWorld{conn: pgtest.Conn(t, url), other: pgtest.Conn(t, url), answers: map[string]int64{}}
+	w := &orderWorld{conn: pgtest.Conn(t, url), other: pgtest.Conn(t, url), keeper: pgtest.Conn(t, url), answers: map[string]int64{}}
 	exec(t, w.conn, `set jit = off`)
 	rapid.Check(t, func(r *rapid.T) {
 		w.restart(r)
@@ -34,6 +34,7 @@ func TestOrder(t *testing.T) {
 // orderWorld is a storage and, by queue, which of its jobs wait.
 type orderWorld struct {
 	conn, other *pgx.Conn // other keeps a transaction open, now and then
+	keeper      *pgx.Conn // keeps the storage while conn claims
 	waiting     map[string][]int64
 	held        []awa.Receipt
 	answers     map[string]int64 // of rotate and prune
@@ -43,6 +44,7 @@ var orderQueues = []string{"a", "b", "c"}
 
 func (w *orderWorld) restart(r *rapid.T) {
 	must(r, w.other, `rollback`)
+	must(r, w.keeper, `rollback`)
 	must(r, w.conn, `select awa.reset()`)
 	must(r, w.conn, `select awa.configure_queue(q, '{"failed_retention": "0"}') from unnest($1::text[]) as q`, orderQueues)
 	must(r, w.conn, `update awa.storage_settings set segment_max_age = $2, history_retention = '0', straggler_limit = $1`,
@@ -56,7 +58,7 @@ func (w *orderWorld) act(r *rapid.T) {
 	ctx := context.Background()
 	q := rapid.SampledFrom(orderQueues).Draw(r, "queue")
 	switch rapid.SampledFrom([]string{
-		"enqueue", "enqueue", "enqueue", "claim", "claim", "finish", "finish", "turn", "turn", "prune", "prune", "prune", "checkpoint", "cancel", "stay open", "check",
+		"enqueue", "enqueue", "enqueue", "claim", "claim", "finish", "finish", "turn", "turn", "prune", "prune", "prune", "at once", "at once", "checkpoint", "cancel", "stay open", "check",
 	}).Draw(r, "act") {
 	case "enqueue":
 		for range rapid.IntRange(1, 4).Draw(r, "jobs") {
@@ -77,24 +79,20 @@ func (w *orderWorld) act(r *rapid.T) {
 		}
 		w.held = w.held[n:]
 	case "turn":
-		// Other queues' jobs, without which a ring does not turn.
-		must(r, w.conn, `do $$ begin
-			perform awa.enqueue_many('k', array_fill('1'::jsonb, array[20]), queue => 'filler');
-			perform awa.complete_many(array(select c.receipt from awa.claim('filler', 20) as c));
-			perform awa.checkpoint_terminal_counters();
-		end $$`)
-		w.count(r, `select awa.rotate()`)
+		w.fill(r)
+		w.count(r, w.conn, `select awa.rotate()`)
 	case "prune":
-		w.count(r, `select awa.prune()`)
+		w.count(r, w.conn, `select awa.prune()`)
+	case "at once":
+		w.fill(r)
+		if len(w.waiting[q]) > 1 && rapid.Bool().Draw(r, "cancel") {
+			w.cancel(r, q) // the lane's next window may hold tombstones
+		}
+		w.atOnce(r, q)
 	case "checkpoint":
 		must(r, w.conn, `select awa.checkpoint_terminal_counters()`)
 	case "cancel":
-		if len(w.waiting[q]) == 0 {
-			idle(r, "nothing waits")
-		}
-		i := rapid.IntRange(0, len(w.waiting[q])-1).Draw(r, "job")
-		must(r, w.conn, `select awa.cancel($1)`, w.waiting[q][i])
-		w.waiting[q] = slices.Delete(w.waiting[q], i, i+1)
+		w.cancel(r, q)
 	case "stay open":
 		// It is in progress in every snapshot until its end.
 		must(r, w.other, `rollback`)
@@ -107,9 +105,65 @@ func (w *orderWorld) act(r *rapid.T) {
 	}
 }
 
-func (w *orderWorld) count(r *rapid.T, sql string) {
+func (w *orderWorld) cancel(r *rapid.T, q string) {
+	if len(w.waiting[q]) == 0 {
+		idle(r, "nothing waits")
+	}
+	i := rapid.IntRange(0, len(w.waiting[q])-1).Draw(r, "job")
+	must(r, w.conn, `select awa.cancel($1)`, w.waiting[q][i])
+	w.waiting[q] = slices.Delete(w.waiting[q], i, i+1)
+}
+
+// fill adds other queues' jobs, without which a ring does not turn.
+func (w *orderWorld) fill(r *rapid.T) {
+	must(r, w.conn, `do $$ begin
+		perform awa.enqueue_many('k', array_fill('1'::jsonb, array[20]), queue => 'filler');
+		perform awa.complete_many(array(select c.receipt from awa.claim('filler', 20) as c));
+		perform awa.checkpoint_terminal_counters();
+	end $$`)
+}
+
+// atOnce claims while another transaction rotates, prunes or both, and is open.
+func (w *orderWorld) atOnce(r *rapid.T, q string) {
+	most := rapid.IntRange(1, 5).Draw(r, "most")
+	must(r, w.keeper, `begin`)
+	for _, call := range rapid.SampledFrom([][]string{{"prune"}, {"rotate", "prune"}, {"prune", "rotate", "prune"}}).Draw(r, "calls") {
+		w.count(r, w.keeper, `select awa.`+call+`()`)
+	}
+	claimed := make(chan error, 1)
+	var jobs []awa.Job
+	go func() {
+		var err error
+		jobs, err = queue.Claim(context.Background(), w.conn, awa.ClaimParams{Queue: q, MaxJobs: most})
+		claimed <- err
+	}()
+	var err error
+	waits := false
+	for done := false; !done && !waits; {
+		select {
+		case err = <-claimed:
+			done = true
+		default:
+			if e := w.keeper.QueryRow(context.Background(), `select exists (select from pg_locks where pid = $1 and not granted)`,
+				w.conn.PgConn().PID()).Scan(&waits); e != nil {
+				r.Fatal(e)
+			}
+		}
+	}
+	must(r, w.keeper, rapid.SampledFrom([]string{`commit`, `commit`, `rollback`}).Draw(r, "end"))
+	if waits {
+		w.answers["claims waited"]++
+		err = <-claimed
+	}
+	if err != nil {
+		r.Fatal(err)
+	}
+	w.claimed(r, q, most, jobs)
+}
+
+func (w *orderWorld) count(r *rapid.T, conn *pgx.Conn, sql string) {
 	var answer string
-	if err := w.conn.QueryRow(context.Background(), sql).Scan(&answer); err != nil {
+	if err := conn.QueryRow(context.Background(), sql).Scan(&answer); err != nil {
 		r.Fatal(err)
 	}
 	w.answers[answer]++
@@ -120,6 +174,10 @@ func (w *orderWorld) claim(r *rapid.T, q string, most int) {
 	if err != nil {
 		r.Fatal(err)
 	}
+	w.claimed(r, q, most, jobs)
+}
+
+func (w *orderWorld) claimed(r *rapid.T, q string, most int, jobs []awa.Job) {
 	var got []int64
 	for _, j := range jobs {
 		got = append(got, j.ID)
