@@ -20,7 +20,8 @@ end;
 $$;
 
 -- Those of some lanes that somebody has claimed from lately. Not since the last rotation: while
--- the ring is full there is none.
+-- the ring is full there is none. A claim that is far ahead, before the clock was set back, does
+-- not count.
 create or replace function {{ .schema }}._worked_lanes (p_lanes bigint[])
   returns setof bigint
   language plpgsql
@@ -28,7 +29,8 @@ create or replace function {{ .schema }}._worked_lanes (p_lanes bigint[])
   set enable_seqscan = off
 as $$
 declare
-  v_since timestamptz := _now() - (select least(s.segment_max_age, '1 minute') from storage_settings as s);
+  v_now   timestamptz := _now();
+  v_since timestamptz := v_now - (select least(s.segment_max_age, '1 minute') from storage_settings as s);
 begin
   return query
   select l.lane
@@ -40,7 +42,7 @@ begin
     limit 1
   ) as c
   cross join lateral (select k.claimed_at from claims as k where k.batch_id = c.batch_id limit 1) as k
-  where k.claimed_at > v_since;
+  where k.claimed_at > v_since and not _is_ahead(k.claimed_at, v_now);
 end;
 $$;
 
