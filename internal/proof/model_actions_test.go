@@ -917,7 +917,7 @@ func (w *world) prune(r *rapid.T) {
 		s.ring = true // also one that is busy may have the ring: with somebody in its segment
 		switch {
 		case outcome == awa.Pruned && sealed:
-			v.prune()
+			return w.pruned(s, v)
 		case outcome == awa.PruneEmpty && !sealed:
 		case outcome == awa.PruneBlocked && sealed && pinned:
 		case outcome == awa.PruneBusy && len(w.others(s)) > 0:
@@ -926,6 +926,27 @@ func (w *world) prune(r *rapid.T) {
 		}
 		return nil
 	})
+}
+
+// pruned gives the oldest segment back and finds out where its waiting jobs went: not always as
+// far as the current segment. Their lanes may be in hand now.
+func (w *world) pruned(s *session, v *step) error {
+	moved := v.sorted(func(j modelJob) bool { return j.segment == v.oldest && j.state == awa.StateAvailable })
+	v.prune()
+	for _, j := range moved {
+		var slot int64
+		err := s.conn.QueryRow(context.Background(), `
+select e.ready_slot from awa.ready_entries as e where e.job_id = $1 order by e.run_lease desc limit 1`, j.id).Scan(&slot)
+		if err != nil {
+			return fmt.Errorf("job %d: %w", j.id, err)
+		}
+		s.queues[j.queue] = true
+		j = v.jobs[j.id]
+		j.segment = v.current - (v.current-slot)%w.segments
+		v.put(j)
+		w.answers[fmt.Sprintf("moved to the current segment %t", j.segment == v.current)]++
+	}
+	return nil
 }
 
 func (w *world) checkpoint(r *rapid.T) {

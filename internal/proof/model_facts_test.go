@@ -368,9 +368,7 @@ func (s *step) prune() {
 			}
 			j.segment = s.current
 			s.put(j)
-		case awa.StateAvailable:
-			s.offer(j)
-		case awa.StateRunning:
+		case awa.StateAvailable, awa.StateRunning:
 			j.segment = s.current
 			s.put(j)
 		}

@@ -78,7 +78,7 @@ func (w *world) maintain(r *rapid.T) {
 			case t.Task == "rescue":
 				err = w.rescued(s, v, t.Affected, busy)
 			case t.Task == "prune" && t.Outcome == awa.Pruned:
-				v.prune()
+				err = w.pruned(s, v)
 			case t.Task == "rotate" && t.Outcome == awa.Rotated:
 				v.current++
 				v.did.current++
