@@ -20,7 +20,7 @@ import (
 func (w *world) actions() []func(*rapid.T) {
 	return []func(*rapid.T){
 		w.begin, w.begin, w.end, w.end, w.end, w.savepoint, w.rollbackTo, w.lookInside,
-		w.enqueue, w.enqueue, w.enqueue, w.enqueueMany, w.enqueueMany,
+		w.enqueue, w.enqueue, w.enqueue, w.enqueueMany, w.enqueueMany, w.enqueueAfter, w.enqueueAfter,
 		w.claim, w.claim, w.claim, w.claim,
 		w.complete, w.completeMany, w.completeMany, w.fail, w.fail, w.fail, w.snooze, w.cancelAttempt,
 		w.callBack, w.callBack, w.callBack, w.answer, w.answer, w.answer, w.answer, w.hold, w.park,
@@ -266,6 +266,84 @@ var (
 	activeMask  = awa.InStates(awa.StateAvailable, awa.StateRunning) // a deferred job does not count
 	openMask    = awa.InStates(awa.StateAvailable, awa.StateRunning, awa.StateWaitingExternal, awa.StateRetryable)
 )
+
+// enqueueAfter adds a job that waits for one or two others.
+func (w *world) enqueueAfter(r *rapid.T) {
+	s := w.anyone(r)
+	if s.repeatable {
+		idle(r, "its snapshot may not show what the others came to")
+	}
+	j := modelJob{kind: anyKind(r), queue: "plain", state: awa.StateScheduled, attempt: 1, maxAttempts: 1, priority: 2, segment: -1}
+	p := awa.EnqueueParams{Kind: j.kind, Queue: j.queue, Priority: j.priority, MaxAttempts: 1}
+	for range rapid.IntRange(1, 2).Draw(r, "after") {
+		p.After = append(p.After, w.anyJob(r, s, func(j modelJob) bool { return j.waits() || j.open() }))
+	}
+	w.call(r, s, "enqueue after", func(ctx context.Context, conn *pgx.Conn) (err error) {
+		j.id, err = queue.Enqueue(ctx, conn, p)
+		return err
+	}, func(v *step, err error) error {
+		want := ""
+		for n, id := range p.After {
+			switch state := v.jobs[id].state; {
+			case in(modelGone, modelPruned)(v.jobs[id]):
+				want = "AW002"
+			case in(awa.StateFailed, awa.StateCancelled, modelDead)(v.jobs[id]):
+				want = cmp.Or(want, "AW003")
+			case state != awa.StateCompleted:
+				j.after[n] = id
+			}
+		}
+		if want != "" {
+			return answered(sqlState(err), want, nil)
+		}
+		if j.after == [2]int64{} {
+			j.state = awa.StateAvailable
+		}
+		if err != nil {
+			return err
+		}
+		return w.added(r, s, v, j)
+	})
+}
+
+// releasing looks at the jobs that wait for others before a pass over them, and returns what
+// finds out which of them it released. Only where nobody is in its way must it be all.
+func (w *world) releasing(s *session, v *step) func() error {
+	waiting := v.sorted(func(j modelJob) bool { return j.after != [2]int64{} })
+	completed := func(id int64) bool {
+		j := v.jobs[id]
+		return id == 0 || j.state == awa.StateCompleted || j.done && in(modelPruned, modelGone)(j)
+	}
+	failed := func(id int64) bool {
+		return id != 0 && in(awa.StateFailed, awa.StateCancelled, modelDead)(v.jobs[id])
+	}
+	settled := map[int64]bool{}
+	for _, j := range waiting {
+		settled[j.id] = !s.open && len(w.others(s)) == 0 &&
+			(completed(j.after[0]) && completed(j.after[1]) || failed(j.after[0]) || failed(j.after[1]))
+	}
+	return func() error {
+		for _, j := range waiting {
+			state, err := stateOf(s, j)
+			if err != nil {
+				return err
+			}
+			first, second := v.jobs[j.after[0]], v.jobs[j.after[1]]
+			switch {
+			case state == j.state && !settled[j.id]:
+			case state == awa.StateAvailable && (j.after[0] == 0 || first.done) && (j.after[1] == 0 || second.done):
+				w.answers["released"]++
+				v.offer(v.jobs[j.id])
+			case state == awa.StateCancelled && (first.lost || second.lost):
+				w.answers["cancelled for another"]++
+				v.cancel(j.id)
+			default:
+				return fmt.Errorf("%s by a pass: %+v, which waits for %+v and %+v", state, j, first, second)
+			}
+		}
+		return nil
+	}
+}
 
 // added puts a new job into the view.
 func (w *world) added(r *rapid.T, s *session, v *step, j modelJob) error {
@@ -695,10 +773,13 @@ func (w *world) change(r *rapid.T, set string, do func(*modelJob), args ...any) 
 		j := before
 		j.aside = false
 		do(&j)
+		if j.runAt != before.runAt {
+			j.after = [2]int64{}
+		}
 		s.queues[before.queue] = true
 		s.queues[j.queue] = true
 		state := awa.StateAvailable
-		if j.runAt > v.now {
+		if j.runAt > v.now || j.after != [2]int64{} {
 			state = awa.StateScheduled
 		}
 		switch {
@@ -915,16 +996,19 @@ func (w *world) prune(r *rapid.T) {
 		})) > 0
 		sealed := v.oldest < v.current
 		s.ring = true // also one that is busy may have the ring: with somebody in its segment
+		release := w.releasing(s, v)
+		waits := len(v.sorted(func(j modelJob) bool { return j.after != [2]int64{} })) > 0
+		var err error
 		switch {
 		case outcome == awa.Pruned && sealed:
-			return w.pruned(s, v)
+			err = w.pruned(s, v)
 		case outcome == awa.PruneEmpty && !sealed:
 		case outcome == awa.PruneBlocked && sealed && pinned:
-		case outcome == awa.PruneBusy && len(w.others(s)) > 0:
+		case outcome == awa.PruneBusy && (len(w.others(s)) > 0 || s.open && waits):
 		default:
 			return fmt.Errorf("%s; sealed %v, pinned %v", outcome, sealed, pinned)
 		}
-		return nil
+		return errors.Join(err, release())
 	})
 }
 

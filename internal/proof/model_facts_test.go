@@ -67,7 +67,9 @@ type modelJob struct {
 	touched     int   // how often its lease changed in ways that show nowhere
 	own         bool  // offered by the transaction that looks
 	slotKey     string
-	aside       bool // scheduled for no moment: a claim met its slot key taken
+	aside       bool     // scheduled for no moment: a claim met its slot key taken
+	after       [2]int64 // the same until these complete; 0 for none
+	done, lost  bool     // it completed once, and it ended otherwise
 	key         string
 	mask        awa.StateMask
 }
@@ -81,8 +83,11 @@ func (j modelJob) counts(state awa.JobState) bool {
 // holds reports whether it does now.
 func (j modelJob) holds() bool { return j.counts(j.state) }
 
+// endless reports whether the job waits for no moment.
+func (j modelJob) endless() bool { return j.aside || j.after != [2]int64{} }
+
 // due reports whether promotion at a moment offers the job.
-func (j modelJob) due(now int64) bool { return j.deferred() && !j.aside && j.runAt <= now }
+func (j modelJob) due(now int64) bool { return j.deferred() && !j.endless() && j.runAt <= now }
 
 // gains reports whether promotion has to take the job's key.
 func (j modelJob) gains() bool { return j.key != "" && j.counts(awa.StateAvailable) && !j.holds() }
@@ -220,14 +225,14 @@ func (s *step) holder(j modelJob, state awa.JobState) int64 {
 // offer puts a job at the end of its lane.
 func (s *step) offer(j modelJob) {
 	j.state, j.own, j.segment, j.ran, j.aside = awa.StateAvailable, true, s.current, false, false
-	j.leased, j.ended = false, 0
+	j.leased, j.ended, j.after = false, 0, [2]int64{}
 	s.put(j)
 }
 
 // putOff makes a job wait for its time.
 func (s *step) putOff(j modelJob, state awa.JobState, runAt int64) {
 	j.state, j.own, j.segment, j.ran, j.runAt, j.aside = state, false, -1, false, runAt, false
-	j.leased, j.ended = false, 0
+	j.leased, j.ended, j.after = false, 0, [2]int64{}
 	s.put(j)
 }
 
@@ -304,7 +309,8 @@ func (s *step) close(id int64, state awa.JobState) {
 	if !j.ran {
 		j.claimed = 0
 	}
-	j.state, j.aside, j.leased = state, false, false
+	j.state, j.aside, j.leased, j.after = state, false, false, [2]int64{}
+	j.done, j.lost = j.done || state == awa.StateCompleted, j.lost || state != awa.StateCompleted
 	s.put(j)
 }
 
@@ -346,7 +352,7 @@ func (s *step) snooze(id int64, runAt int64) {
 	j.handed = s.progressOf(j)
 	if s.holder(j, awa.StateScheduled) != 0 {
 		s.put(j)
-		s.close(id, awa.StateCancelled)
+		s.cancel(id)
 		return
 	}
 	s.putOff(j, awa.StateScheduled, runAt)

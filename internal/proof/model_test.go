@@ -356,7 +356,7 @@ from awa.dlq_entries as e`)
 			faults = append(faults, fmt.Errorf("job %d is %+v, want %+v", got.id, got, want))
 		}
 		j := f.jobs[got.id]
-		if endless := runAt.UnixMicro() == 0; endless != j.aside || !endless && j.runAt != 0 && j.runAt != runAt.UnixMicro() {
+		if endless := runAt.UnixMicro() == 0; endless != j.endless() || !endless && j.runAt != 0 && j.runAt != runAt.UnixMicro() {
 			faults = append(faults, fmt.Errorf("job %d is for %s, want %s of %+v", got.id, runAt, when(j.runAt), j))
 		}
 		return nil

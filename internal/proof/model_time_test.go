@@ -70,6 +70,7 @@ func (w *world) maintain(r *rapid.T) {
 	}, func(v *step) error {
 		busy := slices.ContainsFunc(w.others(s), func(o *session) bool { return o.ring })
 		s.ring = true
+		release := w.releasing(s, v)
 		for _, t := range reports {
 			var err error
 			switch {
@@ -87,7 +88,7 @@ func (w *world) maintain(r *rapid.T) {
 				return fmt.Errorf("%s: %w", t.Task, err)
 			}
 		}
-		return nil
+		return release()
 	})
 }
 
