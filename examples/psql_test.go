@@ -1,6 +1,8 @@
 package examples_test
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -28,5 +30,32 @@ func TestPsqlWorker(t *testing.T) {
 	if err != nil || len(jobs) != 1 || !strings.Contains(string(jobs[0].Errors[0]), "no handler for kind unheard of") {
 		t.Errorf("%+v, %v", jobs, err)
 	}
+	requireHealthy(t, db)
+}
+
+// A handler of somebody else's may read its standard input, as ssh does.
+func TestPsqlWorkersHandlerReads(t *testing.T) {
+	need(t, "psql", "bash")
+	db := open(t)
+	script, err := os.ReadFile("psql/worker.sh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const handler = "greet) "
+	if !strings.Contains(string(script), handler) {
+		t.Fatalf("worker.sh has no %q", handler)
+	}
+	file := filepath.Join(t.TempDir(), "worker.sh")
+	if err := os.WriteFile(file, []byte(strings.Replace(string(script), handler, handler+"cat; ", 1)), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"Ada", "Grace", "Mary"} {
+		p := awa.EnqueueParams{Kind: "greet", Args: map[string]string{"name": name}, Queue: "reads"}
+		if _, err := queue.Enqueue(t.Context(), db, p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	run(t, db.env, file, "reads", "--drain")
+	requireCounts(t, db, "reads", func(c awa.QueueCounts) bool { return c.Completed == 3 })
 	requireHealthy(t, db)
 }

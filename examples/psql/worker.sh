@@ -23,7 +23,7 @@ SQL
 work() {
   local receipt attempt kind args output accepted
   while IFS=$'\t' read -r receipt attempt kind args; do
-    if output=$(handle "$kind" "$args" 2>&1); then
+    if output=$(handle "$kind" "$args" </dev/null 2>&1); then # its input would be the other jobs
       echo "$output"
       accepted=$(sql -v receipt="$receipt" <<<"select awa.complete(:'receipt')")
       [ "$accepted" = t ] || echo "too late: another worker has the job" >&2

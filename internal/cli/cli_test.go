@@ -411,3 +411,17 @@ func TestHousekeepingIsReadCommitted(t *testing.T) {
 		on(t, url, 0, args...)
 	}
 }
+
+// The statement that failed tells little to whoever set the default or is on the wrong server.
+func TestReadOnlyHasAHint(t *testing.T) {
+	t.Parallel()
+	for url, args := range map[string][]string{
+		pgtest.Empty(t): {"migrate"},
+		pgtest.URL(t):   {"queue", "pause", "email"},
+	} {
+		exec(t, url, `do $$ begin
+			execute format('alter role current_user in database %I set default_transaction_read_only = on', current_database());
+		end $$`)
+		on(t, url, 1, args...).wants(t, "SQLSTATE 25006", "hint: ", "default_transaction_read_only")
+	}
+}

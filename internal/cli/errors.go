@@ -56,7 +56,7 @@ func unread(err error) bool {
 // lines are those of a text that may have names of others in it.
 func lines(text string) string { return plain(text, "\n\t") }
 
-// hintOf is the server's hint, or ours where awa is missing or the rights are.
+// hintOf is the server's hint, or ours where it has none that helps.
 func hintOf(err *pgconn.PgError) string {
 	switch err.Code {
 	case "3F000", "42883", "42P01": // no such schema, function, relation
@@ -64,6 +64,10 @@ func hintOf(err *pgconn.PgError) string {
 	case "22P02": // no value of its type
 		if strings.Contains(err.Message, "job_state") {
 			return "A job is " + states + "."
+		}
+	case "25006": // read-only transaction
+		if err.Hint == "" {
+			return "The server is a standby, or default_transaction_read_only is on for this role or database."
 		}
 	case "42501": // insufficient privilege
 		if err.Hint == "" {

@@ -779,3 +779,42 @@ func TestNoFileIsLeftOut(t *testing.T) {
 		}
 	}
 }
+
+// PostgreSQL refuses a partitioned table for a role whose default_tablespace names the
+// database's own.
+func TestDefaultTablespaceIsTheDatabases(t *testing.T) {
+	t.Parallel()
+	const setting = `select current_setting('default_tablespace')`
+	for name, install := range map[string]func(*testing.T, *pgx.Conn, install.Options){
+		"migrate": func(t *testing.T, conn *pgx.Conn, o install.Options) { mustMigrate(t, conn, o) },
+		"print": func(t *testing.T, conn *pgx.Conn, o install.Options) {
+			if _, err := conn.Exec(t.Context(), printed(t, install.PrintOptions{Options: o})); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"print for a transaction": func(t *testing.T, conn *pgx.Conn, o install.Options) {
+			script := printed(t, install.PrintOptions{Options: o, NoTransaction: true})
+			if _, err := conn.Exec(t.Context(), "begin;"+script); err != nil {
+				t.Fatal(err)
+			}
+			if got := scan[string](t, conn, setting); got != "pg_default" {
+				t.Errorf("default_tablespace is %q after the script", got)
+			}
+			if _, err := conn.Exec(t.Context(), "commit"); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			conn := pgtest.Conn(t, pgtest.Empty(t))
+			if _, err := conn.Exec(t.Context(), "set default_tablespace = pg_default"); err != nil {
+				t.Fatal(err)
+			}
+			install(t, conn, fixture(2, codeOne))
+			if got := scan[string](t, conn, setting); got != "pg_default" {
+				t.Errorf("default_tablespace is %q after the install", got)
+			}
+		})
+	}
+}

@@ -70,7 +70,7 @@ func Migrate(ctx context.Context, conn *pgx.Conn, opts Options) (Result, error) 
 // a call better, and would run as whoever installs.
 func transaction(ctx context.Context, conn *pgx.Conn, f func(pgx.Tx) error) error {
 	return pgx.BeginTxFunc(ctx, conn, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error {
-		if err := exec(ctx, tx, "path", systemPath); err != nil {
+		if err := exec(ctx, tx, "path", systemPath+databaseTablespace); err != nil {
 			return err
 		}
 		return f(tx)
@@ -78,6 +78,21 @@ func transaction(ctx context.Context, conn *pgx.Conn, f func(pgx.Tx) error) erro
 }
 
 const systemPath = "set local search_path = pg_catalog, pg_temp;"
+
+// databaseTablespace makes the database's tablespace the default without naming it: where
+// default_tablespace names it, PostgreSQL refuses to make a partitioned table.
+const databaseTablespace = `
+do $tablespace$
+begin
+  perform set_config('awa.callers_tablespace', current_setting('default_tablespace'), true);
+  if current_setting('default_tablespace') = (
+    select t.spcname from pg_database as d join pg_tablespace as t on t.oid = d.dattablespace
+    where d.datname = current_database()) then
+    set local default_tablespace = '';
+  end if;
+end
+$tablespace$;
+`
 
 // check is the step that changes nothing.
 func check(context.Context, installed, release) error { return nil }

@@ -43,7 +43,7 @@ func Print(w io.Writer, opts PrintOptions) error {
 	if !opts.NoTransaction {
 		b.WriteString("begin isolation level read committed;\n\n")
 	}
-	b.WriteString(keepPath + systemPath + "\n" + o.refuseWord() + "\n")
+	b.WriteString(keepPath + systemPath + databaseTablespace + o.refuseWord() + "\n")
 	fmt.Fprintf(&b, enter, lockNum, o.versionTable(), o.Schema)
 	b.WriteString("\n" + o.refuseOthers() + "\n")
 	fmt.Fprintf(&b, guard, o.versionTable(), opts.From, o.Schema, segments)
@@ -125,6 +125,7 @@ $guard$;
 // script set until the end of the transaction, the caller's next statements would meet.
 const giveBack = `do $give_back$
 begin
+  perform set_config('default_tablespace', current_setting('awa.callers_tablespace'), true);
   perform set_config('client_min_messages', current_setting('awa.callers_messages'), true);
   perform set_config('search_path', current_setting('awa.callers_path'), true);
 end

@@ -24,6 +24,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // superuser is the one role of a fresh cluster.
@@ -188,6 +189,8 @@ func (s *Server) startOnce(ctx context.Context, bin string, account account, opt
 	return s.waitReady(ctx)
 }
 
+// waitReady waits until a session begins. It is not worth the wait when the server is up and
+// refuses one, as it does when PGOPTIONS has a setting that it does not know.
 func (s *Server) waitReady(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
@@ -195,6 +198,10 @@ func (s *Server) waitReady(ctx context.Context) error {
 		conn, err := pgx.Connect(ctx, s.URL())
 		if err == nil {
 			return conn.Close(ctx)
+		}
+		const startingUp = "57P03"
+		if answer, ok := errors.AsType[*pgconn.PgError](err); ok && answer.Code != startingUp {
+			return err
 		}
 		select {
 		case <-ctx.Done():

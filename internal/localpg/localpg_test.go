@@ -160,6 +160,21 @@ func TestBadSettingShowsTheLog(t *testing.T) {
 	}
 }
 
+// A session that the server refuses is not one that has to wait until it is up.
+func TestRefusedSessionIsNotWaitedFor(t *testing.T) {
+	t.Setenv("PGOPTIONS", "-c no_such_setting=1")
+	s, err := localpg.Start(t.Context(), localpg.Options{})
+	if errors.Is(err, localpg.ErrNoBinaries) {
+		t.Skip(err)
+	}
+	if err == nil {
+		t.Fatal(s.Stop(), "the setting was accepted")
+	}
+	if errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "no_such_setting") {
+		t.Error(err)
+	}
+}
+
 // A killed parent takes the server and its directory with it.
 func TestGoesWithItsParent(t *testing.T) {
 	t.Parallel()
