@@ -219,6 +219,7 @@ func (s *Server) settings(opts Options) []string {
 		settings["fsync"] = "off"
 		settings["full_page_writes"] = "off"
 		settings["max_wal_size"] = "256MB" // it may be in memory
+		settings["jit"] = "off"            // in tables of no statistics it takes longer than what it compiles
 	}
 	for name, value := range opts.Settings {
 		settings[name] = value
