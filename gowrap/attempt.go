@@ -16,7 +16,7 @@ import (
 // Errors: ErrInvalidArgument for a negative delay, ErrRetry.
 func (c Client) Snooze(ctx context.Context, db DBTX, r Receipt, delay time.Duration) (accepted bool, err error) {
 	err = c.value("snooze").
-		receipt("receipt", r).
+		receipt(r).
 		duration("delay", delay).
 		row(ctx, db).Scan(&accepted)
 	return accepted, wrap("snooze", err)
@@ -43,7 +43,7 @@ func (c Client) SnoozeMany(ctx context.Context, db DBTX, receipts []Receipt, del
 // Errors: ErrRetry.
 func (c Client) CancelAttempt(ctx context.Context, db DBTX, r Receipt, reason string) (accepted bool, err error) {
 	err = c.value("cancel_attempt").
-		receipt("receipt", r).
+		receipt(r).
 		text("reason", reason).
 		row(ctx, db).Scan(&accepted)
 	return accepted, wrap("cancel attempt", err)
@@ -82,7 +82,7 @@ type ProgressParams struct {
 // Errors: ErrInvalidArgument, ErrRetry.
 func (c Client) SetProgress(ctx context.Context, db DBTX, p ProgressParams) (accepted bool, err error) {
 	err = c.value("set_progress").
-		receipt("receipt", p.Receipt).
+		receipt(p.Receipt).
 		number("percent", p.Percent).
 		text("message", p.Message).
 		document("metadata", p.Metadata).

@@ -49,9 +49,9 @@ func (c Client) start(head, function, tail string) *call {
 	return b
 }
 
-// as casts the value returned.
-func (b *call) as(cast string) *call {
-	b.tail += "::" + cast
+// asText casts the value returned.
+func (b *call) asText() *call {
+	b.tail += "::text"
 	return b
 }
 
@@ -63,8 +63,8 @@ func (b *call) arg(name, cast string, value any) *call {
 }
 
 // receipt adds one receipt, built in SQL from its four numbers.
-func (b *call) receipt(name string, r Receipt) *call {
-	b.name(name)
+func (b *call) receipt(r Receipt) *call {
+	b.name("receipt")
 	b.sql = append(b.sql, "row("...)
 	b.placeholder("smallint", r.ReadySlot)
 	b.sql = append(b.sql, ',')

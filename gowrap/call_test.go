@@ -15,8 +15,8 @@ func TestCallLeavesOutWhatIsZero(t *testing.T) {
 }
 
 func TestCallNumbersPlaceholders(t *testing.T) {
-	b := WithSchema(`o"dd`).columns("f.x", "g").text("a", "1").receipt("r", Receipt{1, 2, 3, 4}).integer("b", 5)
-	want := `select f.x from "o""dd".g(a => $1::text, r => row($2::smallint,$3::bigint,$4::bigint,$5::bigint)::"o""dd".receipt, b => $6::integer) as f`
+	b := WithSchema(`o"dd`).columns("f.x", "g").text("a", "1").receipt(Receipt{1, 2, 3, 4}).integer("b", 5)
+	want := `select f.x from "o""dd".g(a => $1::text, receipt => row($2::smallint,$3::bigint,$4::bigint,$5::bigint)::"o""dd".receipt, b => $6::integer) as f`
 	if got := b.build(); got != want || len(b.args) != 6 {
 		t.Errorf("%s %v", got, b.args)
 	}

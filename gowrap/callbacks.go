@@ -23,8 +23,8 @@ type CallbackID string
 // Errors: ErrInvalidArgument for a timeout of zero or less, ErrRetry.
 func (c Client) RegisterCallback(ctx context.Context, db DBTX, r Receipt, timeout time.Duration) (CallbackID, error) {
 	var id *CallbackID
-	err := c.value("register_callback").as("text").
-		receipt("receipt", r).
+	err := c.value("register_callback").asText().
+		receipt(r).
 		duration("timeout", timeout).
 		row(ctx, db).Scan(&id)
 	if id == nil {
@@ -95,7 +95,7 @@ func (c Client) ResumeCallback(ctx context.Context, db DBTX, id CallbackID, payl
 // Errors: ErrDuplicate if another job holds its unique key by now, ErrRetry.
 func (c Client) Park(ctx context.Context, db DBTX, r Receipt) (accepted bool, err error) {
 	err = c.value("park").
-		receipt("receipt", r).
+		receipt(r).
 		row(ctx, db).Scan(&accepted)
 	return accepted, wrap("park", err)
 }
@@ -131,7 +131,7 @@ func (c Client) CallbackStatus(ctx context.Context, db DBTX, r Receipt) (Callbac
 		payload *string
 	)
 	err := c.columns("f.callback_id::text, f.payload::text", "callback_status").
-		receipt("receipt", r).
+		receipt(r).
 		row(ctx, db).Scan(&waiting, &payload)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return CallbackStatus{}, nil

@@ -13,7 +13,7 @@ import (
 // Errors: ErrRetry.
 func (c Client) Complete(ctx context.Context, db DBTX, r Receipt) (accepted bool, err error) {
 	err = c.value("complete").
-		receipt("receipt", r).
+		receipt(r).
 		row(ctx, db).Scan(&accepted)
 	return accepted, wrap("complete", err)
 }

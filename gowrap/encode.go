@@ -3,6 +3,7 @@ package awa
 import (
 	"encoding/json"
 	"fmt"
+	"time"
 	"unicode/utf8"
 )
 
@@ -46,6 +47,48 @@ func encodable(tags []string, texts ...string) error {
 		}
 	}
 	return nil
+}
+
+// jobDocument is a job as the server reads it from JSON.
+type jobDocument struct {
+	Kind           string          `json:"kind"`
+	Args           json.RawMessage `json:"args,omitzero"`
+	Queue          string          `json:"queue,omitempty"`
+	Priority       int             `json:"priority,omitempty"`
+	RunAt          *time.Time      `json:"run_at,omitempty"`
+	Delay          string          `json:"delay,omitempty"`
+	MaxAttempts    int             `json:"max_attempts,omitempty"`
+	Tags           []string        `json:"tags,omitempty"`
+	Metadata       json.RawMessage `json:"metadata,omitzero"`
+	UniqueKey      string          `json:"unique_key,omitempty"`
+	UniqueStates   string          `json:"unique_states,omitempty"`
+	OrderingKey    string          `json:"ordering_key,omitempty"`
+	Deadline       string          `json:"deadline,omitempty"`
+	ConcurrencyKey string          `json:"concurrency_key,omitempty"`
+	After          []int64         `json:"after,omitempty"`
+	FollowUps      *FollowUps      `json:"follow_ups,omitempty"`
+}
+
+// marshal completes the job and writes it.
+func (d jobDocument) marshal(args, metadata any) (doc []byte, err error) {
+	if err = encodable(d.Tags, d.Kind, d.Queue, d.OrderingKey, d.ConcurrencyKey); err != nil {
+		return nil, err
+	}
+	if d.Args, err = document("args", args); err != nil {
+		return nil, err
+	}
+	if d.Metadata, err = document("metadata", metadata); err != nil {
+		return nil, err
+	}
+	return json.Marshal(d)
+}
+
+// microseconds writes a duration as PostgreSQL reads an interval; zero is empty.
+func microseconds(d time.Duration) string {
+	if d == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%d microseconds", signed(d).Microseconds())
 }
 
 // ArgsOf encodes items as the arguments of one job each, for

@@ -103,36 +103,8 @@ func (c Client) Enqueue(ctx context.Context, db DBTX, p EnqueueParams) (int64, e
 
 // MarshalJSON writes the job as awa.enqueue_many(jobs jsonb) reads it.
 func (p EnqueueParams) MarshalJSON() ([]byte, error) {
-	if err := encodable(p.Tags, p.Kind, p.Queue, p.OrderingKey, p.ConcurrencyKey); err != nil {
-		return nil, err
-	}
-	args, err := document("args", p.Args)
-	if err != nil {
-		return nil, err
-	}
-	metadata, err := document("metadata", p.Metadata)
-	if err != nil {
-		return nil, err
-	}
-	job := struct {
-		Kind           string          `json:"kind"`
-		Args           json.RawMessage `json:"args,omitzero"`
-		Queue          string          `json:"queue,omitempty"`
-		Priority       int             `json:"priority,omitempty"`
-		RunAt          *time.Time      `json:"run_at,omitempty"`
-		MaxAttempts    int             `json:"max_attempts,omitempty"`
-		Tags           []string        `json:"tags,omitempty"`
-		Metadata       json.RawMessage `json:"metadata,omitzero"`
-		UniqueKey      string          `json:"unique_key,omitempty"`
-		UniqueStates   string          `json:"unique_states,omitempty"`
-		OrderingKey    string          `json:"ordering_key,omitempty"`
-		Deadline       string          `json:"deadline,omitempty"`
-		ConcurrencyKey string          `json:"concurrency_key,omitempty"`
-		After          []int64         `json:"after,omitempty"`
-		FollowUps      *FollowUps      `json:"follow_ups,omitempty"`
-	}{
-		Kind: p.Kind, Args: args, Queue: p.Queue, Priority: p.Priority,
-		MaxAttempts: p.MaxAttempts, Tags: p.Tags, Metadata: metadata,
+	job := jobDocument{
+		Kind: p.Kind, Queue: p.Queue, Priority: p.Priority, MaxAttempts: p.MaxAttempts, Tags: p.Tags,
 		OrderingKey: p.OrderingKey, Deadline: microseconds(p.Deadline),
 		ConcurrencyKey: p.ConcurrencyKey, After: p.After, FollowUps: p.FollowUps,
 	}
@@ -146,5 +118,5 @@ func (p EnqueueParams) MarshalJSON() ([]byte, error) {
 	if p.UniqueStates != 0 {
 		job.UniqueStates = p.UniqueStates.String()
 	}
-	return json.Marshal(job)
+	return job.marshal(p.Args, p.Metadata)
 }

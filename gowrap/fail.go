@@ -25,8 +25,8 @@ type FailParams struct {
 //
 // Errors: ErrInvalidArgument for a negative delay, ErrRetry.
 func (c Client) Fail(ctx context.Context, db DBTX, p FailParams) (JobState, error) {
-	b := c.value("fail").as("text").
-		receipt("receipt", p.Receipt).
+	b := c.value("fail").asText().
+		receipt(p.Receipt).
 		text("error", p.Error).
 		interval("retry_after", p.RetryAfter)
 	if p.Terminal {

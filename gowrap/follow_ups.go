@@ -1,10 +1,6 @@
 package awa
 
-import (
-	"encoding/json"
-	"fmt"
-	"time"
-)
+import "time"
 
 // FollowUps are jobs that are enqueued when another one ends, by the statement that
 // ends it, whatever the depth of their queue. "awa:follows" in their metadata is the
@@ -49,41 +45,10 @@ type FollowUp struct {
 
 // MarshalJSON writes the job as follow_ups of awa.enqueue reads it.
 func (f FollowUp) MarshalJSON() ([]byte, error) {
-	if err := encodable(f.Tags, f.Kind, f.Queue, f.OrderingKey, f.ConcurrencyKey); err != nil {
-		return nil, err
+	job := jobDocument{
+		Kind: f.Kind, Queue: f.Queue, Priority: f.Priority, Delay: microseconds(f.Delay), MaxAttempts: f.MaxAttempts,
+		Tags: f.Tags, OrderingKey: f.OrderingKey, Deadline: microseconds(f.Deadline),
+		ConcurrencyKey: f.ConcurrencyKey, FollowUps: f.FollowUps,
 	}
-	args, err := document("args", f.Args)
-	if err != nil {
-		return nil, err
-	}
-	metadata, err := document("metadata", f.Metadata)
-	if err != nil {
-		return nil, err
-	}
-	return json.Marshal(struct {
-		Kind           string          `json:"kind"`
-		Args           json.RawMessage `json:"args,omitzero"`
-		Queue          string          `json:"queue,omitempty"`
-		Priority       int             `json:"priority,omitempty"`
-		Delay          string          `json:"delay,omitempty"`
-		MaxAttempts    int             `json:"max_attempts,omitempty"`
-		Tags           []string        `json:"tags,omitempty"`
-		Metadata       json.RawMessage `json:"metadata,omitzero"`
-		OrderingKey    string          `json:"ordering_key,omitempty"`
-		Deadline       string          `json:"deadline,omitempty"`
-		ConcurrencyKey string          `json:"concurrency_key,omitempty"`
-		FollowUps      *FollowUps      `json:"follow_ups,omitempty"`
-	}{
-		Kind: f.Kind, Args: args, Queue: f.Queue, Priority: f.Priority, Delay: microseconds(f.Delay),
-		MaxAttempts: f.MaxAttempts, Tags: f.Tags, Metadata: metadata, OrderingKey: f.OrderingKey,
-		Deadline: microseconds(f.Deadline), ConcurrencyKey: f.ConcurrencyKey, FollowUps: f.FollowUps,
-	})
-}
-
-// microseconds writes a duration as PostgreSQL reads an interval; zero is empty.
-func microseconds(d time.Duration) string {
-	if d == 0 {
-		return ""
-	}
-	return fmt.Sprintf("%d microseconds", signed(d).Microseconds())
+	return job.marshal(f.Args, f.Metadata)
 }

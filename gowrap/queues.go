@@ -27,7 +27,7 @@ func (c Client) ConfigureQueue(ctx context.Context, db DBTX, queue string, setti
 // Errors: ErrInvalidArgument for a bad name.
 func (c Client) QueueSettings(ctx context.Context, db DBTX, queue string) (json.RawMessage, error) {
 	var all string
-	err := c.value("queue_settings").as("text").
+	err := c.value("queue_settings").asText().
 		arg("queue", "text", queue).
 		row(ctx, db).Scan(&all)
 	return json.RawMessage(all), wrap("queue settings", err)

@@ -16,7 +16,7 @@ func (c Client) ConfigureStorage(ctx context.Context, db DBTX, settings any) (js
 		return nil, refuse("configure storage", err)
 	}
 	var all string
-	err = c.value("configure_storage").as("text").
+	err = c.value("configure_storage").asText().
 		document("settings", doc).
 		row(ctx, db).Scan(&all)
 	return json.RawMessage(all), wrap("configure storage", err)

@@ -20,7 +20,7 @@ func (r *run) deep(ctx context.Context) error {
 				return err
 			}
 			return db.With(ctx, bench.Asynchronous, func(conn *pgx.Conn) error {
-				return r.deepOf(ctx, db, conn, size)
+				return r.deepOf(ctx, conn, size)
 			})
 		})
 		if err != nil {
@@ -30,7 +30,7 @@ func (r *run) deep(ctx context.Context) error {
 	return nil
 }
 
-func (r *run) deepOf(ctx context.Context, db *bench.Database, conn *pgx.Conn, size int) error {
+func (r *run) deepOf(ctx context.Context, conn *pgx.Conn, size int) error {
 	docs := bench.Payload(1, 100)
 	adds, err := bench.Timed(500, bench.Milliseconds, func() error {
 		_, err := queue.Enqueue(ctx, conn, awa.EnqueueParams{Kind: "bench", Queue: lane, Args: docs[0]})

@@ -19,7 +19,7 @@ func TestTelemetryOfAClient(t *testing.T) {
 	const n = 100
 	requests := map[string]bool{}
 	for range n {
-		request, _ := l.enqueueIn(t, pool, awa.EnqueueParams{Kind: "k"})
+		request := l.enqueueIn(t, pool, awa.EnqueueParams{Kind: "k"})
 		requests[request.SpanContext().SpanID().String()] = true
 	}
 	mux := worker.NewMux()
@@ -48,7 +48,7 @@ func TestTelemetryOfAClient(t *testing.T) {
 	if err := client.Stop(ctx); err != nil {
 		t.Fatal(err)
 	}
-	spans := l.ended("process k")
+	spans := l.ended()
 	for _, span := range spans {
 		delete(requests, span.Parent().SpanID().String())
 	}

@@ -41,10 +41,10 @@ func newLab(t *testing.T, cfg awaotel.Config) *lab {
 	return l
 }
 
-// ended returns the spans of that name.
-func (l *lab) ended(name string) (spans []sdktrace.ReadOnlySpan) {
+// ended returns the spans of attempts of the kind "k".
+func (l *lab) ended() (spans []sdktrace.ReadOnlySpan) {
 	for _, s := range l.spans.Ended() {
-		if s.Name() == name {
+		if s.Name() == "process k" {
 			spans = append(spans, s)
 		}
 	}
@@ -79,26 +79,26 @@ func attributeOf(attributes []attribute.KeyValue, key string) string {
 }
 
 // enqueueIn enqueues a job within a span of its own, which it returns ended.
-func (l *lab) enqueueIn(t *testing.T, db awa.DBTX, p awa.EnqueueParams) (sdktrace.ReadOnlySpan, int64) {
+func (l *lab) enqueueIn(t *testing.T, db awa.DBTX, p awa.EnqueueParams) sdktrace.ReadOnlySpan {
 	t.Helper()
 	ctx, span := l.traces.Tracer("test").Start(t.Context(), "request")
 	if err := l.Inject(ctx, &p); err != nil {
 		t.Fatal(err)
 	}
-	id, err := queue.Enqueue(ctx, db, p)
+	_, err := queue.Enqueue(ctx, db, p)
 	span.End()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return span.(sdktrace.ReadOnlySpan), id
+	return span.(sdktrace.ReadOnlySpan)
 }
 
-// work claims a job and runs it through the middleware.
-func (l *lab) work(t *testing.T, db awa.DBTX, kind string, handler worker.Handler) worker.Result {
+// work claims a job of the kind "k" and runs it through the middleware.
+func (l *lab) work(t *testing.T, db awa.DBTX, handler worker.Handler) worker.Result {
 	t.Helper()
 	mux := worker.NewMux()
 	mux.Use(l.Middleware)
-	mux.Handle(kind, handler)
+	mux.Handle("k", handler)
 	jobs, err := queue.Claim(t.Context(), db, awa.ClaimParams{Queue: "default"})
 	if err != nil || len(jobs) != 1 {
 		t.Fatalf("claimed %d jobs, %v", len(jobs), err)

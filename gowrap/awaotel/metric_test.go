@@ -21,7 +21,7 @@ func TestMetricsCountAttemptsByResult(t *testing.T) {
 		if _, err := queue.Enqueue(t.Context(), pool, awa.EnqueueParams{Kind: "k"}); err != nil {
 			t.Fatal(err)
 		}
-		l.work(t, pool, "k", func(context.Context, *worker.Attempt) error {
+		l.work(t, pool, func(context.Context, *worker.Attempt) error {
 			if n := sum(l.metric(t, "awa.attempts.running")); n["/default/k"] != 1 {
 				t.Errorf("running: %v", n)
 			}
@@ -78,7 +78,7 @@ func TestPanicOfAMiddleware(t *testing.T) {
 	if n := sum(l.metric(t, "awa.attempts")); n["failed/default/k"] != 1 {
 		t.Errorf("attempts: %v", n)
 	}
-	if len(l.ended("process k")) != 1 {
+	if len(l.ended()) != 1 {
 		t.Error("the span did not end")
 	}
 }
@@ -113,7 +113,7 @@ func TestEveryEndIsSeen(t *testing.T) {
 			if _, err := queue.Enqueue(t.Context(), pool, awa.EnqueueParams{Kind: "k"}); err != nil {
 				t.Fatal(err)
 			}
-			res := l.work(t, pool, "k", func(context.Context, *worker.Attempt) error { return c.err })
+			res := l.work(t, pool, func(context.Context, *worker.Attempt) error { return c.err })
 			if res.Outcome != c.outcome {
 				t.Errorf("outcome %s", res.Outcome)
 			}
@@ -123,7 +123,7 @@ func TestEveryEndIsSeen(t *testing.T) {
 			if n := sum(l.metric(t, "awa.attempts")); n[c.result+"/default/k"] != 1 {
 				t.Errorf("attempts: %v", n)
 			}
-			if spans := l.ended("process k"); len(spans) != 1 {
+			if spans := l.ended(); len(spans) != 1 {
 				t.Errorf("%d spans ended", len(spans))
 			}
 		})
@@ -138,7 +138,7 @@ func TestQueuesAreObserved(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	l.work(t, pool, "k", quiet)
+	l.work(t, pool, quiet)
 	stop, err := l.ObserveQueues(queue, pool)
 	if err != nil {
 		t.Fatal(err)

@@ -22,13 +22,13 @@ func quiet(context.Context, *worker.Attempt) error { return nil }
 func TestAttemptIsAChildOfTheProducer(t *testing.T) {
 	pool := pgtest.Pool(t)
 	l := newLab(t, awaotel.Config{})
-	request, _ := l.enqueueIn(t, pool, awa.EnqueueParams{Kind: "k"})
+	request := l.enqueueIn(t, pool, awa.EnqueueParams{Kind: "k"})
 	var inside trace.SpanContext
-	l.work(t, pool, "k", func(ctx context.Context, _ *worker.Attempt) error {
+	l.work(t, pool, func(ctx context.Context, _ *worker.Attempt) error {
 		inside = trace.SpanContextFromContext(ctx)
 		return nil
 	})
-	span := l.ended("process k")[0]
+	span := l.ended()[0]
 	if span.Parent().SpanID() != request.SpanContext().SpanID() || !span.Parent().IsRemote() ||
 		span.SpanContext().TraceID() != request.SpanContext().TraceID() {
 		t.Errorf("parent %+v, want %+v", span.Parent(), request.SpanContext())
@@ -45,9 +45,9 @@ func TestAttemptIsAChildOfTheProducer(t *testing.T) {
 func TestAttemptMayBeATraceOfItsOwn(t *testing.T) {
 	pool := pgtest.Pool(t)
 	l := newLab(t, awaotel.Config{NewTraces: true})
-	request, _ := l.enqueueIn(t, pool, awa.EnqueueParams{Kind: "k"})
-	l.work(t, pool, "k", quiet)
-	span := l.ended("process k")[0]
+	request := l.enqueueIn(t, pool, awa.EnqueueParams{Kind: "k"})
+	l.work(t, pool, quiet)
+	span := l.ended()[0]
 	if span.Parent().IsValid() || span.SpanContext().TraceID() == request.SpanContext().TraceID() {
 		t.Errorf("parent %+v", span.Parent())
 	}
@@ -65,9 +65,9 @@ func TestJobsWithoutTraceContext(t *testing.T) {
 		if _, err := queue.Enqueue(t.Context(), pool, awa.EnqueueParams{Kind: "k", Metadata: json.RawMessage(metadata)}); err != nil {
 			t.Fatal(err)
 		}
-		l.work(t, pool, "k", quiet)
+		l.work(t, pool, quiet)
 	}
-	for _, span := range l.ended("process k") {
+	for _, span := range l.ended() {
 		if span.Parent().IsValid() {
 			t.Errorf("parent %+v", span.Parent())
 		}
@@ -126,8 +126,8 @@ func TestSpanTellsHowTheAttemptEnded(t *testing.T) {
 			pool := pgtest.Pool(t)
 			l := newLab(t, awaotel.Config{})
 			l.enqueueIn(t, pool, awa.EnqueueParams{Kind: "k"})
-			l.work(t, pool, "k", func(context.Context, *worker.Attempt) error { return answer })
-			span := l.ended("process k")[0]
+			l.work(t, pool, func(context.Context, *worker.Attempt) error { return answer })
+			span := l.ended()[0]
 			if got := attributeOf(span.Attributes(), "awa.result"); got != want {
 				t.Errorf("result %s", got)
 			}
@@ -146,8 +146,8 @@ func TestSpanOfAPanicHasTheStack(t *testing.T) {
 	pool := pgtest.Pool(t)
 	l := newLab(t, awaotel.Config{})
 	l.enqueueIn(t, pool, awa.EnqueueParams{Kind: "k"})
-	res := l.work(t, pool, "k", func(context.Context, *worker.Attempt) error { panic("no") })
-	span := l.ended("process k")[0]
+	res := l.work(t, pool, func(context.Context, *worker.Attempt) error { panic("no") })
+	span := l.ended()[0]
 	if res.Outcome != worker.Failed || span.Status().Code != codes.Error || len(span.Events()) != 1 ||
 		!strings.Contains(attributeOf(span.Events()[0].Attributes, "exception.stacktrace"), "trace_test.go") {
 		t.Errorf("%+v %+v %+v", res, span.Status(), span.Events())
@@ -158,13 +158,13 @@ func TestSpanOfAPanicHasTheStack(t *testing.T) {
 func TestEveryAttemptHasASpan(t *testing.T) {
 	pool := pgtest.Pool(t)
 	l := newLab(t, awaotel.Config{})
-	request, _ := l.enqueueIn(t, pool, awa.EnqueueParams{Kind: "k"})
-	l.work(t, pool, "k", func(context.Context, *worker.Attempt) error { return worker.RetryAfter(0, errors.New("again")) })
+	request := l.enqueueIn(t, pool, awa.EnqueueParams{Kind: "k"})
+	l.work(t, pool, func(context.Context, *worker.Attempt) error { return worker.RetryAfter(0, errors.New("again")) })
 	if _, err := queue.Maintain(t.Context(), pool); err != nil {
 		t.Fatal(err)
 	}
-	l.work(t, pool, "k", quiet)
-	spans := l.ended("process k")
+	l.work(t, pool, quiet)
+	spans := l.ended()
 	if len(spans) != 2 {
 		t.Fatalf("%d spans", len(spans))
 	}

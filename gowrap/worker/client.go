@@ -39,7 +39,7 @@ type Client struct {
 	stopOnce  sync.Once
 	stop      chan struct{} // closed: stop softly
 	hardOnce  sync.Once
-	hard      chan struct{} // closed: do not wait for handlers any longer
+	hard      chan struct{} // closed by the end of Stop's context: do not wait for handlers any longer
 	stopped   chan struct{}
 	err       error // of the run; set before stopped is closed
 	abandoned atomic.Int64
@@ -203,15 +203,15 @@ func (c *Client) run(ctx context.Context) {
 		close(idle)
 	}()
 	late := 0
-	if !c.within(idle, c.cfg.SoftStopTimeout) {
+	if !wait(idle, c.hard, c.cfg.SoftStopTimeout) {
 		c.hasty.Store(true)
 		c.stopHandlers()
-		if !wait(claimed, c.grace) {
+		if !wait(claimed, nil, c.grace) {
 			cutClaims()
 			<-claimed
 		}
 		c.stopHandlers() // which began meanwhile
-		if !wait(idle, c.grace) {
+		if !wait(idle, nil, c.grace) {
 			late = c.releaseAll()
 		}
 	}
@@ -238,28 +238,17 @@ func (c *Client) stopHandlers() {
 	}
 }
 
-// within waits for up to d, and no longer than Stop's context allows.
-func (c *Client) within(idle <-chan struct{}, d time.Duration) bool {
-	timer := time.NewTimer(max(d, 0))
-	defer timer.Stop()
-	select {
-	case <-idle:
-		return true
-	case <-timer.C:
-	case <-c.hard:
-	}
-	return false
-}
-
-func wait(done <-chan struct{}, d time.Duration) bool {
+// wait waits for up to d, unless cut is closed, and reports whether done is.
+func wait(done, cut <-chan struct{}, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-done:
 		return true
 	case <-timer.C:
-		return false
+	case <-cut:
 	}
+	return false
 }
 
 // start runs the jobs of one claim. When the client stops they go back instead.

@@ -22,38 +22,38 @@ type finisher struct {
 	hurry chan struct{}
 
 	// Of the loop alone.
-	held  map[*batch]struct{} // partly returned
-	lanes [2]lane
-	done  chan written
+	held   map[*batch]struct{} // partly returned
+	tracks [2]track
+	done   chan written
 }
 
-// lane is a kind of finish. Completions have one of their own, so that they never
+// track is a kind of finish. Completions have one of their own, so that they never
 // wait behind a snooze that waits for a lock.
-type lane struct {
+type track struct {
 	ready  []*Attempt
 	writes int             // under way, but for those that are held up
 	busy   map[*batch]bool // batches that are being written
 }
 
 const (
-	laneComplete = iota
-	laneOther
-	writesPerLane = 2
+	trackComplete = iota
+	trackOther
+	writesPerTrack = 2
 )
 
-// written tells the loop that attempts are written, or that their write leaves its lane to
+// written tells the loop that attempts are written, or that their write leaves its track to
 // others because it is held up.
 type written struct {
-	lane     int
+	track    int
 	attempts []*Attempt
-	leaves   bool // the lane
+	leaves   bool // the track
 }
 
 func newFinisher(c *Client) *finisher {
 	f := &finisher{c: c, first: newSignal(), full: newSignal(), hurry: make(chan struct{}),
-		held: map[*batch]struct{}{}, done: make(chan written, 2*writesPerLane)}
-	for i := range f.lanes {
-		f.lanes[i].busy = map[*batch]bool{}
+		held: map[*batch]struct{}{}, done: make(chan written, 2*writesPerTrack)}
+	for i := range f.tracks {
+		f.tracks[i].busy = map[*batch]bool{}
 	}
 	return f
 }
@@ -139,14 +139,14 @@ func (f *finisher) take() {
 	}
 }
 
-// ready moves what has returned of a batch to the lanes.
+// ready moves what has returned of a batch to the tracks.
 func (f *finisher) ready(b *batch) {
 	for _, a := range b.returned {
-		l := &f.lanes[laneOther]
+		t := &f.tracks[trackOther]
 		if a.verdict.outcome == Completed && !a.inTx.Load() {
-			l = &f.lanes[laneComplete]
+			t = &f.tracks[trackComplete]
 		}
-		l.ready = append(l.ready, a)
+		t.ready = append(t.ready, a)
 	}
 	b.returned = nil
 	delete(f.held, b)
@@ -163,15 +163,15 @@ func (f *finisher) write(ctx context.Context, now time.Time, hurrying bool) (due
 			due = earliest(due, at)
 		}
 	}
-	for i := range f.lanes {
-		l := &f.lanes[i]
-		attempts, since := l.free()
+	for i := range f.tracks {
+		t := &f.tracks[i]
+		attempts, since := t.free()
 		at := since.Add(delay)
 		switch {
-		case len(attempts) == 0 || l.writes == writesPerLane:
+		case len(attempts) == 0 || t.writes == writesPerTrack:
 			// The end of a write wakes the loop.
 		case hurrying || len(attempts) >= f.c.cfg.CompleteBatch || !at.After(now):
-			l.take(attempts)
+			t.take(attempts)
 			go f.send(ctx, attempts, i)
 		default:
 			due = earliest(due, at)
@@ -183,12 +183,12 @@ func (f *finisher) write(ctx context.Context, now time.Time, hurrying bool) (due
 // free are the attempts that may be written now, and since when the first of them waits. What
 // is left of a batch waits for the write of the rest: the server would let it wait as well,
 // and where that one is held up for long, every other write that had a part in it.
-func (l *lane) free() (attempts []*Attempt, since time.Time) {
-	if len(l.busy) == 0 {
-		attempts = l.ready
+func (t *track) free() (attempts []*Attempt, since time.Time) {
+	if len(t.busy) == 0 {
+		attempts = t.ready
 	} else {
-		for _, a := range l.ready {
-			if !l.busy[a.batch] {
+		for _, a := range t.ready {
+			if !t.busy[a.batch] {
 				attempts = append(attempts, a)
 			}
 		}
@@ -202,46 +202,46 @@ func (l *lane) free() (attempts []*Attempt, since time.Time) {
 }
 
 // take begins a write of what is free.
-func (l *lane) take(attempts []*Attempt) {
-	l.writes++
-	if len(attempts) == len(l.ready) {
-		l.ready = nil
+func (t *track) take(attempts []*Attempt) {
+	t.writes++
+	if len(attempts) == len(t.ready) {
+		t.ready = nil
 	} else {
-		l.ready = slices.DeleteFunc(l.ready, func(a *Attempt) bool { return !l.busy[a.batch] })
+		t.ready = slices.DeleteFunc(t.ready, func(a *Attempt) bool { return !t.busy[a.batch] })
 	}
 	var last *batch
 	for _, a := range attempts {
 		if a.batch != last {
 			last = a.batch
-			l.busy[last] = true
+			t.busy[last] = true
 		}
 	}
 }
 
 // send writes attempts.
-func (f *finisher) send(ctx context.Context, attempts []*Attempt, lane int) {
+func (f *finisher) send(ctx context.Context, attempts []*Attempt, track int) {
 	leaves := true
 	var once sync.Once
-	f.c.write(ctx, attempts, lane, func() {
+	f.c.write(ctx, attempts, track, func() {
 		once.Do(func() {
 			leaves = false
-			f.done <- written{lane: lane, leaves: true}
+			f.done <- written{track: track, leaves: true}
 		})
 	})
-	f.done <- written{lane, attempts, leaves}
+	f.done <- written{track, attempts, leaves}
 }
 
 // acknowledge lets the claims go on that waited for a write.
 func (f *finisher) acknowledge(w written) {
-	l := &f.lanes[w.lane]
+	t := &f.tracks[w.track]
 	if w.leaves {
-		l.writes--
+		t.writes--
 	}
 	if len(w.attempts) == 0 {
 		return
 	}
 	for _, a := range w.attempts {
-		delete(l.busy, a.batch)
+		delete(t.busy, a.batch)
 	}
 	f.open.Add(-int64(len(w.attempts)))
 	f.c.live.written(w.attempts)

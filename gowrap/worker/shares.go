@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -71,13 +72,12 @@ func (s *shares) take(ctx context.Context, sh *share, want int) int {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for i, w := range s.waiting {
-		if w == sh {
-			s.remove(i)
-			return 0
-		}
+	i := slices.Index(s.waiting, sh)
+	if i < 0 {
+		return <-sh.granted // meanwhile granted
 	}
-	return <-sh.granted // meanwhile granted
+	s.remove(i)
+	return 0
 }
 
 // refund returns places that found no job.
@@ -157,6 +157,6 @@ func (s *shares) grantAgain(at time.Time) {
 }
 
 func (s *shares) remove(i int) {
-	s.waiting = append(s.waiting[:i], s.waiting[i+1:]...)
+	s.waiting = slices.Delete(s.waiting, i, i+1)
 	s.waiters.Add(-1)
 }

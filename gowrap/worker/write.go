@@ -22,9 +22,9 @@ import (
 // write writes what became of attempts, and tries again until it is written or
 // ctx is done. Trying again is safe: what was written already is stale. It calls slow,
 // perhaps more than once, when the server answers others and not this.
-func (c *Client) write(ctx context.Context, attempts []*Attempt, kind int, slow func()) {
+func (c *Client) write(ctx context.Context, attempts []*Attempt, track int, slow func()) {
 	w := writer{Client: c, slow: slow}
-	if kind == laneComplete {
+	if track == trackComplete {
 		w.completed(ctx, attempts)
 		return
 	}

@@ -28,13 +28,13 @@ func Bars(title, unit string, bars []Bar) []byte {
 		if b.Ours {
 			fill = ours
 		}
-		c.text(left-10, y+16, "end", ink, b.Label)
+		c.text(left-10, y+16, "end", b.Label)
 		fmt.Fprintf(c, `<rect x="%d" y="%s" width="%s" height="20" rx="2" fill="%s"/>`+"\n",
 			left, coordinate(y+2), coordinate(b.Median*scale), fill)
 		if b.Max > b.Min {
 			c.line(left+b.Min*scale, y+12, left+b.Max*scale, y+12, ink, 1.5)
 		}
-		c.text(left+max(b.Max, b.Median)*scale+8, y+16, "start", ink, Number(b.Median)+" "+unit)
+		c.text(left+max(b.Max, b.Median)*scale+8, y+16, "start", Number(b.Median)+" "+unit)
 	}
 	return c.bytes()
 }

@@ -36,13 +36,13 @@ func newCanvas(height int, title string) *canvas {
 		width, height, fontSize)
 	fmt.Fprintf(c, "<title>%s</title>\n", escape(title))
 	fmt.Fprintf(c, `<rect width="%d" height="%d" fill="#ffffff"/>`+"\n", width, height)
-	c.text(16, 26, "start", ink, title, `font-weight="600" font-size="15"`)
+	c.text(16, 26, "start", title, `font-weight="600" font-size="15"`)
 	return c
 }
 
-func (c *canvas) text(x, y float64, anchor, fill, s string, attributes ...string) {
+func (c *canvas) text(x, y float64, anchor, s string, attributes ...string) {
 	fmt.Fprintf(c, `<text x="%s" y="%s" text-anchor="%s" fill="%s" %s>%s</text>`+"\n",
-		coordinate(x), coordinate(y), anchor, fill, strings.Join(attributes, " "), escape(s))
+		coordinate(x), coordinate(y), anchor, ink, strings.Join(attributes, " "), escape(s))
 }
 
 func (c *canvas) line(x1, y1, x2, y2 float64, stroke string, width float64) {

@@ -46,16 +46,16 @@ func Lines(a Axes, lines []Line) []byte {
 	for _, v := range ys.ticks() {
 		y := ys.at(v)
 		c.line(left, y, width-right, y, faint, 1)
-		c.text(left-8, y+4, "end", ink, tick(v))
+		c.text(left-8, y+4, "end", tick(v))
 	}
 	for _, v := range xs.ticks() {
 		x := xs.at(v)
 		c.line(x, height-bottom, x, height-bottom+5, ink, 1)
-		c.text(x, height-bottom+20, "middle", ink, tick(v))
+		c.text(x, height-bottom+20, "middle", tick(v))
 	}
 	c.line(left, height-bottom, width-right, height-bottom, ink, 1)
-	c.text((left+width-right)/2, height-12, "middle", ink, a.X)
-	c.text(left, top-8, "start", ink, a.Y)
+	c.text((left+width-right)/2, height-12, "middle", a.X)
+	c.text(left, top-8, "start", a.Y)
 	other, own := 0, 0
 	for i, l := range lines {
 		stroke, weight := "", 3.0
@@ -77,7 +77,7 @@ func Lines(a Axes, lines []Line) []byte {
 			strings.TrimSpace(path.String()), stroke, weight)
 		y := float64(top + 8 + i*22)
 		c.line(width-right+14, y, width-right+36, y, stroke, weight)
-		c.text(width-right+42, y+4, "start", ink, l.Label)
+		c.text(width-right+42, y+4, "start", l.Label)
 	}
 	return c.bytes()
 }

@@ -26,7 +26,7 @@ func connect() (engine, error) {
 	return engine{pool}, nil
 }
 
-func (e engine) has(_ context.Context, image string) (bool, error) {
+func (e engine) has(image string) (bool, error) {
 	_, err := e.pool.Client.InspectImage(image)
 	if errors.Is(err, docker.ErrNoSuchImage) {
 		return false, nil

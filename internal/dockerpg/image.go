@@ -20,7 +20,7 @@ var ErrNoImage = errors.New("no image with a PostgreSQL server")
 
 // store is where images are.
 type store interface {
-	has(ctx context.Context, image string) (bool, error)
+	has(image string) (bool, error)
 	pull(ctx context.Context, image string) error
 }
 
@@ -38,7 +38,7 @@ func choose(ctx context.Context, s store, wanted string, build func(context.Cont
 	if errFetch == nil {
 		return Official, nil
 	}
-	found, err := s.has(ctx, Local)
+	found, err := s.has(Local)
 	switch {
 	case err != nil:
 		return "", err
@@ -55,7 +55,7 @@ func choose(ctx context.Context, s store, wanted string, build func(context.Cont
 
 // fetch pulls what is not there yet.
 func fetch(ctx context.Context, s store, image string) error {
-	found, err := s.has(ctx, image)
+	found, err := s.has(image)
 	if err != nil || found {
 		return err
 	}

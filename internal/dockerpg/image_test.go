@@ -16,7 +16,7 @@ type shelf struct {
 	err    error // of every look
 }
 
-func (s *shelf) has(_ context.Context, image string) (bool, error) {
+func (s *shelf) has(image string) (bool, error) {
 	return slices.Contains(s.here, image), s.err
 }
 

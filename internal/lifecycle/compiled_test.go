@@ -19,6 +19,7 @@ func TestCallsAreNotCompiled(t *testing.T) {
 		}
 	})
 	exec := execOn(t, conn)
+	exec(`set jit = on`)
 	var can bool
 	if err := conn.QueryRow(t.Context(), `select pg_jit_available()`).Scan(&can); err != nil {
 		t.Fatal(err)

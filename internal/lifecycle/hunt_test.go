@@ -144,10 +144,9 @@ func (s *session) id() int64 {
 	return max(1, last-s.rnd.Int64N(s.recent))
 }
 
-func (s *session) exec(surface, sql string, args ...any) (rows int64) {
-	tag, err := s.conn.Exec(s.t.Context(), sql, args...)
+func (s *session) exec(surface, sql string, args ...any) {
+	_, err := s.conn.Exec(s.t.Context(), sql, args...)
 	s.note(surface, err)
-	return tag.RowsAffected()
 }
 
 // undone runs a call in a transaction that rolls back.

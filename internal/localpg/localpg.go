@@ -32,8 +32,8 @@ const superuser = "postgres"
 
 // Options configures a server.
 type Options struct {
-	// Fsync makes commits durable, as on a real server, and keeps the cluster on
-	// disk. Defaults to false, which is several times faster and right for tests;
+	// Fsync makes commits durable, keeps the cluster on disk and has plans compiled, as on
+	// a real server. Defaults to false, which is several times faster and right for tests;
 	// benchmarks want true.
 	Fsync bool
 	// Settings are further server settings, by name; they win over the
@@ -226,6 +226,7 @@ func (s *Server) settings(opts Options) []string {
 		settings["fsync"] = "off"
 		settings["full_page_writes"] = "off"
 		settings["max_wal_size"] = "256MB" // it may be in memory
+		settings["jit"] = "off"            // without statistics it takes longer than the query
 	}
 	for name, value := range opts.Settings {
 		settings[name] = value

@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/awaqueue/awa/internal/localpg"
+	"github.com/awaqueue/awa/internal/pgtest"
 )
 
 // The test binary plays the parent of a server when this is set: it starts
@@ -33,19 +34,6 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-func start(t *testing.T, opts localpg.Options) *localpg.Server {
-	t.Helper()
-	s, err := localpg.Start(t.Context(), opts)
-	if errors.Is(err, localpg.ErrNoBinaries) {
-		t.Skip(err) // the rest of the suite may run on DATABASE_URL
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = s.Stop() })
-	return s
-}
-
 func ask(t *testing.T, url, query string) string {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), url)
@@ -62,7 +50,7 @@ func ask(t *testing.T, url, query string) string {
 
 func TestServer(t *testing.T) {
 	t.Parallel()
-	s := start(t, localpg.Options{Settings: map[string]string{"work_mem": "7MB"}})
+	s := pgtest.EmptyServer(t, localpg.Options{Settings: map[string]string{"work_mem": "7MB"}})
 
 	for setting, want := range map[string]string{
 		"server_encoding": "UTF8", "lc_collate": "C", "fsync": "off",
@@ -118,11 +106,11 @@ func tempDir(t *testing.T, pattern string) string {
 
 func TestDirectory(t *testing.T) {
 	dir := tempDir(t, "awa-")
-	if s := start(t, localpg.Options{}); filepath.Dir(s.Dir()) != dir {
+	if s := pgtest.EmptyServer(t, localpg.Options{}); filepath.Dir(s.Dir()) != dir {
 		t.Errorf("TMPDIR is %s, and the server is in %s", dir, s.Dir())
 	}
 	t.Setenv("TMPDIR", "")
-	if s := start(t, localpg.Options{Fsync: true}); filepath.Dir(s.Dir()) != "/tmp" {
+	if s := pgtest.EmptyServer(t, localpg.Options{Fsync: true}); filepath.Dir(s.Dir()) != "/tmp" {
 		t.Errorf("a server that is to write to disk is in %s", s.Dir())
 	}
 }
@@ -130,7 +118,7 @@ func TestDirectory(t *testing.T) {
 // A standby finds its primary, whatever the name of the directory that the primary's socket is in.
 func TestStandbyOfAPrimaryAnywhere(t *testing.T) {
 	tempDir(t, `it's a \ `)
-	primary := start(t, localpg.Options{})
+	primary := pgtest.EmptyServer(t, localpg.Options{})
 	standby, err := primary.Standby(t.Context(), localpg.Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -143,7 +131,7 @@ func TestStandbyOfAPrimaryAnywhere(t *testing.T) {
 
 func TestFsync(t *testing.T) {
 	t.Parallel()
-	s := start(t, localpg.Options{Fsync: true})
+	s := pgtest.EmptyServer(t, localpg.Options{Fsync: true})
 	if got := ask(t, s.URL(), "select current_setting('fsync')"); got != "on" {
 		t.Errorf("fsync is %q, want on", got)
 	}
@@ -178,7 +166,7 @@ func TestRefusedSessionIsNotWaitedFor(t *testing.T) {
 // A killed parent takes the server and its directory with it.
 func TestGoesWithItsParent(t *testing.T) {
 	t.Parallel()
-	start(t, localpg.Options{}) // skips without binaries
+	pgtest.EmptyServer(t, localpg.Options{}) // skips without binaries
 	parent := exec.Command(os.Args[0])
 	parent.Env = append(os.Environ(), parentEnv+"=1")
 	parent.Stderr = os.Stderr

@@ -256,7 +256,7 @@ func (w *world) enqueue(r *rapid.T) {
 		}
 		j.id = id
 		v.holder(j, j.state)
-		return w.added(r, s, v, j)
+		return w.added(s, v, j)
 	})
 }
 
@@ -346,7 +346,7 @@ func (w *world) releasing(s *session, v *step) func() error {
 }
 
 // added puts a new job into the view.
-func (w *world) added(r *rapid.T, s *session, v *step, j modelJob) error {
+func (w *world) added(s *session, v *step, j modelJob) error {
 	if _, known := v.jobs[j.id]; known || w.changed[j.id] > 0 {
 		return fmt.Errorf("id %d was given out before", j.id)
 	}
@@ -402,7 +402,7 @@ func (w *world) enqueueMany(r *rapid.T) {
 		}
 		for _, id := range ids {
 			j.id = id
-			if err := w.added(r, s, v, j); err != nil {
+			if err := w.added(s, v, j); err != nil {
 				return err
 			}
 		}
@@ -973,7 +973,7 @@ func (w *world) turn(r *rapid.T) {
 			j.id, err = queue.Enqueue(ctx, conn, awa.EnqueueParams{Kind: j.kind, Queue: j.queue, Priority: j.priority, MaxAttempts: 1})
 			return err
 		}, func(v *step, err error) error {
-			return errors.Join(err, w.added(r, s, v, j))
+			return errors.Join(err, w.added(s, v, j))
 		})
 		if w.rotateOnce(r, s) != awa.Rotated {
 			return

@@ -261,9 +261,7 @@ begin
   join (select n.* from dependency_points as n order by n.point desc limit 1) as p on true
   where exists (select from deferred_jobs as d where d.job_id = k.job_id)
     and not exists (select from ready as r where r.job_id = k.after_id)
-    and not exists (select from deferred_jobs as d where d.job_id = k.after_id)
-    and not exists (select from leases as l where l.job_id = k.after_id)
-    and not exists (select from dlq_entries as q where q.id = k.after_id)
+    and not exists (select from outside as o where o.job_id = k.after_id)
     and pg_visible_in_snapshot(k.xid, p.seen)
     and not exists (
       select from (select g.xid, unnest(g.job_ids) as job_id from job_departures as g) as d

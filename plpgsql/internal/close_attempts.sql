@@ -5,6 +5,9 @@
 -- for the other's commit and adds nothing. A call meets its batches in order
 -- of batch id and never goes back to one it has passed, so no two calls wait
 -- for each other.
+--
+-- An outcome is a code: c completed, f failed, x cancelled; r retried, s snoozed, e rescued, m
+-- moved, q dead-lettered, d deleted.
 
 -- A lease as it is stored; 0, which no attempt has, if it is out of range.
 create or replace function {{ .schema }}._as_lease (p_lease bigint)
