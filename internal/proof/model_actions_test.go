@@ -302,7 +302,7 @@ func (w *world) enqueueAfter(r *rapid.T) {
 		if err != nil {
 			return err
 		}
-		return w.added(r, s, v, j)
+		return w.added(s, v, j)
 	})
 }
 
