@@ -191,7 +191,7 @@ select throws_ok('delete from awa.ready_entries', '42501', null, 'but does not t
 reset role;
 
 select is(array(select awa._lock_class(n) from generate_series(0, 3) as n), array(select hashtext('awa/awa') + n from generate_series(0, 3) as n),
-  'docs/operations.md finds a stranger''s advisory lock by its class');
+  'docs/troubleshooting.md finds a stranger''s advisory lock by its class');
 
 select * from finish();
 rollback;
