@@ -479,16 +479,16 @@ begin
       if v_got = 0 then
         -- Step past jobs that were cancelled or moved once, not at every poll. Not where the ring
         -- has turned since v_snap: a prune may have moved jobs of the window past its end.
-        if v_skipped{{ if not .divert }} and not v_frozen{{ end }} and not exists (
-            select from segment_rotations as g
-            where g.generation > v_segment and g.xid is distinct from pg_current_xact_id_if_assigned())
-        then
+        if v_skipped{{ if not .divert }} and not v_frozen{{ end }} then
           insert into lane_cursors (
             lane, generation, segment, last_segment, base_segment, pos_xid, pos_job_id, floor_xid, settled_segment, settled_xid,
             claimed_total, ready_slot, skips, drained, s_prev, s_cur)
-          values (v_lane, c_generation + 1, c_segment, c_last, c_base, c_pos_xid, c_pos_id, c_floor,
+          select v_lane, c_generation + 1, c_segment, c_last, c_base, c_pos_xid, c_pos_id, c_floor,
             c_settled, case when v_settles then pg_current_xact_id() else c_settler end,
-            c_claimed, v_slot, c_skips, true, c_prev, c_cur);
+            c_claimed, v_slot, c_skips, true, c_prev, c_cur
+          where not exists (
+            select from segment_rotations as g
+            where g.generation > v_segment and g.xid is distinct from pg_current_xact_id_if_assigned());
         end if;
         -- Any other empty poll writes nothing, yet the lane is this transaction's now.
         perform set_config('{{ .schema }}.lane', 'held', true);
