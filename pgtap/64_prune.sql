@@ -85,6 +85,8 @@ select awa.cancel(job_id) from batch where n = 6 \g /dev/null
 select awa.fail(receipt, 'error 8', retry_after => '1 day') from batch where n = 8 \g /dev/null
 select awa.retry(job_id, run_at => now() + interval '1 day') from batch where n = 1 \g /dev/null
 select pg_temp.done('tap/64/drop', 3, 'f') \g /dev/null
+-- Beside jobs that are in other places, as every queue may have them.
+select awa.register_callback(c.receipt, '1 day') from awa.enqueue('k', queue => 'tap/64/else') as id, awa.claim('tap/64/else') as c \g /dev/null
 select pg_temp.figures_are('tap/64/keep', '2/4/1/0', 'four failed jobs of a batch are in history');
 create temp table kept as select id, kind, args, state, priority, attempt, max_attempts, run_at, attempted_at, finalized_at, created_at, errors, metadata, tags, unique_key, unique_states, run_lease, enqueue_shard
 from awa.done_entries where queue = 'tap/64/keep' and state = 'failed';
