@@ -22,13 +22,13 @@ select is(pg_temp.claim(2), 'x3 x4', 'across claims');
 select is(pg_temp.claim(2), 'x5', 'to the last');
 select is(pg_temp.claim(2), null, 'and no further');
 
--- With its deadline: one job that opens a window, the next one of it, and several
+-- With its deadline, and no null where there is nothing: one job that opens a window, the next one of it, and several
 
 select pg_temp.run('a', $$ select awa.configure_queue('race/20/limit', '{"concurrency_limit": 1}') $$) \g /dev/null
 select pg_temp.run('a', format('select awa.enqueue(''k'', queue => %L, deadline => ''1 hour'') from generate_series(1, 4)', q))
 from unnest(array['race/20', 'race/20/limit']) as q \g /dev/null
-select is(pg_temp.run('d', format('select c.deadline_at - c.lease_expires_at from awa.claim(%L, %s, lease => ''10 minutes'') as c', q, n)),
-  repeat('00:50:00 ', n - 1) || '00:50:00', format('%s of %s: a deadline is counted from the claim, as the lease is', n, q))
+select is(pg_temp.run('d', format('select (c.deadline_at - c.lease_expires_at, c.tags, c.metadata, c.errors, c.progress) from awa.claim(%L, %s, lease => ''10 minutes'') as c', q, n)),
+  repeat('(00:50:00,{},{},{},) ', n - 1) || '(00:50:00,{},{},{},)', format('%s of %s: a deadline is counted from the claim, as the lease is', n, q))
 from unnest(array['race/20', 'race/20/limit']) as q, unnest(array[1, 1, 2]) as n;
 
 -- One producer stays open while another commits
