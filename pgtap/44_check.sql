@@ -1,7 +1,7 @@
 -- Check: every invariant, by damaging the tables by hand and seeing exactly
 -- that violation.
 begin;
-select plan(57);
+select plan(58);
 -- Alone: damages ledgers.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 select awa.reset() \g /dev/null
@@ -79,6 +79,9 @@ from (values
       select 5, lane, claimed_at, lease_expires_at, ready_slot, array[%s] from awa.claims where batch_id = %s $$, :done_job, :batch)),
   ('a claim that was lost, its outcomes left', array['a row that was offered was claimed', 'every outcome has its claim', 'running equals claims without an outcome'],
     format('delete from awa.claims where batch_id = %s', :batch)),
+  ('an outcome in another batch than its claim', array['every outcome has its claim'],
+    format($$ update awa.attempt_outcomes set batch_id = (select min(c.batch_id) from awa.claims as c where c.batch_id <> %1$s), seq = 7
+      where batch_id = %1$s and outcome = 'f' $$, :batch)),
   ('an outcome in another lane than its claim', array['every outcome has its claim'],
     format($$ insert into awa.queue_lanes (lane, queue, priority, enqueue_shard) values (%1$s + 1, 'tap/44', 2, 1);
       update awa.attempt_outcomes set lane = %1$s + 1 where batch_id = %2$s and outcome = 'f' $$, :lane, :batch)),
