@@ -1,7 +1,7 @@
 -- Check: every invariant, by damaging the tables by hand and seeing exactly
 -- that violation.
 begin;
-select plan(50);
+select plan(58);
 -- Alone: damages ledgers.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 select awa.reset() \g /dev/null
@@ -59,11 +59,18 @@ begin
 end;
 $$;
 
+select $$ select awa.configure_queue('tap/44', '{"concurrency_limit": 1}');
+  update awa.deferred_jobs set run_at = 'infinity', metadata = '{"awa:run_at": "2020-01-01", "awa:concurrency_key": "key"}';
+  insert into awa.parked_jobs (queue, key, job_id, round)
+  select m.queue, %L, d.job_id, m.parked_round from awa.deferred_jobs as d, awa.queue_meta as m where m.queue = 'tap/44' $$ as listing \gset
 select is(pg_temp.damage(sql), invariants, title)
 from (values
   ('a stray delta', array['terminal counters equal history'],
     format($$ insert into awa.terminal_count_deltas (lane, xid, ready_slot, closed, completed, failed, cancelled)
       values (%s, pg_current_xact_id(), %s, 0, 1, 0, 0) $$, :lane, :slot)),
+  ('a failure counted as a success', array['terminal counters equal history'],
+    format($$ insert into awa.terminal_count_deltas (lane, xid, ready_slot, closed, completed, failed, cancelled)
+      values (%s, pg_current_xact_id(), %s, 0, 1, -1, 0) $$, :lane, :slot)),
   ('a second outcome of one attempt', array['a job is in one place', 'an attempt closes once', 'running equals claims without an outcome'],
     format($$ insert into awa.attempt_outcomes (batch_id, lane, xid, finalized_at, seq, jobs, ready_slot, outcome, job_ids)
       values (%s, %s, pg_current_xact_id(), now(), 9, 1, %s, 'x', array[%s]) $$, :batch, :lane, :slot, :done_job)),
@@ -72,6 +79,12 @@ from (values
       select 5, lane, claimed_at, lease_expires_at, ready_slot, array[%s] from awa.claims where batch_id = %s $$, :done_job, :batch)),
   ('a claim that was lost, its outcomes left', array['a row that was offered was claimed', 'every outcome has its claim', 'running equals claims without an outcome'],
     format('delete from awa.claims where batch_id = %s', :batch)),
+  ('an outcome in another batch than its claim', array['every outcome has its claim'],
+    format($$ update awa.attempt_outcomes set batch_id = (select min(c.batch_id) from awa.claims as c where c.batch_id <> %1$s), seq = 7
+      where batch_id = %1$s and outcome = 'f' $$, :batch)),
+  ('an outcome in another lane than its claim', array['every outcome has its claim'],
+    format($$ insert into awa.queue_lanes (lane, queue, priority, enqueue_shard) values (%1$s + 1, 'tap/44', 2, 1);
+      update awa.attempt_outcomes set lane = %1$s + 1 where batch_id = %2$s and outcome = 'f' $$, :lane, :batch)),
   ('an outcome that counts more jobs than it names', array['every outcome counts its jobs', 'running equals claims without an outcome', 'terminal counters equal history'],
     format($$ update awa.attempt_outcomes set jobs = 5 where batch_id = %s and outcome = 'c' $$, :batch)),
   ('an outcome of no known kind', array['an outcome is of a known kind'],
@@ -82,12 +95,17 @@ from (values
     format($$ select awa.register_callback(receipt, '1 hour') from held where n = 4; delete from awa.leases where job_id = %s $$, :running_job)),
   ('a retryable job lost', array['a job goes on after an attempt that did not end it'],
     format($$ select awa.fail(receipt) from held where n = 4; delete from awa.deferred_jobs where job_id = %s $$, :running_job)),
+  ('a retryable job that would run under the lease of its last attempt', array['a job goes on after an attempt that did not end it'],
+    format($$ select awa.fail(receipt) from held where n = 4; update awa.deferred_jobs set run_lease = 1 where job_id = %s $$, :running_job)),
   ('a removal of a job that did not finish', array['every removal has its outcome'],
     format($$ insert into awa.outcome_removals (job_id, lane, xid, run_lease, ready_slot, outcome)
       values (%s, %s, pg_current_xact_id(), 1, %s, 'c') $$, :running_job, :lane, :slot)),
   ('a removal without its delta', array['terminal counters equal history'],
     format($$ insert into awa.outcome_removals (job_id, lane, xid, run_lease, ready_slot, outcome)
       values (%s, %s, pg_current_xact_id(), 1, %s, 'c') $$, :done_job, :lane, :slot)),
+  ('a removal in another lane than its outcome', array['every removal has its outcome'],
+    format($$ insert into awa.queue_lanes (lane, queue, priority, enqueue_shard) values (%2$s + 1, 'tap/44', 2, 1);
+      delete from awa.jobs where id = %1$s; update awa.outcome_removals set lane = lane + 1 where job_id = %1$s $$, :done_job, :lane)),
   ('a running claim that rescue does not know of', array['an open claim is within reach of rescue'],
     'delete from awa.watched_claims'),
   ('a running claim that rescue was led past', array['an open claim is within reach of rescue'],
@@ -145,6 +163,11 @@ from (values
       insert into awa.ready_tombstones (job_id, run_lease, ready_slot) values (%1$s, 1, %s) $$, :running_job, :slot)),
   ('a job that was set aside and that no list has', array['a job that was set aside is listed'],
     $$ update awa.deferred_jobs set run_at = 'infinity', metadata = '{"awa:run_at": "2020-01-01"}' $$),
+  ('a job that is listed for its key', '{}',
+    format(:'listing', 'key')),
+  ('a job that is listed for another key', array['a job that was set aside is listed'],
+    format(:'listing', 'other')),
+  ('lost settings', array['the storage has its settings'], 'delete from awa.storage_settings'),
   ('a lane whose queue is forgotten', array['a job is in a lane of a queue'],
     format('delete from awa.queue_lanes where lane = %s', :lane)),
   ('a cursor ahead of its segment', array['cursors stay inside their snapshots'],

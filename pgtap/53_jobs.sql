@@ -1,7 +1,7 @@
 -- Of many jobs the view jobs does not look up each; of a few it does, whatever the planner
 -- believes.
 begin;
-select plan(16);
+select plan(17);
 set local track_functions = 'all';
 set local jit = off;
 
@@ -29,6 +29,15 @@ $$;
 
 select results_eq($$ select j.state::text, count(*) from awa.jobs as j where j.queue = 'tap/53' group by j.state order by j.state $$,
   $$ values ('available', 35::bigint), ('running', 50), ('completed', 3900), ('failed', 10), ('cancelled', 5) $$, 'states are counted');
+
+-- Also by the calls that change jobs, which read all outcomes where they are given many.
+select awa.bulk_move_failed_to_dlq('tap/53', max_jobs => 4) \g /dev/null
+create temp table tenth as select r.job_id as id from awa.ready_entries as r where r.lane in (select l.lane from awa.queue_lanes as l where l.queue = 'tap/53')
+  and (r.job_id % 10 = 0 or r.job_id > (select max(d.id) - 20 from awa.dlq_entries as d where d.queue = 'tap/53'));
+set local search_path = awa, public;
+select bag_eq('select l.* from awa._locate_many(array(select t.id from tenth as t)) as l',
+  'select l.* from tenth as t cross join lateral awa._locate(array[t.id]) as l', 'a job is found among many as it is alone');
+set local search_path to default;
 
 prepare one (bigint) as select * from awa.jobs as j where j.id = $1;
 prepare several (bigint[]) as select * from awa.jobs as j where j.id = any ($1);

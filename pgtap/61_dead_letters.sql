@@ -1,6 +1,6 @@
 -- Dead letters: the ways in, the ways back and the ways out, with the counts of each.
 begin;
-select plan(130);
+select plan(131);
 -- Alone: calls maintain.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 
@@ -98,6 +98,10 @@ select is(pg_temp.deltas() - deltas, 2::bigint, 'one delta per key') from still;
 select pg_temp.figures_are('tap/61/b1', '1/0/0/9', 'of the first queue all failed ones are dead');
 select pg_temp.figures_are('tap/61/b2', '0/0/0/5', 'of the second as well');
 select is_empty('select * from pg_temp.drift', 'no key drifts');
+select pg_temp.done('tap/61/bites', 5, 'f') \g /dev/null
+create temp table bites as select n, awa.bulk_move_failed_to_dlq('tap/61/bites', max_jobs => 2) as moved from generate_series(1, 4) as n;
+select is((select array_agg(b.moved order by b.n) from bites as b), '{2,2,1,0}', 'in bites each call goes on after those that were moved');
+select awa.purge_dlq('tap/61/bites') \g /dev/null
 select pg_temp.done('tap/61/b3', 300, 'f', 'three61') \g /dev/null
 select is(awa.bulk_move_failed_to_dlq('tap/61/b3'), 300::bigint, 'three hundred are moved in one call');
 select pg_temp.figures_are('tap/61/b3', '0/0/0/300', 'and counted');

@@ -1,7 +1,7 @@
 -- Prune: what reaches the rollups, what is carried on, and that whatever was moved
 -- goes every way that a job can go.
 begin;
-select plan(90);
+select plan(91);
 -- Alone: turns the ring, poisons counters.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 select awa.reset() \g /dev/null
@@ -76,6 +76,8 @@ select is_empty(format('select * from awa.jobs where id = %s', :early), 'nor see
 -- Failed jobs inside their retention, from a batch of which others left
 
 select awa.configure_queue('tap/64/keep', '{"failed_retention": "1 hour"}'), awa.configure_queue('tap/64/drop', '{"failed_retention": "0"}') \g /dev/null
+-- Others failed before them.
+select pg_temp.done('tap/64/drop', 3, 'f') \g /dev/null
 select awa.enqueue('keep64', to_jsonb(n), queue => 'tap/64/keep', priority => 3, max_attempts => 2, tags => array['t' || n], unique_key => decode(lpad(to_hex(n), 2, '0'), 'hex'), unique_states => b'11111111',
   ordering_key => 'o') from generate_series(1, 9) as n \g /dev/null
 create temp table batch as select *, row_number() over () as n from awa.claim('tap/64/keep', 9);
@@ -84,7 +86,8 @@ select awa.complete_many(array_agg(receipt)) from batch where n in (2, 4) \g /de
 select awa.cancel(job_id) from batch where n = 6 \g /dev/null
 select awa.fail(receipt, 'error 8', retry_after => '1 day') from batch where n = 8 \g /dev/null
 select awa.retry(job_id, run_at => now() + interval '1 day') from batch where n = 1 \g /dev/null
-select pg_temp.done('tap/64/drop', 3, 'f') \g /dev/null
+-- Beside jobs that are in other places, as every queue may have them.
+select awa.register_callback(c.receipt, '1 day') from awa.enqueue('k', queue => 'tap/64/else') as id, awa.claim('tap/64/else') as c \g /dev/null
 select pg_temp.figures_are('tap/64/keep', '2/4/1/0', 'four failed jobs of a batch are in history');
 create temp table kept as select id, kind, args, state, priority, attempt, max_attempts, run_at, attempted_at, finalized_at, created_at, errors, metadata, tags, unique_key, unique_states, run_lease, enqueue_shard
 from awa.done_entries where queue = 'tap/64/keep' and state = 'failed';
@@ -92,6 +95,7 @@ select is(pg_temp.turn(), 'rotated pruned', 'their segment is pruned');
 select bag_eq($$ select id, kind, args, state, priority, attempt, max_attempts, run_at, attempted_at, finalized_at, created_at, errors, metadata, tags, unique_key, unique_states, run_lease, enqueue_shard
   from awa.done_entries where queue = 'tap/64/keep' $$, 'select * from kept', 'they survive, each with its own error, the rest of the batch does not');
 select pg_temp.figures_are('tap/64/keep', '0/4/0/0', 'and count as live');
+select results_eq($$ select c.scheduled, c.retryable from awa.queue_counts('tap/64/keep') as c $$, 'values (1::bigint, 1::bigint)', 'those that come back later count as well');
 select pg_temp.figures_are('tap/64/drop', '0/0/0/0', 'a queue that keeps no failures has none');
 select results_eq($$ select failed from rollups where queue = 'tap/64/drop' $$, 'values (3::bigint)', 'they are in the rollup');
 select results_eq($$ select completed, failed, cancelled from rollups where queue = 'tap/64/keep' $$, 'values (2::bigint, 0::bigint, 1::bigint)', 'of the queue that keeps them only the others are');

@@ -1,6 +1,6 @@
 -- Leases, heartbeats, deadlines and rescue.
 begin;
-select plan(71);
+select plan(73);
 -- Alone: calls maintain.
 do $$ begin perform pg_advisory_xact_lock(hashtext('awa pgtap')); end $$;
 
@@ -69,6 +69,15 @@ select is(pg_temp.rescued(), 1::bigint, 'a silent worker''s attempt is rescued, 
 select is(pg_temp.state_of('tap/71/alive') || ', ' || pg_temp.state_of('tap/71/silent'), 'running 1, retryable 1', 'the other one''s is not');
 select matches((select j.errors[1] ->> 'error' from awa.jobs as j where j.queue = 'tap/71/silent'), '^worker tap/71/silent is silent since', 'the error names the worker');
 select set_config('awa.now', '', true) \g /dev/null
+
+select awa.enqueue('k', queue => 'tap/71/late', deadline => d) from unnest(array['2 minutes', null]::interval[]) as d \g /dev/null
+select awa.claim('tap/71/late', 2, 'tap/71/late') \g /dev/null
+select set_config('awa.now', (clock_timestamp() + interval '160 seconds')::text, true) \g /dev/null
+select awa.heartbeat('tap/71/late') \g /dev/null
+select is(pg_temp.rescued(), 1::bigint, 'an attempt beyond its deadline is rescued from a worker that lives');
+select is(pg_temp.state_of('tap/71/late'), 'retryable 1, running 1', 'alone of its batch');
+select set_config('awa.now', '', true) \g /dev/null
+
 -- By the worker itself, of claims whose answers it never had
 
 select awa.register_worker('tap/71/lost') \g /dev/null

@@ -1,7 +1,7 @@
 -- Windows: what commits late is handed out once, after what was there before.
 \ir sessions.psql
 select pg_temp.forget('race/20') \g /dev/null
-select plan(50);
+select plan(56);
 select pg_temp.open(s) from unnest(array['a', 'b', 'c', 'd']) as s \g /dev/null
 
 create function pg_temp.enqueue (p_session text, p_name text, p_queue text default 'race/20', p_priority integer default 2) returns text
@@ -21,6 +21,15 @@ select is(pg_temp.claim(2), 'x1 x2', 'committed jobs are handed out in order');
 select is(pg_temp.claim(2), 'x3 x4', 'across claims');
 select is(pg_temp.claim(2), 'x5', 'to the last');
 select is(pg_temp.claim(2), null, 'and no further');
+
+-- With its deadline, and no null where there is nothing: one job that opens a window, the next one of it, and several
+
+select pg_temp.run('a', $$ select awa.configure_queue('race/20/limit', '{"concurrency_limit": 1}') $$) \g /dev/null
+select pg_temp.run('a', format('select awa.enqueue(''k'', queue => %L, deadline => ''1 hour'') from generate_series(1, 4)', q))
+from unnest(array['race/20', 'race/20/limit']) as q \g /dev/null
+select is(pg_temp.run('d', format('select (c.deadline_at - c.lease_expires_at, c.tags, c.metadata, c.errors, c.progress) from awa.claim(%L, %s, lease => ''10 minutes'') as c', q, n)),
+  repeat('(00:50:00,{},{},{},) ', n - 1) || '(00:50:00,{},{},{},)', format('%s of %s: a deadline is counted from the claim, as the lease is', n, q))
+from unnest(array['race/20', 'race/20/limit']) as q, unnest(array[1, 1, 2]) as n;
 
 -- One producer stays open while another commits
 

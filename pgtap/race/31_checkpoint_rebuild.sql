@@ -97,7 +97,7 @@ select p.ready_slot, l.queue, l.priority, l.enqueue_shard from poison as p join 
 select cmp_ok((select count(*) from poisoned), '>', 0::bigint, 'a checkpoint is poisoned');
 select isnt_empty('select * from drift', 'which shows');
 select bag_eq($$ select detail from awa.check() where invariant = 'terminal counters equal history' $$,
-  $$ select format('slot %s queue %L priority %s shard %s', ready_slot, queue, priority, enqueue_shard) from poisoned $$, 'in check, key by key');
+  $$ select format('slot %s queue %L priority %s shard %s completed', ready_slot, queue, priority, enqueue_shard) from poisoned $$, 'in check, key by key');
 select pg_temp.tell('a', 'begin'), pg_temp.run('a', pg_temp.finishing(43, 44)) \g /dev/null
 select bag_eq($$ select ready_slot, queue, priority, enqueue_shard, before - after from awa.rebuild_terminal_counters() $$,
   $$ select ready_slot, queue, priority, enqueue_shard, 7::bigint as drift from poisoned $$, 'a rebuild reports it, key by key, beside an open finisher');

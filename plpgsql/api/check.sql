@@ -42,9 +42,14 @@ begin
     select distinct on (c.lane) c.* from lane_cursors as c order by c.lane, c.generation desc
   ),
   history as materialized (
-    select d.ready_slot, d.queue, d.priority, d.enqueue_shard, count(*) as jobs
+    select d.ready_slot, d.queue, d.priority, d.enqueue_shard, d.state, count(*) as jobs
     from done_entries as d
-    group by d.ready_slot, d.queue, d.priority, d.enqueue_shard
+    group by d.ready_slot, d.queue, d.priority, d.enqueue_shard, d.state
+  ),
+  counted as materialized (
+    select n.ready_slot, n.queue, n.priority, n.enqueue_shard, s.state, s.jobs
+    from queue_terminal_live_counts as n
+    cross join lateral unnest(array['completed', 'failed', 'cancelled']::job_state[], array[n.completed, n.failed, n.cancelled]) as s (state, jobs)
   ),
   placed as materialized (
     select r.*, coalesce(
@@ -65,13 +70,13 @@ begin
     where not exists (select from closed as x where x.job_id = c.job_id and x.run_lease = c.run_lease)
     group by c.lane
   ),
-  -- Jobs outside the ring.
+  -- Jobs outside the ring, each with its last attempt.
   outside as materialized (
-    select d.job_id from deferred_jobs as d
+    select d.job_id, d.run_lease - 1 as run_lease from deferred_jobs as d
     union all
-    select l.job_id from leases as l
+    select l.job_id, l.receipt_lease from leases as l
     union all
-    select q.id from dlq_entries as q
+    select q.id, q.run_lease from dlq_entries as q
   ),
   told as materialized (
     select k.queue, sum(k.available)::bigint as available, sum(k.running)::bigint as running,
@@ -82,13 +87,14 @@ begin
     group by k.queue
   )
   select 'terminal counters equal history',
-    format('slot %s queue %L priority %s shard %s', coalesce(h.ready_slot, n.ready_slot),
-      coalesce(h.queue, n.queue), coalesce(h.priority, n.priority), coalesce(h.enqueue_shard, n.enqueue_shard)),
-    coalesce(h.jobs, 0), coalesce(n.live_terminal_count, 0)
+    format('slot %s queue %L priority %s shard %s %s', coalesce(h.ready_slot, n.ready_slot), coalesce(h.queue, n.queue),
+      coalesce(h.priority, n.priority), coalesce(h.enqueue_shard, n.enqueue_shard), coalesce(h.state, n.state)),
+    coalesce(h.jobs, 0), coalesce(n.jobs, 0)
   from history as h
-  full join queue_terminal_live_counts as n
+  full join counted as n
     on n.ready_slot = h.ready_slot and n.queue = h.queue and n.priority = h.priority and n.enqueue_shard = h.enqueue_shard
-  where coalesce(h.jobs, 0) <> coalesce(n.live_terminal_count, 0)
+      and n.state = h.state
+  where coalesce(h.jobs, 0) <> coalesce(n.jobs, 0)
   union all
   select 'an attempt closes once', format('job %s lease %s', x.job_id, x.run_lease), 1, count(*)
   from closed as x
@@ -104,7 +110,8 @@ begin
   from closed as x
   where not exists (
     select from claimed as c
-    where c.ready_slot = x.ready_slot and c.batch_id = x.batch_id and c.job_id = x.job_id and c.run_lease = x.run_lease)
+    where c.ready_slot = x.ready_slot and c.batch_id = x.batch_id and c.lane = x.lane
+      and c.job_id = x.job_id and c.run_lease = x.run_lease)
   union all
   select 'every outcome counts its jobs', format('slot %s batch %s seq %s', o.ready_slot, o.batch_id, o.seq),
     cardinality(coalesce(o.job_ids, c.job_ids)), o.jobs
@@ -126,7 +133,7 @@ begin
   from outcome_removals as m
   where not exists (
     select from closed as x
-    where x.ready_slot = m.ready_slot and x.job_id = m.job_id and x.run_lease = m.run_lease and x.outcome = m.outcome)
+    where x.ready_slot = m.ready_slot and x.lane = m.lane and x.job_id = m.job_id and x.run_lease = m.run_lease and x.outcome = m.outcome)
   union all
   -- Its next attempt, or a note that it was taken out before that. Either is in the segment of
   -- the outcome or a later one, or in a slot that was emptied meanwhile, so it does not go first.
@@ -134,7 +141,7 @@ begin
   from closed as x
   where x.outcome in ('r', 's', 'e', 'm')
     and not exists (select from ready as r where r.job_id = x.job_id and r.run_lease > x.run_lease)
-    and not exists (select from outside as o where o.job_id = x.job_id)
+    and not exists (select from outside as o where o.job_id = x.job_id and o.run_lease >= x.run_lease)
     and not exists (select from (select unnest(g.job_ids) as job_id from job_departures as g) as d where d.job_id = x.job_id)
   union all
   select 'a job is in one place', format('job %s', p.job_id), 1, count(*)
@@ -254,7 +261,7 @@ begin
       select from parked_jobs as p
       join lanes as l on l.queue = p.queue
       join queue_meta as m on m.queue = p.queue and m.parked_round = p.round
-      where p.job_id = d.job_id and l.lane = d.lane)
+      where p.job_id = d.job_id and l.lane = d.lane and p.key = _concurrency_key(d.metadata))
   union all
   select 'a job waits for one that may complete', format('job %s after job %s', k.job_id, k.after_id), 1, 0
   from job_dependencies as k
@@ -298,6 +305,9 @@ begin
   select 'deferred counters equal deferred jobs', format('lane %s', d.lane), d.scheduled + d.retryable,
     d.counted_scheduled + d.counted_retryable
   from _deferred_drift() as d
+  union all
+  select 'the storage has its settings', 'storage_settings', 1, 0
+  where not exists (select from storage_settings)
   union all
   select 'the ring has a free segment', format('segment %s: %s', s.generation, s.reason), 0, s.waiting + s.running
   from storage_status() as s
