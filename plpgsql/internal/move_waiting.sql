@@ -2,8 +2,9 @@
 
 -- They keep their xid, and with it their place: a lane is read one segment after the other, each
 -- by xid and id. So they go no farther than to the next segment that has rows of their lane, or
--- where a transaction from before a rotation is open that may have added some. Returns which
--- segment that is for each lane.
+-- where a transaction from before a rotation is open that may have added some. Nor do they go to a
+-- segment that this transaction opened, if there is another: until it commits, others add to the
+-- one before, and what they add comes after these. Returns which segment that is for each lane.
 create or replace function {{ .schema }}._move_waiting (
   p_generation bigint, p_lanes bigint[], p_jobs bigint[], p_leases integer[], out lanes bigint[], out segments bigint[]
 )
@@ -13,7 +14,9 @@ create or replace function {{ .schema }}._move_waiting (
 as $$
 declare
   v_from smallint := (p_generation % {{ .segments }})::smallint;
-  v_last bigint := (select max(g.generation) from segment_rotations as g);
+  v_last bigint := (
+    select coalesce(max(g.generation) filter (where g.generation > p_generation and g.xid is distinct from pg_current_xact_id()), max(g.generation))
+    from segment_rotations as g);
   -- The segments that other transactions have added to.
   v_used bigint[] := array(
     select distinct t.slot - 1
