@@ -2,8 +2,10 @@
 
 -- They keep their xid, and with it their place: a lane is read one segment after the other, each
 -- by xid and id. So they go no farther than to the next segment that has rows of their lane, or
--- where a transaction from before a rotation is open that may have added some. Returns which
--- segment that is for each lane.
+-- where a transaction from before a rotation is open that may have added some, or may be about to.
+-- Nor do they go to a segment that this transaction opened, if there is another: until it commits,
+-- others add to the one before, and what they add comes after these. Returns which segment that is
+-- for each lane.
 create or replace function {{ .schema }}._move_waiting (
   p_generation bigint, p_lanes bigint[], p_jobs bigint[], p_leases integer[], out lanes bigint[], out segments bigint[]
 )
@@ -13,20 +15,39 @@ create or replace function {{ .schema }}._move_waiting (
 as $$
 declare
   v_from smallint := (p_generation % {{ .segments }})::smallint;
-  v_last bigint := (select max(g.generation) from segment_rotations as g);
-  -- The segments that other transactions have added to.
+  v_last bigint := (
+    select coalesce(max(g.generation) filter (where g.generation > p_generation and g.xid is distinct from pg_current_xact_id()), max(g.generation))
+    from segment_rotations as g);
+  -- The segments that other transactions have added to, or wait to.
   v_used bigint[] := array(
     select distinct t.slot - 1
     from unnest(array[
 {{- range $i := until (int .segments) }}{{ if $i }}, {{ end }}'{{ $.schema }}.ready_entries_{{ $i }}'::regclass{{ end }}]) with ordinality as t (name, slot)
     join pg_locks as k on k.relation = t.name
-    where k.locktype = 'relation' and k.mode = 'RowExclusiveLock' and k.granted and k.pid is distinct from pg_backend_pid()
+    where k.locktype = 'relation' and k.mode = 'RowExclusiveLock' and k.pid is distinct from pg_backend_pid()
       and k.database = (select d.oid from pg_database as d where d.datname = current_database()));
+  -- The oldest of those that have read the ring, and may be about to add to the segment that they
+  -- found there: one that was the current one since, or until the newest rotation was seen.
+  v_about xid8 := (
+    select min(x.xid)
+    from pg_snapshot_xip(pg_current_snapshot()) as x (xid)
+    where x.xid <> pg_current_xact_id() and x.xid::xid = any (array(
+      select w.transactionid
+      from pg_locks as k
+      join pg_locks as w on w.virtualtransaction = k.virtualtransaction and w.locktype = 'transactionid' and w.granted
+      where k.locktype = 'relation' and k.relation = '{{ .schema }}.segment_rotations'::regclass
+        and k.database = (select d.oid from pg_database as d where d.datname = current_database()))));
 begin
+  -- It may have found the segment that is pruned, and what it adds there comes in front of these.
+  if (select r.xid from segment_rotations as r where r.generation = p_generation + 1) > v_about then
+    raise lock_not_available;
+  end if;
   select array_agg(l.lane), array_agg(coalesce((
       select s.generation
       from generate_series(p_generation + 1, v_last) as s (generation)
       where s.generation % {{ .segments }} = any (v_used)
+        or (s.generation = v_last - 1 or (select r.xid from segment_rotations as r where r.generation = s.generation + 1) > v_about)
+          and v_about is not null
         or (select true from ready_entries as e where e.ready_slot = s.generation % {{ .segments }} and e.lane = l.lane and e.xid > '0' limit 1)
       order by s.generation
       limit 1), v_last))
