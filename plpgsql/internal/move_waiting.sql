@@ -38,10 +38,6 @@ declare
       where k.locktype = 'relation' and k.relation = '{{ .schema }}.segment_rotations'::regclass
         and k.database = (select d.oid from pg_database as d where d.datname = current_database()))));
 begin
-  -- It may have found the segment that is pruned, and what it adds there comes in front of these.
-  if (select r.xid from segment_rotations as r where r.generation = p_generation + 1) > v_about then
-    raise lock_not_available;
-  end if;
   select array_agg(l.lane), array_agg(coalesce((
       select s.generation
       from generate_series(p_generation + 1, v_last) as s (generation)
