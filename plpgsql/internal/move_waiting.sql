@@ -26,24 +26,23 @@ declare
     join pg_locks as k on k.relation = t.name
     where k.locktype = 'relation' and k.mode = 'RowExclusiveLock' and k.pid is distinct from pg_backend_pid()
       and k.database = (select d.oid from pg_database as d where d.datname = current_database()));
-  -- The oldest of those that have read the ring, and may be about to add to the segment that they
-  -- found there: one that was the current one since, or until the newest rotation was seen.
+  -- The oldest of those that have read the ring, and may be about to add to the segment that was
+  -- the newest for them. A number beyond the snapshot was drawn after the last rotation's.
   v_about xid8 := (
-    select min(x.xid)
-    from pg_snapshot_xip(pg_current_snapshot()) as x (xid)
-    where x.xid <> pg_current_xact_id() and x.xid::xid = any (array(
-      select w.transactionid
-      from pg_locks as k
-      join pg_locks as w on w.virtualtransaction = k.virtualtransaction and w.locktype = 'transactionid' and w.granted
-      where k.locktype = 'relation' and k.relation = '{{ .schema }}.segment_rotations'::regclass
-        and k.database = (select d.oid from pg_database as d where d.datname = current_database()))));
+    select min(coalesce(x.xid, pg_snapshot_xmax(pg_current_snapshot())))
+    from pg_locks as k
+    join pg_locks as w on w.virtualtransaction = k.virtualtransaction and w.locktype = 'transactionid' and w.granted
+    left join pg_snapshot_xip(pg_current_snapshot()) as x (xid) on x.xid::xid = w.transactionid
+    where k.locktype = 'relation' and k.relation = '{{ .schema }}.segment_rotations'::regclass and k.pid is distinct from pg_backend_pid()
+      and k.database = (select d.oid from pg_database as d where d.datname = current_database()));
 begin
   select array_agg(l.lane), array_agg(coalesce((
       select s.generation
       from generate_series(p_generation + 1, v_last) as s (generation)
       where s.generation % {{ .segments }} = any (v_used)
-        or (s.generation = v_last - 1 or (select r.xid from segment_rotations as r where r.generation = s.generation + 1) > v_about)
-          and v_about is not null
+        -- It missed a rotation that was committed only after it drew its number. The next one's is higher.
+        or s.generation = v_last - 1 and v_about is not null
+        or (select r.xid from segment_rotations as r where r.generation = s.generation + 2) > v_about
         or (select true from ready_entries as e where e.ready_slot = s.generation % {{ .segments }} and e.lane = l.lane and e.xid > '0' limit 1)
       order by s.generation
       limit 1), v_last))
